@@ -1,0 +1,42 @@
+# One entry for everything. `make demo` and `make test` set up what they need by themselves.
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check format bench bench-full lock clean
+
+PY := .venv/bin/python
+STAMP := .venv/.complete
+
+help: ## list these targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements/dev.lock pyproject.toml tools/bootstrap.sh
+	@sh tools/bootstrap.sh
+
+venv: $(STAMP) ## make the virtual environment in .venv
+
+demo: $(STAMP) ## two clusters, two networks, one mesh: boots, joins, verifies, cleans up
+	@$(PY) -m isthmus demo
+
+test: $(STAMP) ## everything that CI runs: check, then all tests
+	@$(MAKE) --no-print-directory check
+	@$(PY) -m pytest
+
+check: $(STAMP) ## format, lint, types, import contracts, docs links
+	@$(PY) -m ruff format --check src tests bench tools
+	@$(PY) -m ruff check src tests bench tools
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports --no-logo
+	@$(PY) tools/check_links.py
+
+format: $(STAMP) ## format and mend what can be mended by itself
+	@$(PY) -m ruff format src tests bench tools
+	@$(PY) -m ruff check --fix src tests bench tools
+
+bench: $(STAMP) ## measure; prints a table and writes bench/out/
+	@$(PY) -m bench
+
+lock: $(STAMP) ## pin all dependencies anew, with hashes
+	@.venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --extra dev pyproject.toml -o requirements/dev.lock
+
+clean: ## remove what the targets above made
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out

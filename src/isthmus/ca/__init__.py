@@ -1,0 +1,1 @@
+"""Who may have which certificate and until when: pure, keys passed in."""

@@ -1,0 +1,1 @@
+"""How packets reach a proxy: redirect rules as values."""

@@ -1,0 +1,90 @@
+"""The command line: which commands there are, and the one place where errors become text.
+
+Commands are imported when they are called, so that `isthmus --help` and small commands start
+fast.
+"""
+
+import importlib
+import sys
+
+import click
+from typing_extensions import override
+
+from isthmus.base import errors
+from isthmus.cli import render
+
+COMMANDS = {
+    "bootstrap": "Print the configuration that a proxy runs with",
+    "ca": "Make and install the certificates that clusters share",
+    "create-remote-secret": "Print the secret that lets one cluster watch another",
+    "demo": "Boot two clusters, join them, show traffic and identities",
+    "gen-eastwest-gateway": "Print the options of an east-west gateway",
+    "install": "Install or change Isthmus in a cluster",
+    "lab": "Small Kubernetes clusters on this machine",
+    "manifest": "Print what `install` would apply",
+    "proxy-status": "What each proxy was sent and has accepted",
+    "remote-clusters": "Which clusters the control plane watches, and how well",
+    "uninstall": "Remove what `install` applied",
+    "verify": "Send real requests between clusters and report what happened",
+    "version": "Print the version",
+}
+"""Every command with its one line of help; the module is `cli/<name with underscores>.py`."""
+
+ALIASES = {"ps": "proxy-status"}
+
+EXPERIMENTAL = ("create-remote-secret",)
+"""Commands that Istio's users also reach as `x <command>`."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are needed."""
+
+    def __init__(self, names: tuple[str, ...], *, text: str) -> None:
+        super().__init__(help=text, context_settings={"help_option_names": ["-h", "--help"]})
+        self._names = names
+
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self._names)
+
+    @override
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name == "x" and "x" in self._names:
+            return LazyGroup(EXPERIMENTAL, text="Commands under their experimental spelling.")
+        if name not in self._names:
+            return None
+        module = importlib.import_module(f"isthmus.cli.{name.replace('-', '_')}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    @override
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, COMMANDS[name]) for name in sorted(self._names) if name in COMMANDS]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+command = LazyGroup(
+    (*COMMANDS, "x"),
+    text=("Isthmus joins many Kubernetes clusters into one service mesh.\n\nExample: isthmus demo"),
+)
+
+
+def main() -> None:
+    """Run the command line; errors end with a code, a hint and exit status 1."""
+    try:
+        outcome = command.main(prog_name="isthmus", standalone_mode=False)
+    except click.exceptions.Abort:
+        render.problem("interrupted")
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except errors.IsthmusError as error:
+        render.error(error)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(0)
+    sys.exit(outcome if isinstance(outcome, int) else 0)

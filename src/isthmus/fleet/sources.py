@@ -1,0 +1,54 @@
+"""The hand-over to `registry`: every cluster's objects, by kind, tagged with the cluster.
+
+The collections are filled from outside in transactions, one cluster and generation at a time;
+what reads them never learns of connections, credentials or generations.
+
+Source: design rule 4 (everything per cluster is keyed by cluster and generation).
+"""
+
+from dataclasses import dataclass
+
+from isthmus.engine import collections, graph
+from isthmus.kube import objects
+from isthmus.mesh.identities import ClusterId
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ObjectKey:
+    """Names an object of one kind within the mesh; `namespace` is empty for cluster-wide kinds."""
+
+    cluster: ClusterId
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """One collection a kind. Istio's own kinds come from the configuration cluster only."""
+
+    namespaces: collections.Source[ObjectKey, objects.Namespace]
+    nodes: collections.Source[ObjectKey, objects.Node]
+    services: collections.Source[ObjectKey, objects.Service]
+    endpoint_slices: collections.Source[ObjectKey, objects.EndpointSlice]
+    pods: collections.Source[ObjectKey, objects.Pod]
+    config_maps: collections.Source[ObjectKey, objects.ConfigMap]
+    gateways: collections.Source[ObjectKey, objects.Gateway]
+    virtual_services: collections.Source[ObjectKey, objects.FreeForm]
+    destination_rules: collections.Source[ObjectKey, objects.FreeForm]
+    peer_authentications: collections.Source[ObjectKey, objects.PeerAuthentication]
+
+
+def declare(graph_: graph.Graph) -> Sources:
+    """Declare the sources in `graph_`, empty."""
+    return Sources(
+        namespaces=graph_.source("namespaces"),
+        nodes=graph_.source("nodes"),
+        services=graph_.source("services"),
+        endpoint_slices=graph_.source("endpoint_slices"),
+        pods=graph_.source("pods"),
+        config_maps=graph_.source("config_maps"),
+        gateways=graph_.source("gateways"),
+        virtual_services=graph_.source("virtual_services"),
+        destination_rules=graph_.source("destination_rules"),
+        peer_authentications=graph_.source("peer_authentications"),
+    )

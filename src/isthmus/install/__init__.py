@@ -1,0 +1,1 @@
+"""Options become manifests, manifests a plan, the plan is applied and verified."""

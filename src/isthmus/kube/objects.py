@@ -1,0 +1,287 @@
+"""The slices of Kubernetes' and Istio's objects that we read, and nothing more.
+
+Unknown fields are skipped when decoding; an absent field has Kubernetes' default. Values are
+frozen and compare by what they hold, so that a change in a field that nobody reads is no change.
+`metadata.resourceVersion` and `managedFields` are left out for that reason.
+
+Source: spec sections 2.3, 3.3, 3.5, 4.9.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+
+class Part(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
+    """Any part of an object."""
+
+
+class OwnerReference(Part):
+    """Who owns an object."""
+
+    kind: str = ""
+    name: str = ""
+    uid: str = ""
+    api_version: str = ""
+    controller: bool = False
+
+
+class Metadata(Part):
+    """What every object says of itself."""
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    generation: int = 0
+    creation_timestamp: str = ""
+    deletion_timestamp: str | None = None
+    labels: Mapping[str, str] | None = None
+    annotations: Mapping[str, str] | None = None
+    owner_references: tuple[OwnerReference, ...] = ()
+
+    def label(self, key: str) -> str:
+        """Return the value of a label, or nothing."""
+        return (self.labels or {}).get(key, "")
+
+    def annotation(self, key: str) -> str:
+        """Return the value of an annotation, or nothing."""
+        return (self.annotations or {}).get(key, "")
+
+
+class Object(Part):
+    """Any object that we read."""
+
+    metadata: Metadata
+
+
+class ServicePort(Part):
+    """One port of a Service."""
+
+    port: int
+    name: str = ""
+    protocol: str = "TCP"
+    app_protocol: str | None = None
+    target_port: int | str | None = None
+    node_port: int = 0
+
+
+class ServiceSpec(Part):
+    """What a Service wants."""
+
+    type: str = "ClusterIP"
+    cluster_ip: str = msgspec.field(default="", name="clusterIP")
+    cluster_ips: tuple[str, ...] = msgspec.field(default=(), name="clusterIPs")
+    external_name: str = ""
+    external_ips: tuple[str, ...] = msgspec.field(default=(), name="externalIPs")
+    selector: Mapping[str, str] | None = None
+    ports: tuple[ServicePort, ...] = ()
+    publish_not_ready_addresses: bool = False
+
+
+class LoadBalancerIngress(Part):
+    """One external address of a Service."""
+
+    ip: str = ""
+    hostname: str = ""
+
+
+class LoadBalancerStatus(Part):
+    """The external addresses of a Service."""
+
+    ingress: tuple[LoadBalancerIngress, ...] = ()
+
+
+class ServiceStatus(Part):
+    """What became of a Service."""
+
+    load_balancer: LoadBalancerStatus = LoadBalancerStatus()
+
+
+class Service(Object):
+    """`v1` Service."""
+
+    spec: ServiceSpec = ServiceSpec()
+    status: ServiceStatus = ServiceStatus()
+
+
+class ObjectReference(Part):
+    """Names another object."""
+
+    kind: str = ""
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+
+
+class EndpointConditions(Part):
+    """Whether an endpoint may get traffic; None counts as ready."""
+
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class SliceEndpoint(Part):
+    """One endpoint of an EndpointSlice."""
+
+    addresses: tuple[str, ...] = ()
+    conditions: EndpointConditions = EndpointConditions()
+    target_ref: ObjectReference | None = None
+    node_name: str = ""
+    zone: str = ""
+    hostname: str = ""
+
+
+class EndpointPort(Part):
+    """One port of an EndpointSlice."""
+
+    port: int | None = None
+    name: str = ""
+    protocol: str = "TCP"
+
+
+class EndpointSlice(Object):
+    """`discovery.k8s.io/v1` EndpointSlice."""
+
+    address_type: str = "IPv4"
+    endpoints: tuple[SliceEndpoint, ...] | None = ()
+    ports: tuple[EndpointPort, ...] | None = ()
+
+
+class ContainerPort(Part):
+    """A port that a container declares."""
+
+    container_port: int = 0
+    name: str = ""
+    protocol: str = "TCP"
+
+
+class Container(Part):
+    """A container of a pod."""
+
+    name: str = ""
+    ports: tuple[ContainerPort, ...] = ()
+
+
+class PodSpec(Part):
+    """What a Pod wants."""
+
+    node_name: str = ""
+    service_account_name: str = "default"
+    host_network: bool = False
+    containers: tuple[Container, ...] = ()
+
+
+class PodIp(Part):
+    """One address of a pod."""
+
+    ip: str = ""
+
+
+class PodStatus(Part):
+    """What became of a Pod."""
+
+    phase: str = ""
+    pod_ip: str = msgspec.field(default="", name="podIP")
+    pod_ips: tuple[PodIp, ...] = msgspec.field(default=(), name="podIPs")
+    host_ip: str = msgspec.field(default="", name="hostIP")
+
+
+class Pod(Object):
+    """`v1` Pod."""
+
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+
+class Node(Object):
+    """`v1` Node: only its labels matter here."""
+
+
+class Namespace(Object):
+    """`v1` Namespace: only its labels and annotations matter here."""
+
+
+class Secret(Object):
+    """`v1` Secret; the values of `data` are base64."""
+
+    type: str = "Opaque"
+    data: Mapping[str, str] | None = None
+
+
+class ConfigMap(Object):
+    """`v1` ConfigMap."""
+
+    data: Mapping[str, str] | None = None
+
+
+class GatewayPort(Part):
+    """The port of a server of a Gateway."""
+
+    number: int = 0
+    name: str = ""
+    protocol: str = ""
+
+
+class GatewayTls(Part):
+    """What a server of a Gateway does with TLS."""
+
+    mode: str = ""
+    credential_name: str = ""
+
+
+class GatewayServer(Part):
+    """One server of a Gateway."""
+
+    port: GatewayPort = GatewayPort()
+    hosts: tuple[str, ...] = ()
+    tls: GatewayTls | None = None
+
+
+class GatewaySpec(Part):
+    """What a Gateway wants."""
+
+    selector: Mapping[str, str] | None = None
+    servers: tuple[GatewayServer, ...] = ()
+
+
+class Gateway(Object):
+    """`networking.istio.io` Gateway."""
+
+    spec: GatewaySpec = GatewaySpec()
+
+
+class LabelSelector(Part):
+    """Selects by labels."""
+
+    match_labels: Mapping[str, str] | None = None
+
+
+class PortMtls(Part):
+    """The mode of one port."""
+
+    mode: str = "UNSET"
+
+
+class PeerAuthenticationSpec(Part):
+    """What a PeerAuthentication wants; port keys are decimal numbers."""
+
+    selector: LabelSelector | None = None
+    mtls: PortMtls | None = None
+    port_level_mtls: Mapping[str, PortMtls] | None = None
+
+
+class PeerAuthentication(Object):
+    """`security.istio.io` PeerAuthentication."""
+
+    spec: PeerAuthenticationSpec = PeerAuthenticationSpec()
+
+
+class FreeForm(Object):
+    """An object whose `spec` is translated field by field where it is used.
+
+    VirtualService and DestinationRule are of this kind: their shape is a union of many optional
+    parts, and each is checked where it is understood, so that one bad part names itself.
+    """
+
+    spec: Mapping[str, object] | None = None

@@ -1,0 +1,1 @@
+"""The words of the mesh as frozen values: identities, services, workloads, networks, localities, policies."""

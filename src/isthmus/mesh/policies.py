@@ -1,0 +1,191 @@
+"""Policies about encryption, and how traffic is addressed and split.
+
+Source: spec sections 3.5, 4.9, 6.4 and 8.2.
+"""
+
+import enum
+from dataclasses import dataclass, field
+
+
+class MtlsMode(enum.Enum):
+    """What a workload accepts."""
+
+    PERMISSIVE = "PERMISSIVE"
+    STRICT = "STRICT"
+    DISABLE = "DISABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAuthentication:
+    """One PeerAuthentication object; the oldest wins on each level.
+
+    Attributes:
+        selector: Labels that a workload must have; empty selects the namespace (or the mesh).
+        mode: None inherits.
+        port_modes: By container port; None inherits.
+    """
+
+    namespace: str
+    name: str
+    created: str
+    selector: tuple[tuple[str, str], ...] = ()
+    mode: MtlsMode | None = None
+    port_modes: tuple[tuple[int, MtlsMode | None], ...] = ()
+
+
+class ServerTls(enum.Enum):
+    """What a gateway does with TLS on a port."""
+
+    NONE = ""
+    PASSTHROUGH = "PASSTHROUGH"
+    AUTO_PASSTHROUGH = "AUTO_PASSTHROUGH"
+    SIMPLE = "SIMPLE"
+    MUTUAL = "MUTUAL"
+    ISTIO_MUTUAL = "ISTIO_MUTUAL"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayServer:
+    """One port of a Gateway, with the hosts that it serves."""
+
+    port: int
+    port_name: str
+    protocol: str
+    hosts: tuple[str, ...]
+    tls: ServerTls = ServerTls.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """One Gateway object of networking.istio.io: it configures the workloads that it selects."""
+
+    namespace: str
+    name: str
+    selector: tuple[tuple[str, str], ...]
+    servers: tuple[GatewayServer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a route sends traffic; `host` is fully qualified."""
+
+    host: str
+    port: int = 0
+    subset: str = ""
+    weight: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class SniRoute:
+    """TLS traffic that asks for one of `sni_hosts` on `port`, not decrypted."""
+
+    port: int
+    sni_hosts: tuple[str, ...]
+    destinations: tuple[Destination, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TcpRoute:
+    """TCP traffic on `port` (0: any)."""
+
+    port: int
+    destinations: tuple[Destination, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpMatch:
+    """What a request must look like; an empty field matches all.
+
+    Attributes:
+        path: `exact:/x` or `prefix:/x`; empty matches all.
+        headers: Name and `exact:` or `prefix:` value.
+        port: Of the service, 0 for all.
+    """
+
+    path: str = ""
+    method: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRoute:
+    """Requests that match any of `matches` (all, if there is none) go to `destinations`."""
+
+    matches: tuple[HttpMatch, ...]
+    destinations: tuple[Destination, ...]
+    timeout_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualService:
+    """One VirtualService object of networking.istio.io."""
+
+    namespace: str
+    name: str
+    hosts: tuple[str, ...]
+    gateways: tuple[str, ...] = ("mesh",)
+    http: tuple[HttpRoute, ...] = ()
+    tls: tuple[SniRoute, ...] = ()
+    tcp: tuple[TcpRoute, ...] = ()
+    export_to: tuple[str, ...] = ()
+
+
+class ClientTls(enum.Enum):
+    """What a DestinationRule makes clients speak; AUTO leaves it to the mesh."""
+
+    AUTO = ""
+    DISABLE = "DISABLE"
+    ISTIO_MUTUAL = "ISTIO_MUTUAL"
+    SIMPLE = "SIMPLE"
+    MUTUAL = "MUTUAL"
+
+
+class LoadBalancer(enum.Enum):
+    """How a client picks among endpoints."""
+
+    LEAST_REQUEST = "LEAST_REQUEST"
+    ROUND_ROBIN = "ROUND_ROBIN"
+    RANDOM = "RANDOM"
+
+
+@dataclass(frozen=True, slots=True)
+class OutlierDetection:
+    """When a client stops using an endpoint; None leaves a limit unset."""
+
+    consecutive_5xx: int | None = None
+    consecutive_gateway_errors: int | None = None
+    interval_s: float = 10.0
+    base_ejection_s: float = 30.0
+    max_ejection_percent: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficPolicy:
+    """How clients talk to a service or subset."""
+
+    tls: ClientTls = ClientTls.AUTO
+    balancer: LoadBalancer = LoadBalancer.LEAST_REQUEST
+    outlier: OutlierDetection | None = None
+    max_connections: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """Those endpoints of a service that have `labels`; `policy` None inherits."""
+
+    name: str
+    labels: tuple[tuple[str, str], ...]
+    policy: TrafficPolicy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationRule:
+    """One DestinationRule object of networking.istio.io; `host` is fully qualified."""
+
+    namespace: str
+    name: str
+    host: str
+    policy: TrafficPolicy = field(default_factory=TrafficPolicy)
+    subsets: tuple[Subset, ...] = ()
+    export_to: tuple[str, ...] = ()

@@ -1,0 +1,47 @@
+"""A proxy that is connected, as proven: what it may be told follows from this.
+
+Source: spec sections 3.1 and 4.2.
+"""
+
+import enum
+from dataclasses import dataclass
+
+from isthmus.mesh.identities import ClusterId, NetworkId
+from isthmus.mesh.localities import NOWHERE, Locality
+
+
+class ProxyKind(enum.Enum):
+    """The first part of a node id."""
+
+    SIDECAR = "sidecar"
+    ROUTER = "router"
+    WAYPOINT = "waypoint"
+    ZTUNNEL = "ztunnel"
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """One connected proxy.
+
+    Cluster, namespace and service account were proven when it connected. Labels, network and
+    locality come from the registry where it knows the pod, else from the proxy's own word.
+
+    Attributes:
+        id: `<pod>.<namespace>`.
+        requested_networks: Networks whose endpoints it wants; empty for all.
+        has_metadata_exchange: Whether it is Istio's own build of Envoy.
+    """
+
+    id: str
+    kind: ProxyKind
+    cluster: ClusterId
+    network: NetworkId
+    namespace: str
+    service_account: str = "default"
+    pod: str = ""
+    address: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    locality: Locality = NOWHERE
+    node: str = ""
+    requested_networks: tuple[NetworkId, ...] = ()
+    has_metadata_exchange: bool = False

@@ -1,0 +1,90 @@
+"""Services as the whole mesh sees them: merged across clusters by namespace sameness.
+
+Source: spec sections 2.4 and 4.8.
+"""
+
+import enum
+from dataclasses import dataclass
+
+from isthmus.mesh.identities import ClusterId, Hostname
+
+
+class Protocol(enum.Enum):
+    """What is spoken on a port, as far as it was declared."""
+
+    HTTP = "http"
+    HTTP2 = "http2"
+    GRPC = "grpc"
+    TCP = "tcp"
+    TLS = "tls"
+    UDP = "udp"
+    AUTO = "auto"
+
+    @property
+    def is_http(self) -> bool:
+        """Whether requests can be routed one by one."""
+        return self in {Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC}
+
+    @property
+    def is_http2(self) -> bool:
+        """Whether the server speaks HTTP/2 from the first byte."""
+        return self in {Protocol.HTTP2, Protocol.GRPC}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ServiceKey:
+    """Names a service within the mesh: the same in every cluster."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    """One port of a service, by the number that clients use."""
+
+    name: str
+    number: int
+    protocol: Protocol
+
+
+class Resolution(enum.Enum):
+    """How a client finds the endpoints of a service."""
+
+    VIP = "vip"
+    HEADLESS = "headless"
+    ALIAS = "alias"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service, merged from all clusters that have one of this name.
+
+    Attributes:
+        hostname: `<name>.<namespace>.svc.<cluster domain>`.
+        ports: As the first cluster declares them.
+        vips: The cluster IPs of each cluster, sorted by cluster.
+        alias_of: The external name, for `Resolution.ALIAS`; else empty.
+        labels: Of the first cluster's object, sorted by key.
+        export_to: `*`, `.`, `~` or namespace names; empty means the mesh's default.
+        is_cluster_local: Whether each cluster keeps to its own endpoints.
+        publishes_not_ready: Whether endpoints count before they are ready.
+    """
+
+    key: ServiceKey
+    hostname: Hostname
+    ports: tuple[ServicePort, ...]
+    resolution: Resolution = Resolution.VIP
+    vips: tuple[tuple[ClusterId, tuple[str, ...]], ...] = ()
+    alias_of: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    export_to: tuple[str, ...] = ()
+    is_cluster_local: bool = False
+    publishes_not_ready: bool = False
+
+    def vips_in(self, cluster: ClusterId) -> tuple[str, ...]:
+        """Return the addresses that a client in `cluster` uses: its own, else the first's."""
+        for owner, addresses in self.vips:
+            if owner == cluster and addresses:
+                return addresses
+        return next((addresses for _, addresses in self.vips if addresses), ())

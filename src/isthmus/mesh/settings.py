@@ -1,0 +1,62 @@
+"""The mesh's own settings, read from the ConfigMap `istio`.
+
+Source: spec sections 8.8 and 3.2.
+"""
+
+from dataclasses import dataclass
+
+from isthmus.mesh.identities import ClusterId, NetworkId, TrustDomain
+
+DEFAULT_CLUSTER = ClusterId("Kubernetes")
+DEFAULT_TRUST_DOMAIN = TrustDomain("cluster.local")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkMember:
+    """What belongs to a network: a whole cluster, or a range of addresses."""
+
+    network: NetworkId
+    from_registry: str = ""
+    from_cidr: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredGateway:
+    """A gateway of a network that the settings name, by address or by Service."""
+
+    network: NetworkId
+    address: str = ""
+    registry_service_name: str = ""
+    port: int = 15443
+
+
+@dataclass(frozen=True, slots=True)
+class MeshSettings:
+    """What holds for the whole mesh.
+
+    Attributes:
+        cluster: The cluster whose API server holds the configuration.
+        domain: The DNS suffix of services.
+        allows_any_outbound: Whether proxies pass traffic for unknown hosts through.
+        cluster_local_hosts: Host patterns whose endpoints stay in their own cluster.
+        lets_http10: Whether HTTP/1.0 is accepted.
+    """
+
+    cluster: ClusterId = DEFAULT_CLUSTER
+    trust_domain: TrustDomain = DEFAULT_TRUST_DOMAIN
+    trust_domain_aliases: tuple[TrustDomain, ...] = ()
+    root_namespace: str = "istio-system"
+    system_namespace: str = "istio-system"
+    domain: str = "cluster.local"
+    mesh_id: str = ""
+    auto_mtls: bool = True
+    allows_any_outbound: bool = True
+    access_log_path: str = ""
+    connect_timeout_s: float = 10.0
+    network_members: tuple[NetworkMember, ...] = ()
+    configured_gateways: tuple[ConfiguredGateway, ...] = ()
+    cluster_local_hosts: tuple[str, ...] = (
+        "*.kube-system.svc.cluster.local",
+        "kubernetes.default.svc.cluster.local",
+        "istiod.istio-system.svc.cluster.local",
+    )

@@ -1,0 +1,1 @@
+"""The agent beside a proxy: keys, certificate requests, secrets for Envoy, bootstrap."""

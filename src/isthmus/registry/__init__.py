@@ -1,0 +1,1 @@
+"""All clusters' objects become one mesh model."""

@@ -1,0 +1,1 @@
+"""A view said in a proxy's language, as serialized bytes."""

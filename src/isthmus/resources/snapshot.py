@@ -1,0 +1,56 @@
+"""The hand-over to `xds`: what a proxy should have, as named and versioned bytes.
+
+A resource's version follows from its content alone, so that equal bytes are never sent twice and
+all proxies that see the same share one object.
+
+Source: spec sections 4.5 and 4.6.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, NewType
+
+TypeUrl = NewType("TypeUrl", str)
+"""The full URL of a protobuf type, as it stands in an `Any`."""
+
+PREFIX: Final = "type.googleapis.com/"
+CLUSTERS: Final = TypeUrl(PREFIX + "envoy.config.cluster.v3.Cluster")
+ENDPOINTS: Final = TypeUrl(PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment")
+LISTENERS: Final = TypeUrl(PREFIX + "envoy.config.listener.v3.Listener")
+ROUTES: Final = TypeUrl(PREFIX + "envoy.config.route.v3.RouteConfiguration")
+SECRETS: Final = TypeUrl(PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret")
+
+PUSH_ORDER: Final = (CLUSTERS, ENDPOINTS, LISTENERS, ROUTES, SECRETS)
+"""The order in which a proxy must hear of changes, so that nothing refers to what is not there."""
+
+WILDCARD_TYPES: Final = frozenset({CLUSTERS, LISTENERS})
+"""Types of which a proxy gets all without naming any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource, ready to be put into an `Any`.
+
+    Attributes:
+        version: A short digest of `body`.
+        body: The serialized message of type `type_url`.
+    """
+
+    type_url: TypeUrl
+    name: str
+    version: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that one proxy should have at one moment, by type and name."""
+
+    resources: Mapping[TypeUrl, Mapping[str, Resource]]
+
+    def of(self, type_url: TypeUrl) -> Mapping[str, Resource]:
+        """Return the resources of one type; empty when there are none."""
+        return self.resources.get(type_url, {})
+
+
+EMPTY: Final = Snapshot({})

@@ -1,0 +1,1 @@
+"""Settings, assembly, life cycle: the only place where the rooms meet."""

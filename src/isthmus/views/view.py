@@ -1,0 +1,334 @@
+"""The hand-over to `resources`: frozen slices of what a proxy may know.
+
+A proxy sees the union of a few *scopes*. All proxies with an equal scope share its slices, so
+that a resource is built once for all of them: the argument is the cache key. A slice holds all
+that one resource of Envoy needs and nothing that is not in that resource.
+
+Source: docs/explanation/design.md; spec sections 3.4, 3.5, 4.7 to 4.11.
+"""
+
+import enum
+from dataclasses import dataclass
+
+from isthmus.mesh.identities import ClusterId, NetworkId, TrustDomain
+from isthmus.mesh.localities import Locality
+from isthmus.mesh.policies import LoadBalancer, MtlsMode, OutlierDetection
+from isthmus.mesh.services import Protocol
+from isthmus.mesh.workloads import Health
+
+# --- scopes
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundScope:
+    """What sidecars of one namespace in one cluster and network see of the mesh."""
+
+    cluster: ClusterId
+    network: NetworkId
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
+class InboundScope:
+    """What one kind of workload serves itself: same labels, ports and namespace.
+
+    Attributes:
+        ports: Target port and what is spoken there, sorted.
+    """
+
+    namespace: str
+    labels: tuple[tuple[str, str], ...]
+    ports: tuple[tuple[int, Protocol], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayScope:
+    """What gateways with these labels are configured to pass on."""
+
+    cluster: ClusterId
+    network: NetworkId
+    namespace: str
+    labels: tuple[tuple[str, str], ...]
+    requested_networks: tuple[NetworkId, ...]
+
+
+Scope = OutboundScope | InboundScope | GatewayScope
+
+# --- endpoints
+
+
+@dataclass(frozen=True, slots=True)
+class LbEndpoint:
+    """One address among which a client balances.
+
+    Attributes:
+        speaks_mtls: Whether the mesh's mutual TLS is spoken to it.
+        workload: `<workload>;<namespace>;<service>;<revision>;<cluster>`, for telemetry.
+    """
+
+    address: str
+    port: int
+    weight: int
+    health: Health = Health.HEALTHY
+    speaks_mtls: bool = False
+    workload: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalityGroup:
+    """Endpoints of one place; `weight` is the sum of theirs."""
+
+    locality: Locality
+    weight: int
+    endpoints: tuple[LbEndpoint, ...]
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointsSlice:
+    """The endpoints of one cluster of Envoy."""
+
+    cluster_name: str
+    groups: tuple[LocalityGroup, ...]
+
+
+# --- clusters
+
+
+class Discovery(enum.Enum):
+    """How Envoy finds the endpoints of a cluster."""
+
+    EDS = "EDS"
+    ORIGINAL_DST = "ORIGINAL_DST"
+    STATIC_EMPTY = "STATIC"
+    STRICT_DNS = "STRICT_DNS"
+
+
+class UpstreamTls(enum.Enum):
+    """What a client speaks to the endpoints of a cluster."""
+
+    NONE = "none"
+    AUTO = "auto"
+    MUTUAL = "mutual"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSlice:
+    """One cluster of Envoy.
+
+    Attributes:
+        name: `outbound|<port>|<subset>|<host>` and the other forms of spec section 4.7.
+        sni: The server name of mutual TLS; empty without TLS.
+        sans: Identities that the server may have, sorted; empty accepts any of the mesh.
+        bind_address: Source address of connections, for inbound traffic; else empty.
+        dns_name: For STRICT_DNS; else empty.
+        service: `(hostname, name, namespace)` for telemetry; empty for special clusters.
+    """
+
+    name: str
+    discovery: Discovery
+    connect_timeout_s: float = 10.0
+    tls: UpstreamTls = UpstreamTls.NONE
+    sni: str = ""
+    sans: tuple[str, ...] = ()
+    protocol: Protocol = Protocol.TCP
+    balancer: LoadBalancer = LoadBalancer.LEAST_REQUEST
+    outlier: OutlierDetection | None = None
+    max_connections: int = 0
+    bind_address: str = ""
+    dns_name: str = ""
+    dns_port: int = 0
+    service: tuple[str, str, str] | None = None
+    marks_traffic: bool = True
+
+
+# --- routes
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTarget:
+    """A cluster of Envoy and its share of the requests."""
+
+    cluster_name: str
+    weight: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Requests that match go to `targets`; matchers as in `mesh.policies.HttpMatch`."""
+
+    targets: tuple[RouteTarget, ...]
+    path: str = ""
+    method: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    timeout_s: float = 0.0
+    operation: str = ""
+    name: str = "default"
+    has_retries: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualHost:
+    """The routes for some names of a service."""
+
+    name: str
+    domains: tuple[str, ...]
+    routes: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSlice:
+    """One route configuration: all virtual hosts of one outbound port.
+
+    Attributes:
+        fallback_cluster: Where requests for unknown hosts go; empty answers 502.
+    """
+
+    name: str
+    hosts: tuple[VirtualHost, ...]
+    fallback_cluster: str = "PassthroughCluster"
+
+
+# --- listeners
+
+
+@dataclass(frozen=True, slots=True)
+class CatchAllOutbound:
+    """`virtualOutbound` on 15001: hands connections on to the listener of their destination."""
+
+    fallback_cluster: str = "PassthroughCluster"
+    access_log_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundHttp:
+    """`<address>_<port>` for HTTP: routes requests by RDS; other traffic passes through."""
+
+    address: str
+    port: int
+    route_name: str
+    access_log_path: str = ""
+    sniffs: bool = False
+    tcp_cluster: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundTcp:
+    """`<VIP>_<port>` for TCP: passes connections to one cluster."""
+
+    address: str
+    port: int
+    cluster_name: str
+    access_log_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InboundPort:
+    """One port that the workload serves.
+
+    Attributes:
+        port: The target port, which is the original destination of a captured connection.
+        service_port: For the virtual host's name.
+    """
+
+    port: int
+    protocol: Protocol
+    mode: MtlsMode
+    cluster_name: str
+    service_port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """`virtualInbound` on 15006, all chains.
+
+    Attributes:
+        mode: For ports that no service declares.
+        trust_domains: Those whose identities may call.
+    """
+
+    ports: tuple[InboundPort, ...]
+    mode: MtlsMode
+    trust_domains: tuple[TrustDomain, ...]
+    access_log_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SniChain:
+    """Connections that ask for one of `server_names` go to `cluster_name`, not decrypted.
+
+    Attributes:
+        needs_mesh_alpn: Whether only the mesh's own mutual TLS may pass.
+    """
+
+    server_names: tuple[str, ...]
+    cluster_name: str
+    needs_mesh_alpn: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayTls:
+    """A gateway's listener that passes TLS on by server name; what matches nothing is closed."""
+
+    port: int
+    chains: tuple[SniChain, ...]
+    access_log_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayTcp:
+    """A gateway's listener that passes every connection to one cluster."""
+
+    port: int
+    cluster_name: str
+    access_log_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayHttp:
+    """A gateway's listener that routes requests in plain text by RDS."""
+
+    port: int
+    route_name: str
+    access_log_path: str = ""
+
+
+ListenerSlice = (
+    CatchAllOutbound | OutboundHttp | OutboundTcp | Inbound | GatewayTls | GatewayTcp | GatewayHttp
+)
+
+# --- what is handed over
+
+
+class Kind(enum.Enum):
+    """The four kinds of slices, in the order in which a proxy must hear of them."""
+
+    CLUSTER = "cluster"
+    ENDPOINTS = "endpoints"
+    LISTENER = "listener"
+    ROUTE = "route"
+
+
+Slice = ClusterSlice | EndpointsSlice | ListenerSlice | RouteSlice
+
+
+@dataclass(frozen=True, slots=True)
+class SliceKey:
+    """Names a slice within the mesh."""
+
+    scope: Scope
+    kind: Kind
+    name: str
+
+
+def listener_name(listener: ListenerSlice) -> str:
+    """Return the name of Envoy's listener for a slice (spec section 4.7)."""
+    match listener:
+        case CatchAllOutbound():
+            return "virtualOutbound"
+        case Inbound():
+            return "virtualInbound"
+        case OutboundHttp(address=address, port=port) | OutboundTcp(address=address, port=port):
+            return f"{address}_{port}"
+        case GatewayTls(port=port) | GatewayTcp(port=port) | GatewayHttp(port=port):
+            return f"0.0.0.0_{port}"

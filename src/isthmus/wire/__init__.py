@@ -1,0 +1,1 @@
+"""Sockets that listen, each a thin driver: discovery, certificate signing, webhook, admin."""

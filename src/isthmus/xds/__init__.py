@@ -1,0 +1,1 @@
+"""How a proxy is told: subscribe, offer, acknowledge, refuse, as a state table without sockets."""

@@ -1,0 +1,30 @@
+#!/bin/sh
+# Makes .venv with exactly the packages of requirements/dev.lock. Needs Python 3.11 or newer.
+set -eu
+cd "$(dirname "$0")/.."
+
+is_new_enough() {
+    "$1" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+# A system-wide interpreter comes first: one in somebody's home may be unreadable for other users,
+# and the lab's tests run as an ordinary user, too.
+python=
+for candidate in ${PYTHON:-} /usr/bin/python3 python3 python3.13 python3.12 python3.11; do
+    if command -v "$candidate" >/dev/null 2>&1 && is_new_enough "$candidate"; then
+        python=$(command -v "$candidate")
+        break
+    fi
+done
+if [ -z "$python" ]; then
+    echo "error: no Python 3.11 or newer with the venv module was found" >&2
+    echo "hint: install python3-venv, or name one: make PYTHON=/path/to/python3 venv" >&2
+    exit 1
+fi
+
+echo "setting up .venv with $("$python" --version)"
+rm -rf .venv
+"$python" -m venv .venv
+.venv/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements/dev.lock
+.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+touch .venv/.complete

@@ -16,7 +16,7 @@ class Part(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=
     """Any part of an object."""
 
 
-class OwnerReference(Part):
+class OwnerReference(Part, frozen=True):
     """Who owns an object."""
 
     kind: str = ""
@@ -26,7 +26,7 @@ class OwnerReference(Part):
     controller: bool = False
 
 
-class Metadata(Part):
+class Metadata(Part, frozen=True):
     """What every object says of itself."""
 
     name: str
@@ -48,13 +48,13 @@ class Metadata(Part):
         return (self.annotations or {}).get(key, "")
 
 
-class Object(Part):
+class Object(Part, frozen=True):
     """Any object that we read."""
 
     metadata: Metadata
 
 
-class ServicePort(Part):
+class ServicePort(Part, frozen=True):
     """One port of a Service."""
 
     port: int
@@ -65,7 +65,7 @@ class ServicePort(Part):
     node_port: int = 0
 
 
-class ServiceSpec(Part):
+class ServiceSpec(Part, frozen=True):
     """What a Service wants."""
 
     type: str = "ClusterIP"
@@ -78,33 +78,33 @@ class ServiceSpec(Part):
     publish_not_ready_addresses: bool = False
 
 
-class LoadBalancerIngress(Part):
+class LoadBalancerIngress(Part, frozen=True):
     """One external address of a Service."""
 
     ip: str = ""
     hostname: str = ""
 
 
-class LoadBalancerStatus(Part):
+class LoadBalancerStatus(Part, frozen=True):
     """The external addresses of a Service."""
 
     ingress: tuple[LoadBalancerIngress, ...] = ()
 
 
-class ServiceStatus(Part):
+class ServiceStatus(Part, frozen=True):
     """What became of a Service."""
 
     load_balancer: LoadBalancerStatus = LoadBalancerStatus()
 
 
-class Service(Object):
+class Service(Object, frozen=True):
     """`v1` Service."""
 
     spec: ServiceSpec = ServiceSpec()
     status: ServiceStatus = ServiceStatus()
 
 
-class ObjectReference(Part):
+class ObjectReference(Part, frozen=True):
     """Names another object."""
 
     kind: str = ""
@@ -113,7 +113,7 @@ class ObjectReference(Part):
     uid: str = ""
 
 
-class EndpointConditions(Part):
+class EndpointConditions(Part, frozen=True):
     """Whether an endpoint may get traffic; None counts as ready."""
 
     ready: bool | None = None
@@ -121,7 +121,7 @@ class EndpointConditions(Part):
     terminating: bool | None = None
 
 
-class SliceEndpoint(Part):
+class SliceEndpoint(Part, frozen=True):
     """One endpoint of an EndpointSlice."""
 
     addresses: tuple[str, ...] = ()
@@ -132,7 +132,7 @@ class SliceEndpoint(Part):
     hostname: str = ""
 
 
-class EndpointPort(Part):
+class EndpointPort(Part, frozen=True):
     """One port of an EndpointSlice."""
 
     port: int | None = None
@@ -140,7 +140,7 @@ class EndpointPort(Part):
     protocol: str = "TCP"
 
 
-class EndpointSlice(Object):
+class EndpointSlice(Object, frozen=True):
     """`discovery.k8s.io/v1` EndpointSlice."""
 
     address_type: str = "IPv4"
@@ -148,7 +148,7 @@ class EndpointSlice(Object):
     ports: tuple[EndpointPort, ...] | None = ()
 
 
-class ContainerPort(Part):
+class ContainerPort(Part, frozen=True):
     """A port that a container declares."""
 
     container_port: int = 0
@@ -156,14 +156,14 @@ class ContainerPort(Part):
     protocol: str = "TCP"
 
 
-class Container(Part):
+class Container(Part, frozen=True):
     """A container of a pod."""
 
     name: str = ""
     ports: tuple[ContainerPort, ...] = ()
 
 
-class PodSpec(Part):
+class PodSpec(Part, frozen=True):
     """What a Pod wants."""
 
     node_name: str = ""
@@ -172,13 +172,13 @@ class PodSpec(Part):
     containers: tuple[Container, ...] = ()
 
 
-class PodIp(Part):
+class PodIp(Part, frozen=True):
     """One address of a pod."""
 
     ip: str = ""
 
 
-class PodStatus(Part):
+class PodStatus(Part, frozen=True):
     """What became of a Pod."""
 
     phase: str = ""
@@ -187,35 +187,35 @@ class PodStatus(Part):
     host_ip: str = msgspec.field(default="", name="hostIP")
 
 
-class Pod(Object):
+class Pod(Object, frozen=True):
     """`v1` Pod."""
 
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
 
 
-class Node(Object):
+class Node(Object, frozen=True):
     """`v1` Node: only its labels matter here."""
 
 
-class Namespace(Object):
+class Namespace(Object, frozen=True):
     """`v1` Namespace: only its labels and annotations matter here."""
 
 
-class Secret(Object):
+class Secret(Object, frozen=True):
     """`v1` Secret; the values of `data` are base64."""
 
     type: str = "Opaque"
     data: Mapping[str, str] | None = None
 
 
-class ConfigMap(Object):
+class ConfigMap(Object, frozen=True):
     """`v1` ConfigMap."""
 
     data: Mapping[str, str] | None = None
 
 
-class GatewayPort(Part):
+class GatewayPort(Part, frozen=True):
     """The port of a server of a Gateway."""
 
     number: int = 0
@@ -223,14 +223,14 @@ class GatewayPort(Part):
     protocol: str = ""
 
 
-class GatewayTls(Part):
+class GatewayTls(Part, frozen=True):
     """What a server of a Gateway does with TLS."""
 
     mode: str = ""
     credential_name: str = ""
 
 
-class GatewayServer(Part):
+class GatewayServer(Part, frozen=True):
     """One server of a Gateway."""
 
     port: GatewayPort = GatewayPort()
@@ -238,32 +238,32 @@ class GatewayServer(Part):
     tls: GatewayTls | None = None
 
 
-class GatewaySpec(Part):
+class GatewaySpec(Part, frozen=True):
     """What a Gateway wants."""
 
     selector: Mapping[str, str] | None = None
     servers: tuple[GatewayServer, ...] = ()
 
 
-class Gateway(Object):
+class Gateway(Object, frozen=True):
     """`networking.istio.io` Gateway."""
 
     spec: GatewaySpec = GatewaySpec()
 
 
-class LabelSelector(Part):
+class LabelSelector(Part, frozen=True):
     """Selects by labels."""
 
     match_labels: Mapping[str, str] | None = None
 
 
-class PortMtls(Part):
+class PortMtls(Part, frozen=True):
     """The mode of one port."""
 
     mode: str = "UNSET"
 
 
-class PeerAuthenticationSpec(Part):
+class PeerAuthenticationSpec(Part, frozen=True):
     """What a PeerAuthentication wants; port keys are decimal numbers."""
 
     selector: LabelSelector | None = None
@@ -271,13 +271,13 @@ class PeerAuthenticationSpec(Part):
     port_level_mtls: Mapping[str, PortMtls] | None = None
 
 
-class PeerAuthentication(Object):
+class PeerAuthentication(Object, frozen=True):
     """`security.istio.io` PeerAuthentication."""
 
     spec: PeerAuthenticationSpec = PeerAuthenticationSpec()
 
 
-class FreeForm(Object):
+class FreeForm(Object, frozen=True):
     """An object whose `spec` is translated field by field where it is used.
 
     VirtualService and DestinationRule are of this kind: their shape is a union of many optional

@@ -1,0 +1,1 @@
+"""A small Kubernetes API server for laptops and tests: storage, discovery, patches, CRDs, HTTP."""

@@ -1,0 +1,1 @@
+"""What turns wishes into objects: workloads, endpoints, accounts, addresses, and the scheduler."""

@@ -1,0 +1,259 @@
+"""A graph of collections that keeps itself up to date, one transaction at a time.
+
+Rules for a derivation: it keeps no state, asks only its `Reader`, and answers the same when asked
+again. Then, for every history, what the graph holds is what computing everything from the sources
+would give. The order of declaration is the order of computation, so that no cycle can be made.
+
+One thread. A transaction is applied as a whole when its block ends, and not at all when the block
+raises; nobody ever sees a part of it. This room knows no Kubernetes and no Envoy.
+"""
+
+import contextlib
+import enum
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import TypeVar
+
+from isthmus.base import errors
+from isthmus.engine import changes, collections, explanations, faults, nodes, reader, transactions
+
+I = TypeVar("I")  # noqa: E741
+K = TypeVar("K")
+V = TypeVar("V")
+K2 = TypeVar("K2")
+V2 = TypeVar("V2")
+R = TypeVar("R", bound=collections.Readable)
+
+Listener = Callable[[changes.Changes], None]
+Transaction = transactions.Transaction
+
+
+class Phase(enum.Enum):
+    """What a graph is at."""
+
+    IDLE = "idle"
+    OPEN = "in an open transaction"
+    COMPUTING = "computing"
+    PUBLISHING = "telling its listeners"
+
+
+class Graph:
+    """Declares collections, changes sources, and answers from outside."""
+
+    def __init__(self) -> None:
+        self._phase = Phase.IDLE
+        self._names: dict[str, collections.Readable] = {}
+        self._nodes: dict[int, nodes.Node] = {}
+        self._agenda: list[int] = []
+        self._listeners: list[Listener] = []
+        self._recomputed = 0
+
+    # --- declaring
+
+    def source(self, name: str) -> collections.Source[K, V]:
+        """Declare a collection that transactions write."""
+        return self._named(collections.Source(name, owner=self, rank=len(self._names)))
+
+    def derive(
+        self,
+        name: str,
+        over: collections.Collection[K, V],
+        function: nodes.Derivation[K, V, K2, V2],
+    ) -> collections.Collection[K2, V2]:
+        """Declare what `function` makes of each entry of `over`.
+
+        Two outputs of one key: the one of the smaller input key wins, and a finding says so.
+        """
+        self._check_own(over)
+        out = self._named(collections.Collection[K2, V2](name, owner=self, rank=len(self._names)))
+        self._add(nodes.Derive(out, over=over, function=function, enqueue=self._enqueue))
+        return out
+
+    def index(
+        self,
+        name: str,
+        of: collections.Collection[K, V],
+        by: Callable[[K, V], Iterable[I]],
+    ) -> collections.Index[I, K, V]:
+        """Declare groups of the entries of `of`, which may each be in any number of groups."""
+        self._check_own(of)
+        out = self._named(collections.Index[I, K, V](name, owner=self, rank=len(self._names)))
+        self._add(nodes.Grouping(out, of=of, by=by, enqueue=self._enqueue))
+        return out
+
+    def join(
+        self, name: str, *members: collections.Collection[K, V]
+    ) -> collections.Collection[K, V]:
+        """Declare the union of `members`; of equal keys the earlier member's wins."""
+        for member in members:
+            self._check_own(member)
+        out = self._named(collections.Collection[K, V](name, owner=self, rank=len(self._names)))
+        self._add(nodes.Join(out, members=members, enqueue=self._enqueue))
+        return out
+
+    def single(self, name: str, function: Callable[[reader.Reader], V]) -> collections.Single[V]:
+        """Declare one value, computed from what `function` reads."""
+        out = self._named(collections.Single[V](name, owner=self, rank=len(self._names)))
+        self._add(nodes.Sole(out, function=function, enqueue=self._enqueue))
+        return out
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` once after every transaction that changed anything."""
+        self._listeners.append(listener)
+
+    # --- changing
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[transactions.Transaction]:
+        """Open a transaction; at the end of the block it is applied, computed and published.
+
+        The block must not await: the graph refuses a second transaction meanwhile.
+
+        Raises:
+            TransactionReentered: Another one is open, or under way (ISM-ENGINE-001).
+        """
+        self._enter(Phase.OPEN)
+        transaction = transactions.Transaction(owner=self)
+        try:
+            yield transaction
+            self._phase = Phase.COMPUTING
+            batch = self._apply(transaction.close())
+            self._phase = Phase.PUBLISHING
+            self._publish(batch)
+        finally:
+            transaction.close()
+            self._phase = Phase.IDLE
+
+    # --- reading from outside
+
+    def get(self, collection: collections.Collection[K, V], key: K) -> V | None:
+        """Return the value of `key`, or None."""
+        return collection.content.get(key)
+
+    def items(self, collection: collections.Collection[K, V]) -> Mapping[K, V]:
+        """Return all entries, read-only; the view follows later transactions."""
+        return collection.view
+
+    def lookup(self, index: collections.Index[I, K, V], group: I) -> Mapping[K, V]:
+        """Return the entries of one group, read-only."""
+        return MappingProxyType(index.buckets.get(group, {}))
+
+    def value(self, single: collections.Single[V]) -> V:
+        """Return a single value.
+
+        Raises:
+            NoValueYet: Its derivation has never succeeded (ISM-ENGINE-006).
+        """
+        if single.content is collections.ABSENT:
+            raise faults.NoValueYet(f"`{single.name}` has no value yet")
+        return single.content
+
+    # --- looking inside
+
+    def named(self, name: str) -> collections.Readable | None:
+        """Return what was declared under `name`."""
+        return self._names.get(name)
+
+    def recomputed(self) -> int:
+        """Return how many functions of derivations the last transaction ran."""
+        return self._recomputed
+
+    def findings(self) -> tuple[errors.Finding, ...]:
+        """Return what is wrong with derivations at present, in order of declaration."""
+        return tuple(found for node in self._nodes.values() for found in node.findings())
+
+    def explain(self, collection: collections.Collection[K, V], key: K) -> explanations.Explanation:
+        """Return what the value of `key` came from, down to the sources."""
+        return explanations.explain(self._nodes, (collection, key))
+
+    def explain_single(self, single: collections.Single[V]) -> explanations.Explanation:
+        """Return what a single value came from, down to the sources."""
+        return explanations.explain(self._nodes, (single, collections.WHOLE))
+
+    # --- inside
+
+    def _named(self, out: R) -> R:
+        if self._phase is not Phase.IDLE:
+            self._refuse(f"declare `{out.name}`")
+        if out.name in self._names:
+            raise faults.NameTaken(f"`{out.name}` is declared already")
+        self._names[out.name] = out
+        return out
+
+    def _add(self, node: nodes.Node) -> None:
+        """Fill a new collection at once; nobody can have listened to it before."""
+        self._nodes[node.out.rank] = node
+        self._phase = Phase.COMPUTING
+        try:
+            self._compute()
+        finally:
+            self._phase = Phase.IDLE
+
+    def _check_own(self, readable: collections.Readable) -> None:
+        if readable.owner is not self:
+            raise faults.ReadOutOfOrder(f"`{readable.name}` belongs to another graph")
+
+    def _enter(self, phase: Phase) -> None:
+        if self._phase is not Phase.IDLE:
+            self._refuse("open a transaction")
+        self._phase = phase
+
+    def _refuse(self, act: str) -> None:
+        raise faults.TransactionReentered(
+            f"cannot {act}: the graph is {self._phase.value}",
+            still_working="the graph is as before",
+            hint="collect changes and make one transaction of them, from outside",
+        )
+
+    def _enqueue(self, rank: int) -> None:
+        heapq.heappush(self._agenda, rank)
+
+    def _apply(self, writes: transactions.Writes) -> changes.Changes:
+        self._recomputed = 0
+        batch = dict[collections.Readable, Mapping[object, changes.Change[object]]]()
+        for source, entries in writes.items():
+            for key, value in entries.items():
+                source.settle(key, value)
+            source.announce()
+            _gather(source, into=batch)
+        for out in self._compute():
+            _gather(out, into=batch)
+        return changes.Changes(batch)
+
+    def _compute(self) -> list[collections.Readable]:
+        refreshed = []
+        while self._agenda:
+            node = self._nodes[heapq.heappop(self._agenda)]
+            self._recomputed += node.refresh()
+            refreshed.append(node.out)
+        return refreshed
+
+    def _publish(self, batch: changes.Changes) -> None:
+        """Tell everyone, also after one of them has raised."""
+        if not batch:
+            return
+        raised = []
+        for listener in tuple(self._listeners):
+            try:
+                listener(batch)
+            except Exception as error:  # The others must hear of it all the same.
+                raised.append(error)
+        if raised:
+            raise ExceptionGroup("listeners failed; the transaction holds", raised)
+
+
+def _gather(
+    out: collections.Readable,
+    *,
+    into: dict[collections.Readable, Mapping[object, changes.Change[object]]],
+) -> None:
+    found = out.changed_keys()
+    if found:
+        into[out] = {
+            key: changes.Change(
+                None if old is collections.ABSENT else old,
+                None if new is collections.ABSENT else new,
+            )
+            for key, (old, new) in found.items()
+        }

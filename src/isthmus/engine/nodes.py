@@ -1,0 +1,390 @@
+"""How each kind of derived collection is kept up to date.
+
+A node knows which of its inputs are dirty and computes just those again. It decides neither
+when (the graph does, in order of rank) nor what (the given functions do). What a function raises
+stops nothing: the input keeps its last good answer and the failure becomes a finding.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Generic, Protocol, TypeVar
+
+from isthmus.base import errors
+from isthmus.engine import claims, collections, faults, reader
+
+I = TypeVar("I")  # noqa: E741
+K = TypeVar("K")
+V = TypeVar("V")
+K2 = TypeVar("K2")
+V2 = TypeVar("V2")
+
+Enqueue = Callable[[int], None]
+"""Tells the graph that the node of this rank has something to compute."""
+
+
+class Node(Protocol):
+    """What the graph keeps up to date."""
+
+    @property
+    def out(self) -> collections.Readable:
+        """What it fills."""
+
+    def refresh(self) -> int:
+        """Compute what is dirty, mark what depends on it, and return how many functions ran."""
+
+    def findings(self) -> Iterable[errors.Finding]:
+        """Yield what is wrong with its functions at present."""
+
+    def origins(self, key: Hashable) -> Iterable[reader.Read]:
+        """Yield what the value of `key` was computed from."""
+
+
+class Cell:
+    """One run of a function, to be repeated when something that it read changes."""
+
+    __slots__ = ("_mark", "reads")
+
+    def __init__(self, mark: Callable[[], None]) -> None:
+        self._mark = mark
+        self.reads: dict[reader.Read, None] = {}
+
+    def mark(self) -> None:
+        """Note that what it read has changed."""
+        self._mark()
+
+    def adopt(self, reads: dict[reader.Read, None]) -> None:
+        """Depend on `reads`, and no longer on what is not among them."""
+        gone = self.reads.keys() - reads.keys()
+        for readable, key in gone:
+            readers = readable.readers[key]
+            del readers[self]
+            if not readers:
+                del readable.readers[key]
+        for read in reads:
+            if read not in self.reads:
+                readable, key = read
+                readable.readers.setdefault(key, {})[self] = None
+        self.reads = reads
+
+
+def failure(node: str, key: object, error: Exception) -> errors.Finding:
+    """Say that a function raised `error` for `key`."""
+    reason = f"{type(error).__name__}: {error}"[:300]
+    return errors.Finding(
+        code=faults.DERIVATION_FAILED,
+        subject=f"{node}[{key!r}]",
+        happened=f"could not be computed: {reason}",
+        still_working="its last good answer is kept",
+        hint="report this with the object that it names: an object must never do this",
+    )
+
+
+class DirtyKeys(Generic[K]):
+    """The inputs to compute again, in order of marking."""
+
+    __slots__ = ("_enqueue", "_keys", "_rank")
+
+    def __init__(self, *, rank: int, enqueue: Enqueue) -> None:
+        self._rank = rank
+        self._enqueue = enqueue
+        self._keys: dict[K, None] = {}
+
+    def add(self, key: K) -> None:
+        """Note one input."""
+        if not self._keys:
+            self._enqueue(self._rank)
+        self._keys[key] = None
+
+    def take(self) -> Iterable[K]:
+        """Return all and forget them."""
+        taken = self._keys
+        self._keys = {}
+        return taken
+
+
+class DeriveCell(Cell, Generic[K2, V2]):
+    """One input's run, with its outputs."""
+
+    __slots__ = ("outputs",)
+
+    def __init__(self, mark: Callable[[], None]) -> None:
+        super().__init__(mark)
+        self.outputs: dict[K2, V2] = {}
+
+
+Derivation = Callable[[reader.Reader, K, V], Iterable[tuple[K2, V2]]]
+
+
+class Derive(Generic[K, V, K2, V2]):
+    """A function from one entry of a collection to any number of entries of another."""
+
+    def __init__(
+        self,
+        out: collections.Collection[K2, V2],
+        *,
+        over: collections.Collection[K, V],
+        function: Derivation[K, V, K2, V2],
+        enqueue: Enqueue,
+    ) -> None:
+        self.out = out
+        self._over = over
+        self._function = function
+        self._dirty = DirtyKeys[K](rank=out.rank, enqueue=enqueue)
+        self._cells: dict[K, DeriveCell[K2, V2]] = {}
+        self._claims = claims.Claims[K2, K]()
+        self._failures: dict[K, errors.Finding] = {}
+        over.followers.append(self._dirty.add)
+        for key in over.content:
+            self._dirty.add(key)
+
+    def refresh(self) -> int:
+        """Compute the dirty inputs, then settle the keys that they claim or gave up."""
+        touched: dict[K2, None] = {}
+        runs = 0
+        content = self._over.content
+        for key in self._dirty.take():
+            value = content.get(key, collections.ABSENT)
+            if value is collections.ABSENT:
+                self._drop(key, touched)
+            else:
+                runs += 1
+                self._compute(key, value, touched)
+        for key2 in touched:
+            winner = self._claims.winner(key2)
+            if winner is collections.ABSENT:
+                self.out.settle(key2, collections.ABSENT)
+            else:
+                self.out.settle(key2, self._cells[winner].outputs[key2])
+        self.out.announce()
+        return runs
+
+    def findings(self) -> Iterable[errors.Finding]:
+        """Yield a finding for each failing input and each contested key."""
+        yield from self._failures.values()
+        for key2, rivals in self._claims.contested():
+            winner = self._claims.winner(key2)
+            yield errors.Finding(
+                code=faults.KEY_CONTESTED,
+                subject=f"{self.out.name}[{key2!r}]",
+                happened=f"comes from {len(rivals)} inputs; the smallest wins: `{winner!r}`",
+                still_working="the answer of that input is used",
+            )
+
+    def origins(self, key: Hashable) -> Iterable[reader.Read]:
+        """Yield the winning input and all that its run read."""
+        winner = self._claims.winner_of(key)
+        if winner is not collections.ABSENT:
+            yield (self._over, winner)
+            yield from self._cells[winner].reads
+
+    def _drop(self, key: K, touched: dict[K2, None]) -> None:
+        cell = self._cells.pop(key, None)
+        self._failures.pop(key, None)
+        if cell is None:
+            return
+        cell.adopt({})
+        for key2 in cell.outputs:
+            self._claims.remove(key2, key)
+            touched[key2] = None
+
+    def _compute(self, key: K, value: V, touched: dict[K2, None]) -> None:
+        cell = self._cells.get(key)
+        if cell is None:
+            cell = self._cells[key] = DeriveCell(lambda: self._dirty.add(key))
+        new = self._run(cell, key, value)
+        if new is None:
+            return
+        old = cell.outputs
+        for key2 in old:
+            if key2 not in new:
+                self._claims.remove(key2, key)
+                touched[key2] = None
+        for key2, value2 in new.items():
+            if key2 not in old:
+                self._claims.add(key2, key)
+                touched[key2] = None
+            elif old[key2] is value2 or old[key2] == value2:
+                new[key2] = old[key2]  # Lets go of the equal copy.
+            else:
+                touched[key2] = None
+        cell.outputs = new
+
+    def _run(self, cell: DeriveCell[K2, V2], key: K, value: V) -> dict[K2, V2] | None:
+        read = reader.Reader(owner=self.out.owner, rank=self.out.rank)
+        try:
+            outputs: dict[K2, V2] = {}
+            for key2, value2 in self._function(read, key, value):
+                outputs.setdefault(key2, value2)
+        except reader.KeepLast:
+            self._failures.pop(key, None)
+            return None
+        except Exception as error:  # One bad object must stop no other.
+            self._failures[key] = failure(self.out.name, key, error)
+            return None
+        finally:
+            cell.adopt(read.close())
+        self._failures.pop(key, None)
+        return outputs
+
+
+class Grouping(Generic[I, K, V]):
+    """Keeps an index up to date."""
+
+    def __init__(
+        self,
+        out: collections.Index[I, K, V],
+        *,
+        of: collections.Collection[K, V],
+        by: Callable[[K, V], Iterable[I]],
+        enqueue: Enqueue,
+    ) -> None:
+        self.out = out
+        self._of = of
+        self._by = by
+        self._dirty = DirtyKeys[K](rank=out.rank, enqueue=enqueue)
+        self._groups: dict[K, tuple[I, ...]] = {}
+        self._failures: dict[K, errors.Finding] = {}
+        of.followers.append(self._dirty.add)
+        for key in of.content:
+            self._dirty.add(key)
+
+    def refresh(self) -> int:
+        """Move the dirty entries to their groups, and mark who has read those."""
+        woken: dict[I, None] = {}
+        for key in self._dirty.take():
+            self._place(key, woken)
+        for group in woken:
+            if not self.out.buckets[group]:
+                del self.out.buckets[group]
+            self.out.wake(group)
+        return 0
+
+    def findings(self) -> Iterable[errors.Finding]:
+        """Yield a finding for each entry that cannot be placed."""
+        yield from self._failures.values()
+
+    def origins(self, key: Hashable) -> Iterable[reader.Read]:
+        """Yield the entries of one group."""
+        for group, bucket in self.out.buckets.items():
+            if group == key:
+                yield from ((self._of, entry) for entry in bucket)
+
+    def _place(self, key: K, woken: dict[I, None]) -> None:
+        value = self._of.content.get(key, collections.ABSENT)
+        groups = () if value is collections.ABSENT else self._groups_of(key, value)
+        if groups is None:
+            return
+        for group in self._groups.pop(key, ()):
+            woken[group] = None
+            if group not in groups:
+                del self.out.buckets[group][key]
+        if value is collections.ABSENT:
+            self._failures.pop(key, None)
+            return
+        for group in groups:
+            woken[group] = None
+            self.out.buckets.setdefault(group, {})[key] = value
+        if groups:
+            self._groups[key] = groups
+
+    def _groups_of(self, key: K, value: V) -> tuple[I, ...] | None:
+        try:
+            groups = tuple(dict.fromkeys(self._by(key, value)))
+        except Exception as error:  # One bad object must stop no other.
+            self._failures[key] = failure(self.out.name, key, error)
+            return None
+        self._failures.pop(key, None)
+        return groups
+
+
+class Join(Generic[K, V]):
+    """The union of collections; of equal keys the earlier collection's wins."""
+
+    def __init__(
+        self,
+        out: collections.Collection[K, V],
+        *,
+        members: tuple[collections.Collection[K, V], ...],
+        enqueue: Enqueue,
+    ) -> None:
+        self.out = out
+        self._members = members
+        self._dirty = DirtyKeys[K](rank=out.rank, enqueue=enqueue)
+        for member in members:
+            member.followers.append(self._dirty.add)
+            for key in member.content:
+                self._dirty.add(key)
+
+    def refresh(self) -> int:
+        """Take the dirty keys from the first member that has them."""
+        for key in self._dirty.take():
+            self.out.settle(key, self._first(key))
+        self.out.announce()
+        return 0
+
+    def findings(self) -> Iterable[errors.Finding]:
+        """Yield nothing: no function runs here."""
+        return ()
+
+    def origins(self, key: Hashable) -> Iterable[reader.Read]:
+        """Yield the member that gives the value."""
+        keys: Mapping[object, object]
+        for member in self._members:
+            keys = member.view  # type: ignore[assignment]  # Any hashable may be asked for.
+            if key in keys:
+                yield (member, key)
+                return
+
+    def _first(self, key: K) -> V | collections.Absent:
+        for member in self._members:
+            value = member.content.get(key, collections.ABSENT)
+            if value is not collections.ABSENT:
+                return value
+        return collections.ABSENT
+
+
+class Sole(Generic[V]):
+    """A function of what it reads to one value."""
+
+    def __init__(
+        self,
+        out: collections.Single[V],
+        *,
+        function: Callable[[reader.Reader], V],
+        enqueue: Enqueue,
+    ) -> None:
+        self.out = out
+        self._function = function
+        self._enqueue = enqueue
+        self._is_dirty = False
+        self._failure: errors.Finding | None = None
+        self._cell = Cell(self._mark)
+        self._mark()
+
+    def refresh(self) -> int:
+        """Compute the value."""
+        self._is_dirty = False
+        read = reader.Reader(owner=self.out.owner, rank=self.out.rank)
+        try:
+            self.out.settle(self._function(read))
+            self._failure = None
+        except reader.KeepLast:
+            self._failure = None
+        except Exception as error:  # One bad object must stop no other.
+            self._failure = failure(self.out.name, (), error)
+        self._cell.adopt(read.close())
+        return 1
+
+    def findings(self) -> Iterable[errors.Finding]:
+        """Yield the failure, if it fails."""
+        if self._failure is not None:
+            yield self._failure
+
+    def origins(self, key: Hashable) -> Iterable[reader.Read]:
+        """Yield all that it read."""
+        if key is collections.WHOLE:
+            yield from self._cell.reads
+
+    def _mark(self) -> None:
+        if not self._is_dirty:
+            self._is_dirty = True
+            self._enqueue(self.out.rank)

@@ -1,0 +1,80 @@
+"""How a derivation reads: every read is recorded at the finest grain that it has.
+
+A read of a key depends on that key alone, a lookup on that group, and a read of all entries on
+every change of the collection. What is returned is read-only, is not a copy, and is valid until
+the derivation returns. Its order is the order of arrival: a derivation that cares must sort.
+"""
+
+from collections.abc import Hashable, Mapping
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+from isthmus.engine import collections, faults
+
+I = TypeVar("I")  # noqa: E741
+K = TypeVar("K")
+V = TypeVar("V")
+
+Read = tuple[collections.Readable, Hashable]
+"""What was read, and which part of it."""
+
+CLOSED: Final = -1
+
+
+class KeepLast(Exception):  # noqa: N818  # An answer, not an error: "my inputs are broken".
+    """Raised by a derivation to keep its last good answer, which differs from "nothing exists"."""
+
+
+class Reader:
+    """Reads for one run of one derivation."""
+
+    __slots__ = ("_owner", "_rank", "_reads")
+
+    def __init__(self, *, owner: object, rank: int) -> None:
+        self._owner = owner
+        self._rank = rank
+        self._reads: dict[Read, None] = {}
+
+    def get(self, collection: collections.Collection[K, V], key: K) -> V | None:
+        """Return the value of `key`, or None."""
+        self._record(collection, key)
+        return collection.content.get(key)
+
+    def items(self, collection: collections.Collection[K, V]) -> Mapping[K, V]:
+        """Return all entries. Costly: any change of the collection computes the reader again."""
+        self._record(collection, collections.WHOLE)
+        return collection.view
+
+    def lookup(self, index: collections.Index[I, K, V], group: I) -> Mapping[K, V]:
+        """Return the entries of one group; empty when it has none."""
+        self._record(index, group)
+        bucket = index.buckets.get(group)
+        return MappingProxyType(bucket if bucket is not None else {})
+
+    def value(self, single: collections.Single[V]) -> V:
+        """Return a single value; keeps the reader's last answer while there is none."""
+        self._record(single, collections.WHOLE)
+        if single.content is collections.ABSENT:
+            raise KeepLast
+        return single.content
+
+    def close(self) -> dict[Read, None]:
+        """End the run and return what was read, in order."""
+        self._rank = CLOSED
+        return self._reads
+
+    def _record(self, readable: collections.Readable, key: Hashable) -> None:
+        if readable.rank >= self._rank or readable.owner is not self._owner:
+            self._refuse(readable)
+        self._reads[readable, key] = None
+
+    def _refuse(self, readable: collections.Readable) -> None:
+        if self._rank == CLOSED:
+            raise faults.HandleClosed(
+                f"`{readable.name}` was read through a reader whose derivation has returned",
+                hint="read inside the derivation, and do not keep the reader",
+            )
+        raise faults.ReadOutOfOrder(
+            f"`{readable.name}` is not computed before what reads it",
+            hint="declare what is read before what reads it, in the same graph",
+        )

@@ -1,0 +1,45 @@
+"""All objects that an installation wants, from its options.
+
+Source: spec section 6.2.
+"""
+
+from collections.abc import Mapping
+
+from isthmus.install import control_plane, crds, gateways, labels, reader, remote_plane
+from isthmus.install.control_plane import Manifest
+from isthmus.install.options import Options
+
+
+def of_options(options: Options) -> list[Manifest]:
+    """Return every object, in the order in which they should come to be."""
+    found: list[Manifest] = []
+    if options.base:
+        found += _base(options)
+    if options.pilot:
+        found += remote_plane.objects(options) if options.remote else control_plane.objects(options)
+    for gateway in options.gateways:
+        found += gateways.objects(options, gateway)
+    return found
+
+
+def _base(options: Options) -> list[Manifest]:
+    found = [*crds.manifests()]
+    for manifest in found:
+        labels.add_ownership(options, manifest, component="Base")
+    readers = reader.objects(
+        namespace=options.namespace, suffix=options.suffix, manages_cluster=options.remote
+    )
+    for manifest in readers:
+        labels.add_ownership(options, manifest, component="Base")
+    return found + readers
+
+
+def identity(manifest: Mapping[str, object]) -> tuple[str, str, str]:
+    """Return kind, namespace and name of an object."""
+    metadata = manifest["metadata"]
+    assert isinstance(metadata, Mapping)
+    return (
+        str(manifest["kind"]),
+        str(metadata.get("namespace", "")),
+        str(metadata["name"]),
+    )

@@ -1,0 +1,268 @@
+"""What is to be installed, as values: one checked document becomes named choices.
+
+Decides what a profile and its values mean; knows nothing of the objects that follow.
+
+Source: spec sections 6.1 to 6.4.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from isthmus.base import version
+from isthmus.install import operator
+from isthmus.install.operator import OptionsRefused, Tree
+
+PROFILES: Mapping[str, Tree] = {
+    "default": {"base": True, "pilot": True, "ingress": True, "egress": False},
+    "demo": {"base": True, "pilot": True, "ingress": True, "egress": True},
+    "minimal": {"base": True, "pilot": True, "ingress": False, "egress": False},
+    "remote": {"base": True, "pilot": True, "ingress": False, "egress": False},
+    "empty": {"base": False, "pilot": False, "ingress": False, "egress": False},
+}
+
+PROXY_HUB = "docker.io/istio"
+PILOT_IMAGE = "docker.io/isthmus/pilot"
+SYSTEM_NAMESPACE = "istio-system"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One port of a gateway's Service."""
+
+    name: str
+    port: int
+    target_port: int
+    protocol: str = "TCP"
+
+
+INGRESS_PORTS = (
+    Port("status-port", 15021, 15021),
+    Port("http2", 80, 8080),
+    Port("https", 443, 8443),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """One gateway: a Deployment of proxies and the Service before it."""
+
+    name: str
+    namespace: str
+    labels: Mapping[str, str]
+    ports: tuple[Port, ...] = INGRESS_PORTS
+    env: Mapping[str, str] = field(default_factory=dict)
+    service_type: str = "LoadBalancer"
+    service_annotations: Mapping[str, str] = field(default_factory=dict)
+    pod_annotations: Mapping[str, str] = field(default_factory=dict)
+    replicas: int = 1
+    resources: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """All that the manifests depend on.
+
+    Attributes:
+        remote: Whether the control plane is in another cluster (profile `remote`).
+        cluster: Id of this cluster; empty leaves it to the injection path.
+        pilot_env: Environment of the control plane, over its defaults.
+        remote_address: Where the control plane is reached, for `remote`.
+        mesh_config: MeshConfig fields that were given.
+        mesh_networks: MeshNetworks' `networks` that were given.
+    """
+
+    profile: str = "default"
+    revision: str = ""
+    namespace: str = SYSTEM_NAMESPACE
+    base: bool = True
+    pilot: bool = True
+    remote: bool = False
+    gateways: tuple[Gateway, ...] = ()
+    cluster: str = ""
+    network: str = ""
+    mesh_id: str = ""
+    proxy_image: str = f"{PROXY_HUB}/proxyv2:{version.PROXY_VERSION}"
+    pilot_image: str = f"{PILOT_IMAGE}:{version.VERSION}"
+    pilot_env: Mapping[str, str] = field(default_factory=dict)
+    pilot_replicas: int = 1
+    pilot_resources: Mapping[str, object] = field(default_factory=dict)
+    autoscaled: bool = True
+    remote_address: str = ""
+    injection_path: str = "/inject"
+    injection_url: str = ""
+    injection_ca_bundle: str = ""
+    mesh_config: Tree = field(default_factory=dict)
+    mesh_networks: Tree = field(default_factory=dict)
+    values: Tree = field(default_factory=dict)
+
+    @property
+    def suffix(self) -> str:
+        """What names of objects end with: nothing, or the revision."""
+        return "" if self.revision in {"", "default"} else f"-{self.revision}"
+
+    @property
+    def revision_label(self) -> str:
+        """The value of `istio.io/rev`."""
+        return self.revision or "default"
+
+
+def of_spec(spec: Tree) -> Options:
+    """Say what a checked spec asks for.
+
+    Raises:
+        OptionsRefused: A profile does not exist or values contradict each other
+            (ISM-INST-001).
+    """
+    values = operator.merged(_tree(spec, "values"), _tree(spec, "unvalidatedValues"))
+    profile = str(spec.get("profile") or values.get("profile") or "default")
+    if profile not in PROFILES:
+        raise OptionsRefused(
+            f"unknown profile: `{profile}`",
+            still_working="nothing was changed in the cluster",
+            hint=f"profiles: {', '.join(PROFILES)}",
+        )
+    globals_ = _tree(values, "global")
+    remote = _tree(values, "istiodRemote")
+    pilot = _tree(values, "pilot")
+    namespace = str(spec.get("namespace") or globals_.get("istioNamespace") or SYSTEM_NAMESPACE)
+    is_remote = profile == "remote" or remote.get("enabled") is True
+    components = _tree(spec, "components")
+    return Options(
+        profile=profile,
+        revision=str(spec.get("revision") or values.get("revision") or ""),
+        namespace=namespace,
+        base=_enabled(components, "base", PROFILES[profile]["base"] is True),
+        pilot=_enabled(components, "pilot", PROFILES[profile]["pilot"] is True),
+        remote=is_remote,
+        gateways=_gateways(components, profile, namespace, values),
+        cluster=str(_tree(globals_, "multiCluster").get("clusterName") or ""),
+        network=str(globals_.get("network") or ""),
+        mesh_id=str(globals_.get("meshID") or ""),
+        proxy_image=_proxy_image(spec, globals_),
+        pilot_image=_pilot_image(pilot),
+        pilot_env=_pilot_env(components, pilot, globals_),
+        pilot_replicas=_number(pilot, "replicaCount", 1),
+        pilot_resources=_tree(pilot, "resources"),
+        autoscaled=pilot.get("autoscaleEnabled", True) is True,
+        remote_address=_remote_address(globals_, is_remote=is_remote),
+        injection_path=str(remote.get("injectionPath") or "/inject"),
+        injection_url=str(remote.get("injectionURL") or ""),
+        injection_ca_bundle=str(remote.get("injectionCABundle") or ""),
+        mesh_config=operator.merged(_tree(values, "meshConfig"), _tree(spec, "meshConfig")),
+        mesh_networks=_tree(globals_, "meshNetworks"),
+        values=values,
+    )
+
+
+def _tree(tree: Mapping[str, object], key: str) -> Tree:
+    value = tree.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _number(tree: Mapping[str, object], key: str, default: int) -> int:
+    value = tree.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else default
+
+
+def _enabled(components: Tree, name: str, default: bool) -> bool:
+    enabled = _tree(components, name).get("enabled")
+    return enabled if isinstance(enabled, bool) else default
+
+
+def _proxy_image(spec: Tree, globals_: Tree) -> str:
+    image = str(_tree(globals_, "proxy").get("image") or "proxyv2")
+    if "/" in image:
+        return image
+    hub = str(spec.get("hub") or globals_.get("hub") or PROXY_HUB)
+    tag = str(spec.get("tag") or globals_.get("tag") or version.PROXY_VERSION)
+    return f"{hub}/{image}:{tag}"
+
+
+def _pilot_image(pilot: Tree) -> str:
+    image = str(pilot.get("image") or "")
+    if "/" in image:
+        return image
+    hub = str(pilot.get("hub") or PILOT_IMAGE.rpartition("/")[0])
+    return f"{hub}/{image or 'pilot'}:{pilot.get('tag') or version.VERSION}"
+
+
+def _pilot_env(components: Tree, pilot: Tree, globals_: Tree) -> Mapping[str, str]:
+    env = {str(key): _text(value) for key, value in _tree(pilot, "env").items()}
+    for entry in _list(_tree(_tree(components, "pilot"), "k8s").get("env")):
+        env[str(entry.get("name"))] = _text(entry.get("value"))
+    if globals_.get("externalIstiod") is True:
+        env.setdefault("EXTERNAL_ISTIOD", "true")
+    return env
+
+
+def _text(value: object) -> str:
+    return json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def _list(value: object) -> list[Tree]:
+    return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
+
+
+def _remote_address(globals_: Tree, *, is_remote: bool) -> str:
+    address = str(globals_.get("remotePilotAddress") or "")
+    if is_remote and not address:
+        raise OptionsRefused(
+            "profile `remote` needs `values.global.remotePilotAddress`",
+            still_working="nothing was changed in the cluster",
+            hint=(
+                "set it to the external address of the primary cluster's east-west gateway: "
+                "kubectl -n istio-system get svc istio-eastwestgateway"
+            ),
+        )
+    return address
+
+
+def _gateways(components: Tree, profile: str, namespace: str, values: Tree) -> tuple[Gateway, ...]:
+    gateways: dict[str, Tree] = {}
+    for kind, key in (("ingress", "ingressGateways"), ("egress", "egressGateways")):
+        listed = _list(components.get(key))
+        if PROFILES[profile][kind] is True:
+            listed = [{"name": f"istio-{kind}gateway", "enabled": True}, *listed]
+        for part in listed:
+            name = str(part.get("name") or f"istio-{kind}gateway")
+            gateways[name] = operator.merged(gateways.get(name, {"kind": kind}), part)
+    return tuple(
+        _gateway(name, part, namespace, values)
+        for name, part in gateways.items()
+        if part.get("enabled", True) is True
+    )
+
+
+def _gateway(name: str, part: Tree, namespace: str, values: Tree) -> Gateway:
+    k8s = _tree(part, "k8s")
+    service = _tree(k8s, "service")
+    ports = tuple(_port(name, port) for port in _list(service.get("ports")))
+    short = name.removeprefix("istio-")
+    labels = {"app": name, "istio": short} | {
+        key: str(value) for key, value in _tree(part, "label").items()
+    }
+    env = {str(e.get("name")): _text(e.get("value")) for e in _list(k8s.get("env"))}
+    return Gateway(
+        name=name,
+        namespace=str(part.get("namespace") or namespace),
+        labels=labels,
+        ports=ports or INGRESS_PORTS,
+        env=env,
+        service_type=str(service.get("type") or "LoadBalancer"),
+        service_annotations={k: str(v) for k, v in _tree(k8s, "serviceAnnotations").items()},
+        pod_annotations={k: str(v) for k, v in _tree(k8s, "podAnnotations").items()},
+        replicas=_number(k8s, "replicaCount", 1),
+        resources=_tree(k8s, "resources"),
+    )
+
+
+def _port(gateway: str, port: Tree) -> Port:
+    number = _number(port, "port", 0)
+    if not 0 < number < 1 << 16:
+        raise OptionsRefused(
+            f"gateway `{gateway}` has a port without a number between 1 and 65535: {port}",
+            still_working="nothing was changed in the cluster",
+        )
+    name = str(port.get("name") or f"port-{number}")
+    return Port(name, number, _number(port, "targetPort", number), str(port.get("protocol", "TCP")))

@@ -1,0 +1,52 @@
+"""The objects of a cluster whose control plane is in another cluster.
+
+Its `istiod` is a Service without a selector: the address behind it is the primary cluster's
+gateway, so that proxies keep the name that the control plane's certificate carries.
+
+Source: spec sections 6.2 and 6.3.
+"""
+
+import ipaddress
+
+from isthmus.install import control_plane, labels
+from isthmus.install.control_plane import Manifest
+from isthmus.install.options import Options
+
+PORTS = (("tcp-istiod", 15012, 15012), ("tcp-webhook", 443, 15017))
+
+
+def objects(options: Options) -> list[Manifest]:
+    """Return the objects that stand for the control plane."""
+    name = f"istiod{options.suffix}"
+    return [*_address(options, name), control_plane.webhook(options)]
+
+
+def _address(options: Options, name: str) -> list[Manifest]:
+    ports = [
+        {"name": port, "port": number, "targetPort": target, "protocol": "TCP"}
+        for port, number, target in PORTS
+    ]
+    metadata = labels.metadata(options, name, component="Pilot", app="istiod")
+    try:
+        address = ipaddress.ip_address(options.remote_address)
+    except ValueError:
+        spec = {"type": "ExternalName", "externalName": options.remote_address, "ports": ports}
+        return [{"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}]
+    return [
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": ports}},
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": labels.metadata(
+                options,
+                name,
+                component="Pilot",
+                extra={"kubernetes.io/service-name": name},
+            ),
+            "addressType": f"IPv{address.version}",
+            "endpoints": [{"addresses": [str(address)], "conditions": {"ready": True}}],
+            "ports": [
+                {"name": port, "port": target, "protocol": "TCP"} for port, _, target in PORTS
+            ],
+        },
+    ]

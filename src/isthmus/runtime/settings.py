@@ -1,0 +1,120 @@
+"""The control plane's own settings, from its environment and arguments.
+
+Source: spec sections 6.2 and 8.7.
+
+    IsthmusError
+    └── SettingRefused
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from isthmus.base import errors
+from isthmus.mesh.identities import ClusterId
+
+
+class SettingRefused(errors.IsthmusError):
+    """A setting of the control plane has a value that it cannot have."""
+
+    code = "ISM-RUN-001"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the control plane runs with.
+
+    Attributes:
+        cluster: Id of the cluster that it runs in.
+        manages_remotes: Whether it writes into remote clusters that name it (`EXTERNAL_ISTIOD`).
+        ca_directory: Where the files of Secret `cacerts` are mounted.
+        run_directory: Where its Unix socket for reports lives.
+        remote_timeout_s: How long a remote cluster may keep the control plane unready.
+        kubeconfig: A file to reach the cluster by; empty uses the pod's own account.
+    """
+
+    cluster: ClusterId
+    revision: str = "default"
+    namespace: str = "istio-system"
+    pod: str = "istiod"
+    domain: str = "cluster.local"
+    manages_remotes: bool = False
+    ca_directory: str = "/etc/cacerts"
+    run_directory: str = "/run/isthmus"
+    audiences: tuple[str, ...] = ("istio-ca",)
+    default_ttl_s: int = 24 * 3600
+    max_ttl_s: int = 90 * 24 * 3600
+    remote_timeout_s: float = 30.0
+    kubeconfig: str = ""
+    log_level: str = "info"
+    custom_hosts: tuple[str, ...] = ()
+
+
+def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
+    """Read the settings.
+
+    Raises:
+        SettingRefused: A value cannot be used (ISM-RUN-001).
+    """
+    parser = argparse.ArgumentParser(prog="isthmus-discovery discovery")
+    parser.add_argument("--domain", default="cluster.local", help="DNS suffix of services")
+    parser.add_argument("--clusterID", dest="cluster", default="", help="id of this cluster")
+    parser.add_argument("--kubeconfig", default=environment.get("KUBECONFIG", ""))
+    parser.add_argument("--log_output_level", default="default:info")
+    known, _ = parser.parse_known_args(arguments)
+    return Settings(
+        cluster=ClusterId(known.cluster or environment.get("CLUSTER_ID", "Kubernetes")),
+        revision=environment.get("REVISION", "default"),
+        namespace=environment.get("POD_NAMESPACE", "istio-system"),
+        pod=environment.get("POD_NAME", "istiod"),
+        domain=known.domain,
+        manages_remotes=_truth(environment, "EXTERNAL_ISTIOD"),
+        ca_directory=environment.get("ROOT_CA_DIR", "/etc/cacerts"),
+        run_directory=environment.get("ISTHMUS_RUN_DIR", "/run/isthmus"),
+        audiences=_words(environment.get("TOKEN_AUDIENCES", "istio-ca")),
+        default_ttl_s=_seconds(environment, "DEFAULT_WORKLOAD_CERT_TTL", 24 * 3600),
+        max_ttl_s=_seconds(environment, "MAX_WORKLOAD_CERT_TTL", 90 * 24 * 3600),
+        remote_timeout_s=_seconds(environment, "PILOT_REMOTE_CLUSTER_TIMEOUT", 30),
+        kubeconfig=known.kubeconfig,
+        log_level=known.log_output_level.rpartition(":")[2] or "info",
+        custom_hosts=_words(environment.get("ISTIOD_CUSTOM_HOST", "")),
+    )
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _truth(environment: Mapping[str, str], name: str) -> bool:
+    text = environment.get(name, "false").lower()
+    if text not in {"true", "false", "1", "0"}:
+        raise SettingRefused(f"`{name}` must be true or false, but is: `{text[:40]}`")
+    return text in {"true", "1"}
+
+
+UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration_s(text: str) -> float:
+    """Read a duration as Go writes it, such as `24h` or `1h30m`, in seconds.
+
+    Raises:
+        SettingRefused: The text is no duration (ISM-RUN-001).
+    """
+    total, number, rest = 0.0, "", text
+    while rest:
+        if rest[0].isdigit() or rest[0] == ".":
+            number, rest = number + rest[0], rest[1:]
+            continue
+        unit = next((u for u in ("ms", "s", "m", "h") if rest.startswith(u)), "")
+        if not unit or not number:
+            break
+        total, number, rest = total + float(number) * UNITS_S[unit], "", rest[len(unit) :]
+    if rest or number or not text:
+        raise SettingRefused(f"not a duration: `{text[:40]}`", hint="such as `24h` or `1h30m`")
+    return total
+
+
+def _seconds(environment: Mapping[str, str], name: str, default_s: int) -> int:
+    text = environment.get(name, "")
+    return int(duration_s(text)) if text else default_s

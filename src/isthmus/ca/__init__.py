@@ -1,1 +1,1 @@
-"""Who may have which certificate and until when: pure, keys passed in."""
+"""ca: who may have which certificate and until when; pure, keys and time are handed in."""

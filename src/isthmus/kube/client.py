@@ -15,7 +15,7 @@ import pathlib
 import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -365,7 +365,7 @@ class Client:
         labels: str = "",
         fields: str = "",
         timeout_s: int = 300,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Yield the events since `resource_version`, a JSON text each, until the server ends."""
         query = {
             "watch": "true",

@@ -1,0 +1,303 @@
+"""Follows one kind of one API server and tells what changed: drives `listwatch` over a client.
+
+It decides nothing about objects. One that cannot be read becomes a finding and keeps its last
+good form; an API server that is silent keeps the whole cache, with its age.
+
+Source: performance rules 8, 9 and 11; design rules 5 and 7.
+"""
+
+import asyncio
+import contextlib
+import gc
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+import msgspec
+
+from isthmus.base import clock, errors, logs
+from isthmus.kube import client, kinds, listwatch, objects, problems
+
+V = TypeVar("V", bound=objects.Object)
+
+Key = tuple[str, str]
+"""Namespace, empty for cluster-wide kinds, and name."""
+
+_LOG = logs.Log("isthmus.kube")
+WATCH_S = 300
+
+
+class _Versioned(msgspec.Struct, rename="camel", gc=False):
+    resource_version: str = ""
+    name: str = ""
+    namespace: str = ""
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class _Bare(msgspec.Struct, gc=False):
+    metadata: _Versioned = msgspec.field(default_factory=_Versioned)
+
+
+class _ListAnswer(msgspec.Struct, gc=False):
+    metadata: _Versioned = msgspec.field(default_factory=_Versioned)
+    items: list[msgspec.Raw] | None = None
+
+
+class _Event(msgspec.Struct, gc=False):
+    type: str
+    object: msgspec.Raw
+
+
+class _Status(msgspec.Struct, gc=False):
+    code: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How well one kind is followed.
+
+    Attributes:
+        answered_at: Monotonic time of the last good answer; None before the first.
+        error: What the last failure said; empty while all is well.
+    """
+
+    synced: bool
+    missing: bool
+    answered_at: float | None
+    error: str
+
+
+class Informer(Generic[V]):
+    """Follows one kind for as long as `run` runs."""
+
+    def __init__(  # noqa: PLR0913  # each argument is an independent choice
+        self,
+        reads: client.Client,
+        kind: kinds.Kind,
+        decode: type[V],
+        *,
+        on_batch: Callable[[Mapping[Key, V | None]], None] = lambda changes: None,
+        on_finding: Callable[[Key, errors.Finding | None], None] = lambda key, finding: None,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        optional: bool = False,
+        spread: Callable[[], float] = random.random,
+        system_clock: clock.Clock | None = None,
+    ) -> None:
+        """Prepare to follow `kind`.
+
+        Args:
+            reads: The API server.
+            kind: What to follow.
+            decode: How its objects are read.
+            on_batch: Called with what changed; None is a deletion. The first call with content
+                may come before `synced` is set.
+            on_finding: Called when an object cannot be read, and with None when it can again.
+            namespace: Follow only this namespace.
+            labels: A label selector.
+            fields: A field selector.
+            optional: Whether the kind may be unknown to the server; then it counts as empty.
+            spread: Numbers from 0 to 1 that scatter delays.
+            system_clock: Time.
+        """
+        self.kind = kind
+        self.synced = asyncio.Event()
+        self._reads = reads
+        self._decoder = msgspec.json.Decoder(decode)
+        self._on_batch = on_batch
+        self._on_finding = on_finding
+        self._where = {"namespace": namespace, "labels": labels, "fields": fields}
+        self._optional = optional
+        self._spread = spread
+        self._clock = system_clock or clock.SystemClock()
+        self._state: listwatch.ListWatch[Key, V] = listwatch.ListWatch()
+        self._broken: set[Key] = set()
+        self._answered_at: float | None = None
+        self._error = ""
+        self._ask: listwatch.List | listwatch.Watch = self._state.begin()
+
+    @property
+    def items(self) -> Mapping[Key, V]:
+        """The objects as last seen."""
+        return self._state.cache
+
+    def health(self) -> Health:
+        """Return how well the kind is followed."""
+        return Health(
+            synced=self.synced.is_set(),
+            missing=self._state.missing,
+            answered_at=self._answered_at,
+            error=self._error,
+        )
+
+    async def run(self) -> None:
+        """Follow the kind until cancelled."""
+        while True:
+            ask = self._ask
+            if ask.delay_s:
+                await self._clock.sleep(ask.delay_s)
+            if isinstance(ask, listwatch.List):
+                await self._list(ask)
+            else:
+                await self._watch(ask)
+
+    # --- asking -----------------------------------------------------------------------------------
+
+    async def _list(self, ask: listwatch.List) -> None:
+        query = {
+            "limit": str(ask.limit) if ask.limit else "",
+            "continue": ask.token,
+            "labelSelector": self._where["labels"],
+            "fieldSelector": self._where["fields"],
+        }
+        if ask.not_older_than and not ask.token:
+            query["resourceVersion"] = ask.not_older_than
+            query["resourceVersionMatch"] = "NotOlderThan"
+        try:
+            path = self.kind.path(namespace=self._where["namespace"])
+            page = self._page(await self._reads.raw("GET", path, query=query))
+        except (errors.IsthmusError, msgspec.DecodeError) as error:
+            self._fail(error)
+            return
+        self._well()
+        self._hear(page)
+
+    async def _watch(self, ask: listwatch.Watch) -> None:
+        began = self._clock.monotonic()
+        events = self._reads.watch(
+            self.kind, resource_version=ask.version, timeout_s=WATCH_S, **self._where
+        )
+        try:
+            async with contextlib.aclosing(events):
+                async for line in events:
+                    heard = self._event(line)
+                    self._well()
+                    if heard is not None and self._hear(heard):
+                        return
+        except msgspec.DecodeError:
+            # The connection was cut in the middle of an event: what was seen whole counts.
+            pass
+        except problems.Unreachable as error:
+            self._note(error)
+        except problems.ApiError as error:
+            self._fail(error)
+            return
+        self._hear(listwatch.Ended(self._clock.monotonic() - began))
+
+    # --- hearing ----------------------------------------------------------------------------------
+
+    def _hear(self, what: "listwatch.Heard[Key, V]") -> bool:
+        """Take in what was heard; return whether something else is to be asked."""
+        answer = self._state.heard(what, spread=self._spread())
+        if answer.changes:
+            self._on_batch(answer.changes)
+        if answer.synced and (self._optional or not self._state.missing):
+            self.synced.set()
+        if answer.ask is None:
+            return False
+        self._ask = answer.ask
+        return True
+
+    def _fail(self, error: errors.IsthmusError | msgspec.DecodeError) -> None:
+        why: Literal["expired", "ahead", "missing", "other"] = "other"
+        if isinstance(error, problems.ApiError):
+            if error.is_expired:
+                why = "expired"
+            elif error.is_missing:
+                why = "missing"
+            elif "too large resource version" in error.message.lower():
+                why = "ahead"
+        if why == "missing" and self._optional:
+            self._well()
+        elif why != "expired":
+            self._note(error)
+        self._hear(listwatch.Failed(why))
+
+    def _note(self, error: errors.IsthmusError | msgspec.DecodeError) -> None:
+        said = error.happened if isinstance(error, errors.IsthmusError) else str(error)
+        detail = error.detail if isinstance(error, errors.IsthmusError) else ""
+        shown = f"{said}: {detail.splitlines()[-1]}" if detail else said
+        if shown != self._error:
+            _LOG.warning("cannot follow a kind", kind=self.kind.title, error=shown)
+        self._error = shown
+
+    def _well(self) -> None:
+        self._error = ""
+        self._answered_at = self._clock.monotonic()
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def _page(self, content: bytes) -> listwatch.Page[Key, V]:
+        with _without_collection():
+            answer = _LIST.decode(content)
+            items = dict(self._item(raw) for raw in answer.items or [])
+        return listwatch.Page(items, answer.metadata.resource_version, answer.metadata.continue_)
+
+    def _event(self, line: bytes) -> "listwatch.Heard[Key, V] | None":
+        event = _EVENT.decode(line)
+        if event.type == "ERROR":
+            status = _STATUS.decode(event.object)
+            expired = status.code == problems.GONE or status.reason in ("Expired", "Gone")
+            if not expired:
+                self._error = f"watch ended: {status.message or status.reason}"
+            return listwatch.Failed("expired" if expired else "other")
+        metadata = _BARE.decode(event.object).metadata
+        if event.type == "BOOKMARK":
+            return listwatch.Bookmark(metadata.resource_version)
+        if event.type == "DELETED":
+            key = (metadata.namespace, metadata.name)
+            self._readable(key)
+            return listwatch.Deleted(key, metadata.resource_version)
+        if event.type in ("ADDED", "MODIFIED"):
+            key, value = self._item(event.object)
+            return listwatch.Changed(key, value, metadata.resource_version)
+        return None
+
+    def _item(self, raw: msgspec.Raw) -> tuple[Key, V | None]:
+        try:
+            value = self._decoder.decode(raw)
+        except msgspec.DecodeError as error:
+            metadata = _BARE.decode(raw).metadata
+            key = (metadata.namespace, metadata.name)
+            self._broken.add(key)
+            self._on_finding(key, self._finding(key, error))
+            return key, None
+        key = (value.metadata.namespace, value.metadata.name)
+        self._readable(key)
+        return key, value
+
+    def _readable(self, key: Key) -> None:
+        if key in self._broken:
+            self._broken.discard(key)
+            self._on_finding(key, None)
+
+    def _finding(self, key: Key, error: msgspec.DecodeError) -> errors.Finding:
+        return errors.Finding(
+            problems.UNDECODABLE,
+            f"{self.kind.kind} {'/'.join(part for part in key if part)}",
+            f"cannot be read: {error}",
+            still_working="its last readable form stays in use",
+            hint="correct the field that is named",
+        )
+
+
+_LIST = msgspec.json.Decoder(_ListAnswer)
+_EVENT = msgspec.json.Decoder(_Event)
+_STATUS = msgspec.json.Decoder(_Status)
+_BARE = msgspec.json.Decoder(_Bare)
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Spare the garbage collector while many records are made that hold no cycles."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

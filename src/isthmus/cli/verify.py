@@ -1,0 +1,94 @@
+"""`isthmus verify`: real requests between clusters, and what was seen of them."""
+
+import contextlib
+import dataclasses
+
+import click
+
+from isthmus.base import clock
+from isthmus.cli import options, render
+from isthmus.install import probing, verification
+from isthmus.kube import client as kube_client
+
+COLUMNS = ("FROM", "ANSWERED BY", "IN", "SHARE", "PATH", "CALLER SEEN THERE")
+
+
+@click.command()
+@click.option(
+    "--contexts",
+    default="cluster1,cluster2",
+    show_default=True,
+    help="Contexts of the clusters, with commas between.",
+)
+@click.option("--kubeconfig", "-c", default=None, help="Kubeconfig file; else $KUBECONFIG.")
+@click.option("--namespace", "-n", default="sample", show_default=True, help="Of the service.")
+@click.option("--service", default="helloworld", show_default=True, help="Service to ask.")
+@click.option("--port", default=5000, show_default=True, help="Port of the service.")
+@click.option("--path", default="/hello", show_default=True, help="Path to ask for.")
+@click.option("--requests", default=100, show_default=True, help="Requests from each cluster.")
+@options.output("json")
+def command(  # noqa: PLR0913  # a command's options
+    contexts: str,
+    kubeconfig: str | None,
+    namespace: str,
+    service: str,
+    port: int,
+    path: str,
+    requests: int,
+    output: str,
+) -> int:
+    """Send real requests from a client pod in every cluster and report what happened.
+
+    Client pods are those labelled app=sleep or app=curl. The exit status is 1 when something is
+    wrong.
+
+    Example: isthmus verify --contexts cluster1,cluster2
+    """
+    target = probing.Target(namespace, service, port, path, requests)
+    names = [name.strip() for name in contexts.split(",") if name.strip()]
+    report = options.run(_verify(names, kubeconfig, target))
+    if output == "json":
+        render.as_json(dataclasses.asdict(report) | {"is_well": report.is_well})
+    else:
+        show(report)
+    return 0 if report.is_well else 1
+
+
+async def _verify(
+    names: list[str], kubeconfig: str | None, target: probing.Target
+) -> verification.Report:
+    async with contextlib.AsyncExitStack() as stack:
+        clusters = {
+            name: await stack.enter_async_context(
+                kube_client.Client(options.accessed(kubeconfig, context=name))
+            )
+            for name in names
+        }
+        return await probing.verify(clusters, target, system_clock=clock.SystemClock())
+
+
+def show(report: verification.Report) -> None:
+    """Print the report as a table, then what is wrong or that all is well."""
+    rows = [
+        (
+            row.source,
+            f"{row.version or row.pod}",
+            row.cluster,
+            f"{row.share:.0%}",
+            row.path.replace("gateway ", "via "),
+            ", ".join(_short(caller) for caller in row.callers),
+        )
+        for row in report.rows
+    ]
+    if rows:
+        render.table(COLUMNS, rows, gap=2)
+    for address in report.refused_plaintext:
+        render.note(f"plain text to the gateway at {address}: refused")
+    for found in report.findings:
+        render.finding(found)
+    if report.is_well:
+        render.note(f"all {report.requests} requests were answered, over mutual TLS")
+
+
+def _short(identity: str) -> str:
+    return "/".join(identity.split("/")[3:]) if identity.startswith("spiffe://") else identity

@@ -1,0 +1,230 @@
+"""Sends real requests from a client pod in every cluster and gathers what was seen of them.
+
+Works through the API servers alone: commands in pods, and logs of their proxies.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from isthmus.base import clock
+from isthmus.install import verification
+from isthmus.kube import client as kube_client
+from isthmus.kube import kinds
+from isthmus.mesh import networks
+
+PROXY = "istio-proxy"
+CLIENTS = ("sleep", "curl")
+LOGS_DEADLINE_S = 12.0
+LOOK_AGAIN_S = 0.1
+GATEWAY_LABELS = "istio=eastwestgateway"
+
+Obj = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The service that is asked, and how often from each cluster."""
+
+    namespace: str = "sample"
+    service: str = "helloworld"
+    port: int = 5000
+    path: str = "/hello"
+    requests: int = 100
+
+    @property
+    def url(self) -> str:
+        """The address that clients use; curl counts `n` up."""
+        return (
+            f"http://{self.service}.{self.namespace}:{self.port}{self.path}?n=[1-{self.requests}]"
+        )
+
+
+async def verify(
+    clusters: Mapping[str, kube_client.Client], target: Target, *, system_clock: clock.Clock
+) -> verification.Report:
+    """Send requests from each of `clusters` (by name) and judge what happened."""
+    destinations = [
+        destination
+        for name, client in clusters.items()
+        for destination in await _destinations(name, client, target)
+    ]
+    gateways = {
+        address: name
+        for name, client in clusters.items()
+        for address in await _gateway_addresses(client)
+    }
+    async with asyncio.TaskGroup() as group:
+        probes = [
+            group.create_task(
+                _Probe(name, clusters, target, system_clock).run(destinations, gateways),
+                name=f"verify from {name}",
+            )
+            for name in clusters
+        ]
+    return verification.report(
+        [probe.result() for probe in probes], destinations=destinations, gateways=gateways
+    )
+
+
+async def _destinations(
+    name: str, client: kube_client.Client, target: Target
+) -> list[verification.Destination]:
+    service = await client.find(kinds.SERVICE, target.service, namespace=target.namespace)
+    selector = ((service or {}).get("spec") or {}).get("selector") or {"app": target.service}
+    labels = ",".join(f"{key}={value}" for key, value in selector.items())
+    pods = await client.list_(kinds.POD, namespace=target.namespace, labels=labels)
+    return [
+        verification.Destination(
+            cluster=name,
+            pod=pod["metadata"]["name"],
+            version=pod["metadata"].get("labels", {}).get("version", ""),
+            address=pod["status"].get("podIP", ""),
+        )
+        for pod in pods
+        if _is_ready(pod)
+    ]
+
+
+def _is_ready(pod: Obj) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return "deletionTimestamp" not in pod["metadata"] and any(
+        condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions
+    )
+
+
+async def _gateway_addresses(client: kube_client.Client) -> list[str]:
+    services = await client.list_(kinds.SERVICE, labels=GATEWAY_LABELS)
+    return [
+        ingress.get("ip") or ingress.get("hostname", "")
+        for service in services
+        for ingress in service.get("status", {}).get("loadBalancer", {}).get("ingress") or []
+    ]
+
+
+class _Probe:
+    """The requests from one cluster."""
+
+    def __init__(
+        self,
+        source: str,
+        clusters: Mapping[str, kube_client.Client],
+        target: Target,
+        system_clock: clock.Clock,
+    ) -> None:
+        self._source = source
+        self._clusters = clusters
+        self._client = clusters[source]
+        self._target = target
+        self._clock = system_clock
+        self._nonce = secrets.token_hex(8)
+
+    async def run(
+        self, destinations: Sequence[verification.Destination], gateways: Mapping[str, str]
+    ) -> verification.Observation:
+        """Send, then gather logs until every answer is accounted for or time is up."""
+        pod, container = await self._client_pod()
+        if not pod:
+            return verification.Observation(
+                self._source,
+                fault=f"there is no ready client pod in namespace `{self._target.namespace}`",
+                hint=(
+                    f"kubectl --context {self._source} -n {self._target.namespace} apply -f "
+                    "samples/sleep/sleep.yaml"
+                ),
+            )
+        answers = await self._ask(pod, container)
+        good = sum(1 for answer in answers if answer.status == verification.OK)
+        passages = await self._passages(self._client, pod, good)
+        arrivals = await self._arrivals(destinations, answers)
+        plaintext = [
+            (address, await self._answers_plaintext(pod, container, address))
+            for address, cluster in gateways.items()
+            if cluster != self._source
+        ]
+        return verification.Observation(
+            self._source, tuple(answers), tuple(passages), tuple(arrivals), tuple(plaintext)
+        )
+
+    async def _client_pod(self) -> tuple[str, str]:
+        pods = await self._client.list_(
+            kinds.POD,
+            namespace=self._target.namespace,
+            labels=f"app in ({','.join(CLIENTS)})",
+        )
+        for pod in pods:
+            if _is_ready(pod):
+                return pod["metadata"]["name"], pod["metadata"]["labels"]["app"]
+        return "", ""
+
+    async def _ask(self, pod: str, container: str) -> list[verification.Answer]:
+        written = await self._client.exec(
+            self._target.namespace,
+            pod,
+            [
+                "curl",
+                "-sS",
+                "-m",
+                "15",
+                "-H",
+                f"{verification.HEADER}: {self._nonce}",
+                "-w",
+                r"\n%{http_code}\n",
+                self._target.url,
+            ],
+            container=container,
+            timeout_s=30 + self._target.requests,
+        )
+        return _answers(written.stdout.decode(errors="replace"), self._target.requests)
+
+    async def _passages(
+        self, client: kube_client.Client, pod: str, expected: int
+    ) -> list[verification.Passage]:
+        deadline = self._clock.monotonic() + LOGS_DEADLINE_S
+        while True:
+            log = await client.logs(self._target.namespace, pod, PROXY, tail=5000)
+            found = [verification.passage_of(line, self._nonce) for line in log.splitlines()]
+            seen = [passage for passage in found if passage is not None]
+            if len(seen) >= expected or self._clock.monotonic() > deadline:
+                return seen
+            await self._clock.sleep(LOOK_AGAIN_S)
+
+    async def _arrivals(
+        self,
+        destinations: Sequence[verification.Destination],
+        answers: Sequence[verification.Answer],
+    ) -> list[tuple[str, verification.Passage]]:
+        found = []
+        for destination in destinations:
+            expected = sum(1 for answer in answers if destination.pod in answer.body)
+            if expected:
+                client = self._clusters[destination.cluster]
+                passages = await self._passages(client, destination.pod, expected)
+                found += [(destination.pod, passage) for passage in passages]
+        return found
+
+    async def _answers_plaintext(self, pod: str, container: str, address: str) -> bool:
+        port = networks.MTLS_PORT
+        written = await self._client.exec(
+            self._target.namespace,
+            pod,
+            ["curl", "-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}",
+             f"http://{address}:{port}{self._target.path}"],
+            container=container,
+            timeout_s=20,
+        )  # fmt: skip
+        return written.stdout.strip() not in {b"000", b""}
+
+
+def _answers(text: str, expected: int) -> list[verification.Answer]:
+    found: list[verification.Answer] = []
+    body: list[str] = []
+    for line in text.splitlines():
+        if len(line) == 3 and line.isdigit():
+            found.append(verification.Answer(int(line), "\n".join(body)))
+            body = []
+        elif line:
+            body.append(line)
+    return found + [verification.Answer(0, "")] * (expected - len(found))

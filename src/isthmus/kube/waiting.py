@@ -83,7 +83,12 @@ async def _states(
             )
             items = page.get("items") or []
             yield items[0] if items else None
-            events = reads.watch(kind, resource_version=page["metadata"]["resourceVersion"], **only)
+            events = reads.watch(
+                kind,
+                resource_version=page["metadata"]["resourceVersion"],
+                namespace=namespace,
+                fields=fields,
+            )
             async with contextlib.aclosing(events):
                 async for line in events:
                     event = msgspec.json.decode(line)

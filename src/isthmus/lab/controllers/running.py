@@ -11,15 +11,33 @@ What the assembly of a cluster needs::
     running.run_all(api, nursery, settings)          # starts tasks in the nursery and returns
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 
 from isthmus.base import clock, tasks
-from isthmus.lab.apiserver import pki, tokens
+from isthmus.lab.apiserver import api as apis
+from isthmus.lab.apiserver import mirrors, pki, tokens
+from isthmus.lab.controllers import (
+    accounts,
+    balancers,
+    bootstrap,
+    daemonsets,
+    deployments,
+    endpoints,
+    jobs,
+    nodes,
+    replicasets,
+    scheduling,
+    statefulsets,
+)
 
-LoadBalancerHook = Callable[[dict[str, Any], str | None], Awaitable[None]]
-"""Called with a Service and its address, or None when the address is free again."""
+
+class Controller(Protocol):
+    """What every controller can do."""
+
+    def start(self, nursery: tasks.Nursery) -> None:
+        """Run in `nursery`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +61,40 @@ class Settings:
     address: str
     port: int = 6443
     load_balancer_pool: Sequence[str] = ()
-    on_load_balancer: LoadBalancerHook | None = None
+    on_load_balancer: balancers.Hook | None = None
     clock: clock.Clock = field(default_factory=clock.SystemClock)
 
 
-async def prepare(api: Any, settings: Settings) -> None:
+async def prepare(api: apis.Api, settings: Settings) -> None:
     """Make the objects that every cluster is born with: namespaces, roles, `kubernetes`."""
-    raise NotImplementedError
+    await bootstrap.make_objects(api)
+    await bootstrap.make_kubernetes_service(
+        api, cluster_ip=settings.cluster_ip, address=settings.address, port=settings.port
+    )
 
 
-def run_all(api: Any, nursery: tasks.Nursery, settings: Settings) -> None:
+def run_all(api: apis.Api, nursery: tasks.Nursery, settings: Settings) -> None:
     """Start all controllers and the scheduler in `nursery`."""
-    raise NotImplementedError
+    follow = mirrors.Mirrors(api, nursery)
+    ca_pem, clock_ = settings.authority.ca_pem, settings.clock
+    controllers: tuple[Controller, ...] = (
+        accounts.Namespaces(api, follow, ca_pem=ca_pem),
+        accounts.TokenSecrets(api, follow, signer=settings.signer, ca_pem=ca_pem),
+        deployments.Deployments(api, follow, clock_),
+        replicasets.ReplicaSets(api, follow, clock_),
+        daemonsets.DaemonSets(api, follow, clock_),
+        statefulsets.StatefulSets(api, follow, clock_),
+        jobs.Jobs(api, follow, clock_),
+        scheduling.Scheduler(api, follow, clock_),
+        endpoints.Endpoints(api, follow),
+        nodes.NodeLifecycle(api, follow, clock_),
+        balancers.LoadBalancers(
+            api,
+            follow,
+            clock_,
+            pool=settings.load_balancer_pool,
+            hook=settings.on_load_balancer,
+        ),
+    )
+    for controller in controllers:
+        controller.start(nursery)

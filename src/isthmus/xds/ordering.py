@@ -1,0 +1,58 @@
+"""In which order a client hears of several types.
+
+A change is told so that nothing refers to what is not there yet: clusters, endpoints, listeners,
+routes, secrets. In delta, where a removal is a message of its own, clusters and endpoints go
+only after everything that could still refer to them has been told.
+
+Source: spec section 4.6; xDS protocol, "Eventual consistency considerations".
+"""
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from isthmus.resources import snapshot
+from isthmus.resources.snapshot import TypeUrl
+from isthmus.xds.messages import Flavour
+
+
+class Part(enum.Enum):
+    """Which half of a change a step tells."""
+
+    ADDITIONS = "additions"
+    REMOVALS = "removals"
+    WHOLE = "whole"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Tell one part of what changed in one type."""
+
+    type_url: TypeUrl
+    part: Part
+
+
+REMOVED_LAST: Final = frozenset({snapshot.CLUSTERS, snapshot.ENDPOINTS})
+
+NAMED: Final = frozenset(
+    {
+        snapshot.ENDPOINTS,
+        snapshot.ROUTES,
+        snapshot.SECRETS,
+        TypeUrl(snapshot.PREFIX + "envoy.config.core.v3.TypedExtensionConfig"),
+    }
+)
+"""Types of which a client gets only what it names."""
+
+
+def steps(types: frozenset[TypeUrl], *, flavour: Flavour) -> tuple[Step, ...]:
+    """Return the order in which changes of `types` are told."""
+    others = sorted(types.difference(snapshot.PUSH_ORDER))
+    ordered = [*(known for known in snapshot.PUSH_ORDER if known in types), *others]
+    if flavour is Flavour.STATE_OF_THE_WORLD:
+        return tuple(Step(each, Part.WHOLE) for each in ordered)
+    forward = (
+        Step(each, Part.ADDITIONS if each in REMOVED_LAST else Part.WHOLE) for each in ordered
+    )
+    backward = (Step(each, Part.REMOVALS) for each in reversed(ordered) if each in REMOVED_LAST)
+    return (*forward, *backward)

@@ -1,0 +1,283 @@
+"""What one client wants of one type, what it was offered, and what it must hear next.
+
+What waits to be told is a set of names, never a queue: however often something changes before
+the client is ready, it hears the latest state once. Whether a request is allowed is decided by
+the session, not here.
+
+Source: spec section 4.6; xDS protocol, "Subscribing to resources".
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from isthmus.resources.snapshot import Resource, TypeUrl
+from isthmus.xds import messages, ordering
+from isthmus.xds.messages import WILDCARD, Flavour
+from isthmus.xds.ordering import Part
+
+MOST_OUTSTANDING: Final = 32
+"""Offers whose answers are still told apart; an answer to an older one counts as stale."""
+
+MOST_MESSAGE: Final = 4096
+"""Characters of a client's refusal that are kept."""
+
+NAME_PARTS: Final = frozenset("-_|/")
+"""Characters that can continue a name, besides letters and digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What the next message about a type contains.
+
+    Attributes:
+        changed: Names whose content the client did not have, or must hear again.
+    """
+
+    resources: tuple[Resource, ...]
+    removed: tuple[str, ...]
+    changed: frozenset[str]
+
+    def digest(self) -> str:
+        """Return a short text that follows from the content alone."""
+        content = hashlib.blake2b(digest_size=6)
+        for resource in self.resources:
+            content.update(f"{resource.name}\0{resource.version}\0".encode())
+        for name in self.removed:
+            content.update(f"{name}\0\0".encode())
+        return content.hexdigest()
+
+
+@dataclass(slots=True)
+class Subscription:
+    """One client's interest in one type.
+
+    Attributes:
+        names: What it wants; `*` stands for everything.
+        has_named: Whether it ever gave a name: after that, an empty list means nothing.
+        known: The version of each resource that it was last offered or said to have.
+        due: Names to look at before the next message.
+        forced: Names that it must hear even when it was offered the same before.
+        gone: Delta only: names to tell as removed.
+        is_whole: Whether every name must be looked at.
+        is_owed: Whether it waits for an answer, even an empty one.
+        tainted: Names of a refused offer whose culprit the client did not name.
+        outstanding: Names and version of each offer that it has not answered.
+    """
+
+    type_url: TypeUrl
+    flavour: Flavour
+    names: set[str] = field(default_factory=set)
+    has_named: bool = False
+    known: dict[str, str] = field(default_factory=dict)
+    due: set[str] = field(default_factory=set)
+    forced: set[str] = field(default_factory=set)
+    gone: set[str] = field(default_factory=set)
+    is_whole: bool = False
+    is_owed: bool = False
+    tainted: set[str] = field(default_factory=set)
+    newest: str = ""
+    outstanding: dict[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
+
+    def begin(self, request: messages.Request) -> None:
+        """Start from what the first request says."""
+        self.known = dict(request.initial_versions)
+        if self.flavour is Flavour.DELTA:
+            wanted = {*request.subscribe, *request.initial_versions}
+            self._add(wanted if request.subscribe else wanted | self._legacy())
+            # What the client has from another stream needs no repetition.
+            self.forced -= self.known.keys()
+        else:
+            self.amend(request)
+        self.is_owed = bool(self.names)
+
+    def restart(self, request: messages.Request) -> None:
+        """State of the world: forget what was offered and answer anew, in full."""
+        self.known.clear()
+        self.amend(request)
+        self.is_whole = self.is_owed = bool(self.names)
+
+    def amend(self, request: messages.Request) -> None:
+        """Change the interest as `request` says."""
+        if self.flavour is Flavour.DELTA:
+            added, dropped = set(request.subscribe), set(request.unsubscribe)
+        else:
+            wanted = set(request.names) or self._legacy()
+            added, dropped = wanted - self.names, self.names - wanted
+        self._drop(dropped - added)
+        self._add(added)
+
+    def accept(self, nonce: str) -> str:
+        """Note that an offer is in use and return its version."""
+        version, _ = self.outstanding.pop(nonce)
+        return version
+
+    def refuse(self, nonce: str, message: str) -> tuple[str, tuple[str, ...]]:
+        """Note that an offer is not in use; return its version and the names that are blamed.
+
+        What is blamed is not offered again before it changes. The rest of the offer may have
+        been dropped along with it and is offered again without the culprits; when none is
+        named, the whole offer is repeated as soon as a part of it changes.
+        """
+        version, names = self.outstanding.pop(nonce)
+        blamed = tuple(sorted(name for name in names if _mentions(message, name)))
+        if not self._tells_all:
+            rest = {name for name in names.difference(blamed) if self._wants(name)}
+            if blamed:
+                self.due |= rest
+                self.forced |= rest
+            else:
+                self.tainted |= rest
+        return version, blamed
+
+    def touch(self, names: frozenset[str] | None) -> None:
+        """Look at `names` before the next message; None looks at all."""
+        if names is None:
+            self.is_whole = True
+        elif WILDCARD in self.names:
+            self.due |= names
+        else:
+            self.due |= self.names & names
+
+    def force(self, names: Iterable[str]) -> None:
+        """Tell `names` again even when the client has them: it started to wait for them anew."""
+        wanted = {name for name in names if self._wants(name)}
+        self.due |= wanted
+        self.forced |= wanted
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether there may be something to tell."""
+        return self.is_owed or self.is_whole or bool(self.due or self.gone)
+
+    def take(self, resources: Mapping[str, Resource], *, part: Part) -> Draft | None:
+        """Return what to tell now, and count it as told; None when there is nothing."""
+        if part is Part.REMOVALS:
+            return self._finished((), frozenset(), part=part)
+        candidates = self._candidates(resources)
+        if self._tells_all:
+            return self._take_all(resources, candidates)
+        changed = {name for name in candidates if self._is_news(name, resources)}
+        if not self.tainted.isdisjoint(changed):
+            changed |= {name for name in self.tainted if self._wants(name)}
+            self.tainted.clear()
+        chosen = tuple(resources[name] for name in sorted(changed) if name in resources)
+        self._note_absent(name for name in candidates if name not in resources)
+        self.gone.difference_update(resources.keys() & candidates)
+        self.known.update((resource.name, resource.version) for resource in chosen)
+        self.forced.clear()
+        return self._finished(chosen, frozenset(each.name for each in chosen), part=part)
+
+    def offered(self, offer: messages.Offer) -> None:
+        """Remember an offer until it is answered."""
+        self.newest = offer.nonce
+        self.outstanding[offer.nonce] = (
+            offer.version,
+            frozenset(each.name for each in offer.resources),
+        )
+        if len(self.outstanding) > MOST_OUTSTANDING:
+            del self.outstanding[next(iter(self.outstanding))]
+
+    @property
+    def _tells_all(self) -> bool:
+        # In state of the world, what is missing from a message about these types is removed.
+        return self.flavour is Flavour.STATE_OF_THE_WORLD and self.type_url not in ordering.NAMED
+
+    def _wants(self, name: str) -> bool:
+        return WILDCARD in self.names or name in self.names
+
+    def _legacy(self) -> set[str]:
+        # A client that never named anything of a wildcard type wants all of it.
+        legacy = not self.has_named and self.type_url not in ordering.NAMED
+        return {WILDCARD} if legacy else set()
+
+    def _add(self, names: set[str]) -> None:
+        if not names:
+            return
+        explicit = names - {WILDCARD}
+        self.names |= names
+        self.has_named = self.has_named or bool(explicit)
+        self.is_whole = self.is_whole or WILDCARD in names
+        self.is_owed = True
+        # A client that asks again for what it has is answered: it may have lost it.
+        self.due |= explicit
+        self.forced |= explicit
+
+    def _drop(self, names: set[str]) -> None:
+        self.names -= names
+        if WILDCARD in names:
+            self.known = {name: self.known[name] for name in self.known if name in self.names}
+        for name in names - {WILDCARD}:
+            self.known.pop(name, None)
+        if WILDCARD in self.names:
+            # The client cannot know whether the wildcard still covers them: it must be told.
+            self.due |= names
+            self.forced |= names
+        else:
+            self.due = {name for name in self.due if name in self.names}
+            self.gone = {name for name in self.gone if name in self.names}
+            self.forced &= self.due
+
+    def _candidates(self, resources: Mapping[str, Resource]) -> set[str]:
+        candidates, self.due = self.due, set()
+        if self.is_whole:
+            self.is_whole = False
+            candidates |= self.known.keys() | self.names
+            candidates |= resources.keys() if WILDCARD in self.names else set()
+        candidates.discard(WILDCARD)
+        return candidates
+
+    def _is_news(self, name: str, resources: Mapping[str, Resource]) -> bool:
+        resource = resources.get(name)
+        version = None if resource is None else resource.version
+        return name in self.forced or self.known.get(name) != version
+
+    def _note_absent(self, names: Iterable[str]) -> None:
+        for name in names:
+            was_known = self.known.pop(name, None) is not None
+            if self.flavour is Flavour.DELTA and (was_known or name in self.forced):
+                self.gone.add(name)
+
+    def _take_all(self, resources: Mapping[str, Resource], candidates: set[str]) -> Draft | None:
+        changed = {name for name in candidates if self._is_news(name, resources)}
+        self.forced.clear()
+        if not changed and not self.is_owed:
+            return None
+        self.is_owed = False
+        names = resources if WILDCARD in self.names else self.names & resources.keys()
+        chosen = tuple(resources[name] for name in sorted(names))
+        self.known = {resource.name: resource.version for resource in chosen}
+        return Draft(chosen, (), frozenset(changed & resources.keys()))
+
+    def _finished(
+        self, chosen: tuple[Resource, ...], changed: frozenset[str], *, part: Part
+    ) -> Draft | None:
+        is_last = part is not Part.ADDITIONS
+        removed = tuple(sorted(self.gone)) if is_last else ()
+        # An answer that is owed but empty can wait for the removals, if any follow.
+        is_empty = not chosen and not removed
+        if is_empty and (not self.is_owed or self.gone):
+            return None
+        self.is_owed = False
+        self.gone.difference_update(removed)
+        return Draft(chosen, removed, changed)
+
+
+def _mentions(message: str, name: str) -> bool:
+    start = message.find(name)
+    while start >= 0:
+        end = start + len(name)
+        before, after = message[max(start - 1, 0) : start], message[end : end + 2]
+        if not _continues(before) and not _continues(after.removesuffix(".") or " "):
+            return True
+        start = message.find(name, start + 1)
+    return False
+
+
+def _continues(beside: str) -> bool:
+    # A full stop continues a name only when more of the name follows.
+    first = beside[:1]
+    if first == ".":
+        return beside[1:].isalnum()
+    return first.isalnum() or first in NAME_PARTS

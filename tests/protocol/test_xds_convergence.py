@@ -1,0 +1,185 @@
+"""Whatever happens in whatever order, a client ends with what it should have.
+
+The model client talks over two wires that deliver in order but as late as they like, changes its
+mind, and refuses what ends in `!`, as Envoy does: it keeps what it had, and says which resource
+was odd. Both forms of the protocol live through the same history.
+"""
+
+from collections import defaultdict, deque
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isthmus.resources.snapshot import CLUSTERS, ENDPOINTS
+from isthmus.testing import playbook
+from isthmus.xds import session
+from isthmus.xds.messages import Flavour, Request
+
+TYPES = (CLUSTERS, ENDPOINTS)
+NAMES = ("a", "b", "c")
+VERSIONS = ("1", "2", "3!")
+
+
+class Client:
+    def __init__(self, flavour):
+        self.flavour = flavour
+        self.session = session.Session(flavour)
+        self.world = {}
+        self.cache = defaultdict(dict)
+        self.wanted = {}
+        self.nonces = {}
+        self.to_server = deque()
+        self.to_client = deque()
+
+    def subscribe(self, type_url, names):
+        old = self.wanted.get(type_url, frozenset())
+        if type_url == CLUSTERS:
+            names = frozenset("*")
+        self.wanted[type_url] = names
+        dropped = old - names
+        for name in dropped:
+            self.cache[type_url].pop(name, None)
+        if self.flavour is Flavour.DELTA:
+            self._send(type_url, names - old, dropped)
+        elif names or old:
+            self._send(type_url, names, (), nonce=self.nonces.get(type_url, ""))
+
+    def change(self, world, *, known):
+        changed = playbook.difference(self.world, world) if known else None
+        self.world = world
+        self.session.given(playbook.snapshot_of(world), changed)
+
+    def serve(self):
+        if self.to_server:
+            self.session.heard(self.to_server.popleft())
+
+    def send(self):
+        offer = self.session.next()
+        if offer is not None:
+            self.to_client.append(offer)
+        return offer is not None
+
+    def receive(self):
+        if not self.to_client:
+            return
+        offer = self.to_client.popleft()
+        self.nonces[offer.type_url] = offer.nonce
+        odd = sorted(each.name for each in offer.resources if each.version.endswith("!"))
+        self._apply(offer, odd)
+        error = f"odd: {', '.join(odd)}" if odd else None
+        names = self.wanted[offer.type_url] if self.flavour is not Flavour.DELTA else ()
+        self._send(offer.type_url, names, (), nonce=offer.nonce, error=error)
+
+    def settle(self):
+        while self.to_server or self.to_client or self.send():
+            self.serve()
+            self.receive()
+
+    def _apply(self, offer, odd):
+        cache = self.cache[offer.type_url]
+        tells_all = self.flavour is not Flavour.DELTA and offer.type_url == CLUSTERS
+        if odd and not tells_all:
+            return
+        good = {each.name: each.version for each in offer.resources if each.name not in odd}
+        if tells_all:
+            kept = {name: cache[name] for name in odd if name in cache}
+            self.cache[offer.type_url] = kept | good
+            return
+        for name in offer.removed:
+            cache.pop(name, None)
+        wanted = self.wanted[offer.type_url]
+        cache.update({n: v for n, v in good.items() if "*" in wanted or n in wanted})
+
+    def _send(self, type_url, names, dropped, *, nonce="", error=None):
+        is_delta = self.flavour is Flavour.DELTA
+        self.to_server.append(
+            Request(
+                type_url,
+                names=() if is_delta else tuple(sorted(names)),
+                subscribe=tuple(sorted(names)) if is_delta else (),
+                unsubscribe=tuple(sorted(dropped)),
+                nonce=nonce,
+                error=error,
+            )
+        )
+
+
+resources = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VERSIONS))
+worlds = st.fixed_dictionaries({CLUSTERS: resources, ENDPOINTS: resources})
+acts = st.one_of(
+    st.tuples(st.just("change"), worlds, st.booleans()),
+    st.tuples(
+        st.just("subscribe"),
+        st.sampled_from(TYPES),
+        st.frozensets(st.sampled_from(NAMES)),
+    ),
+    st.tuples(st.sampled_from(["serve", "send", "receive"])),
+)
+
+
+def live(flavour, history):
+    client = Client(flavour)
+    for name, *arguments in history:
+        if name == "change":
+            client.change(arguments[0], known=arguments[1])
+        else:
+            getattr(client, name)(*arguments)
+    client.change(client.world, known=True)
+    client.subscribe(CLUSTERS, frozenset())
+    client.settle()
+    return client
+
+
+def has(client, type_url):
+    wanted = client.wanted.get(type_url, ())
+    there = client.world.get(type_url, {})
+    return {
+        name: client.cache[type_url].get(name)
+        for name, version in there.items()
+        if ("*" in wanted or name in wanted) and not version.endswith("!")
+    }
+
+
+def should_have(client, type_url):
+    wanted = client.wanted.get(type_url, ())
+    return {
+        name: version
+        for name, version in client.world.get(type_url, {}).items()
+        if ("*" in wanted or name in wanted) and not version.endswith("!")
+    }
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(acts, max_size=40), st.sampled_from(list(Flavour)))
+def test_a_client_ends_with_everything_that_it_can_use(history, flavour):
+    client = live(flavour, history)
+
+    for type_url in TYPES:
+        assert has(client, type_url) == should_have(client, type_url)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(acts, max_size=40), st.sampled_from(list(Flavour)))
+def test_a_client_keeps_no_cluster_that_is_gone(history, flavour):
+    client = live(flavour, history)
+
+    assert client.cache[CLUSTERS].keys() <= client.world.get(CLUSTERS, {}).keys()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(acts, max_size=40))
+def test_both_forms_of_the_protocol_agree(history):
+    sotw, delta = (live(flavour, history) for flavour in Flavour)
+
+    for type_url in TYPES:
+        assert has(sotw, type_url) == has(delta, type_url)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(acts, max_size=30), st.sampled_from(list(Flavour)))
+def test_a_settled_client_hears_nothing_more(history, flavour):
+    client = live(flavour, history)
+
+    client.change(client.world, known=False)
+
+    assert not client.send()

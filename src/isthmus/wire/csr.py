@@ -1,0 +1,204 @@
+"""The certificate service that proxies call: proves the caller, signs its key, answers.
+
+A thin driver: who calls is the authenticator's judgement, what a certificate looks like is `ca`'s.
+Every signature is written to the log before it is made; tokens and keys never are.
+
+Source: spec sections 1.3, 1.4 and 1.8; security rules CA-3, CA-4 and CA-8.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import grpc
+from google.protobuf import message as protobuf_message
+
+from isthmus.base import clock, errors, logs, metrics
+from isthmus.ca import authority, pem, refusals, signing
+from isthmus.mesh import identities
+from isthmus.wire import callers, peers, tls
+from isthmus_proto.istio.v1.auth import ca_pb2
+
+SERVICE = "istio.v1.auth.IstioCertificateService"
+METHOD = "CreateCertificate"
+LARGEST_MESSAGE_BYTES = signing.LARGEST_REQUEST_BYTES + 4096
+"""A request of the largest size, and some room for its metadata."""
+
+_LOG = logs.Log("isthmus.csr")
+
+_BAD_REQUESTS = (refusals.RequestRefused, refusals.KeyRefused, refusals.LifetimeRefused)
+
+
+class Counters:
+    """What Istio's own metrics count about signing."""
+
+    def __init__(self, registered: metrics.Metrics) -> None:
+        count = registered.counter
+        self.requests = count("citadel_server_csr_count", "Signing requests received.")
+        self.unauthenticated = count(
+            "citadel_server_authentication_failure_count", "Callers that proved nothing."
+        )
+        self.unreadable = count(
+            "citadel_server_csr_parsing_err_count", "Signing requests that cannot be used."
+        )
+        self.failed = count(
+            "citadel_server_csr_sign_err_count", "Signatures that were not made.", "error"
+        )
+        self.issued = count(
+            "citadel_server_success_cert_issuance_count", "Certificates that were issued."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Signatory:
+    """What signing needs beside the request.
+
+    Attributes:
+        authority: Gives the authority of this moment, or None while there is none.
+        trust_domain: Gives the trust domain of the mesh, which all identities bear.
+    """
+
+    authenticator: callers.Authenticator
+    authority: Callable[[], authority.Authority | None]
+    trust_domain: Callable[[], identities.TrustDomain]
+    clock: clock.Clock
+    counters: Counters
+    limits: signing.Lifetimes = field(default_factory=signing.Lifetimes)
+
+
+class Refusal(Exception):
+    """A request that is answered with a gRPC status."""
+
+    def __init__(self, status: grpc.StatusCode, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+def handler(
+    authenticator: callers.Authenticator,
+    *,
+    authority: Callable[[], authority.Authority | None],
+    trust_domain: Callable[[], identities.TrustDomain],
+    system_clock: clock.Clock,
+    registered: metrics.Metrics,
+    limits: signing.Lifetimes | None = None,
+) -> grpc.GenericRpcHandler:
+    """Make the service, to be added to a gRPC server."""
+    return service(
+        Signatory(
+            authenticator,
+            authority,
+            trust_domain,
+            system_clock,
+            Counters(registered),
+            limits or signing.Lifetimes(),
+        )
+    )
+
+
+def service(signatory: Signatory) -> grpc.GenericRpcHandler:
+    """Make the service of one signatory."""
+
+    async def create(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        try:
+            chain = await answered(request, context=context, signatory=signatory)
+        except Refusal as refusal:
+            await _end(context, refusal)
+        return bytes(ca_pb2.IstioCertificateResponse(cert_chain=chain).SerializeToString())
+
+    method: Callable[..., Awaitable[bytes]] = create
+    return grpc.method_handlers_generic_handler(
+        SERVICE, {METHOD: grpc.unary_unary_rpc_method_handler(method)}
+    )
+
+
+async def _end(context: grpc.aio.ServicerContext, refusal: Refusal) -> NoReturn:
+    await context.abort(refusal.status, refusal.text)
+    raise AssertionError("abort raises")
+
+
+async def answered(
+    request: bytes, *, context: grpc.aio.ServicerContext, signatory: Signatory
+) -> tuple[str, ...]:
+    """Answer one call: the leaf, its chain, and the roots.
+
+    Raises:
+        Refusal: The caller gets a status instead.
+    """
+    signatory.counters.requests.add()
+    caller = await _caller(context, signatory)
+    identity = identities.SpiffeId(
+        signatory.trust_domain(), caller.namespace, caller.service_account
+    )
+    wanted = _parsed(request, signatory)
+    if "ImpersonatedIdentity" in wanted.metadata.fields:
+        # Certificates for others are for node proxies, which this release does not have.
+        raise Refusal(
+            grpc.StatusCode.UNAUTHENTICATED, "request impersonation authentication failure"
+        )
+    return _signed(wanted, identity=identity, caller=caller, signatory=signatory)
+
+
+async def _caller(context: grpc.aio.ServicerContext, signatory: Signatory) -> callers.Caller:
+    try:
+        return await signatory.authenticator.authenticate(peers.credentials(context))
+    except callers.CallerRefused as error:
+        signatory.counters.unauthenticated.add()
+        _LOG.warning(
+            "caller refused", peer=str(context.peer()), reason=error.happened, detail=error.detail
+        )
+        raise Refusal(grpc.StatusCode.UNAUTHENTICATED, "request authenticate failure") from error
+    except errors.IsthmusError as error:
+        # Nobody could judge: the caller should come again, with the same proof.
+        _LOG.warning("caller cannot be judged now", peer=str(context.peer()), reason=error.happened)
+        raise Refusal(grpc.StatusCode.UNAVAILABLE, "request cannot be authenticated now") from error
+
+
+def _parsed(request: bytes, signatory: Signatory) -> ca_pb2.IstioCertificateRequest:
+    try:
+        if len(request) > LARGEST_MESSAGE_BYTES:
+            raise refusals.RequestRefused(f"message is larger than {LARGEST_MESSAGE_BYTES} bytes")
+        return ca_pb2.IstioCertificateRequest.FromString(request)
+    except (protobuf_message.DecodeError, refusals.RequestRefused) as error:
+        signatory.counters.unreadable.add()
+        raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"CSR signing error ({error})") from error
+
+
+def _signed(
+    wanted: ca_pb2.IstioCertificateRequest,
+    *,
+    identity: identities.SpiffeId,
+    caller: callers.Caller,
+    signatory: Signatory,
+) -> tuple[str, ...]:
+    signer = signatory.authority()
+    if signer is None:
+        signatory.counters.failed.add(1, "CA_NOT_READY")
+        raise Refusal(grpc.StatusCode.INTERNAL, "CSR signing error (no signing certificate yet)")
+    try:
+        key = signing.requested_key(wanted.csr)
+        life = signing.lifetime(wanted.validity_duration, limits=signatory.limits)
+        stamp = tls.stamp(signatory.clock.now())
+        _LOG.info(
+            "certificate will be signed",
+            identity=str(identity),
+            cluster=str(caller.cluster),
+            pod=caller.pod,
+            serial=f"{stamp.serial:x}",
+            lifetime_s=int(life.total_seconds()),
+            issuer=pem.subject(signer.issuer.certificate),
+        )
+        leaf = signing.workload(key, identity=identity, signer=signer, stamp=stamp, life=life)
+    except _BAD_REQUESTS as error:
+        too_long = isinstance(error, refusals.LifetimeRefused)
+        signatory.counters.failed.add(1, "TTL_ERROR" if too_long else "CSR_ERROR")
+        raise Refusal(
+            grpc.StatusCode.INVALID_ARGUMENT, f"CSR signing error ({error.happened})"
+        ) from error
+    except refusals.CaError as error:
+        signatory.counters.failed.add(1, "CERT_GEN_ERROR")
+        _LOG.error("certificate not signed", identity=str(identity), reason=error.happened)
+        raise Refusal(grpc.StatusCode.INTERNAL, f"CSR signing error ({error.happened})") from error
+    signatory.counters.issued.add()
+    return signing.answer(leaf, signer=signer)

@@ -1,0 +1,148 @@
+"""The control plane's own certificate: made from its authority, replaced without a restart.
+
+One `Serving` holds what is served now; gRPC servers and the webhook's TLS context follow it, so
+that a new authority or a renewal takes effect with the next connection.
+
+gRPC's Python library can require client certificates or not ask for them; it cannot ask for one
+and accept none. Proxies prove themselves with tokens, so by default none is asked for.
+
+Source: spec section 1.7; security rules CA-2 and section 4.10.
+"""
+
+import contextlib
+import datetime
+import os
+import secrets
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import grpc
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from isthmus.base import clock
+from isthmus.ca import authority, keys, pem, renewal, shapes, signing
+
+LIFETIME = datetime.timedelta(days=90)
+"""Istio's own serving certificate lives as long as its authority; a shorter one is renewed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate that is served, with its key.
+
+    Attributes:
+        chain_pem: The leaf first, then what leads to the roots.
+        roots_pem: What a client's certificate is verified against.
+        renew_at: When it should be replaced.
+    """
+
+    chain_pem: str
+    key_pem: str = field(repr=False)
+    roots_pem: str
+    renew_at: clock.Instant
+
+
+def issue(
+    signer: authority.Authority,
+    *,
+    names: tuple[str, ...],
+    now: clock.Instant,
+    lifetime: datetime.timedelta = LIFETIME,
+) -> Certificate:
+    """Make a key and sign its certificate for DNS `names`.
+
+    Raises:
+        AuthorityExpired: The signing certificate has ended (ISM-CA-006).
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    leaf = signing.serving(
+        key.public_key(), names=names, signer=signer, stamp=stamp(now), life=lifetime
+    )
+    return Certificate(
+        chain_pem=pem.joined((leaf, *signer.chain)),
+        key_pem=keys.private_pem(key),
+        roots_pem=signer.roots_pem,
+        renew_at=renewal.renewal_time(
+            now, ends=leaf.not_valid_after_utc, chance=secrets.randbelow(1000) / 1000
+        ),
+    )
+
+
+def stamp(now: clock.Instant) -> shapes.Stamp:
+    """Draw a serial number for a signature made `now`."""
+    return shapes.Stamp(now, secrets.randbits(127) + 1)
+
+
+class Serving:
+    """What is served at this moment; whoever serves follows it."""
+
+    def __init__(self, certificate: Certificate) -> None:
+        self._certificate = certificate
+        self._contexts: list[ssl.SSLContext] = []
+
+    @property
+    def certificate(self) -> Certificate:
+        """The certificate that the next connection gets."""
+        return self._certificate
+
+    def replace(self, certificate: Certificate) -> None:
+        """Serve another certificate from the next connection on."""
+        for context in self._contexts:
+            _load(context, certificate)
+        self._certificate = certificate
+
+    def web_context(self) -> ssl.SSLContext:
+        """Make the context of an HTTPS server that follows this certificate."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        _load(context, self._certificate)
+        self._contexts.append(context)
+        return context
+
+    def server_credentials(
+        self, *, require_client_certificate: bool = False
+    ) -> grpc.ServerCredentials:
+        """Make the credentials of a gRPC server that follow this certificate.
+
+        Args:
+            require_client_certificate: Refuse whoever shows no certificate of the mesh.
+        """
+        sent = self._certificate
+
+        def current() -> grpc.ServerCertificateConfiguration | None:
+            # Called by gRPC for each connection, on its own thread; reading one name is atomic.
+            nonlocal sent
+            if sent is self._certificate:
+                return None
+            sent = self._certificate
+            return _configuration(sent)
+
+        return grpc.dynamic_ssl_server_credentials(
+            _configuration(sent), current, require_client_authentication=require_client_certificate
+        )
+
+
+def _configuration(certificate: Certificate) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(certificate.key_pem.encode(), certificate.chain_pem.encode())],
+        root_certificates=certificate.roots_pem.encode(),
+    )
+
+
+def _load(context: ssl.SSLContext, certificate: Certificate) -> None:
+    # The library reads certificates from files only; this one never touches a disk.
+    with _in_memory(certificate.key_pem + certificate.chain_pem) as path:
+        context.load_cert_chain(path)
+
+
+@contextlib.contextmanager
+def _in_memory(text: str) -> Iterator[str]:
+    number = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    try:
+        os.write(number, text.encode())
+        os.lseek(number, 0, os.SEEK_SET)
+        yield f"/proc/self/fd/{number}"
+    finally:
+        os.close(number)

@@ -20,12 +20,26 @@ from isthmus.mesh.workloads import Health
 
 
 @dataclass(frozen=True, slots=True)
+class HorizonScope:
+    """Where one stands: from here the endpoints of all services look the same.
+
+    Proxies of all namespaces share it. Where a namespace has rules of its own for a service, its
+    narrower scope says otherwise, and of a proxy's scopes the later one wins.
+    """
+
+    cluster: ClusterId
+    network: NetworkId
+    requested_networks: tuple[NetworkId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class OutboundScope:
     """What sidecars of one namespace in one cluster and network see of the mesh."""
 
     cluster: ClusterId
     network: NetworkId
     namespace: str
+    requested_networks: tuple[NetworkId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +57,21 @@ class InboundScope:
 
 @dataclass(frozen=True, slots=True)
 class GatewayScope:
-    """What gateways with these labels are configured to pass on."""
+    """What gateways with these labels are configured to pass on.
+
+    Attributes:
+        ports: Port of the gateway's own Service, and the target port that it stands for, sorted.
+    """
 
     cluster: ClusterId
     network: NetworkId
     namespace: str
     labels: tuple[tuple[str, str], ...]
     requested_networks: tuple[NetworkId, ...]
+    ports: tuple[tuple[int, int], ...] = ()
 
 
-Scope = OutboundScope | InboundScope | GatewayScope
+Scope = HorizonScope | OutboundScope | InboundScope | GatewayScope
 
 # --- endpoints
 
@@ -181,12 +200,14 @@ class RouteSlice:
     """One route configuration: all virtual hosts of one outbound port.
 
     Attributes:
-        fallback_cluster: Where requests for unknown hosts go; empty answers 502.
+        fallback_cluster: Where requests for unknown hosts go; empty answers them here.
+        fallback_status: The answer where there is no such cluster.
     """
 
     name: str
     hosts: tuple[VirtualHost, ...]
     fallback_cluster: str = "PassthroughCluster"
+    fallback_status: int = 502
 
 
 # --- listeners
@@ -258,6 +279,7 @@ class SniChain:
     """Connections that ask for one of `server_names` go to `cluster_name`, not decrypted.
 
     Attributes:
+        server_names: Empty matches any name, and none.
         needs_mesh_alpn: Whether only the mesh's own mutual TLS may pass.
     """
 

@@ -1,0 +1,67 @@
+"""Gateways' slices as Envoy's Listeners: what is let in from outside, and where it goes.
+
+TLS is passed on by server name and never ended here; what asks for no known name is closed.
+
+Source: spec sections 3.5 and 4.11.
+"""
+
+from collections.abc import Iterator
+
+from envoy.config.core.v3 import base_pb2
+from envoy.config.listener.v3 import listener_pb2
+from google.protobuf import message
+
+from isthmus.resources.envoy import access_logs, filters, listeners, messages, tls
+from isthmus.views import view
+
+
+def by_server_name(gateway: view.GatewayTls) -> message.Message:
+    """Return a listener that passes TLS on by the server name that it asks for."""
+    return _bound(
+        gateway,
+        {
+            "filter_chains": list(_chains(gateway)),
+            "listener_filters": [filters.tls_inspector()],
+            "listener_filters_timeout": messages.FOREVER,
+            "access_log": access_logs.of_refused(gateway.access_log_path),
+        },
+    )
+
+
+def tcp(gateway: view.GatewayTcp) -> message.Message:
+    """Return a listener that passes every connection to one cluster."""
+    passed = filters.pass_on(gateway.cluster_name, log_path=gateway.access_log_path)
+    name = view.listener_name(gateway)
+    return _bound(gateway, {"filter_chains": [{"name": name, "filters": [passed]}]})
+
+
+def http(gateway: view.GatewayHttp) -> message.Message:
+    """Return a listener that routes requests in plain text."""
+    name = view.listener_name(gateway)
+    routed = filters.route_by_discovery(
+        gateway.route_name, stat_prefix=f"outbound_{name};", log_path=gateway.access_log_path
+    )
+    return _bound(gateway, {"filter_chains": [{"name": name, "filters": [routed]}]})
+
+
+def _chains(gateway: view.GatewayTls) -> Iterator[messages.Fields]:
+    for chain in gateway.chains:
+        match: messages.Fields = {
+            "transport_protocol": filters.TLS,
+            "server_names": list(chain.server_names),
+            "application_protocols": list(tls.MESH_ALPN) if chain.needs_mesh_alpn else [],
+        }
+        passed = filters.pass_on(chain.cluster_name, log_path=gateway.access_log_path)
+        yield {"name": chain.cluster_name, "filter_chain_match": match, "filters": [passed]}
+
+
+def _bound(
+    gateway: view.GatewayTls | view.GatewayTcp | view.GatewayHttp, chains: messages.Fields
+) -> message.Message:
+    result: message.Message = listener_pb2.Listener(
+        name=view.listener_name(gateway),
+        address=messages.socket_address(listeners.ANY_ADDRESS, port=gateway.port),
+        traffic_direction=base_pb2.OUTBOUND,
+        **chains,
+    )
+    return result

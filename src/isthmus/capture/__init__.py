@@ -1,1 +1,1 @@
-"""How packets reach a proxy: redirect rules as values."""
+"""capture: how packets reach a proxy, as values; nothing here touches a kernel."""

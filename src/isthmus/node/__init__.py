@@ -1,1 +1,1 @@
-"""The agent beside a proxy: keys, certificate requests, secrets for Envoy, bootstrap."""
+"""node: the agent beside a proxy: key, certificate, secrets, bootstrap, health, redirect."""

@@ -1,0 +1,153 @@
+"""The packet rules that make a redirect happen, in order; the first rule that matches decides.
+
+Only TCP over IPv4 is ever redirected.
+
+Source: spec section 5.4; the mark is ours, for proxies that cannot run as a user of their own.
+"""
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from isthmus.capture import redirects
+
+INBOUND_SOURCE = "127.0.0.6/32"
+"""The address from which a proxy hands inbound connections to its application."""
+
+LOOPBACK = "127.0.0.1/32"
+LOOPBACK_INTERFACE = "lo"
+
+
+class Way(enum.Enum):
+    """Where in a packet's way a rule stands."""
+
+    ARRIVING = "arriving"
+    LEAVING = "leaving"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """The destination port."""
+
+    number: int
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The source address lies in a range."""
+
+    cidr: str
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """The destination address lies in a range."""
+
+    cidr: str
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """The interface that the packet comes from or goes to."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The mark of the socket."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """The user that owns the socket."""
+
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The group that owns the socket."""
+
+    gid: int
+
+
+Match = Port | Source | Destination | Interface | Mark | User | Group
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule: TCP that matches everything listed is sent to `to`, or left alone if None."""
+
+    way: Way
+    matches: tuple[Match, ...]
+    to: int | None = None
+
+
+def rules(wanted: redirects.Redirect) -> tuple[Rule, ...]:
+    """Return the rules for one pod."""
+    return (*_arriving(wanted), *_leaving(wanted))
+
+
+def _arriving(wanted: redirects.Redirect) -> Iterator[Rule]:
+    way, to = Way.ARRIVING, wanted.inbound_port
+    for name in wanted.excluded_interfaces:
+        yield Rule(way, (Interface(name),))
+    yield Rule(way, (Port(wanted.tunnel_port),))
+    if wanted.inbound_ports is not None:
+        for port in wanted.inbound_ports:
+            yield Rule(way, (Port(port),), to)
+        return
+    for port in wanted.excluded_inbound_ports:
+        yield Rule(way, (Port(port),))
+    yield Rule(way, (), to)
+
+
+def _leaving(wanted: redirects.Redirect) -> Iterator[Rule]:
+    way = Way.LEAVING
+    own = _proxys_own(wanted)
+    loopback = Interface(LOOPBACK_INTERFACE)
+    for name in wanted.excluded_interfaces:
+        yield Rule(way, (Interface(name),))
+    yield Rule(way, (loopback, Source(INBOUND_SOURCE)))
+    # A proxy that calls a service which its own pod serves: through its inbound side.
+    for who in own:
+        yield Rule(
+            way,
+            (
+                loopback,
+                Destination(LOOPBACK, negated=True),
+                Port(wanted.tunnel_port, negated=True),
+                who,
+            ),
+            wanted.inbound_port,
+        )
+    # An application that calls itself by its own address.
+    yield Rule(way, (loopback,))
+    for who in own:
+        yield Rule(way, (who,))
+    yield Rule(way, (Destination(LOOPBACK),))
+    for port in wanted.excluded_outbound_ports:
+        yield Rule(way, (Port(port),))
+    for cidr in wanted.excluded_outbound_ranges:
+        yield Rule(way, (Destination(cidr),))
+    yield from _captured(wanted)
+
+
+def _captured(wanted: redirects.Redirect) -> Iterator[Rule]:
+    way, to = Way.LEAVING, wanted.outbound_port
+    if wanted.outbound_ports is None or wanted.outbound_ranges is None:
+        yield Rule(way, (), to)
+        return
+    for port in wanted.outbound_ports:
+        yield Rule(way, (Port(port),), to)
+    for cidr in wanted.outbound_ranges:
+        yield Rule(way, (Destination(cidr),), to)
+
+
+def _proxys_own(wanted: redirects.Redirect) -> tuple[Match, ...]:
+    return (Mark(wanted.mark), User(wanted.proxy_uid), Group(wanted.proxy_gid))

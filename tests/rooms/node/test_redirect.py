@@ -1,0 +1,67 @@
+import socket
+
+import pytest
+
+from isthmus.base import namespaces, netlink
+from isthmus.node import redirect
+
+INJECTED = [
+    "-p",
+    "15001",
+    "-z",
+    "15006",
+    "-u",
+    "1337",
+    "-m",
+    "REDIRECT",
+    "-i",
+    "*",
+    "-x",
+    "",
+    "-b",
+    "*",
+    "-d",
+    "15090,15021,15020",
+]
+
+
+def in_a_network_of_its_own(work):
+    """Run `work` in a thread with a network of its own; skip where the kernel forbids that."""
+
+    def enter():
+        namespaces.unshare(namespaces.NEWNET)
+        return work()
+
+    try:
+        return namespaces.in_thread(enter)
+    except PermissionError:
+        pytest.skip("needs the right to make network namespaces")
+
+
+def test_connections_are_redirected_unless_they_bear_the_mark():
+    def work():
+        netlink.send([netlink.up(1)])
+        netlink.send([netlink.address(1, "10.7.0.1", prefix=32)])
+        redirect.run([*INJECTED, "-c", "none"])
+        # A second run replaces the rules of the first.
+        redirect.run(INJECTED)
+        with socket.create_server(("0.0.0.0", 15006)) as proxy:
+            proxy.settimeout(5)
+            return [reached(proxy, mark=1337), reached(proxy, mark=0)]
+
+    assert in_a_network_of_its_own(work) == [True, False]
+
+
+def reached(proxy: socket.socket, *, mark: int) -> bool:
+    """Tell whether a connection to the pod's own address ends at the proxy."""
+    with socket.socket() as client:
+        client.settimeout(5)
+        if mark:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        try:
+            client.connect(("10.7.0.1", 5000))
+        except ConnectionRefusedError:
+            return False
+        accepted, _ = proxy.accept()
+        accepted.close()
+        return True

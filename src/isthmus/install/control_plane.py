@@ -8,8 +8,7 @@ from collections.abc import Mapping
 
 import yaml
 
-from isthmus.inject import webhooks
-from isthmus.install import labels, operator
+from isthmus.install import labels, operator, webhook
 from isthmus.install.options import Options
 
 Manifest = dict[str, object]
@@ -33,7 +32,7 @@ def objects(options: Options) -> list[Manifest]:
         _deployment(options, name),
         _disruption_budget(options, name),
         *([_autoscaler(options, name)] if options.autoscaled else []),
-        webhook(options),
+        webhook.manifest(options),
     ]
 
 
@@ -314,16 +313,3 @@ def _autoscaler(options: Options, name: str) -> Manifest:
             ],
         },
     }
-
-
-def webhook(options: Options) -> Manifest:
-    """Return the injection webhook; its `caBundle` is filled in by the control plane."""
-    manifest = webhooks.mutating_webhook(
-        revision=options.revision,
-        namespace=options.namespace,
-        path=options.injection_path,
-        url=options.injection_url,
-        ca_bundle=options.injection_ca_bundle,
-    )
-    labels.add_ownership(options, manifest, component="Pilot")
-    return manifest

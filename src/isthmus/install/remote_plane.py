@@ -8,7 +8,7 @@ Source: spec sections 6.2 and 6.3.
 
 import ipaddress
 
-from isthmus.install import control_plane, labels
+from isthmus.install import labels, webhook
 from isthmus.install.control_plane import Manifest
 from isthmus.install.options import Options
 
@@ -18,7 +18,7 @@ PORTS = (("tcp-istiod", 15012, 15012), ("tcp-webhook", 443, 15017))
 def objects(options: Options) -> list[Manifest]:
     """Return the objects that stand for the control plane."""
     name = f"istiod{options.suffix}"
-    return [*_address(options, name), control_plane.webhook(options)]
+    return [*_address(options, name), webhook.manifest(options)]
 
 
 def _address(options: Options, name: str) -> list[Manifest]:

@@ -133,6 +133,8 @@ def report(
     """Judge what was seen.
 
     Args:
+        observations: What was seen, one from each cluster.
+        destinations: The pods that may answer.
         gateways: External address of each east-west gateway, and its cluster.
     """
     rows: list[Row] = []

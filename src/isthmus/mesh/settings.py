@@ -39,6 +39,7 @@ class MeshSettings:
         domain: The DNS suffix of services.
         allows_any_outbound: Whether proxies pass traffic for unknown hosts through.
         cluster_local_hosts: Host patterns whose endpoints stay in their own cluster.
+        mesh_wide_hosts: Host patterns that are exempt from that; the more specific pattern holds.
         lets_http10: Whether HTTP/1.0 is accepted.
     """
 
@@ -60,3 +61,4 @@ class MeshSettings:
         "kubernetes.default.svc.cluster.local",
         "istiod.istio-system.svc.cluster.local",
     )
+    mesh_wide_hosts: tuple[str, ...] = ()

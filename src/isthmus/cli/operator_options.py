@@ -1,0 +1,61 @@
+"""The options by which commands take an installation: files, flags, revision."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from isthmus.install import operator, options
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def given(command: Command) -> Command:
+    """Add `files`, `flags` and `revision`."""
+    for option in (
+        click.option("--revision", "-r", default="", help="Revision of the control plane."),
+        click.option(
+            "--set",
+            "-s",
+            "flags",
+            multiple=True,
+            metavar="PATH=VALUE",
+            help="One field below `spec`, such as values.global.network=network1.",
+        ),
+        click.option(
+            "--filename",
+            "-f",
+            "files",
+            multiple=True,
+            metavar="FILE",
+            help="IstioOperator file; `-` reads standard input. May be repeated.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def chosen(files: Sequence[str], flags: Sequence[str], revision: str) -> options.Options:
+    """Return what the files and flags ask for.
+
+    Raises:
+        operator.OptionsRefused: Something in them cannot be understood (ISM-INST-001).
+    """
+    texts = [(name, _text(name)) for name in files]
+    extra = [*flags, f"revision={revision}"] if revision else list(flags)
+    return options.of_spec(operator.read(texts, flags=extra))
+
+
+def _text(name: str) -> str:
+    if name == "-":
+        return sys.stdin.read()
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise operator.OptionsRefused(
+            f"cannot read `{name}`",
+            detail=str(error),
+            still_working="nothing was changed in the cluster",
+        ) from error

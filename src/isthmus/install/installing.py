@@ -1,0 +1,189 @@
+"""Brings an installation into a cluster, in phases, and waits until it works.
+
+First the kinds, roles and the control plane, then the gateways: their pods are filled in by the
+control plane's webhook, so they come after it.
+
+Source: spec sections 6.1 and 10.5.
+
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from isthmus.install import crds, labels, manifests, options
+from isthmus.install.control_plane import Manifest
+from isthmus.kube import apply, kinds, waiting
+from isthmus.kube import client as kube_client
+
+SELECTOR = f"{labels.OWNER}=installed-state"
+REMOVED_KINDS = (
+    kinds.MUTATING_WEBHOOK,
+    kinds.DEPLOYMENT,
+    kinds.SERVICE,
+    kinds.ENDPOINT_SLICE,
+    kinds.CONFIG_MAP,
+    kinds.SERVICE_ACCOUNT,
+    kinds.HORIZONTAL_POD_AUTOSCALER,
+    kinds.POD_DISRUPTION_BUDGET,
+    kinds.ROLE,
+    kinds.ROLE_BINDING,
+    kinds.CLUSTER_ROLE,
+    kinds.CLUSTER_ROLE_BINDING,
+)
+CONTROL_PLANE, GATEWAYS = "Control plane", "Gateways"
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Objects that are applied together before the next phase begins."""
+
+    title: str
+    objects: tuple[Manifest, ...]
+
+
+def phases(chosen: options.Options) -> list[Phase]:
+    """Return the phases of an installation; none is empty."""
+    gateway_objects: list[Manifest] = []
+    others: list[Manifest] = []
+    for manifest in manifests.of_options(chosen):
+        component = _labels(manifest).get(labels.COMPONENT)
+        (gateway_objects if component == "IngressGateways" else others).append(manifest)
+    namespace = _namespace(chosen)
+    listed = [
+        Phase(CONTROL_PLANE, tuple([namespace, *others] if others else [])),
+        Phase(GATEWAYS, tuple(gateway_objects)),
+    ]
+    return [phase for phase in listed if phase.objects]
+
+
+def _namespace(chosen: options.Options) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": chosen.namespace},
+    }
+
+
+def _labels(manifest: Mapping[str, object]) -> Mapping[str, str]:
+    metadata = manifest["metadata"]
+    assert isinstance(metadata, Mapping)
+    found = metadata.get("labels") or {}
+    assert isinstance(found, Mapping)
+    return found
+
+
+async def changes(
+    client: kube_client.Client, planned: Sequence[Phase], *, force: bool
+) -> list[apply.Change]:
+    """Return what an installation would change; nothing is changed."""
+    everything = [manifest for phase in planned for manifest in phase.objects]
+    return await apply.plan(client, everything, field_manager=labels.FIELD_MANAGER, force=force)
+
+
+async def carry_out(
+    client: kube_client.Client,
+    chosen: options.Options,
+    planned: Sequence[Phase],
+    *,
+    force: bool,
+    timeout_s: float,
+    tell: Tell,
+) -> None:
+    """Apply each phase and wait until what it brought is ready.
+
+    Raises:
+        kube.problems.WaitEnded: Something did not become ready in time; what was applied stays
+            (ISM-KUBE-008).
+    """
+    for phase in planned:
+        tell(f"{phase.title}: applying {len(phase.objects)} objects")
+        await apply.apply(
+            client, list(phase.objects), field_manager=labels.FIELD_MANAGER, force=force
+        )
+        if phase.title == GATEWAYS and await _is_unattached(client, chosen):
+            tell(
+                "Gateways: applied; their pods start when this cluster is attached to its "
+                "control plane\n  next: isthmus create-remote-secret --context THIS --name NAME "
+                "| kubectl apply --context PRIMARY -f -"
+            )
+            continue
+        await _wait(client, phase, timeout_s, tell)
+        if phase.title == CONTROL_PLANE and chosen.pilot and not chosen.remote:
+            await _wait_for_webhook(client, chosen, timeout_s, tell)
+        tell(f"{phase.title}: ready")
+
+
+async def _wait(client: kube_client.Client, phase: Phase, timeout_s: float, tell: Tell) -> None:
+    for manifest in phase.objects:
+        kind, namespace, name = manifests.identity(manifest)
+        if kind == "Deployment":
+            await waiting.until(
+                client,
+                kinds.DEPLOYMENT,
+                name,
+                namespace=namespace,
+                missing=waiting.deployment,
+                timeout_s=timeout_s,
+                on_progress=_teller(tell, name),
+            )
+
+
+def _teller(tell: Tell, subject: str) -> Tell:
+    """Return what tells of each thing that `subject` lacks, and is silent when it lacks none."""
+
+    def told(lacks: str) -> None:
+        if lacks:
+            tell(f"  {subject}: {lacks}")
+
+    return told
+
+
+async def _wait_for_webhook(
+    client: kube_client.Client, chosen: options.Options, timeout_s: float, tell: Tell
+) -> None:
+    """Wait until the control plane has written its certificate into the injection webhook."""
+    await waiting.until(
+        client,
+        kinds.MUTATING_WEBHOOK,
+        f"istio-sidecar-injector{chosen.suffix}",
+        missing=_lacks_bundle,
+        timeout_s=timeout_s,
+        on_progress=_teller(tell, "injection webhook"),
+    )
+
+
+def _lacks_bundle(webhook: kube_client.Obj | None) -> str:
+    hooks = (webhook or {}).get("webhooks") or []
+    if hooks and all((hook.get("clientConfig") or {}).get("caBundle") for hook in hooks):
+        return ""
+    return "the control plane's certificate is not in it yet"
+
+
+async def _is_unattached(client: kube_client.Client, chosen: options.Options) -> bool:
+    """Say whether the webhook leads to another cluster that does not manage this one yet.
+
+    The walkthroughs install the gateway of a remote cluster before they attach the cluster, so
+    its pods cannot start yet, and waiting for them would never end.
+    """
+    name = f"istio-sidecar-injector{chosen.suffix}"
+    webhook = await client.find(kinds.MUTATING_WEBHOOK, name)
+    account = await client.find(kinds.DEPLOYMENT, f"istiod{chosen.suffix}",
+                                namespace=chosen.namespace)  # fmt: skip
+    return webhook is not None and account is None and bool(_lacks_bundle(webhook))
+
+
+async def installed(client: kube_client.Client, *, revision: str) -> list[kube_client.Obj]:
+    """Return the objects that an installation brought, but for the definitions of kinds."""
+    selector = SELECTOR + (f"-{revision}" if revision else "")
+    return await apply.labelled(client, REMOVED_KINDS, labels=selector)
+
+
+async def definitions(client: kube_client.Client) -> list[kube_client.Obj]:
+    """Return the definitions of kinds that an installation brought."""
+    ours = {f"{resource.plural}.{resource.group}" for resource in crds.RESOURCES}
+    found = await apply.labelled(
+        client, [kinds.CUSTOM_RESOURCE_DEFINITION], labels=f"{labels.MANAGED}=Reconcile"
+    )
+    return [manifest for manifest in found if manifest["metadata"]["name"] in ours]

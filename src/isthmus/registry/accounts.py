@@ -1,0 +1,42 @@
+"""The identities that may answer for a service: those of its endpoints in all clusters.
+
+Endpoints that are not ready count too: whether one is ready changes often, whose it is does not.
+
+Source: spec sections 1.2 and 4.8.
+"""
+
+from collections.abc import Iterable
+
+from isthmus.engine import collections, graph, reader
+from isthmus.mesh.identities import SpiffeId
+from isthmus.mesh.services import Service, ServiceKey
+from isthmus.registry import endpoints, settings
+
+
+def declare(
+    graph_: graph.Graph,
+    *,
+    services: collections.Collection[ServiceKey, Service],
+    shards: endpoints.Shards,
+    settings_: settings.Nodes,
+) -> collections.Collection[ServiceKey, tuple[str, ...]]:
+    """Declare the SPIFFE identities of all services in `graph_`, sorted."""
+
+    def accounts(
+        read: reader.Reader, key: ServiceKey, _: Service
+    ) -> Iterable[tuple[ServiceKey, tuple[str, ...]]]:
+        holders = {
+            (endpoint.cluster, endpoint.namespace, endpoint.service_account)
+            for shard in read.lookup(shards, key).values()
+            for endpoint in shard.endpoints
+            if endpoint.service_account
+        }
+        ids = set()
+        for cluster, namespace, account in holders:
+            domain = read.get(settings_.trust_domains, cluster) or read.value(
+                settings_.trust_domain
+            )
+            ids.add(str(SpiffeId(domain, namespace, account)))
+        yield key, tuple(sorted(ids))
+
+    return graph_.derive("accounts", services, accounts)

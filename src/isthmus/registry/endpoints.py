@@ -1,0 +1,226 @@
+"""EndpointSlices, with the pods behind them, become the endpoints of services.
+
+Each slice is computed apart and then joined with the others of its service, so that a change
+touches one slice and one service. An endpoint that names a pod waits for the pod: without it
+nobody could say whether a proxy stands before it.
+
+Source: spec sections 2.4, 2.5 and 3.4.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from isthmus.base import errors
+from isthmus.engine import collections, graph, reader
+from isthmus.fleet import sources
+from isthmus.kube import objects
+from isthmus.mesh.identities import ClusterId
+from isthmus.mesh.localities import Locality
+from isthmus.mesh.services import Service, ServiceKey
+from isthmus.mesh.workloads import Endpoint, Health, Workload, WorkloadKey
+from isthmus.registry import addresses, checked, topology
+
+SERVICE_LABEL: Final = "kubernetes.io/service-name"
+ADDRESS_REFUSED: Final = "ISM-REG-011"
+MOST_PORT: Final = 65535
+SHOWN: Final = 3
+
+Workloads = collections.Collection[WorkloadKey, Workload]
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What one slice contributes to one service, whether ready or not."""
+
+    service: ServiceKey
+    endpoints: tuple[Endpoint, ...]
+
+
+Shards = collections.Index[ServiceKey, sources.ObjectKey, Shard]
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """What this module declares."""
+
+    endpoints: collections.Collection[ServiceKey, tuple[Endpoint, ...]]
+    shards: Shards
+    findings: checked.Findings
+
+
+def declare(
+    graph_: graph.Graph,
+    sources_: sources.Sources,
+    *,
+    services: collections.Collection[ServiceKey, Service],
+    workloads: Workloads,
+    places: topology.Nodes,
+) -> Nodes:
+    """Declare the endpoints of all services in `graph_`."""
+
+    def check(
+        read: reader.Reader, key: sources.ObjectKey, slice_: objects.EndpointSlice
+    ) -> Iterable[tuple[sources.ObjectKey, checked.Checked[Shard]]]:
+        service = slice_.metadata.label(SERVICE_LABEL)
+        if service and slice_.address_type != "FQDN":
+            yield key, Reading(read, key, workloads, places).shard(service, slice_)
+
+    def joined(
+        read: reader.Reader, key: ServiceKey, service: Service
+    ) -> Iterable[tuple[ServiceKey, tuple[Endpoint, ...]]]:
+        keeps = service.publishes_not_ready
+        yield key, joined_endpoints(read.lookup(shards, key).values(), keeps_unready=keeps)
+
+    both = graph_.derive("shards.checked", sources_.endpoint_slices, check)
+    values = checked.values_of(graph_, "shards", both)
+    shards: Shards = graph_.index("shards.by_service", values, lambda _, shard: (shard.service,))
+    return Nodes(
+        endpoints=graph_.derive("endpoints", services, joined),
+        shards=shards,
+        findings=checked.findings_of(graph_, "shards", both),
+    )
+
+
+def joined_endpoints(shards: Iterable[Shard], *, keeps_unready: bool) -> tuple[Endpoint, ...]:
+    """Return the endpoints of all slices of one service, sorted, each once.
+
+    While endpoints move between slices they may be in two of them; then the ready one counts.
+    """
+    found: dict[tuple[str, str, str, int], Endpoint] = {}
+    for shard in shards:
+        for endpoint in shard.endpoints:
+            if endpoint.health is not Health.HEALTHY and not keeps_unready:
+                continue
+            place = (endpoint.cluster, endpoint.port_name, endpoint.address, endpoint.port)
+            known = found.get(place)
+            if known is None or _preference(endpoint) < _preference(known):
+                found[place] = endpoint
+    return tuple(found[place] for place in sorted(found))
+
+
+def _preference(endpoint: Endpoint) -> tuple[bool, bool, str]:
+    return endpoint.health is not Health.HEALTHY, not endpoint.service_account, repr(endpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Reads one slice of one cluster."""
+
+    read: reader.Reader
+    key: sources.ObjectKey
+    workloads: Workloads
+    places: topology.Nodes
+
+    def shard(self, service: str, slice_: objects.EndpointSlice) -> checked.Checked[Shard]:
+        """Return what the slice contributes, and which addresses it may not."""
+        refused: list[str] = []
+        found: list[Endpoint] = []
+        for member in slice_.endpoints or ():
+            if member.conditions.terminating or not member.addresses:
+                continue
+            address = member.addresses[0]
+            if fault := addresses.fault_of(address):
+                refused.append(f"`{address[:64]}` ({fault})")
+                continue
+            found.extend(self._endpoints(member, slice_.ports or (), address))
+        shard = Shard(ServiceKey(self.key.namespace, service), tuple(found))
+        return checked.Checked(shard, self._findings(refused))
+
+    def _endpoints(
+        self,
+        member: objects.SliceEndpoint,
+        ports: tuple[objects.EndpointPort, ...],
+        address: str,
+    ) -> Iterable[Endpoint]:
+        reference = member.target_ref
+        if reference is not None and reference.kind == "Pod":
+            pod = WorkloadKey(self.key.cluster, self.key.namespace, reference.name)
+            workload = self.read.get(self.workloads, pod)
+            if workload is None or not workload.addresses:
+                return  # The pod is not known yet, or no more.
+            # A slice may claim any pod; only the pod's own address proves it.
+            if address in workload.addresses:
+                yield from _of_workload(member, ports, address, workload)
+                return
+        yield from self._of_address(member, ports, address)
+
+    def _of_address(
+        self,
+        member: objects.SliceEndpoint,
+        ports: tuple[objects.EndpointPort, ...],
+        address: str,
+    ) -> Iterable[Endpoint]:
+        cluster = self.key.cluster
+        locality = self._locality(cluster, member)
+        network = self.places.network_of(self.read, cluster=cluster, labels={}, address=address)
+        labels = topology.with_topology(
+            {}, locality=locality, cluster=cluster, network=network, node=member.node_name
+        )
+        for name, port in _tcp(ports):
+            yield Endpoint(
+                address=address,
+                port=port,
+                port_name=name,
+                cluster=cluster,
+                network=network,
+                locality=locality,
+                health=_health(member),
+                namespace=self.key.namespace,
+                node=member.node_name,
+                labels=labels,
+            )
+
+    def _locality(self, cluster: ClusterId, member: objects.SliceEndpoint) -> Locality:
+        by_node = self.places.place_of(self.read, cluster=cluster, node=member.node_name)
+        return by_node if by_node.zone else Locality(by_node.region, member.zone, by_node.subzone)
+
+    def _findings(self, refused: list[str]) -> tuple[errors.Finding, ...]:
+        if not refused:
+            return ()
+        more = f" and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
+        key = self.key
+        return (
+            errors.Finding(
+                code=ADDRESS_REFUSED,
+                subject=f"EndpointSlice {key.namespace}/{key.name} in cluster `{key.cluster}`",
+                happened=f"has addresses that no traffic is sent to: "
+                f"{', '.join(refused[:SHOWN])}{more}",
+                still_working="its other endpoints are used",
+                hint="correct the slice, or find out who wrote it",
+            ),
+        )
+
+
+def _of_workload(
+    member: objects.SliceEndpoint,
+    ports: tuple[objects.EndpointPort, ...],
+    address: str,
+    workload: Workload,
+) -> Iterable[Endpoint]:
+    for name, port in _tcp(ports):
+        yield Endpoint(
+            address=address,
+            port=port,
+            port_name=name,
+            cluster=workload.key.cluster,
+            network=workload.network,
+            locality=workload.locality,
+            health=_health(member),
+            accepts_mtls=workload.has_proxy,
+            namespace=workload.key.namespace,
+            service_account=workload.service_account,
+            workload=workload.name,
+            node=workload.node,
+            labels=workload.labels,
+        )
+
+
+def _tcp(ports: tuple[objects.EndpointPort, ...]) -> Iterable[tuple[str, int]]:
+    for port in ports:
+        if port.protocol in {"", "TCP"} and port.port is not None and 0 < port.port <= MOST_PORT:
+            yield port.name, port.port
+
+
+def _health(member: objects.SliceEndpoint) -> Health:
+    return Health.UNHEALTHY if member.conditions.ready is False else Health.HEALTHY

@@ -1,0 +1,140 @@
+"""The gateways through which networks are reached from outside.
+
+They are found by the network label on Services of any cluster, and named by the settings.
+
+Source: spec sections 3.2 and 3.3.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from isthmus.base import errors
+from isthmus.engine import collections, graph, reader
+from isthmus.fleet import sources
+from isthmus.kube import objects
+from isthmus.mesh.identities import ClusterId, NetworkId
+from isthmus.mesh.networks import HBONE_PORT, MTLS_PORT, NetworkGateway
+from isthmus.mesh.settings import ConfiguredGateway, NetworkMember
+from isthmus.registry import addresses, checked, naming, settings, topology
+
+PORT_LABEL: Final = "networking.istio.io/gatewayPort"
+GATEWAY_UNUSABLE: Final = "ISM-REG-012"
+MOST_PORT: Final = 65535
+
+Gateways = tuple[NetworkGateway, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """What this module declares."""
+
+    gateways: collections.Single[Gateways]
+    findings: checked.Findings
+
+
+def declare(
+    graph_: graph.Graph,
+    sources_: sources.Sources,
+    *,
+    seat: settings.Seat,
+    settings_: settings.Nodes,
+) -> Nodes:
+    """Declare the gateways of all networks in `graph_`."""
+
+    def check(
+        _: reader.Reader, key: sources.ObjectKey, service: objects.Service
+    ) -> Iterable[tuple[sources.ObjectKey, checked.Checked[Gateways]]]:
+        if service.metadata.label(topology.NETWORK_LABEL):
+            yield key, gateways_of(key, service)
+
+    both = graph_.derive("network_gateways.checked", sources_.services, check)
+    labelled = checked.values_of(graph_, "network_gateways.labelled", both)
+
+    def all_gateways(read: reader.Reader) -> Gateways:
+        found = {gateway for some in read.items(labelled).values() for gateway in some}
+        for gateway in read.value(settings_.gateways):
+            if gateway.address:
+                found.add(
+                    NetworkGateway(gateway.network, ClusterId(""), gateway.address, gateway.port)
+                )
+            else:
+                found.update(named_gateways(read, gateway))
+        return tuple(sorted(found))
+
+    def named_gateways(read: reader.Reader, gateway: ConfiguredGateway) -> Iterable[NetworkGateway]:
+        named = naming.split_host(gateway.registry_service_name, domain=seat.domain)
+        members = read.value(settings_.members) if named else ()
+        for cluster in _clusters_of(gateway.network, members):
+            name, namespace = named or ("", "")
+            service = read.get(sources_.services, sources.ObjectKey(cluster, namespace, name))
+            for address in reachable(service) if service else ():
+                yield NetworkGateway(gateway.network, cluster, address, gateway.port)
+
+    return Nodes(
+        gateways=graph_.single("network_gateways", all_gateways),
+        findings=checked.findings_of(graph_, "network_gateways", both),
+    )
+
+
+def gateways_of(key: sources.ObjectKey, service: objects.Service) -> checked.Checked[Gateways]:
+    """Return the gateways that a labelled Service stands for, and what is wrong with it."""
+    network = NetworkId(service.metadata.label(topology.NETWORK_LABEL))
+    problems: list[str] = []
+    exposed = {port.port for port in service.spec.ports}
+    wanted = _mtls_port(service, problems)
+    mtls = wanted if wanted in exposed else 0
+    hbone = HBONE_PORT if HBONE_PORT in exposed else 0
+    if not mtls and not hbone:
+        problems.append(f"exposes neither port {wanted} nor port {HBONE_PORT}")
+    refused = [text for text in external(service) if addresses.fault_of_reachable(text)]
+    if refused:
+        problems.append(f"has an external address that cannot be sent to: `{refused[0][:64]}`")
+    usable = reachable(service)
+    if not usable and not refused:
+        problems.append("has no external address yet")
+    found = (
+        tuple(NetworkGateway(network, key.cluster, address, mtls, hbone) for address in usable)
+        if mtls or hbone
+        else ()
+    )
+    return checked.Checked(found, tuple(_finding(key, network, text) for text in problems))
+
+
+def external(service: objects.Service) -> tuple[str, ...]:
+    """Return the external addresses of a Service as they are claimed, each once."""
+    ingress = service.status.load_balancer.ingress if service.spec.type == "LoadBalancer" else ()
+    claimed = (text for entry in ingress for text in (entry.ip, entry.hostname))
+    return tuple(dict.fromkeys(text for text in (*claimed, *service.spec.external_ips) if text))
+
+
+def reachable(service: objects.Service) -> tuple[str, ...]:
+    """Return the external addresses of a Service that traffic may be sent to."""
+    return tuple(text for text in external(service) if not addresses.fault_of_reachable(text))
+
+
+def _clusters_of(network: NetworkId, members: tuple[NetworkMember, ...]) -> Iterable[ClusterId]:
+    """Yield the clusters that belong to a network as a whole."""
+    for member in members:
+        if member.network == network and member.from_registry:
+            yield ClusterId(member.from_registry)
+
+
+def _mtls_port(service: objects.Service, problems: list[str]) -> int:
+    text = service.metadata.label(PORT_LABEL)
+    if not text:
+        return MTLS_PORT
+    if text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= MOST_PORT:
+        return int(text)
+    problems.append(f"has a label `{PORT_LABEL}` that is no port: `{text[:40]}`")
+    return MTLS_PORT
+
+
+def _finding(key: sources.ObjectKey, network: NetworkId, happened: str) -> errors.Finding:
+    return errors.Finding(
+        code=GATEWAY_UNUSABLE,
+        subject=f"Service {key.namespace}/{key.name} in cluster `{key.cluster}`",
+        happened=happened,
+        still_working=f"other gateways of network `{network}` are used",
+        hint=f"it is labelled `{topology.NETWORK_LABEL}: {network}`, which makes it a gateway",
+    )

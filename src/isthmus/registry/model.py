@@ -1,0 +1,152 @@
+"""The hand-over to `views`: one mesh, made of all clusters' objects.
+
+It decides what exists and where, and knows nothing of proxies.
+
+Source: docs/explanation/design.md; spec sections 2.4, 2.5, 3.1 to 3.3, 4.8, 4.9, 8.2 and 8.3.
+"""
+
+from dataclasses import dataclass
+
+from isthmus.engine import collections, graph
+from isthmus.fleet import sources
+from isthmus.fleet.sources import ObjectKey, Sources
+from isthmus.mesh import policies
+from isthmus.mesh.identities import ClusterId
+from isthmus.mesh.networks import NetworkGateway
+from isthmus.mesh.services import Service, ServiceKey
+from isthmus.mesh.settings import MeshSettings
+from isthmus.mesh.workloads import Endpoint, Workload, WorkloadKey
+from isthmus.registry import (
+    accounts,
+    checked,
+    config,
+    destination_rules,
+    endpoints,
+    gateway_objects,
+    gateways,
+    peer_authentications,
+    services,
+    settings,
+    topology,
+    virtual_services,
+    workloads,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One mesh.
+
+    Attributes:
+        settings: From the configuration cluster; the last good ones while they are broken.
+        endpoints: Of each service in all clusters, sorted; for a service without any, empty.
+        accounts: SPIFFE identities that answer for each service in all clusters, sorted.
+        network_gateways: Sorted, each once.
+        peer_authentications: Of the configuration cluster, as all that follow.
+        findings: What is wrong with single objects.
+    """
+
+    settings: collections.Single[MeshSettings]
+    services: collections.Collection[ServiceKey, Service]
+    endpoints: collections.Collection[ServiceKey, tuple[Endpoint, ...]]
+    accounts: collections.Collection[ServiceKey, tuple[str, ...]]
+    workloads: collections.Collection[WorkloadKey, Workload]
+    network_gateways: collections.Single[tuple[NetworkGateway, ...]]
+    peer_authentications: collections.Collection[ObjectKey, policies.PeerAuthentication]
+    gateways: collections.Collection[ObjectKey, policies.Gateway]
+    virtual_services: collections.Collection[ObjectKey, policies.VirtualService]
+    destination_rules: collections.Collection[ObjectKey, policies.DestinationRule]
+    findings: checked.Findings
+
+
+def build(
+    graph_: graph.Graph,
+    sources_: Sources,
+    *,
+    config_cluster: ClusterId,
+    revision: str = "",
+    system_namespace: str = "istio-system",
+    domain: str = "cluster.local",
+) -> Model:
+    """Declare the mesh in `graph_`.
+
+    The configuration of `config_cluster` alone counts, and its Services come first.
+    """
+    seat = settings.Seat(config_cluster, system_namespace, revision, domain)
+    settings_ = settings.declare(graph_, sources_, seat=seat)
+    places = topology.declare(graph_, sources_, seat=seat, members=settings_.members)
+    workloads_ = workloads.declare(graph_, sources_, places=places)
+    services_ = services.declare(
+        graph_, sources_, seat=seat, locality_rules=settings_.locality_rules
+    )
+    endpoints_ = endpoints.declare(
+        graph_,
+        sources_,
+        services=services_.services,
+        workloads=workloads_,
+        places=places,
+    )
+    gateways_ = gateways.declare(graph_, sources_, seat=seat, settings_=settings_)
+    policies_ = _policies(graph_, sources_, seat)
+    return Model(
+        settings=settings_.settings,
+        services=services_.services,
+        endpoints=endpoints_.endpoints,
+        accounts=accounts.declare(
+            graph_, services=services_.services, shards=endpoints_.shards, settings_=settings_
+        ),
+        workloads=workloads_,
+        network_gateways=gateways_.gateways,
+        peer_authentications=policies_.peer_authentications.values,
+        gateways=policies_.gateways.values,
+        virtual_services=policies_.virtual_services.values,
+        destination_rules=policies_.destination_rules.values,
+        findings=graph_.join(
+            "findings",
+            *settings_.findings,
+            services_.findings,
+            endpoints_.findings,
+            gateways_.findings,
+            policies_.peer_authentications.findings,
+            policies_.gateways.findings,
+            policies_.virtual_services.findings,
+            policies_.destination_rules.findings,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Policies:
+    peer_authentications: config.Nodes[policies.PeerAuthentication]
+    gateways: config.Nodes[policies.Gateway]
+    virtual_services: config.Nodes[policies.VirtualService]
+    destination_rules: config.Nodes[policies.DestinationRule]
+
+
+def _policies(graph_: graph.Graph, sources_: sources.Sources, seat: settings.Seat) -> _Policies:
+    return _Policies(
+        peer_authentications=config.declare(
+            graph_,
+            "PeerAuthentication",
+            sources_.peer_authentications,
+            seat=seat,
+            read=peer_authentications.read,
+        ),
+        gateways=config.declare(
+            graph_, "Gateway", sources_.gateways, seat=seat, read=gateway_objects.read
+        ),
+        virtual_services=config.declare(
+            graph_,
+            "VirtualService",
+            sources_.virtual_services,
+            seat=seat,
+            read=virtual_services.read,
+        ),
+        destination_rules=config.declare(
+            graph_,
+            "DestinationRule",
+            sources_.destination_rules,
+            seat=seat,
+            read=destination_rules.read,
+        ),
+    )

@@ -1,0 +1,286 @@
+"""The mesh's settings, from the ConfigMap `istio[-<revision>]` of the configuration cluster.
+
+A broken document keeps the last good settings and says so; its two keys break apart from each
+other. Of other clusters' ConfigMaps only the trust domain counts, for their own workloads.
+
+Source: spec sections 1.2, 3.2, 8.3 and 8.8.
+"""
+
+import dataclasses
+import ipaddress
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from isthmus.base import errors
+from isthmus.engine import collections, graph, reader
+from isthmus.fleet import sources
+from isthmus.kube import objects
+from isthmus.mesh.identities import ClusterId, NetworkId, TrustDomain
+from isthmus.mesh.settings import ConfiguredGateway, MeshSettings, NetworkMember
+from isthmus.registry import addresses, checked, documents, fields, naming
+
+P = TypeVar("P")
+
+SETTINGS_BROKEN: Final = "ISM-REG-002"
+MOST_PORT: Final = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where the mesh is configured.
+
+    Attributes:
+        cluster: The configuration cluster.
+        revision: Of the control plane; empty for the default one.
+        domain: The DNS suffix of services.
+    """
+
+    cluster: ClusterId
+    system_namespace: str = "istio-system"
+    revision: str = ""
+    domain: str = "cluster.local"
+
+    @property
+    def config_map(self) -> str:
+        """The name of the ConfigMap."""
+        return f"istio-{self.revision}" if self.revision else "istio"
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """The key `meshNetworks`."""
+
+    members: tuple[NetworkMember, ...] = ()
+    gateways: tuple[ConfiguredGateway, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """What this module declares: all settings, and parts that few changes touch.
+
+    Attributes:
+        trust_domains: Of clusters whose own ConfigMap says one.
+        locality_rules: Host patterns that are cluster-local, and those that are not.
+    """
+
+    settings: collections.Single[MeshSettings]
+    trust_domains: collections.Collection[ClusterId, TrustDomain]
+    members: collections.Single[tuple[NetworkMember, ...]]
+    gateways: collections.Single[tuple[ConfiguredGateway, ...]]
+    locality_rules: collections.Single[tuple[tuple[str, ...], tuple[str, ...]]]
+    trust_domain: collections.Single[TrustDomain]
+    findings: tuple[checked.Findings, ...]
+
+
+def declare(graph_: graph.Graph, sources_: sources.Sources, *, seat: Seat) -> Nodes:
+    """Declare the settings in `graph_`."""
+    mesh = _part(graph_, sources_, seat, "mesh", lambda text: read_mesh(text, seat=seat))
+    networks = _part(graph_, sources_, seat, "meshNetworks", read_networks)
+    good_mesh = checked.last_good_of(graph_, "settings.mesh", mesh)
+    good_networks = checked.last_good_of(graph_, "settings.meshNetworks", networks)
+    home = sources.ObjectKey(seat.cluster, seat.system_namespace, seat.config_map)
+
+    def settings(read: reader.Reader) -> MeshSettings:
+        found = read.get(good_networks, home) or Networks()
+        return dataclasses.replace(
+            read.get(good_mesh, home) or defaults(seat),
+            network_members=found.members,
+            configured_gateways=found.gateways,
+        )
+
+    def trust_domain(
+        _: reader.Reader, key: sources.ObjectKey, found: MeshSettings
+    ) -> Iterable[tuple[ClusterId, TrustDomain]]:
+        yield key.cluster, found.trust_domain
+
+    single = graph_.single("settings", settings)
+    return Nodes(
+        settings=single,
+        trust_domains=graph_.derive("trust_domains", good_mesh, trust_domain),
+        members=graph_.single("network_members", lambda read: read.value(single).network_members),
+        gateways=graph_.single(
+            "configured_gateways", lambda read: read.value(single).configured_gateways
+        ),
+        locality_rules=graph_.single("locality_rules", lambda read: _rules(read.value(single))),
+        trust_domain=graph_.single("trust_domain", lambda read: read.value(single).trust_domain),
+        findings=(
+            checked.findings_of(graph_, "settings.mesh", mesh),
+            checked.findings_of(graph_, "settings.meshNetworks", networks),
+        ),
+    )
+
+
+def defaults(seat: Seat) -> MeshSettings:
+    """Return what holds where the ConfigMap says nothing."""
+    return MeshSettings(
+        cluster=seat.cluster,
+        root_namespace=seat.system_namespace,
+        system_namespace=seat.system_namespace,
+        domain=seat.domain,
+        cluster_local_hosts=_built_in_local(seat, discovery=""),
+    )
+
+
+def read_mesh(text: str, *, seat: Seat) -> tuple[MeshSettings, tuple[str, ...]]:
+    """Read the key `mesh`, and say what is wrong with it.
+
+    Raises:
+        DocumentBroken: It is no YAML that we read (ISM-REG-001).
+    """
+    problems = fields.Problems()
+    mesh = fields.Fields(documents.parse(text), path="mesh", problems=problems)
+    own = defaults(seat)
+    proxy = mesh.part("defaultConfig")
+    local, mesh_wide = _locality(mesh, seat, discovery=proxy.text("discoveryAddress"))
+    outbound = mesh.part("outboundTrafficPolicy").text("mode", "ALLOW_ANY")
+    if outbound not in {"ALLOW_ANY", "REGISTRY_ONLY"}:
+        mesh.problem("outboundTrafficPolicy.mode", f"is unknown: `{outbound[:40]}`")
+    found = dataclasses.replace(
+        own,
+        trust_domain=_trust_domain(mesh.text("trustDomain") or own.trust_domain),
+        trust_domain_aliases=tuple(map(_trust_domain, mesh.texts("trustDomainAliases"))),
+        root_namespace=mesh.text("rootNamespace") or own.root_namespace,
+        mesh_id=proxy.text("meshId"),
+        auto_mtls=mesh.flag("enableAutoMtls", default=True),
+        allows_any_outbound=outbound == "ALLOW_ANY",
+        access_log_path=mesh.text("accessLogFile"),
+        connect_timeout_s=mesh.seconds("connectTimeout", default=own.connect_timeout_s),
+        cluster_local_hosts=local,
+        mesh_wide_hosts=mesh_wide,
+    )
+    return found, problems.texts()
+
+
+def read_networks(text: str) -> tuple[Networks, tuple[str, ...]]:
+    """Read the key `meshNetworks`, and say what is wrong with it.
+
+    Raises:
+        DocumentBroken: It is no YAML that we read (ISM-REG-001).
+    """
+    problems = fields.Problems()
+    document = fields.Fields(documents.parse(text), path="meshNetworks", problems=problems)
+    networks = document.part("networks")
+    members: list[NetworkMember] = []
+    gateways: list[ConfiguredGateway] = []
+    for name in networks.names():
+        network = networks.part(name)
+        members.extend(_members(NetworkId(name), network))
+        gateways.extend(_gateways(NetworkId(name), network))
+    return Networks(tuple(members), tuple(gateways)), problems.texts()
+
+
+def is_cluster_local(host: str, *, local: tuple[str, ...], mesh_wide: tuple[str, ...]) -> bool:
+    """Whether each cluster keeps to its own endpoints of `host`: the most specific rule says."""
+    fitting = [(naming.specificity(rule), True) for rule in local if naming.matches(rule, host)]
+    fitting += [
+        (naming.specificity(rule), False) for rule in mesh_wide if naming.matches(rule, host)
+    ]
+    return max(fitting)[1] if fitting else False
+
+
+def _part(
+    graph_: graph.Graph,
+    sources_: sources.Sources,
+    seat: Seat,
+    name: str,
+    parse: Callable[[str], tuple[P, tuple[str, ...]]],
+) -> collections.Collection[sources.ObjectKey, checked.Checked[P]]:
+    """Declare one key of the ConfigMaps that hold settings, checked."""
+
+    def check(
+        _: reader.Reader, key: sources.ObjectKey, config_map: objects.ConfigMap
+    ) -> Iterable[tuple[sources.ObjectKey, checked.Checked[P]]]:
+        if (key.namespace, key.name) != (seat.system_namespace, seat.config_map):
+            return
+        value: P | None = None
+        try:
+            value, problems = parse((config_map.data or {}).get(name, ""))
+        except documents.DocumentBroken as error:
+            problems = (f"`{name}` {error.happened}",)
+        findings = tuple(_finding(key, problem) for problem in problems)
+        yield key, checked.Checked(value, findings, is_broken=bool(problems))
+
+    return graph_.derive(f"settings.{name}.checked", sources_.config_maps, check)
+
+
+def _finding(key: sources.ObjectKey, happened: str) -> errors.Finding:
+    return errors.Finding(
+        code=SETTINGS_BROKEN,
+        subject=f"ConfigMap {key.namespace}/{key.name} in cluster `{key.cluster}`",
+        happened=happened,
+        still_working="the last good settings stay in force",
+        hint=f"correct it: `kubectl -n {key.namespace} edit configmap {key.name}`",
+    )
+
+
+def _trust_domain(text: str) -> TrustDomain:
+    return TrustDomain(text.replace("@", "."))
+
+
+def _rules(settings: MeshSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return settings.cluster_local_hosts, settings.mesh_wide_hosts
+
+
+def _built_in_local(seat: Seat, *, discovery: str) -> tuple[str, ...]:
+    host = discovery.split(":", 1)[0] or f"istiod.{seat.system_namespace}.svc"
+    full = host if host.endswith(f".{seat.domain}") else f"{host}.{seat.domain}"
+    return (f"*.kube-system.svc.{seat.domain}", f"kubernetes.default.svc.{seat.domain}", full)
+
+
+def _locality(
+    mesh: fields.Fields, seat: Seat, *, discovery: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the patterns of cluster-local hosts, and of those that are not.
+
+    A user's "not local" for a built-in host, or for one below a built-in wildcard, drops that
+    built-in as a whole.
+    """
+    local: list[str] = []
+    mesh_wide: list[str] = []
+    for entry in mesh.parts("serviceSettings"):
+        is_local = entry.part("settings").flag("clusterLocal", default=False)
+        (local if is_local else mesh_wide).extend(host.lower() for host in entry.texts("hosts"))
+    kept = [
+        rule
+        for rule in _built_in_local(seat, discovery=discovery)
+        if not any(_drops(host, rule) for host in mesh_wide)
+    ]
+    return tuple(dict.fromkeys([*kept, *local])), tuple(dict.fromkeys(mesh_wide))
+
+
+def _drops(host: str, rule: str) -> bool:
+    return host == rule or (rule.startswith("*") and host.endswith(rule[1:]))
+
+
+def _members(network: NetworkId, part: fields.Fields) -> Iterable[NetworkMember]:
+    for endpoints in part.parts("endpoints"):
+        registry, cidr = endpoints.text("fromRegistry"), endpoints.text("fromCidr")
+        if registry:
+            yield NetworkMember(network, from_registry=registry)
+        elif cidr and _is_cidr(cidr):
+            yield NetworkMember(network, from_cidr=cidr)
+        else:
+            endpoints.problem("fromCidr" if cidr else "fromRegistry", "must say what belongs here")
+
+
+def _gateways(network: NetworkId, part: fields.Fields) -> Iterable[ConfiguredGateway]:
+    for gateway in part.parts("gateways"):
+        address, service = gateway.text("address"), gateway.text("registryServiceName")
+        port = gateway.number("port", default=15443, least=1, most=MOST_PORT)
+        if service:
+            yield ConfiguredGateway(network, registry_service_name=service, port=port)
+        elif addresses.is_unspecified(address):
+            continue  # A placeholder: the address is not known yet (spec section 3.2).
+        elif fault := addresses.fault_of_reachable(address):
+            gateway.problem("address", f"cannot be sent to, it is {fault}: `{address[:64]}`")
+        else:
+            yield ConfiguredGateway(network, address=address, port=port)
+
+
+def _is_cidr(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True

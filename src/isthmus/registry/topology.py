@@ -1,0 +1,147 @@
+"""Where things are: the locality of nodes, and the network of clusters, pods and addresses.
+
+Source: spec sections 2.5 and 3.1.
+"""
+
+import functools
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from isthmus.engine import collections, graph, reader
+from isthmus.fleet import sources
+from isthmus.kube import objects
+from isthmus.mesh import localities
+from isthmus.mesh.identities import ClusterId, NetworkId
+from isthmus.mesh.localities import Locality
+from isthmus.mesh.settings import NetworkMember
+from isthmus.registry import addresses, settings
+
+NETWORK_LABEL: Final = "topology.istio.io/network"
+CLUSTER_LABEL: Final = "topology.istio.io/cluster"
+SUBZONE_LABEL: Final = "topology.istio.io/subzone"
+REGION_LABEL: Final = "topology.kubernetes.io/region"
+ZONE_LABEL: Final = "topology.kubernetes.io/zone"
+OLD_REGION_LABEL: Final = "failure-domain.beta.kubernetes.io/region"
+OLD_ZONE_LABEL: Final = "failure-domain.beta.kubernetes.io/zone"
+HOSTNAME_LABEL: Final = "kubernetes.io/hostname"
+LOCALITY_LABELS: Final = ("topology.istio.io/locality", "istio-locality")
+
+Labels = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """What this module declares.
+
+    Attributes:
+        places: Of nodes.
+        networks: That a cluster's system namespace names.
+        members: Of networks, as the settings name them.
+    """
+
+    places: collections.Collection[sources.ObjectKey, Locality]
+    networks: collections.Collection[ClusterId, NetworkId]
+    members: collections.Single[tuple[NetworkMember, ...]]
+
+    def place_of(self, read: reader.Reader, *, cluster: ClusterId, node: str) -> Locality:
+        """Return the locality of a node."""
+        if not node:
+            return localities.NOWHERE
+        return read.get(self.places, sources.ObjectKey(cluster, "", node)) or localities.NOWHERE
+
+    def network_of(
+        self, read: reader.Reader, *, cluster: ClusterId, labels: Labels, address: str
+    ) -> NetworkId:
+        """Return the network of something: by label, by its cluster, or by the settings."""
+        by_label = labels.get(NETWORK_LABEL, "")
+        if by_label:
+            return NetworkId(by_label)
+        by_cluster = read.get(self.networks, cluster)
+        if by_cluster:
+            return by_cluster
+        return configured_network(read.value(self.members), cluster=cluster, address=address)
+
+
+def declare(
+    graph_: graph.Graph,
+    sources_: sources.Sources,
+    *,
+    seat: settings.Seat,
+    members: collections.Single[tuple[NetworkMember, ...]],
+) -> Nodes:
+    """Declare localities and networks in `graph_`."""
+
+    def place(
+        _: reader.Reader, key: sources.ObjectKey, node: objects.Node
+    ) -> Iterable[tuple[sources.ObjectKey, Locality]]:
+        yield key, locality_of_node(node.metadata.labels or {})
+
+    def network(
+        _: reader.Reader, key: sources.ObjectKey, namespace: objects.Namespace
+    ) -> Iterable[tuple[ClusterId, NetworkId]]:
+        label = namespace.metadata.label(NETWORK_LABEL)
+        if key.name == seat.system_namespace and label:
+            yield key.cluster, NetworkId(label)
+
+    return Nodes(
+        places=graph_.derive("places", sources_.nodes, place),
+        networks=graph_.derive("cluster_networks", sources_.namespaces, network),
+        members=members,
+    )
+
+
+def locality_of_node(labels: Labels) -> Locality:
+    """Return where a node is, by its labels."""
+    return Locality(
+        labels.get(REGION_LABEL) or labels.get(OLD_REGION_LABEL, ""),
+        labels.get(ZONE_LABEL) or labels.get(OLD_ZONE_LABEL, ""),
+        labels.get(SUBZONE_LABEL, ""),
+    )
+
+
+def locality_by_label(labels: Labels) -> Locality | None:
+    """Return the locality that a pod's own labels say, or None."""
+    text = next((labels[name] for name in LOCALITY_LABELS if labels.get(name)), "")
+    return localities.parse(text) if text else None
+
+
+def configured_network(
+    members: tuple[NetworkMember, ...], *, cluster: ClusterId, address: str
+) -> NetworkId:
+    """Return the network that the settings give: of the whole cluster, else of the address."""
+    for member in members:
+        if member.from_registry == cluster:
+            return member.network
+    ip = addresses.parsed(address)
+    if ip is None:
+        return NetworkId("")
+    fitting = [
+        (_range(member.from_cidr).prefixlen, member.network)
+        for member in members
+        if member.from_cidr and ip in _range(member.from_cidr)
+    ]
+    return max(fitting, key=lambda found: found[0])[1] if fitting else NetworkId("")
+
+
+def with_topology(
+    labels: Labels, *, locality: Locality, cluster: ClusterId, network: NetworkId, node: str
+) -> tuple[tuple[str, str], ...]:
+    """Return labels sorted, with those added that say where their owner is."""
+    added = {
+        REGION_LABEL: locality.region,
+        ZONE_LABEL: locality.zone,
+        SUBZONE_LABEL: locality.subzone,
+        CLUSTER_LABEL: cluster,
+        HOSTNAME_LABEL: node,
+        NETWORK_LABEL: labels.get(NETWORK_LABEL) or network,
+    }
+    return tuple(
+        sorted({**labels, **{key: value for key, value in added.items() if value}}.items())
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _range(cidr: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network(cidr, strict=False)

@@ -1,0 +1,84 @@
+"""Pods as the mesh sees them.
+
+Source: spec sections 2.5 and 3.1.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from isthmus.engine import collections, graph, reader
+from isthmus.fleet import sources
+from isthmus.kube import objects
+from isthmus.mesh.workloads import Workload, WorkloadKey
+from isthmus.registry import topology
+
+TLS_MODE_LABEL: Final = "security.istio.io/tlsMode"
+TEMPLATE_HASH_LABEL: Final = "pod-template-hash"
+ENDED: Final = frozenset({"Succeeded", "Failed"})
+
+
+def declare(
+    graph_: graph.Graph, sources_: sources.Sources, *, places: topology.Nodes
+) -> collections.Collection[WorkloadKey, Workload]:
+    """Declare the workloads of all clusters in `graph_`."""
+
+    def workload(
+        read: reader.Reader, key: sources.ObjectKey, pod: objects.Pod
+    ) -> Iterable[tuple[WorkloadKey, Workload]]:
+        if pod.status.phase not in ENDED:
+            found = workload_of(read, key, pod, places=places)
+            yield found.key, found
+
+    return graph_.derive("workloads", sources_.pods, workload)
+
+
+def workload_of(
+    read: reader.Reader, key: sources.ObjectKey, pod: objects.Pod, *, places: topology.Nodes
+) -> Workload:
+    """Return what the mesh knows of one pod."""
+    labels = pod.metadata.labels or {}
+    addresses = _addresses(pod)
+    node = pod.spec.node_name
+    locality = topology.locality_by_label(labels)
+    if locality is None:
+        locality = places.place_of(read, cluster=key.cluster, node=node)
+    network = places.network_of(
+        read, cluster=key.cluster, labels=labels, address=addresses[0] if addresses else ""
+    )
+    return Workload(
+        key=WorkloadKey(key.cluster, key.namespace, key.name),
+        addresses=addresses,
+        service_account=pod.spec.service_account_name or "default",
+        labels=topology.with_topology(
+            labels, locality=locality, cluster=key.cluster, network=network, node=node
+        ),
+        network=network,
+        node=node,
+        locality=locality,
+        has_proxy=labels.get(TLS_MODE_LABEL) == "istio",
+        name=owner_name(pod),
+        is_terminating=pod.metadata.deletion_timestamp is not None,
+        container_ports=_container_ports(pod),
+    )
+
+
+def owner_name(pod: objects.Pod) -> str:
+    """Return the name of what runs a pod: for a ReplicaSet of a Deployment, the Deployment's."""
+    owners = pod.metadata.owner_references
+    owner = next((owner for owner in owners if owner.controller), None)
+    if owner is None:
+        return pod.metadata.name
+    template_hash = pod.metadata.label(TEMPLATE_HASH_LABEL)
+    if owner.kind == "ReplicaSet" and template_hash:
+        return owner.name.removesuffix(f"-{template_hash}")
+    return owner.name
+
+
+def _addresses(pod: objects.Pod) -> tuple[str, ...]:
+    listed = tuple(ip.ip for ip in pod.status.pod_ips if ip.ip)
+    return listed or ((pod.status.pod_ip,) if pod.status.pod_ip else ())
+
+
+def _container_ports(pod: objects.Pod) -> tuple[int, ...]:
+    ports = (port for container in pod.spec.containers for port in container.ports)
+    return tuple(sorted({port.container_port for port in ports if port.protocol == "TCP"}))

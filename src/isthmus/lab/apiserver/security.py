@@ -1,26 +1,58 @@
 """Who asks, and what they may do: the API server's security as one object.
 
+It decides which proof of a request counts first, and joins the parts. It refuses to know the
+rules themselves: they are in `authn`, `rbac`, `reviews` and `admission`.
+
 What the assembly of a cluster needs::
 
-    security = security.ClusterSecurity(api, authority=authority, clock=clock, nursery=nursery,
+    security = security.ClusterSecurity(api, authority=authority, nursery=nursery, clock=clock,
                                         connect=connect)
     app = http.application(api, security, streams)
 
 `connect(host, port) -> (StreamReader, StreamWriter)` opens a connection from the API server into
-the cluster's network (to a pod address of a webhook); by default the server's own network is used.
-`security.signer` signs tokens. Constructing it sets `api`'s admission hook.
+the cluster's network (to a pod address of a webhook); by default the process' own network is used.
+`security.signer` signs tokens. Constructing it sets the API's `admission`, `review` and
+`issue_token` hooks. `security.key_set()` is the answer of `/openid/v1/jwks`.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Iterable, Sequence
+
+from aiohttp import web
 
 from isthmus.base import clock as clocks
 from isthmus.base import tasks
-from isthmus.lab.apiserver import pki, tokens
+from isthmus.lab.apiserver import admission, authn, errors, mirrors, pki, rbac, reviews, tokens
+from isthmus.lab.apiserver import api as apis
+from isthmus.lab.apiserver.values import Attributes, Obj, User
+from isthmus.lab.apiserver.webhooks import Connect
 
-Connect = Callable[[str, int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
-"""Opens a connection to an address of the cluster's network."""
+_GROUP = "rbac.authorization.k8s.io"
+_OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version"})
+
+
+class MirroredRoles:
+    """Roles and bindings, looked up in mirrors."""
+
+    def __init__(self, follow: mirrors.Mirrors) -> None:
+        self._roles = follow.of(f"roles.{_GROUP}")
+        self._cluster_roles = follow.of(f"clusterroles.{_GROUP}")
+        self._bindings = follow.of(f"rolebindings.{_GROUP}")
+        self._cluster_bindings = follow.of(f"clusterrolebindings.{_GROUP}")
+
+    async def synced(self) -> None:
+        """Wait until all that exists is known."""
+        for mirror in (self._roles, self._cluster_roles, self._bindings, self._cluster_bindings):
+            await mirror.synced()
+
+    def role(self, kind: str, name: str, namespace: str) -> Obj | None:
+        """Return a Role of `namespace` or a ClusterRole."""
+        if kind == "ClusterRole":
+            return self._cluster_roles.get(name)
+        return self._roles.get(name, namespace)
+
+    def bindings(self, namespace: str) -> Iterable[Obj]:
+        """Yield the RoleBindings of `namespace`; for an empty one the ClusterRoleBindings."""
+        return self._bindings.items(namespace) if namespace else self._cluster_bindings.items()
 
 
 class ClusterSecurity:
@@ -28,7 +60,7 @@ class ClusterSecurity:
 
     def __init__(
         self,
-        api: Any,
+        api: apis.Api,
         *,
         authority: pki.Authority,
         nursery: tasks.Nursery,
@@ -36,3 +68,83 @@ class ClusterSecurity:
         connect: Connect | None = None,
     ) -> None:
         self.signer = tokens.Signer(authority.token_key_pem)
+        follow = mirrors.Mirrors(api, nursery)
+        self._roles = MirroredRoles(follow)
+        self.accounts = authn.Accounts(api, signer=self.signer, clock=clock or clocks.SystemClock())
+        self._reviews = reviews.Reviews(self.accounts, self._roles)
+        self._admission = admission.Admission(api, follow, connect=connect)
+        api.admission = self._admission.admit
+        api.issue_token = self.accounts.issue
+        api.review = self._review
+
+    def key_set(self) -> Obj:
+        """Return the key that checks tokens, as `/openid/v1/jwks` shows it."""
+        return self.signer.key_set()
+
+    async def authenticate(self, request: web.Request) -> User:
+        """Return who sends `request`, or raise a 401."""
+        user = await self._sender(request)
+        wanted = request.headers.get("Impersonate-User")
+        if wanted is None:
+            return user
+        return await self._impersonated(
+            user, wanted, request.headers.getall("Impersonate-Group", ())
+        )
+
+    async def authorize(self, user: User, attributes: Attributes) -> None:
+        """Return when `user` may, or raise a 403."""
+        if rbac.MASTERS in user.groups:
+            return
+        await self._roles.synced()
+        if not rbac.is_allowed(user, attributes, self._roles):
+            raise rbac.refusal(user, attributes)
+
+    async def _sender(self, request: web.Request) -> User:
+        transport = request.transport
+        certificate = transport.get_extra_info("peercert") if transport else None
+        if certificate:
+            return authn.user_of_certificate(certificate)
+        token = _bearer(request)
+        if token is not None:
+            try:
+                user, _ = await self.accounts.user_of(token)
+            except tokens.UnacceptableError as error:
+                raise errors.unauthorized() from error
+            return user
+        if request.path.rstrip("/") in _OPEN_PATHS:
+            return authn.ANONYMOUS
+        raise errors.unauthorized()
+
+    async def _impersonated(self, user: User, name: str, groups: Sequence[str]) -> User:
+        prefix, _, account = name.partition("system:serviceaccount:")
+        home, _, short = account.partition(":")
+        if not prefix and short:
+            attributes = Attributes(
+                verb="impersonate", resource="serviceaccounts", namespace=home, name=short
+            )
+            implied: tuple[str, ...] = (
+                "system:serviceaccounts",
+                f"system:serviceaccounts:{home}",
+            )
+        else:
+            attributes = Attributes(verb="impersonate", resource="users", name=name)
+            implied = ()
+        await self.authorize(user, attributes)
+        for group in groups:
+            await self.authorize(
+                user, Attributes(verb="impersonate", resource="groups", name=group)
+            )
+        everyone = (*(groups or implied), authn.AUTHENTICATED)
+        return User(name, groups=tuple(dict.fromkeys(everyone)))
+
+    async def _review(self, user: User, review: Obj) -> Obj:
+        await self._roles.synced()
+        return await self._reviews.answer(user, review)
+
+
+def _bearer(request: web.Request) -> str | None:
+    """Return the token of a request, or None."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return None

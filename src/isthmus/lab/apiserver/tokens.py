@@ -27,7 +27,7 @@ LEGACY_ISSUER = "kubernetes/serviceaccount"
 _NUMBER_SIZE = 32
 
 
-class Unacceptable(Exception):
+class UnacceptableError(Exception):
     """A token that is malformed, forged, not yet or no longer valid, or of a gone object."""
 
 
@@ -93,18 +93,18 @@ class Signer:
         """Return what `token` claims.
 
         Raises:
-            Unacceptable: It is malformed or not signed here, or its time is not now.
+            UnacceptableError: It is malformed or not signed here, or its time is not now.
         """
         signed, _, signature = token.rpartition(".")
         try:
             header, payload = (json.loads(_decoded(part)) for part in signed.split("."))
             raw = _decoded(signature)
         except ValueError as error:
-            raise Unacceptable("invalid bearer token") from error
+            raise UnacceptableError("invalid bearer token") from error
         if not isinstance(header, dict) or not isinstance(payload, dict):
-            raise Unacceptable("invalid bearer token")
+            raise UnacceptableError("invalid bearer token")
         if header.get("alg") != "ES256" or len(raw) != 2 * _NUMBER_SIZE:
-            raise Unacceptable("invalid bearer token: unexpected signature algorithm")
+            raise UnacceptableError("invalid bearer token: unexpected signature algorithm")
         self._check(signed, raw)
         _check_times(payload, now_s)
         return payload
@@ -116,7 +116,7 @@ class Signer:
         try:
             self._public.verify(der, signed.encode(), ec.ECDSA(hashes.SHA256()))
         except exceptions.InvalidSignature as error:
-            raise Unacceptable("invalid bearer token: signature does not match") from error
+            raise UnacceptableError("invalid bearer token: signature does not match") from error
 
 
 def bound_claims(
@@ -173,11 +173,11 @@ def _check_times(claims: Claims, now_s: float) -> None:
     if claims.get("iss") == LEGACY_ISSUER:
         return
     if claims.get("iss") != ISSUER:
-        raise Unacceptable("invalid bearer token: unknown issuer")
+        raise UnacceptableError("invalid bearer token: unknown issuer")
     if not claims.get("nbf", 0) <= now_s + 60:
-        raise Unacceptable("service account token is not valid yet")
+        raise UnacceptableError("service account token is not valid yet")
     if not now_s < claims.get("exp", 0):
-        raise Unacceptable("service account token has expired")
+        raise UnacceptableError("service account token has expired")
 
 
 def _key_id(key: ec.EllipticCurvePublicKey) -> str:
@@ -200,3 +200,8 @@ def _decoded(text: str) -> bytes:
         return base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:
         raise ValueError("not base64") from error
+
+
+def decoded_field(secret: Mapping[str, Any], field: str) -> str:
+    """Return one field of a Secret's data as text; empty when it is missing."""
+    return base64.b64decode((secret.get("data") or {}).get(field, "")).decode()

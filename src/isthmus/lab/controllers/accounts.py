@@ -16,7 +16,7 @@ from isthmus.lab.controllers import reconciling
 ROOT_CONFIGMAP = "kube-root-ca.crt"
 """The ConfigMap with the cluster's root certificate, in every namespace."""
 
-_TOKEN_TYPE = "kubernetes.io/service-account-token"  # noqa: S105  # a type of Secret, no secret
+_TOKEN_TYPE = "kubernetes.io/service-account-token"  # a type of Secret, no secret
 _ACCOUNT_NAME = "kubernetes.io/service-account.name"
 _ACCOUNT_UID = "kubernetes.io/service-account.uid"
 
@@ -72,7 +72,7 @@ class Namespaces:
         try:
             found = await self._api.get("configmaps", ROOT_CONFIGMAP, namespace)
         except ApiError as error:
-            if error.code != 404:  # noqa: PLR2004
+            if error.code != 404:
                 raise
             configmap = {
                 "apiVersion": "v1",
@@ -185,7 +185,7 @@ async def _exists(api: apis.Api, resource: str, name: str, namespace: str) -> bo
     try:
         await api.get(resource, name, namespace)
     except ApiError as error:
-        if error.code == 404:  # noqa: PLR2004
+        if error.code == 404:
             return False
         raise
     return True

@@ -210,7 +210,7 @@ async def _ensure(api: apis.Api, resource: str, body: Obj, *, fields: tuple[str,
     try:
         found = await api.get(resource, metadata["name"], metadata.get("namespace", ""))
     except ApiError as error:
-        if error.code != 404:  # noqa: PLR2004
+        if error.code != 404:
             raise
         await api.create(resource, body)
         return

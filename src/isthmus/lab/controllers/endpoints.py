@@ -194,7 +194,7 @@ class Endpoints:
         try:
             await self._api.delete(resource, metadata["name"], metadata["namespace"])
         except ApiError as error:
-            if error.code != 404:  # noqa: PLR2004  # it is gone, as wished
+            if error.code != 404:  # it is gone, as wished
                 raise
 
 

@@ -70,8 +70,8 @@ class Jobs:
         if (delay_s := self._backoff(pods)) > 0:
             self._loop.touch_later(mirrors.key_of(job), delay_s=delay_s)
             return
-        for _ in range(wanted - len(active)):
-            active.append(await self._api.create("pods", _pod(job)))
+        missing = wanted - len(active)
+        active.extend([await self._api.create("pods", _pod(job)) for _ in range(missing)])
 
     def _backoff(self, pods: list[Obj]) -> float:
         """Return for how many seconds a failure still holds back the next try."""

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from isthmus.base import clock, tasks
+from isthmus.base import clock as clocks
+from isthmus.base import tasks
 from isthmus.lab.apiserver import api as apis
 from isthmus.lab.apiserver import mirrors, pki, tokens
 from isthmus.lab.controllers import (
@@ -62,7 +63,7 @@ class Settings:
     port: int = 6443
     load_balancer_pool: Sequence[str] = ()
     on_load_balancer: balancers.Hook | None = None
-    clock: clock.Clock = field(default_factory=clock.SystemClock)
+    clock: clocks.Clock = field(default_factory=clocks.SystemClock)
 
 
 async def prepare(api: apis.Api, settings: Settings) -> None:
@@ -76,22 +77,22 @@ async def prepare(api: apis.Api, settings: Settings) -> None:
 def run_all(api: apis.Api, nursery: tasks.Nursery, settings: Settings) -> None:
     """Start all controllers and the scheduler in `nursery`."""
     follow = mirrors.Mirrors(api, nursery)
-    ca_pem, clock_ = settings.authority.ca_pem, settings.clock
+    ca_pem, clock = settings.authority.ca_pem, settings.clock
     controllers: tuple[Controller, ...] = (
         accounts.Namespaces(api, follow, ca_pem=ca_pem),
         accounts.TokenSecrets(api, follow, signer=settings.signer, ca_pem=ca_pem),
-        deployments.Deployments(api, follow, clock_),
-        replicasets.ReplicaSets(api, follow, clock_),
-        daemonsets.DaemonSets(api, follow, clock_),
-        statefulsets.StatefulSets(api, follow, clock_),
-        jobs.Jobs(api, follow, clock_),
-        scheduling.Scheduler(api, follow, clock_),
+        deployments.Deployments(api, follow, clock),
+        replicasets.ReplicaSets(api, follow, clock),
+        daemonsets.DaemonSets(api, follow, clock),
+        statefulsets.StatefulSets(api, follow, clock),
+        jobs.Jobs(api, follow, clock),
+        scheduling.Scheduler(api, follow, clock),
         endpoints.Endpoints(api, follow),
-        nodes.NodeLifecycle(api, follow, clock_),
+        nodes.NodeLifecycle(api, follow, clock),
         balancers.LoadBalancers(
             api,
             follow,
-            clock_,
+            clock,
             pool=settings.load_balancer_pool,
             hook=settings.on_load_balancer,
         ),

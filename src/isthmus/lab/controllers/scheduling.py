@@ -85,7 +85,7 @@ class Scheduler:
         try:
             await self._api.create("pods", binding, subresource="binding")
         except ApiError as error:
-            if error.code == 404:  # noqa: PLR2004  # the pod went away meanwhile
+            if error.code == 404:  # the pod went away meanwhile
                 return
             raise
         self._bound[key] = node

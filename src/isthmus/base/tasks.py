@@ -41,6 +41,8 @@ class Nursery:
         task = asyncio.get_running_loop().create_task(_reported(name, work), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # A task that is cancelled before its first step never touches `work`.
+        task.add_done_callback(lambda _: work.close())
         return task
 
     def keep(

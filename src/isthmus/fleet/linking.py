@@ -20,6 +20,7 @@ from typing import Literal
 import yaml
 
 from isthmus.base import errors
+from isthmus.fleet import membership
 from isthmus.install import reader
 from isthmus.kube import access, apply, client, kinds, problems, waiting
 
@@ -28,7 +29,6 @@ CLUSTER_ANNOTATION = "networking.istio.io/cluster"
 _ACCOUNT_ANNOTATION = "kubernetes.io/service-account.name"
 _TOKEN_TYPE = "kubernetes.io/service-account-token"
 TOKEN_TIMEOUT_S = 10.0
-MOST_LABEL = 63
 
 
 class NameInvalid(errors.IsthmusError):
@@ -78,19 +78,6 @@ class Request:
         return self.service_account or default
 
 
-def is_label(name: str) -> bool:
-    """Tell whether `name` may be a cluster's id: a DNS label."""
-    return (
-        0 < len(name) <= MOST_LABEL
-        and all(
-            letter.isascii() and (letter.isdigit() or letter.islower() or letter == "-")
-            for letter in name
-        )
-        and name[0] != "-"
-        and name[-1] != "-"
-    )
-
-
 async def remote_secret(
     reads: client.Client, wanted: Request, *, on_note: Callable[[str], None]
 ) -> client.Obj:
@@ -107,7 +94,7 @@ async def remote_secret(
         TokenIncomplete: The token secret lacks a part (ISM-FLEET-003).
     """
     name = wanted.name or str((await reads.get(kinds.NAMESPACE, "kube-system"))["metadata"]["uid"])
-    if not is_label(name):
+    if not membership.is_cluster_id(name):
         raise NameInvalid(
             f"{name} is not a valid DNS 1123 label",
             hint="use lower case letters, digits and `-`, at most 63 of them",

@@ -62,7 +62,8 @@ class Client:
     """A connection pool to one API server; open it with `async with`.
 
     Every method raises `problems.ApiError` when the server refuses (ISM-KUBE-001) and
-    `problems.Unreachable` when no answer comes (ISM-KUBE-002).
+    `problems.Unreachable` when no answer comes (ISM-KUBE-002). Certificates that no connection
+    could use are refused at once (`ssl.SSLError`).
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Client:
     ) -> None:
         self.access = reached_by
         self._clock = system_clock or clock.SystemClock()
+        self._tls = tls_context(reached_by)
         self._timeout_s = timeout_s
         self._attempts = attempts
         self._session: aiohttp.ClientSession | None = None
@@ -82,9 +84,14 @@ class Client:
         self._token_read_at: float | None = None
 
     async def __aenter__(self) -> Self:
+        self.open()
+        return self
+
+    def open(self) -> None:
+        """Make ready to connect; nothing is sent yet."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                ssl=tls_context(self.access),
+                ssl=self._tls,
                 limit=0,
                 resolver=_ConfinedResolver() if self.access.confined else None,
                 socket_factory=_socket,
@@ -94,7 +101,6 @@ class Client:
             auto_decompress=True,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        return self
 
     async def __aexit__(
         self,

@@ -1,0 +1,189 @@
+"""One cluster followed with one credential: a client and an informer for each kind.
+
+A generation hands on what changes only while it is live. Once closed it can never speak again,
+so that what it last held cannot harm the generation that came after it.
+
+Source: design rule 4; security rule RS-5.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from isthmus.base import clock, errors, tasks
+from isthmus.fleet import sources
+from isthmus.kube import access, client, informer, kinds, objects
+from isthmus.mesh.identities import ClusterId
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """One kind that is followed.
+
+    Attributes:
+        collection: Name of the source that it fills.
+        optional: Whether the API server may not know the kind.
+        system_only: Whether only the system namespace is followed.
+        keep: Which objects count.
+    """
+
+    collection: str
+    kind: kinds.Kind
+    decode: type[objects.Object]
+    fields: str = ""
+    optional: bool = False
+    system_only: bool = False
+    keep: Callable[[str], bool] = lambda name: True
+
+
+def _is_setting(name: str) -> bool:
+    """Tell settings from the locks beside them, which change every few seconds."""
+    return name.startswith("istio") and not name.endswith(("-election", "-leader"))
+
+
+EVERYWHERE = (
+    Followed("namespaces", kinds.NAMESPACE, objects.Namespace),
+    Followed("nodes", kinds.NODE, objects.Node),
+    Followed("services", kinds.SERVICE, objects.Service),
+    Followed("endpoint_slices", kinds.ENDPOINT_SLICE, objects.EndpointSlice),
+    Followed("pods", kinds.POD, objects.Pod, fields="status.phase!=Failed"),
+)
+"""What is followed in every cluster."""
+
+CONFIGURATION = (
+    Followed(
+        "config_maps", kinds.CONFIG_MAP, objects.ConfigMap, system_only=True, keep=_is_setting
+    ),
+    Followed("gateways", kinds.GATEWAY, objects.Gateway, optional=True),
+    Followed("virtual_services", kinds.VIRTUAL_SERVICE, objects.FreeForm, optional=True),
+    Followed("destination_rules", kinds.DESTINATION_RULE, objects.FreeForm, optional=True),
+    Followed(
+        "peer_authentications", kinds.PEER_AUTHENTICATION, objects.PeerAuthentication, optional=True
+    ),
+)
+"""What is followed in the configuration cluster only."""
+
+Changes = Mapping[str, Mapping[sources.ObjectKey, objects.Object | None]]
+"""By collection and key the object to be; None deletes."""
+
+
+class Generation:
+    """Follows one cluster with one credential."""
+
+    def __init__(  # noqa: PLR0913  # each argument is an independent choice
+        self,
+        cluster: ClusterId,
+        number: int,
+        reached_by: access.Access,
+        *,
+        namespace: str,
+        followed: tuple[Followed, ...],
+        on_changes: Callable[[Changes], None],
+        system_clock: clock.Clock,
+    ) -> None:
+        self.cluster = cluster
+        self.number = number
+        self.client = client.Client(reached_by, system_clock=system_clock)
+        self.is_live = False
+        self._clock = system_clock
+        self._on_changes = on_changes
+        self._nursery = tasks.Nursery(system_clock=system_clock)
+        self._pending: dict[str, dict[sources.ObjectKey, objects.Object | None]] = {}
+        self._findings: dict[tuple[str, informer.Key], errors.Finding] = {}
+        self._informers = {
+            one.collection: self._informer(one, namespace=namespace) for one in followed
+        }
+        self._keep = {one.collection: one.keep for one in followed}
+
+    def _informer(self, one: Followed, *, namespace: str) -> informer.Informer[objects.Object]:
+        return informer.Informer(
+            self.client,
+            one.kind,
+            one.decode,
+            on_batch=lambda changes: self._batch(one, changes),
+            on_finding=lambda key, found: self._found(one.collection, key, found),
+            namespace=namespace if one.system_only else "",
+            fields=one.fields,
+            optional=one.optional,
+            system_clock=self._clock,
+        )
+
+    def open(self, *, on_synced: Callable[[], None]) -> None:
+        """Connect and begin to follow; call `on_synced` once every kind is known as a whole.
+
+        The call never comes after `close`.
+        """
+        self.client.open()
+        for collection, one in self._informers.items():
+            _ = self._nursery.keep(f"follow {collection} of {self.cluster}", one.run)
+        _ = self._nursery.start(f"sync {self.cluster}", self._sync(on_synced))
+
+    async def _sync(self, on_synced: Callable[[], None]) -> None:
+        for one in self._informers.values():
+            await one.synced.wait()
+        on_synced()
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether every kind is known as a whole."""
+        return all(one.synced.is_set() for one in self._informers.values())
+
+    def content(self) -> dict[str, dict[sources.ObjectKey, objects.Object]]:
+        """Return everything that the cluster holds, by collection; and forget what was pending."""
+        self._pending.clear()
+        return {
+            collection: {
+                self._key(key): value
+                for key, value in one.items.items()
+                if self._keep[collection](key[1])
+            }
+            for collection, one in self._informers.items()
+        }
+
+    def findings(self) -> tuple[errors.Finding, ...]:
+        """Return what is wrong with single objects."""
+        return tuple(self._findings.values())
+
+    def error(self) -> str:
+        """Return what the last failure said; empty while all kinds are followed well."""
+        failures = (one.health().error for one in self._informers.values())
+        return next((failure for failure in failures if failure), "")
+
+    def age_s(self) -> float:
+        """Return how old the oldest kind is that is not followed at present."""
+        now = self._clock.monotonic()
+        healths = [one.health() for one in self._informers.values()]
+        ages = [now - (one.answered_at or now) for one in healths if one.error]
+        return max(ages, default=0.0)
+
+    async def close(self) -> None:
+        """Stop for good; nothing is handed on any more from the moment of the call."""
+        self.is_live = False
+        self._pending.clear()
+        await self._nursery.close()
+        await self.client.close()
+
+    def _key(self, key: informer.Key) -> sources.ObjectKey:
+        return sources.ObjectKey(self.cluster, *key)
+
+    def _batch(self, one: Followed, changes: Mapping[informer.Key, objects.Object | None]) -> None:
+        if not self.is_live:
+            return
+        # What arrives in one read of the connection goes into one transaction.
+        if not self._pending:
+            asyncio.get_running_loop().call_soon(self._flush)
+        pending = self._pending.setdefault(one.collection, {})
+        for key, value in changes.items():
+            if one.keep(key[1]):
+                pending[self._key(key)] = value
+
+    def _flush(self) -> None:
+        pending, self._pending = self._pending, {}
+        if self.is_live and any(pending.values()):
+            self._on_changes(pending)
+
+    def _found(self, collection: str, key: informer.Key, found: errors.Finding | None) -> None:
+        if found is None:
+            self._findings.pop((collection, key), None)
+        else:
+            self._findings[collection, key] = found

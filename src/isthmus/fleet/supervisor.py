@@ -1,0 +1,442 @@
+"""Keeps the set of clusters: each is followed on its own, by generation, and fills the sources.
+
+It decides when a cluster's objects enter, change hands and leave. A new credential is a new
+generation: it learns the whole cluster in the background, takes over in one transaction, and only
+then the old one ends. A cluster that does not answer keeps its objects, with their age; only the
+removal of its secret removes them. No cluster waits for another.
+
+    IsthmusError
+    └── ClusterUnknown     nobody follows a cluster of that name
+
+Source: spec sections 2.3 and 2.7; design rules 4 and 5; drills 03, 04, 09, 10, 11 and 13.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from isthmus.base import clock, errors, logs, metrics, tasks
+from isthmus.engine import graph
+from isthmus.fleet import generations, membership, sources
+from isthmus.kube import access, informer, kinds, objects
+from isthmus.kube import client as kube_client
+from isthmus.mesh.identities import ClusterId
+
+_LOG = logs.Log("isthmus.fleet")
+SECRET_LABEL = "istio/multiCluster=true"
+REMOTE_TIMEOUT_S = 30.0
+Status = Literal["synced", "syncing", "timeout", "closed"]
+STATUSES: tuple[Status, ...] = ("synced", "syncing", "timeout", "closed")
+
+
+class ClusterUnknown(errors.IsthmusError):
+    """Nobody follows a cluster of that name."""
+
+    code = "ISM-FLEET-020"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """How well a cluster is followed.
+
+    Attributes:
+        secret: `namespace/name` of its secret; empty for our own cluster.
+        age_s: How old its objects are if it does not answer; else 0.
+        error: What its API server last failed with; empty while all is well.
+        generation: How many credentials it was followed with.
+    """
+
+    cluster: ClusterId
+    secret: str
+    status: Status
+    age_s: float = 0.0
+    error: str = ""
+    generation: int = 0
+
+
+@dataclass(slots=True)
+class _Member:
+    """A cluster that is followed: with what, and with what soon."""
+
+    wanted: membership.Wanted[access.Access]
+    began: float
+    number: int = 0
+    current: generations.Generation | None = None
+    coming: generations.Generation | None = None
+    timed_out: bool = False
+    unusable: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Whether readiness need not wait for it."""
+        return self.current is not None or self.timed_out or bool(self.unusable)
+
+    def status(self) -> Status:
+        if self.current is not None:
+            return "synced"
+        return "timeout" if self.timed_out else "syncing"
+
+
+@dataclass(slots=True)
+class _Listeners:
+    added: list[Callable[[ClusterId, kube_client.Client], None]] = field(default_factory=list)
+    removed: list[Callable[[ClusterId], None]] = field(default_factory=list)
+
+
+class Supervisor:
+    """Follows all clusters and fills the sources; `run` does all the work."""
+
+    def __init__(  # noqa: PLR0913  # each argument is an independent choice
+        self,
+        graph_: graph.Graph,
+        into: sources.Sources,
+        *,
+        local: access.Access,
+        config_cluster: ClusterId,
+        namespace: str = "istio-system",
+        remote_timeout_s: float = REMOTE_TIMEOUT_S,
+        parse: Callable[[str], access.Access] = access.parse_untrusted,
+        system_clock: clock.Clock | None = None,
+        measures: metrics.Metrics | None = None,
+    ) -> None:
+        """Prepare; nothing is asked before `run`.
+
+        Args:
+            graph_: The graph that `into` belongs to.
+            into: Where the objects go.
+            local: The cluster that configuration and remote secrets come from.
+            config_cluster: Its id.
+            namespace: The system namespace.
+            remote_timeout_s: How long readiness waits for a remote cluster; 0 for ever.
+            parse: Judges the kubeconfig of a remote secret.
+            system_clock: Time.
+            measures: Where the metrics go.
+        """
+        self.ready = asyncio.Event()
+        self._graph = graph_
+        self._into = into
+        self._own = config_cluster
+        self._namespace = namespace
+        self._timeout_s = remote_timeout_s
+        self._parse = parse
+        self._clock = system_clock or clock.SystemClock()
+        self._nursery = tasks.Nursery(system_clock=self._clock)
+        self._measures = _Measures(measures or metrics.Metrics())
+        self._listeners = _Listeners()
+        self._members: dict[ClusterId, _Member] = {}
+        self._ending: set[generations.Generation] = set()
+        self._findings: tuple[errors.Finding, ...] = ()
+        self._local = self._generation(
+            config_cluster,
+            1,
+            local,
+            followed=generations.EVERYWHERE + generations.CONFIGURATION,
+        )
+        self._secrets: informer.Informer[objects.Secret] = informer.Informer(
+            self._local.client,
+            kinds.SECRET,
+            objects.Secret,
+            on_batch=lambda changes: self._reconcile(),
+            namespace=namespace,
+            labels=SECRET_LABEL,
+            system_clock=self._clock,
+        )
+
+    # --- asked from outside -----------------------------------------------------------------------
+
+    def clusters(self) -> tuple[ClusterStatus, ...]:
+        """Return how well each cluster is followed, our own first."""
+        own = ClusterStatus(
+            self._own,
+            "",
+            "synced" if self._local.is_live else "syncing",
+            age_s=self._local.age_s(),
+            error=self._local.error(),
+            generation=1,
+        )
+        return (own, *(self._status(item) for _, item in sorted(self._members.items())))
+
+    def client(self, cluster: ClusterId) -> kube_client.Client:
+        """Return the connection to a cluster, for reviews of tokens.
+
+        Raises:
+            ClusterUnknown: Nobody follows that cluster (ISM-FLEET-020).
+        """
+        if cluster == self._own:
+            return self._local.client
+        member = self._members.get(cluster)
+        generation = member and (member.current or member.coming)
+        if not generation:
+            raise ClusterUnknown(
+                f"cluster `{cluster[:80]}` is not part of the mesh",
+                hint="attach it with the output of `isthmus create-remote-secret`",
+            )
+        return generation.client
+
+    def findings(self) -> tuple[errors.Finding, ...]:
+        """Return what is wrong with remote secrets and with single objects."""
+        live = [self._local, *(item.current for item in self._members.values() if item.current)]
+        unusable = tuple(
+            errors.Finding(
+                membership.KUBECONFIG_REFUSED,
+                f"Secret {item.wanted.secret}, key {cluster}",
+                item.unusable,
+                still_working="all other clusters",
+            )
+            for cluster, item in sorted(self._members.items())
+            if item.unusable
+        )
+        return self._findings + unusable + tuple(found for one in live for found in one.findings())
+
+    def on_added(self, call: Callable[[ClusterId, kube_client.Client], None]) -> None:
+        """Call when a cluster is known as a whole, with the client to use from now on.
+
+        Called again with another client when its credential changes, after `on_removed`.
+        """
+        self._listeners.added.append(call)
+
+    def on_removed(self, call: Callable[[ClusterId], None]) -> None:
+        """Call when a cluster leaves, or its client is about to be closed."""
+        self._listeners.removed.append(call)
+
+    # --- running ----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Follow all clusters until cancelled."""
+        try:
+            self._local.open(on_synced=self._take_over_local)
+            _ = self._nursery.keep("follow remote secrets", self._secrets.run)
+            await self._secrets.synced.wait()
+            self._check_ready()
+            await asyncio.Event().wait()
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        for generation in list(self._ending):
+            await generation.close()
+        await self._nursery.close()
+        for member in self._members.values():
+            for one in (member.current, member.coming):
+                if one is not None:
+                    await one.close()
+        await self._local.close()
+
+    def _take_over_local(self) -> None:
+        self._write_all(self._local)
+        self._local.is_live = True
+        self._measures.managed.set(1, "local")
+        _LOG.info("own cluster synced", cluster=self._own)
+        for call in self._listeners.added:
+            call(self._own, self._local.client)
+        self._check_ready()
+
+    # --- which clusters ---------------------------------------------------------------------------
+
+    def _reconcile(self) -> None:
+        found = membership.of_secrets(
+            self._secrets.items.values(),
+            own=self._own,
+            parse=self._parse,
+            in_use={cluster: member.wanted for cluster, member in self._members.items()},
+        )
+        for finding in found.findings:
+            if finding not in self._findings:
+                _LOG.warning(
+                    "remote secret ignored", subject=finding.subject, reason=finding.happened
+                )
+        self._findings = found.findings
+        for cluster in [item for item in self._members if item not in found.wanted]:
+            self._remove(cluster)
+        for cluster, wanted in found.wanted.items():
+            member = self._members.get(cluster)
+            if member is None:
+                self._add(wanted)
+            elif member.wanted.digest != wanted.digest:
+                self._rotate(member, wanted)
+            else:
+                member.wanted = wanted
+        self._measures.managed.set(len(self._members), "remote")
+        self._check_ready()
+
+    def _add(self, wanted: membership.Wanted[access.Access]) -> None:
+        member = _Member(wanted, began=self._clock.monotonic())
+        self._members[wanted.cluster] = member
+        self._measures.events.add(1, "add")
+        _LOG.info("cluster joins", cluster=wanted.cluster, secret=wanted.secret)
+        self._begin(member)
+        if self._timeout_s:
+            _ = self._nursery.start(f"time out {wanted.cluster}", self._time_out(member))
+
+    def _rotate(self, member: _Member, wanted: membership.Wanted[access.Access]) -> None:
+        member.wanted = wanted
+        self._measures.events.add(1, "update")
+        _LOG.info("cluster gets another credential", cluster=wanted.cluster, secret=wanted.secret)
+        self._begin(member)
+
+    def _remove(self, cluster: ClusterId) -> None:
+        member = self._members.pop(cluster)
+        self._measures.events.add(1, "delete")
+        self._measures.forget(cluster)
+        _LOG.info("cluster leaves", cluster=cluster, secret=member.wanted.secret)
+        self._tell_removed(member)
+        for generation in (member.current, member.coming):
+            self._end(generation)
+        with self._graph.transaction() as transaction:
+            for one in generations.EVERYWHERE:
+                transaction.replace(
+                    getattr(self._into, one.collection), lambda key: key.cluster == cluster, {}
+                )
+
+    def _begin(self, member: _Member) -> None:
+        """Start the next generation of a cluster in the background."""
+        self._end(member.coming)
+        member.number += 1
+        member.unusable, member.coming = "", None
+        wanted = member.wanted
+        try:
+            coming = self._generation(
+                wanted.cluster, member.number, wanted.reached_by, followed=generations.EVERYWHERE
+            )
+        except (ssl.SSLError, ValueError) as error:
+            member.unusable = f"kubeconfig is not valid: {error}"
+            return
+        member.coming = coming
+        coming.open(on_synced=lambda: self._take_over(member, coming))
+
+    def _generation(
+        self,
+        cluster: ClusterId,
+        number: int,
+        reached_by: access.Access,
+        *,
+        followed: tuple[generations.Followed, ...],
+    ) -> generations.Generation:
+        return generations.Generation(
+            cluster,
+            number,
+            reached_by,
+            namespace=self._namespace,
+            followed=followed,
+            on_changes=self._write,
+            system_clock=self._clock,
+        )
+
+    def _take_over(self, member: _Member, coming: generations.Generation) -> None:
+        self._tell_removed(member)
+        old, member.current, member.coming = member.current, coming, None
+        # From here the old generation is mute, whatever still arrives on its connections.
+        self._end(old)
+        self._write_all(coming)
+        coming.is_live = True
+        _LOG.info("cluster synced", cluster=coming.cluster, generation=coming.number)
+        for call in self._listeners.added:
+            call(coming.cluster, coming.client)
+        self._check_ready()
+
+    async def _time_out(self, member: _Member) -> None:
+        await self._clock.sleep(self._timeout_s)
+        if self._members.get(member.wanted.cluster) is member and member.current is None:
+            member.timed_out = True
+            self._measures.timeouts.add(1, member.wanted.cluster)
+            _LOG.warning(
+                "cluster did not sync in time; going on without",
+                cluster=member.wanted.cluster,
+                error=member.coming.error() if member.coming else member.unusable,
+            )
+            self._check_ready()
+
+    def _tell_removed(self, member: _Member) -> None:
+        if member.current is not None:
+            for call in self._listeners.removed:
+                call(member.wanted.cluster)
+
+    def _end(self, generation: generations.Generation | None) -> None:
+        if generation is not None:
+            generation.is_live = False
+            self._ending.add(generation)
+            _ = self._nursery.start(f"close {generation.cluster}", self._closed(generation))
+
+    async def _closed(self, generation: generations.Generation) -> None:
+        await generation.close()
+        self._ending.discard(generation)
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def _write(self, changes: generations.Changes) -> None:
+        with self._graph.transaction() as transaction:
+            for collection, entries in changes.items():
+                source = getattr(self._into, collection)
+                for key, value in entries.items():
+                    if value is None:
+                        transaction.delete(source, key)
+                    else:
+                        transaction.put(source, key, value)
+
+    def _write_all(self, generation: generations.Generation) -> None:
+        with self._graph.transaction() as transaction:
+            for collection, entries in generation.content().items():
+                transaction.replace(
+                    getattr(self._into, collection),
+                    lambda key: key.cluster == generation.cluster,
+                    entries,
+                )
+
+    # --- telling ----------------------------------------------------------------------------------
+
+    def _status(self, member: _Member) -> ClusterStatus:
+        followed = member.current or member.coming
+        pending = member.coming.error() if member.coming else ""
+        error = (followed.error() if followed else "") or pending or member.unusable
+        return ClusterStatus(
+            member.wanted.cluster,
+            member.wanted.secret,
+            member.status(),
+            age_s=followed.age_s() if followed else 0.0,
+            error=error,
+            generation=member.number,
+        )
+
+    def _check_ready(self) -> None:
+        self._measures.show({key: item.status() for key, item in self._members.items()})
+        if (
+            self._local.is_live
+            and self._secrets.synced.is_set()
+            and all(member.counts for member in self._members.values())
+        ):
+            self.ready.set()
+
+
+class _Measures:
+    """What Istio's operators watch of a fleet."""
+
+    def __init__(self, into: metrics.Metrics) -> None:
+        self.managed = into.gauge(
+            "istiod_managed_clusters", "Clusters that are followed.", "cluster_type"
+        )
+        self.timeouts = into.counter(
+            "remote_cluster_sync_timeouts_total", "Clusters that did not sync in time.", "cluster"
+        )
+        self.events = into.counter(
+            "remote_cluster_secret_events_total", "Clusters added, changed, removed.", "event"
+        )
+        self._status = into.gauge(
+            "istiod_remote_cluster_sync_status",
+            "1 for the status that a remote cluster has.",
+            "cluster",
+            "cluster_type",
+            "status",
+        )
+
+    def show(self, statuses: Mapping[ClusterId, Status]) -> None:
+        """Set the status of every remote cluster."""
+        for cluster, current in statuses.items():
+            for status in STATUSES:
+                self._status.set(float(status == current), cluster, "remote", status)
+
+    def forget(self, cluster: ClusterId) -> None:
+        """Remove what was said of a cluster."""
+        for status in STATUSES:
+            self._status.remove(cluster, "remote", status)

@@ -22,6 +22,7 @@ COMMANDS = {
     "install": "Install or change Isthmus in a cluster",
     "lab": "Small Kubernetes clusters on this machine",
     "manifest": "Print what `install` would apply",
+    "kubectl": "A small kubectl for machines that have none",
     "proxy-status": "What each proxy was sent and has accepted",
     "remote-clusters": "Which clusters the control plane watches, and how well",
     "uninstall": "Remove what `install` applied",
@@ -34,6 +35,18 @@ ALIASES = {"ps": "proxy-status"}
 
 EXPERIMENTAL = ("create-remote-secret",)
 """Commands that Istio's users also reach as `x <command>`."""
+
+
+SHARED = ("context", "kubeconfig", "istio_namespace", "namespace")
+"""Options that may also stand before the command, as Istio's own command line takes them."""
+
+
+class Everywhere(dict[str, object]):
+    """Defaults that hold for every command below, however deep."""
+
+    @override
+    def get(self, key: str, default: object = None) -> object:
+        return super().get(key, default) if key in SHARED else self
 
 
 class LazyGroup(click.Group):
@@ -55,9 +68,9 @@ class LazyGroup(click.Group):
         if name not in self._names:
             return None
         module = importlib.import_module(f"isthmus.cli.{name.replace('-', '_')}")
-        command = module.command
-        assert isinstance(command, click.Command)
-        return command
+        found = module.command
+        assert isinstance(found, click.Command)
+        return found
 
     @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -65,11 +78,23 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
+    @override
+    def invoke(self, ctx: click.Context) -> object:
+        given = {key: value for key, value in ctx.params.items() if value is not None}
+        ctx.default_map = Everywhere({**(ctx.default_map or {}), **given})
+        return super().invoke(ctx)
+
 
 command = LazyGroup(
     (*COMMANDS, "x"),
     text=("Isthmus joins many Kubernetes clusters into one service mesh.\n\nExample: isthmus demo"),
 )
+command.params += [
+    click.Option(["--context"], help="Context in the kubeconfig."),
+    click.Option(["--kubeconfig", "-c"], help="Kubeconfig file."),
+    click.Option(["--istioNamespace", "-i", "istio_namespace"], help="Control plane's namespace."),
+    click.Option(["--namespace", "-n"], help="Namespace."),
+]
 
 
 def main() -> None:

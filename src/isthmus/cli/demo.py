@@ -1,0 +1,164 @@
+"""`isthmus demo`: the primary-remote walkthrough, step by step, in a lab of its own.
+
+Runs the very commands that it prints, in the order of the walkthrough, and ends with the
+verification. The lab is taken down afterwards unless it is to be kept.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+
+from isthmus.base import errors
+from isthmus.cli import walkthrough
+
+OUTPUT_INDENT = "    "
+
+
+class StepFailed(errors.IsthmusError):
+    """A step of the walkthrough ended with a failure."""
+
+    code = "ISM-CLI-020"
+
+
+@click.command()
+@click.option(
+    "--topology",
+    default="primary-remote",
+    show_default=True,
+    type=click.Choice(sorted(walkthrough.TOPOLOGIES)),
+    help="Which walkthrough to run.",
+)
+@click.option("--keep", is_flag=True, help="Leave the lab running afterwards.")
+@click.option("--name", default="demo", show_default=True, help="Name of the lab.")
+def command(topology: str, name: str, *, keep: bool) -> int:
+    """Boot two clusters on two networks, join them into one mesh, and show that it works.
+
+    Needs no Docker, no root and no cluster. Takes less than a minute and cleans up after itself.
+
+    Example: isthmus demo --keep
+    """
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="isthmus-demo-") as folder:
+        show = _Show(Path(folder), name)
+        try:
+            show.run(
+                walkthrough.Step("Boot two clusters", f"isthmus lab up {topology} --name {name}")
+            )
+            show.use_kubeconfig()
+            for step in walkthrough.TOPOLOGIES[topology]:
+                show.run(step)
+        finally:
+            if not keep:
+                show.end()
+    click.echo(f"\ntook {time.monotonic() - began:.0f} s in all")
+    _what_next(name, keep=keep)
+    return 0
+
+
+def _what_next(name: str, *, keep: bool) -> None:
+    click.echo("\nWhat to try next:")
+    if not keep:
+        click.echo("  isthmus demo --keep          the same, and the clusters stay for you")
+        click.echo("  isthmus lab up --help        clusters of your own on this machine")
+    else:
+        click.echo(f'  export KUBECONFIG="$(isthmus lab kubeconfig --name {name})"')
+        click.echo("  kubectl --context cluster1 -n sample get pods")
+        click.echo("  kubectl --context cluster2 -n sample scale deploy helloworld-v2 --replicas=0")
+        click.echo("  isthmus verify")
+        click.echo(f"  isthmus lab down --name {name}")
+    click.echo("  docs/tutorial/first-mesh.md  the same steps by hand, and on real clusters")
+
+
+class _Show:
+    """Runs steps and tells of them."""
+
+    def __init__(self, folder: Path, lab: str) -> None:
+        self._folder = folder
+        self._lab = lab
+        self._environment = _environment(folder)
+        samples = Path(__file__).resolve().parents[3] / "samples"
+        if not samples.is_dir():
+            raise StepFailed(
+                "the demo's sample files are not beside this installation",
+                hint="run `make demo` in a checkout of the project",
+            )
+        (folder / "samples").symlink_to(samples)
+
+    def use_kubeconfig(self) -> None:
+        """Point every further command to the lab's clusters."""
+        found = self._output(f"isthmus lab kubeconfig --name {self._lab}")
+        self._environment["KUBECONFIG"] = found.strip()
+
+    def run(self, step: walkthrough.Step) -> None:
+        """Print a step, run it, and print how long it took.
+
+        Raises:
+            StepFailed: With all that the command wrote (ISM-CLI-020).
+        """
+        for name, text in step.files.items():
+            (self._folder / name).write_text(text, encoding="utf-8")
+        if step.title:
+            click.echo("\n" + click.style(step.title, bold=True))
+        for name, text in step.files.items():
+            click.echo(f"  $ cat {name}")
+            click.echo("".join(f"{OUTPUT_INDENT}{line}\n" for line in text.splitlines()), nl=False)
+        shown = step.command.replace("\n", "\n    ")
+        click.echo(f"  $ {shown}", nl=False)
+        sys.stdout.flush()
+        began = time.monotonic()
+        ended = self._run(step.command)
+        click.echo(click.style(f"   {time.monotonic() - began:.1f} s", dim=True))
+        if ended.returncode:
+            raise StepFailed(
+                f"a step ended with status {ended.returncode}: {step.command.splitlines()[0]}",
+                detail=(ended.stdout + ended.stderr)[-4000:],
+                hint="isthmus lab doctor checks this machine; --keep leaves the lab to look at",
+            )
+        if step.shows_output:
+            for line in ended.stdout.splitlines() or ended.stderr.splitlines():
+                click.echo(OUTPUT_INDENT + line)
+        if step.variable:
+            self._environment[step.variable] = ended.stdout.strip()
+
+    def end(self) -> None:
+        """Take the lab down, if it is up."""
+        self._run(f"isthmus lab down --name {self._lab}")
+
+    def _output(self, text: str) -> str:
+        ended = self._run(text)
+        if ended.returncode:
+            raise StepFailed(f"a step ended with status {ended.returncode}: {text}",
+                             detail=ended.stderr)  # fmt: skip
+        return ended.stdout
+
+    def _run(self, text: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["/bin/sh", "-c", text],
+            cwd=self._folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Return an environment in which `isthmus` is this one, and `kubectl` is one that exists."""
+    programs = folder / "bin"
+    programs.mkdir()
+    _program(programs / "isthmus", f'exec {sys.executable} -m isthmus "$@"')
+    if shutil.which("kubectl") is None:
+        _program(programs / "kubectl", f'exec {sys.executable} -m isthmus kubectl "$@"')
+    return {**os.environ, "PATH": f"{programs}:{os.environ.get('PATH', '/usr/bin:/bin')}"}
+
+
+def _program(path: Path, line: str) -> None:
+    path.write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")
+    path.chmod(0o755)

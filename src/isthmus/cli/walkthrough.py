@@ -1,0 +1,186 @@
+"""The steps of the walkthroughs, as a user types them.
+
+Source: the primary-remote guide for different networks; spec sections 10.3 and 10.5.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command, with the files that it reads.
+
+    Attributes:
+        title: Printed above; empty continues the step before.
+        shows_output: Whether what the command writes is worth reading.
+        variable: An environment variable that takes the command's output.
+    """
+
+    title: str
+    command: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    shows_output: bool = False
+    variable: str = ""
+
+
+CLUSTER1 = """\
+apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+spec:
+  values:
+    global:
+      meshID: mesh1
+      multiCluster:
+        clusterName: cluster1
+      network: network1
+"""
+
+CLUSTER2 = """\
+cat <<EOF > cluster2.yaml
+apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+spec:
+  profile: remote
+  values:
+    istiodRemote:
+      injectionPath: /inject/cluster/cluster2/net/network2
+    global:
+      remotePilotAddress: ${DISCOVERY_ADDRESS}
+EOF"""
+
+GATEWAY_ADDRESS = (
+    "kubectl --context=cluster1 -n istio-system get svc istio-eastwestgateway \\\n"
+    "    -o jsonpath='{.status.loadBalancer.ingress[0].ip}'"
+)
+
+TRUST = (
+    Step("Trust: one root, an intermediate for the control plane", "isthmus ca root"),
+    Step("", "isthmus ca intermediate cluster1"),
+    Step("", "isthmus ca push --context=cluster1 cluster1"),
+)
+
+PRIMARY = (
+    Step(
+        "Set the default network for cluster1",
+        "kubectl --context=cluster1 label namespace istio-system "
+        "topology.istio.io/network=network1",
+    ),
+    Step(
+        "Configure cluster1 as a primary",
+        "isthmus install --set values.pilot.env.EXTERNAL_ISTIOD=true --context=cluster1 \\\n"
+        "    -y -f cluster1.yaml",
+        files={"cluster1.yaml": CLUSTER1},
+    ),
+    Step(
+        "Install the east-west gateway in cluster1",
+        "samples/multicluster/gen-eastwest-gateway.sh \\\n"
+        "    --mesh mesh1 --cluster cluster1 --network network1 | \\\n"
+        "    isthmus --context=cluster1 install -y -f -",
+    ),
+    Step(
+        "",
+        "kubectl --context=cluster1 get svc istio-eastwestgateway -n istio-system",
+        shows_output=True,
+    ),
+    Step(
+        "Expose the control plane and the services in cluster1",
+        "kubectl apply --context=cluster1 -n istio-system -f "
+        "samples/multicluster/expose-istiod.yaml",
+    ),
+    Step(
+        "",
+        "kubectl --context=cluster1 apply -n istio-system -f "
+        "samples/multicluster/expose-services.yaml",
+    ),
+)
+
+REMOTE = (
+    Step(
+        "Set the control plane cluster and the network for cluster2",
+        "kubectl --context=cluster2 create namespace istio-system",
+    ),
+    Step(
+        "",
+        "kubectl --context=cluster2 annotate namespace istio-system "
+        "topology.istio.io/controlPlaneClusters=cluster1",
+    ),
+    Step(
+        "",
+        "kubectl --context=cluster2 label namespace istio-system "
+        "topology.istio.io/network=network2",
+    ),
+    Step("Configure cluster2 as a remote", GATEWAY_ADDRESS, variable="DISCOVERY_ADDRESS",
+         shows_output=True),
+    Step("", CLUSTER2),
+    Step("", "isthmus install --context=cluster2 -y -f cluster2.yaml"),
+    Step(
+        "Install the east-west gateway in cluster2 and expose its services",
+        "samples/multicluster/gen-eastwest-gateway.sh \\\n"
+        "    --mesh mesh1 --cluster cluster2 --network network2 | \\\n"
+        "    isthmus --context=cluster2 install -y -f -",
+    ),
+    Step(
+        "",
+        "kubectl --context=cluster2 apply -n istio-system -f "
+        "samples/multicluster/expose-services.yaml",
+    ),
+    Step(
+        "Attach cluster2 as a remote cluster of cluster1",
+        "isthmus x create-remote-secret --context=cluster2 --name=cluster2 | \\\n"
+        "    kubectl apply -f - --context=cluster1",
+    ),
+    Step("", "isthmus --context=cluster1 remote-clusters", shows_output=True),
+)  # fmt: skip
+
+
+def _samples(context: str, version: str) -> tuple[Step, ...]:
+    kubectl = f"kubectl --context={context}"
+    return (
+        Step(f"Deploy the samples in {context}", f"{kubectl} create namespace sample"),
+        Step("", f"{kubectl} label namespace sample istio-injection=enabled"),
+        Step(
+            "",
+            f"{kubectl} apply -n sample -l service=helloworld \\\n"
+            "    -f samples/helloworld/helloworld.yaml",
+        ),
+        Step(
+            "",
+            f"{kubectl} apply -n sample -l version={version} \\\n"
+            "    -f samples/helloworld/helloworld.yaml",
+        ),
+        Step("", f"{kubectl} apply -n sample -f samples/sleep/sleep.yaml"),
+    )
+
+
+def _ready(context: str) -> Step:
+    return Step(
+        "",
+        f"kubectl --context={context} -n sample wait --for=condition=Ready pod --all --timeout=60s",
+    )
+
+
+VERIFICATION = (
+    Step(
+        "Send requests from both clusters",
+        "kubectl --context=cluster1 exec -n sample -c sleep deploy/sleep -- \\\n"
+        "    curl -sS 'helloworld.sample:5000/hello?n=[1-4]'",
+        shows_output=True,
+    ),
+    Step("", "isthmus verify --contexts cluster1,cluster2 --requests 200", shows_output=True),
+    Step("", "isthmus --context=cluster1 proxy-status", shows_output=True),
+)
+
+TOPOLOGIES: Mapping[str, tuple[Step, ...]] = {
+    "primary-remote": (
+        *TRUST,
+        *PRIMARY,
+        *REMOTE,
+        *_samples("cluster1", "v1"),
+        *_samples("cluster2", "v2"),
+        _ready("cluster1"),
+        _ready("cluster2"),
+        *VERIFICATION,
+    ),
+}
+"""The steps after booting, by topology."""

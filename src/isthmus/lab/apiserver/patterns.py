@@ -1,0 +1,95 @@
+"""Regular expressions that strangers wrote, matched without letting them hang the server.
+
+Kubernetes' own engine never backtracks; ours does. So a pattern or a text that is long, and a
+pattern in which repetitions are nested, is not matched at all but accepted: the check exists to
+help people, not to guard anything.
+"""
+
+import functools
+import re
+import re._constants as codes  # type: ignore[import-untyped]  # private, yet stable since 3.11
+import re._parser as parser  # type: ignore[import-untyped]
+from typing import Any
+
+_LONGEST_PATTERN = 4096
+_LONGEST_TEXT = 16_384
+_REPEATS = (codes.MAX_REPEAT, codes.MIN_REPEAT)
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Say whether `pattern` occurs in `text`; true when it would be unsafe to look."""
+    compiled = _compiled(pattern)
+    if compiled is None or len(text) > _LONGEST_TEXT:
+        return True
+    return compiled.search(text) is not None
+
+
+@functools.lru_cache(maxsize=2048)
+def _compiled(pattern: str) -> re.Pattern[str] | None:
+    if len(pattern) > _LONGEST_PATTERN:
+        return None
+    try:
+        # A dollar matches before a final newline here, but not in Kubernetes' engine.
+        text = re.sub(r"(?<!\\)\$$", r"\\Z", pattern)
+        if _is_risky(parser.parse(text), inside=False):
+            return None
+        return re.compile(text)
+    except (re.error, RecursionError, OverflowError):
+        return None
+
+
+def _is_risky(parsed: Any, *, inside: bool) -> bool:  # noqa: ANN401  # untyped parse tree
+    """Say whether an unbounded repetition whose items can vary in length is nested in another."""
+    for op, argument in parsed:
+        if op in _REPEATS:
+            low, high, body = argument
+            unbounded = high > 64 and high != low
+            if unbounded and inside and len(body) > 0:
+                return True
+            if _is_risky(body, inside=inside or unbounded) and not _is_separated(body):
+                return True
+        elif any(_is_risky(part, inside=inside) for part in _parts(op, argument)):
+            return True
+    return False
+
+
+def _is_separated(body: Any) -> bool:  # noqa: ANN401  # untyped parse tree
+    """Say whether each round begins with a character that occurs nowhere else in it.
+
+    Such as `(\\.[a-z]+)*`: there is only one way to split a text into rounds.
+    """
+    first, rest = body[0], list(body)[1:]
+    while first[0] is codes.SUBPATTERN:
+        inner = list(first[1][3])
+        if not inner:
+            return False
+        first, rest = inner[0], inner[1:] + rest
+    return first[0] is codes.LITERAL and not any(_may_match(one, first[1]) for one in rest)
+
+
+def _may_match(node: Any, char: int) -> bool:  # noqa: ANN401  # untyped parse tree
+    op, argument = node
+    if op is codes.LITERAL:
+        return bool(argument == char)
+    if op is codes.RANGE:
+        return bool(argument[0] <= char <= argument[1])
+    if op is codes.IN:
+        return any(_may_match(one, char) for one in argument)
+    if op in _REPEATS:
+        return any(_may_match(one, char) for one in argument[2])
+    if op is codes.AT:
+        return False
+    nested = _parts(op, argument)
+    if nested:
+        return any(_may_match(one, char) for part in nested for one in part)
+    return True
+
+
+def _parts(op: Any, argument: Any) -> list[Any]:  # noqa: ANN401  # untyped parse tree
+    if op is codes.SUBPATTERN:
+        return [argument[3]]
+    if op is codes.BRANCH:
+        return list(argument[1])
+    if op in (codes.ASSERT, codes.ASSERT_NOT):
+        return [argument[1]]
+    return []

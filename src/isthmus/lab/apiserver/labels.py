@@ -39,4 +39,5 @@ def _holds(expression: Obj, labels: Mapping[str, str]) -> bool:
             return key in labels
         case "DoesNotExist":
             return key not in labels
-    return False
+        case _:
+            return False

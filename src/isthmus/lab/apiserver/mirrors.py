@@ -108,5 +108,5 @@ class Mirrors:
         mirror = self._mirrors.get(resource)
         if mirror is None:
             mirror = self._mirrors[resource] = Mirror(self._api, resource)
-            self._nursery.keep(f"mirror of {resource}", mirror.follow)
+            _ = self._nursery.keep(f"mirror of {resource}", mirror.follow)
         return mirror

@@ -107,4 +107,5 @@ def _is_subject(subject: Obj, user: User, namespace: str) -> bool:
         case "ServiceAccount":
             home = subject.get("namespace") or namespace
             return f"{_ACCOUNTS}{home}:{subject['name']}" == user.name
-    return False
+        case _:
+            return False

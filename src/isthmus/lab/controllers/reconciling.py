@@ -38,7 +38,7 @@ class Reconciler(Generic[K]):
 
     def start(self, nursery: tasks.Nursery) -> None:
         """Run in `nursery`, for ever."""
-        nursery.keep(self._name, self.run)
+        _ = nursery.keep(self._name, self.run)
 
     async def run(self) -> None:
         """Make keys right, for ever."""

@@ -1,0 +1,155 @@
+"""Decides in which clusters this control plane writes, and runs what writes there.
+
+In its own cluster always; in a remote cluster when that cluster's system namespace names this
+control plane's cluster, or everybody, and only if this control plane was told to manage others.
+The annotation is followed, so that a later change of mind takes effect.
+
+Source: spec sections 1.6, 5.5 and 6.6.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from isthmus.base import clock, logs, tasks
+from isthmus.kube import client, informer, kinds, objects
+from isthmus.mesh.identities import ClusterId
+from isthmus.runtime import leadership, rootcerts, webhooks
+
+_LOG = logs.Log("isthmus.stewardship")
+ANNOTATION = "topology.istio.io/controlPlaneClusters"
+
+
+@dataclass(frozen=True, slots=True)
+class Steward:
+    """Who writes.
+
+    Attributes:
+        cluster: Id of the control plane's own cluster.
+        pod: The replica.
+        manages_remotes: Whether it was told to manage other clusters (`EXTERNAL_ISTIOD`).
+    """
+
+    cluster: ClusterId
+    pod: str
+    namespace: str = "istio-system"
+    revision: str = "default"
+    manages_remotes: bool = False
+
+
+def is_invited(annotation: str, *, cluster: ClusterId) -> bool:
+    """Tell whether the annotation of a system namespace names `cluster`, or everybody."""
+    return any(element in ("*", cluster) for element in annotation.split(","))
+
+
+class Stewardship:
+    """Runs what writes, in every cluster that is ours to write in."""
+
+    def __init__(
+        self,
+        steward: Steward,
+        *,
+        root: Callable[[], str],
+        system_clock: clock.Clock | None = None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            steward: Who writes.
+            root: The mesh's roots as PEM; empty while there are none.
+            system_clock: Time.
+        """
+        self._steward = steward
+        self._root = root
+        self._clock = system_clock or clock.SystemClock()
+        self._nursery = tasks.Nursery(system_clock=self._clock)
+        self._posts: dict[ClusterId, asyncio.Task[None]] = {}
+        self._roots: dict[ClusterId, rootcerts.RootCertificates] = {}
+        self._bundles: dict[ClusterId, webhooks.WebhookBundles] = {}
+
+    def added(self, cluster: ClusterId, writes: client.Client) -> None:
+        """Begin with a cluster; to be called within a running loop."""
+        self.removed(cluster)
+        if cluster == self._steward.cluster:
+            work = self._work(cluster, writes)
+        elif self._steward.manages_remotes:
+            work = self._while_invited(cluster, writes)
+        else:
+            return
+        self._posts[cluster] = self._nursery.start(f"write in {cluster}", work)
+
+    def removed(self, cluster: ClusterId) -> None:
+        """End with a cluster."""
+        post = self._posts.pop(cluster, None)
+        if post is not None:
+            post.cancel()
+
+    def root_changed(self) -> None:
+        """Bring the new roots everywhere."""
+        for roots in self._roots.values():
+            roots.root_changed()
+        for bundles in self._bundles.values():
+            bundles.bundle_changed()
+
+    async def close(self) -> None:
+        """End everywhere, giving locks back."""
+        await self._nursery.close()
+
+    async def _while_invited(self, cluster: ClusterId, writes: client.Client) -> None:
+        """Follow the system namespace of a remote cluster and work there while it invites us."""
+        changed = asyncio.Event()
+        system: informer.Informer[objects.Namespace] = informer.Informer(
+            writes,
+            kinds.NAMESPACE,
+            objects.Namespace,
+            on_batch=lambda changes: changed.set(),
+            fields=f"metadata.name={self._steward.namespace}",
+            system_clock=self._clock,
+        )
+        async with tasks.Nursery(system_clock=self._clock) as nursery:
+            _ = nursery.keep(f"follow invitation of {cluster}", system.run)
+            at_work: asyncio.Task[None] | None = None
+            while True:
+                await changed.wait()
+                changed.clear()
+                invited = self._invited(system.items)
+                if invited and at_work is None:
+                    _LOG.info("managing cluster", cluster=cluster)
+                    at_work = nursery.start(f"work in {cluster}", self._work(cluster, writes))
+                elif not invited and at_work is not None:
+                    _LOG.info("no longer managing cluster", cluster=cluster)
+                    at_work.cancel()
+                    at_work = None
+
+    def _invited(self, namespaces: Mapping[informer.Key, objects.Namespace]) -> bool:
+        system = namespaces.get(("", self._steward.namespace))
+        annotation = system.metadata.annotation(ANNOTATION) if system else ""
+        return is_invited(annotation, cluster=self._steward.cluster)
+
+    async def _work(self, cluster: ClusterId, writes: client.Client) -> None:
+        election = leadership.Election(
+            writes,
+            leadership.Candidate(
+                identity=self._steward.pod,
+                revision=self._steward.revision,
+                is_remote=cluster != self._steward.cluster,
+                is_default=self._steward.revision == "default",
+            ),
+            namespace=self._steward.namespace,
+            system_clock=self._clock,
+        )
+        roots = rootcerts.RootCertificates(
+            writes, root=self._root, may_write=election.holds, system_clock=self._clock
+        )
+        bundles = webhooks.WebhookBundles(
+            writes, revision=self._steward.revision, bundle=self._root, system_clock=self._clock
+        )
+        self._roots[cluster], self._bundles[cluster] = roots, bundles
+        try:
+            async with tasks.Nursery(system_clock=self._clock) as nursery:
+                # Every replica patches webhooks: it must not wait for an election.
+                _ = nursery.keep(f"webhook bundles of {cluster}", bundles.run)
+                await election.run(roots.run)
+        finally:
+            if self._roots.get(cluster) is roots:
+                del self._roots[cluster], self._bundles[cluster]

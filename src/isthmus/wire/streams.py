@@ -1,0 +1,149 @@
+"""What is known of each open discovery stream, for people and for `proxy-status`.
+
+A record only: it decides nothing about what a proxy is told.
+
+Source: spec section 9.1.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from isthmus.base import clock
+from isthmus.resources import snapshot
+from isthmus.resources.snapshot import TypeUrl
+from isthmus.wire import callers, nodes
+from isthmus.xds import messages
+from isthmus.xds.messages import Flavour
+
+SHORT: Final[Mapping[TypeUrl, str]] = MappingProxyType(
+    {
+        snapshot.CLUSTERS: "cluster",
+        snapshot.LISTENERS: "listener",
+        snapshot.ROUTES: "route",
+        snapshot.ENDPOINTS: "endpoint",
+        TypeUrl(snapshot.PREFIX + "envoy.config.core.v3.TypedExtensionConfig"): "extensionconfig",
+    }
+)
+"""What Istio's own document calls the types that it lists by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class TypeStatus:
+    """How far one proxy has come with one type.
+
+    Attributes:
+        sent: Nonce of the newest offer, or empty when none was made.
+        acked: Nonce of the newest offer that is in use, or empty.
+        error: What the proxy said when it refused the newest offer; empty otherwise.
+    """
+
+    sent: str = ""
+    acked: str = ""
+    version: str = ""
+    sent_at: clock.Instant | None = None
+    answered_at: clock.Instant | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """One open stream."""
+
+    id: str
+    node: nodes.Node
+    caller: callers.Caller
+    peer: str
+    flavour: Flavour
+    connected_at: clock.Instant
+    types: Mapping[TypeUrl, TypeStatus]
+
+
+@dataclass(slots=True)
+class Record:
+    """Keeps the status of one stream up to date."""
+
+    id: str
+    node: nodes.Node
+    caller: callers.Caller
+    peer: str
+    flavour: Flavour
+    connected_at: clock.Instant
+    _types: dict[TypeUrl, TypeStatus] = field(default_factory=dict)
+
+    def asked(self, type_url: TypeUrl) -> None:
+        """Note that the proxy wants resources of a type."""
+        self._types.setdefault(type_url, TypeStatus())
+
+    def sent(self, offer: messages.Offer, *, now: clock.Instant) -> None:
+        """Note that an offer is on its way."""
+        old = self._types.get(offer.type_url, TypeStatus())
+        self._types[offer.type_url] = replace(
+            old, sent=offer.nonce, version=offer.version, sent_at=now, error=""
+        )
+
+    def heard(self, outcome: messages.Accepted | messages.Refused, *, now: clock.Instant) -> None:
+        """Note how an offer was answered."""
+        old = self._types.get(outcome.type_url, TypeStatus())
+        if isinstance(outcome, messages.Accepted):
+            new = replace(old, acked=outcome.nonce, answered_at=now)
+        else:
+            new = replace(old, error=outcome.message or "refused", answered_at=now)
+        self._types[outcome.type_url] = new
+
+    def status(self) -> StreamStatus:
+        """Return the status of this moment."""
+        return StreamStatus(
+            self.id,
+            self.node,
+            self.caller,
+            self.peer,
+            self.flavour,
+            self.connected_at,
+            MappingProxyType(dict(self._types)),
+        )
+
+
+def syncz(statuses: Iterable[StreamStatus]) -> list[dict[str, Any]]:
+    """Return the document behind `/debug/syncz`."""
+    return [_synced(status) for status in statuses]
+
+
+def connections(statuses: Iterable[StreamStatus]) -> dict[str, Any]:
+    """Return the document behind `/debug/connections`."""
+    clients = [
+        {
+            "connectionId": status.id,
+            "connectedAt": status.connected_at.isoformat(),
+            "address": status.peer,
+            "labels": dict(status.node.labels),
+        }
+        for status in statuses
+    ]
+    return {"totalClients": len(clients), "clients": clients}
+
+
+def _synced(status: StreamStatus) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "cluster_id": status.caller.cluster,
+        "proxy": status.node.name,
+        "proxy_type": status.node.kind.value,
+        "proxy_version": status.node.version or status.node.envoy_version,
+        "istio_version": status.node.version or status.node.envoy_version,
+        "resources": {each: _typed(type_) for each, type_ in sorted(status.types.items())},
+    }
+    for type_url, short in SHORT.items():
+        found = status.types.get(type_url, TypeStatus())
+        document[f"{short}_sent"] = found.sent
+        document[f"{short}_acked"] = found.acked
+    return document
+
+
+def _typed(status: TypeStatus) -> dict[str, str]:
+    document = {"sent": status.sent, "acked": status.acked}
+    if status.sent_at is not None:
+        document["sentTime"] = status.sent_at.isoformat()
+    if status.error:
+        document["lastError"] = status.error
+    return document

@@ -1,0 +1,97 @@
+"""A discovery service on a loopback socket, whose mesh is a dictionary."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+
+import grpc
+import pytest
+
+from isthmus.mesh.identities import ClusterId
+from isthmus.resources.snapshot import EMPTY
+from isthmus.testing import playbook
+from isthmus.wire import ads, callers
+
+CALLER = callers.Caller(ClusterId("c1"), "default", "sleep", pod="sleep-1", pod_uid="u1")
+
+
+class FakeAuthenticator:
+    async def authenticate(self, credentials):
+        if credentials.token != "good":
+            raise callers.CallerRefused("the token proves nothing")
+        return CALLER
+
+
+@dataclass
+class FakeWatch:
+    held: object = EMPTY
+    wake: object = None
+    reports: asyncio.Queue = field(default_factory=asyncio.Queue)
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def snapshot(self):
+        return self.held
+
+    def on_change(self, wake):
+        self.wake = wake
+
+    def status(self, report):
+        self.reports.put_nowait(report)
+
+    def close(self):
+        self.closed.set()
+
+
+@dataclass
+class FakeDiscovery:
+    authenticator: object = field(default_factory=FakeAuthenticator)
+    held: object = EMPTY
+    world: dict = field(default_factory=dict)
+    watches: list = field(default_factory=list)
+    problem: Exception | None = None
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def open(self, caller, node):
+        if self.problem is not None:
+            raise self.problem
+        self.watches.append(FakeWatch(self.held))
+        self.opened.set()
+        return self.watches[-1]
+
+    async def watch(self):
+        await asyncio.wait_for(self.opened.wait(), 10)
+        return self.watches[-1]
+
+    def change(self, world):
+        changed = playbook.difference(self.world, world)
+        self.world = world
+        self.give(playbook.snapshot_of(world), changed)
+
+    def give(self, snapshot, changed):
+        self.held = snapshot
+        for watch in self.watches:
+            watch.held = snapshot
+            watch.wake(changed)
+
+
+@pytest.fixture
+def discovery():
+    return FakeDiscovery()
+
+
+@pytest.fixture
+def serving(discovery):
+    @contextlib.asynccontextmanager
+    async def serve(**limits):
+        service = ads.Service(discovery, limits=ads.Limits(**limits))
+        server = grpc.aio.server(options=ads.SERVER_OPTIONS)
+        server.add_generic_rpc_handlers((service.handler(),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                yield service, channel, port
+        finally:
+            await server.stop(None)
+
+    return serve

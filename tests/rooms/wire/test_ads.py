@@ -1,0 +1,338 @@
+"""Discovery streams over real sockets, spoken by a real gRPC client."""
+
+import asyncio
+import datetime
+
+import grpc
+import pytest
+from envoy.service.discovery.v3 import discovery_pb2
+from google.rpc import status_pb2
+
+from isthmus.base import clock, errors
+from isthmus.resources.snapshot import CLUSTERS, ENDPOINTS
+from isthmus.testing import certificates
+from isthmus.wire import ads, nodes, streams, tls
+from isthmus.xds.messages import Refused
+
+GOOD = (("authorization", "Bearer good"), ("clusterid", "c1"))
+NODE = "sidecar~10.0.0.1~sleep-1.default~default.svc.cluster.local"
+
+
+class Stream:
+    """One client, in either form of the protocol."""
+
+    def __init__(self, channel, *, delta=True, metadata=GOOD):
+        self.delta = delta
+        name = "DeltaAggregatedResources" if delta else "StreamAggregatedResources"
+        self.call = channel.stream_stream(f"/{ads.SERVICE}/{name}")(metadata=metadata)
+
+    async def say(self, type_url, *names, node=NODE, nonce="", error=None, metadata=None):
+        if self.delta:
+            message = discovery_pb2.DeltaDiscoveryRequest(resource_names_subscribe=names)
+        else:
+            message = discovery_pb2.DiscoveryRequest(resource_names=names)
+        message.type_url = type_url
+        message.response_nonce = nonce
+        if node:
+            message.node.id = node
+            message.node.metadata.update(metadata or {})
+        if error:
+            message.error_detail.CopyFrom(status_pb2.Status(code=3, message=error))
+        await self.call.write(message.SerializeToString())
+
+    async def hear(self):
+        content = await asyncio.wait_for(self.call.read(), 5)
+        kind = (
+            discovery_pb2.DeltaDiscoveryResponse if self.delta else discovery_pb2.DiscoveryResponse
+        )
+        return kind.FromString(content)
+
+    async def ended(self):
+        try:
+            while await asyncio.wait_for(self.call.read(), 5) is not grpc.aio.EOF:
+                continue
+        except grpc.aio.AioRpcError as error:
+            return error
+        raise AssertionError("the stream ended without a status")
+
+
+async def test_a_proxy_gets_what_it_should_have_and_then_each_change(serving, discovery):
+    discovery.change({CLUSTERS: {"a": "1"}})
+    async with serving() as (_, channel, _):
+        stream = Stream(channel)
+        await stream.say(CLUSTERS)
+        first = await stream.hear()
+        await stream.say(CLUSTERS, nonce=first.nonce)
+        discovery.change({CLUSTERS: {"a": "1", "b": "1"}})
+        second = await stream.hear()
+        stream.call.cancel()
+
+    assert [(each.name, each.resource.value) for each in first.resources] == [("a", b"1")]
+    assert [each.name for each in second.resources] == ["b"]
+
+
+async def test_both_forms_are_served(serving, discovery):
+    discovery.change({CLUSTERS: {"a": "1"}})
+    async with serving() as (_, channel, _):
+        stream = Stream(channel, delta=False)
+        await stream.say(CLUSTERS)
+        answer = await stream.hear()
+        stream.call.cancel()
+
+    assert answer.type_url == CLUSTERS
+    assert [each.value for each in answer.resources] == [b"1"]
+
+
+async def test_a_caller_is_proven_before_its_first_message_is_read(serving):
+    async with serving() as (_, channel, _):
+        error = await Stream(channel, metadata=()).ended()
+
+    assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert error.details() == "authentication failure"
+
+
+async def test_a_judge_that_cannot_be_reached_asks_the_caller_to_come_again(serving, discovery):
+    class Away:
+        async def authenticate(self, _credentials):
+            raise errors.IsthmusError("cannot reach cluster `c1`")
+
+    discovery.authenticator = Away()
+    async with serving() as (_, channel, _):
+        error = await Stream(channel).ended()
+
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("node", "metadata", "code"),
+    [
+        ("", {}, grpc.StatusCode.INVALID_ARGUMENT),
+        ("sidecar~10.0.0.1~x", {}, grpc.StatusCode.INVALID_ARGUMENT),
+        (NODE.replace("default", "other"), {}, grpc.StatusCode.PERMISSION_DENIED),
+        (NODE.replace("sleep-1", "sleep-2"), {}, grpc.StatusCode.PERMISSION_DENIED),
+        (NODE, {"CLUSTER_ID": "c2"}, grpc.StatusCode.PERMISSION_DENIED),
+        (NODE, {"SERVICE_ACCOUNT": "admin"}, grpc.StatusCode.PERMISSION_DENIED),
+        (NODE, {"LABELS": {"x": "y" * 70_000}}, grpc.StatusCode.INVALID_ARGUMENT),
+    ],
+)
+async def test_a_node_must_agree_with_the_proof(serving, node, metadata, code):
+    async with serving() as (_, channel, _):
+        stream = Stream(channel)
+        await stream.say(CLUSTERS, node=node, metadata=metadata)
+        error = await stream.ended()
+
+    assert error.code() is code
+
+
+async def test_a_proxy_that_may_have_nothing_is_refused(serving, discovery):
+    discovery.problem = nodes.NodeRefused("unknown revision", status="PERMISSION_DENIED")
+    async with serving() as (_, channel, _):
+        stream = Stream(channel)
+        await stream.say(CLUSTERS)
+        error = await stream.ended()
+
+    assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_proxy_that_comes_too_early_is_told_to_come_again(serving, discovery):
+    discovery.problem = ads.NotReady("clusters are still being read")
+    async with serving() as (_, channel, _):
+        stream = Stream(channel)
+        await stream.say(CLUSTERS)
+        error = await stream.ended()
+
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert "not ready to serve discovery information" in error.details()
+
+
+async def test_a_silent_client_is_sent_away(serving):
+    async with serving(first_message_s=0.05) as (_, channel, _):
+        error = await Stream(channel).ended()
+
+    assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_a_client_that_leaves_before_it_speaks_is_no_error(serving):
+    async with serving() as (service, channel, _):
+        stream = Stream(channel)
+        await stream.call.done_writing()
+
+        assert await stream.call.read() is grpc.aio.EOF
+        assert service.statuses() == ()
+
+
+@pytest.mark.parametrize("content", [b"\xff\xff", b"\x1a\x02\xff\xff"])
+async def test_what_is_no_request_ends_the_stream(serving, content):
+    async with serving() as (_, channel, _):
+        stream = Stream(channel)
+        await stream.call.write(content)
+        error = await stream.ended()
+
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_later_message_that_is_no_request_ends_the_stream(serving):
+    async with serving() as (_, channel, _):
+        stream = Stream(channel)
+        await stream.say(CLUSTERS)
+        await stream.hear()
+        await stream.call.write(b"\xff\xff")
+        error = await stream.ended()
+
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("names", [["n" * 2_000], [str(each) for each in range(5_001)]])
+async def test_names_are_bounded(serving, names):
+    async with serving() as (_, channel, _):
+        stream = Stream(channel)
+        await stream.say(ENDPOINTS, *names)
+        error = await stream.ended()
+
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_messages_are_bounded(serving):
+    async with serving() as (_, channel, _):
+        stream = Stream(channel)
+        await stream.call.write(b"\x0a" * (ads.MOST_MESSAGE_BYTES + 1))
+        error = await stream.ended()
+
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_an_illegal_request_ends_the_stream_and_forgets_the_proxy(serving, discovery):
+    async with serving() as (service, channel, _):
+        stream = Stream(channel)
+        await stream.say(CLUSTERS)
+        await stream.hear()
+        await stream.say(CLUSTERS, error="refused without a nonce")
+        error = await stream.ended()
+
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert discovery.watches[0].closed.is_set()
+        assert service.statuses() == ()
+
+
+async def test_the_newest_streams_of_a_pod_win(serving):
+    async with serving() as (service, channel, _):
+        old, *newer = [Stream(channel) for _ in range(3)]
+        for stream in (old, *newer):
+            await stream.say(CLUSTERS)
+            await stream.hear()
+        error = await old.ended()
+
+        assert error.code() is grpc.StatusCode.ABORTED
+        assert [each.id for each in service.statuses()] == [
+            "sleep-1.default-2",
+            "sleep-1.default-3",
+        ]
+        for stream in newer:
+            stream.call.cancel()
+
+
+async def test_new_streams_are_bounded_in_number_per_second(serving):
+    async with serving(streams_per_s=1) as (_, channel, _):
+        first = Stream(channel)
+        await first.say(CLUSTERS)
+        await first.hear()
+        error = await Stream(channel).ended()
+        first.call.cancel()
+
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_an_old_stream_ends_so_that_proxies_spread(serving):
+    async with serving(age_s=0.05) as (_, channel, _):
+        stream = Stream(channel)
+        await stream.say(CLUSTERS)
+        error = await stream.ended()
+
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_proxy_that_does_not_read_is_sent_away(serving, discovery):
+    discovery.change({CLUSTERS: {str(each): "x" * 1_000_000 for each in range(40)}})
+    async with serving(write_s=0.1) as (service, channel, _):
+        stream = Stream(channel)
+        await stream.say(CLUSTERS)
+        watch = await discovery.watch()
+        await asyncio.wait_for(watch.closed.wait(), 5)
+        stream.call.cancel()
+
+        assert service.counters.write_timeouts.values == {(): 1}
+        assert service.statuses() == ()
+
+
+async def test_a_stream_can_be_ended_by_the_control_plane(serving):
+    async with serving() as (service, channel, _):
+        stream = Stream(channel)
+        await stream.say(CLUSTERS)
+        await stream.hear()
+        service.end(service.statuses()[0].id, reason="the cluster left the mesh")
+        service.end("nobody-1", reason="the cluster left the mesh")
+        error = await stream.ended()
+
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert error.details() == "the cluster left the mesh"
+
+
+async def test_a_refusal_is_reported_with_its_culprit_and_shown(serving, discovery):
+    discovery.change({CLUSTERS: {"a": "1"}})
+    async with serving() as (service, channel, _):
+        stream = Stream(channel)
+        await stream.say(CLUSTERS)
+        offer = await stream.hear()
+        await stream.say(CLUSTERS, nonce=offer.nonce, error="cluster a: no such filter")
+        await stream.say(ENDPOINTS, "e")
+        await stream.hear()
+        [shown] = streams.syncz(service.statuses())
+        stream.call.cancel()
+
+    outcome = discovery.watches[0].reports.get_nowait().outcome
+    assert isinstance(outcome, Refused)
+    assert outcome.names == ("a",)
+    assert shown["proxy"] == "sleep-1.default"
+    assert shown["cluster_sent"] == offer.nonce
+    assert shown["cluster_acked"] == ""
+    assert shown["resources"][CLUSTERS]["lastError"] == "cluster a: no such filter"
+    assert "endpoint_sent" in shown
+
+
+async def test_what_is_accepted_is_shown_as_accepted(serving, discovery):
+    discovery.change({CLUSTERS: {"a": "1"}})
+    async with serving() as (service, channel, _):
+        stream = Stream(channel, delta=False)
+        await stream.say(CLUSTERS)
+        offer = await stream.hear()
+        await stream.say(CLUSTERS, nonce=offer.nonce)
+        await stream.say(ENDPOINTS, "e")
+        await stream.hear()
+        [status] = service.statuses()
+        stream.call.cancel()
+
+    held = status.types[CLUSTERS]
+    assert held.sent == held.acked == offer.nonce
+    assert isinstance(held.sent_at, datetime.datetime)
+    assert streams.connections([status])["totalClients"] == 1
+
+
+async def test_the_service_runs_over_tls(discovery):
+    now = clock.SystemClock().now()
+    signer = certificates.signer(now=now)
+    serving = tls.Serving(tls.issue(signer, names=("istiod.istio-system.svc",), now=now))
+    server, port = await ads.serve(
+        (ads.handler(discovery),),
+        address="127.0.0.1:0",
+        credentials=serving.server_credentials(),
+    )
+    credentials = grpc.ssl_channel_credentials(serving.certificate.roots_pem.encode())
+    options = (("grpc.ssl_target_name_override", "istiod.istio-system.svc"),)
+    async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options) as channel:
+        stream = Stream(channel)
+        await stream.say(CLUSTERS)
+        answer = await stream.hear()
+        stream.call.cancel()
+    await server.stop(None)
+
+    assert answer.type_url == CLUSTERS

@@ -1,0 +1,183 @@
+"""A real Envoy takes what it can use and refuses what it cannot."""
+
+import asyncio
+import contextlib
+import json
+
+import pytest
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from google.protobuf import json_format
+
+from isthmus.resources.snapshot import CLUSTERS, ENDPOINTS, LISTENERS, Resource, Snapshot
+from isthmus.testing import envoys
+from isthmus.xds.messages import Accepted, Refused
+
+ADS = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
+API_TYPES = pytest.mark.parametrize("api_type", ["DELTA_GRPC", "GRPC"])
+
+
+def bootstrap(port, api_type):
+    service = {
+        "envoy_grpc": {"cluster_name": "ads"},
+        "initial_metadata": [{"key": "authorization", "value": "Bearer good"}],
+    }
+    endpoint = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}
+    return {
+        "node": {
+            "id": "sidecar~127.0.0.1~sleep-1.default~default.svc.cluster.local",
+            "cluster": "sleep.default",
+        },
+        "dynamic_resources": {
+            "cds_config": ADS,
+            "lds_config": ADS,
+            "ads_config": {
+                "api_type": api_type,
+                "transport_api_version": "V3",
+                "set_node_on_first_message_only": True,
+                "grpc_services": [service],
+            },
+        },
+        "static_resources": {
+            "clusters": [
+                {
+                    "name": "ads",
+                    "type": "STATIC",
+                    "typed_extension_protocol_options": {
+                        envoys.HTTP2: {
+                            "@type": f"type.googleapis.com/{envoys.HTTP2}",
+                            "explicit_http_config": {"http2_protocol_options": {}},
+                        }
+                    },
+                    "load_assignment": {
+                        "cluster_name": "ads",
+                        "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}],
+                    },
+                }
+            ]
+        },
+    }
+
+
+def resource(type_url, name, message, fields):
+    body = json_format.ParseDict({**fields}, message).SerializeToString()
+    return Resource(type_url, name, f"{hash(body):x}", body)
+
+
+def cluster(name, **fields):
+    wanted = fields or {"type": "EDS", "eds_cluster_config": {"eds_config": ADS}}
+    return resource(CLUSTERS, name, cluster_pb2.Cluster(), {"name": name, **wanted})
+
+
+def endpoints(name, port):
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+    lb_endpoints = [{"endpoint": {"address": address}}]
+    fields = {"cluster_name": name, "endpoints": [{"lb_endpoints": lb_endpoints}]}
+    return resource(ENDPOINTS, name, endpoint_pb2.ClusterLoadAssignment(), fields)
+
+
+def listener(name, to):
+    assert tcp_proxy_pb2
+    proxy = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        "stat_prefix": name,
+        "cluster": to,
+    }
+    fields = {
+        "name": name,
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+        "filter_chains": [{"filters": [{"name": "tcp", "typed_config": proxy}]}],
+    }
+    return resource(LISTENERS, name, listener_pb2.Listener(), fields)
+
+
+def snapshot(*resources):
+    held = {}
+    for each in resources:
+        held.setdefault(each.type_url, {})[each.name] = each
+    return Snapshot(held)
+
+
+@contextlib.asynccontextmanager
+async def envoy(port, api_type, directory):
+    path = directory / "bootstrap.json"
+    path.write_text(json.dumps(bootstrap(port, api_type)))
+    process = await asyncio.create_subprocess_exec(
+        str(envoys.binary()),
+        *("-c", str(path), "--use-dynamic-base-id", "--concurrency", "1", "-l", "error"),
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def outcomes(watch, *wanted):
+    """Collect outcomes until each wanted type has one; the newest of each counts."""
+    found = {}
+    while not set(wanted) <= found.keys():
+        report = await asyncio.wait_for(watch.reports.get(), 20)
+        found[report.outcome.type_url] = report.outcome
+    return found
+
+
+@API_TYPES
+async def test_envoy_takes_a_cluster_its_endpoints_and_a_listener(
+    serving, discovery, tmp_path, api_type
+):
+    discovery.held = snapshot(cluster("a"), endpoints("a", 9), listener("l", "a"))
+    async with serving() as (service, _, port), envoy(port, api_type, tmp_path):
+        watch = await discovery.watch()
+        found = await outcomes(watch, CLUSTERS, ENDPOINTS, LISTENERS)
+        [status] = service.statuses()
+
+    assert all(isinstance(each, Accepted) for each in found.values())
+    assert all(held.sent == held.acked for held in status.types.values())
+    assert status.node.envoy_version.startswith("1.4")
+
+
+@API_TYPES
+async def test_a_changed_cluster_warms_although_envoy_does_not_ask_again(
+    serving, discovery, tmp_path, api_type
+):
+    discovery.held = snapshot(cluster("a"), endpoints("a", 9), listener("l", "a"))
+    changed = cluster(
+        "a",
+        type="EDS",
+        eds_cluster_config={"eds_config": ADS},
+        connect_timeout="3s",
+    )
+    async with serving() as (_, _, port), envoy(port, api_type, tmp_path):
+        watch = await discovery.watch()
+        await outcomes(watch, CLUSTERS, ENDPOINTS, LISTENERS)
+        discovery.give(snapshot(changed, endpoints("a", 9), listener("l", "a")), {CLUSTERS: {"a"}})
+        found = await outcomes(watch, CLUSTERS, ENDPOINTS)
+
+    assert all(isinstance(each, Accepted) for each in found.values())
+
+
+@API_TYPES
+async def test_envoy_refuses_a_bad_cluster_by_name_and_recovers(
+    serving, discovery, tmp_path, api_type
+):
+    address = {"socket_address": {"address": "no-address", "port_value": 80}}
+    lb_endpoints = [{"endpoint": {"address": address}}]
+    assignment = {"cluster_name": "bad", "endpoints": [{"lb_endpoints": lb_endpoints}]}
+    bad = cluster("bad", type="STATIC", load_assignment=assignment)
+    discovery.held = snapshot(bad, cluster("a"), endpoints("a", 9))
+    async with serving() as (_, _, port), envoy(port, api_type, tmp_path):
+        watch = await discovery.watch()
+        first = (await asyncio.wait_for(watch.reports.get(), 20)).outcome
+        discovery.give(snapshot(cluster("a"), endpoints("a", 9)), {CLUSTERS: {"bad"}})
+        while not isinstance((await asyncio.wait_for(watch.reports.get(), 20)).outcome, Accepted):
+            continue
+
+    assert isinstance(first, Refused)
+    assert first.type_url == CLUSTERS
+    assert first.names == ("bad",)
+    assert "no-address" in first.message

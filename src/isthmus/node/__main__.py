@@ -1,0 +1,101 @@
+"""The program in a proxy's containers: `istio-iptables`, `proxy`, `request`, `wait`.
+
+The names and arguments are those that Istio's injector writes into pods.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+
+from isthmus.base import errors, logs
+
+USAGE = """usage: python -m isthmus.node <command>
+
+  proxy sidecar|router [options]   run a proxy and look after it
+  istio-iptables [options]         redirect this pod's traffic to its proxy
+  request GET|POST <path>          ask the proxy's admin page
+  wait                             wait until the proxy is ready
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command and return its exit status."""
+    command, *rest = argv or [""]
+    commands = {
+        "proxy": _proxy,
+        "istio-iptables": _redirect,
+        "request": _request,
+        "wait": _wait,
+    }
+    if command not in commands:
+        sys.stderr.write(USAGE)
+        return 2
+    try:
+        return commands[command](rest)
+    except errors.IsthmusError as error:
+        sys.stderr.write(_text(error))
+        return 1
+
+
+def _proxy(argv: Sequence[str]) -> int:
+    from isthmus.node import agent, settings
+
+    wanted = settings.read(argv, environment=os.environ)
+    logs.configure(wanted.agent_log_level)
+    asyncio.run(agent.run(wanted))
+    return 0
+
+
+def _redirect(argv: Sequence[str]) -> int:
+    from isthmus.node import redirect
+
+    logs.configure()
+    redirect.run(argv)
+    return 0
+
+
+def _request(argv: Sequence[str]) -> int:
+    from isthmus.node import pages, settings
+
+    if len(argv) != 2:  # noqa: PLR2004, RUF100  # method and path
+        sys.stderr.write(USAGE)
+        return 2
+    port = settings.ports(os.environ).admin
+    answer = asyncio.run(
+        pages.ask(
+            pages.Question("127.0.0.1", port, "/" + argv[1].removeprefix("/"), method=argv[0])
+        )
+    )
+    sys.stdout.buffer.write(answer.body)
+    return 0 if answer.status == 200 else 1  # noqa: PLR2004, RUF100
+
+
+def _wait(argv: Sequence[str]) -> int:
+    from isthmus.node import pages, settings
+
+    port = settings.ports(os.environ).status
+
+    async def until_ready() -> bool:
+        for _ in range(120):
+            try:
+                answer = await pages.ask(pages.Question("127.0.0.1", port, "/healthz/ready"))
+                if answer.status == 200:  # noqa: PLR2004, RUF100
+                    return True
+            except pages.NoAnswer:
+                pass
+            await asyncio.sleep(0.5)
+        return False
+
+    return 0 if asyncio.run(until_ready()) else 1
+
+
+def _text(error: errors.IsthmusError) -> str:
+    lines = [f"error[{error.code}]: {error.happened}"]
+    lines += [f"  {line}" for line in error.detail.splitlines()]
+    lines += [f"hint: {error.hint}"] if error.hint else []
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,114 @@
+"""Puts the agent together: Envoy first, because it takes longest, then everything it asks for.
+
+What signs and serves is imported only after Envoy was started: on a small machine that saves a
+tenth of a second of every pod's start.
+"""
+
+import asyncio
+import json
+import pathlib
+import signal
+
+from isthmus.base import clock, logs, tasks
+from isthmus.node import bootstrap, envoy, marking, pages, probes, relay, settings, status
+
+BOOTSTRAP = "envoy-bootstrap.json"
+
+_LOG = logs.Log("isthmus.agent")
+
+
+async def run(wanted: settings.Settings) -> None:
+    """Run a proxy and look after it until this program is told to end.
+
+    Raises:
+        EnvoyMissing: No Envoy is installed here (ISM-NODE-004).
+        EnvoyTooOld: It is older than the floor (ISM-NODE-005).
+    """
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    system_clock = clock.SystemClock()
+    proxy = envoy.Envoy(
+        (str(envoy.found()), *envoy.arguments(wanted, bootstrap=_written(wanted))),
+        wanted=wanted,
+        system_clock=system_clock,
+    )
+    await proxy.start()
+    try:
+        async with tasks.Nursery() as nursery:
+            _ = nursery.start("proxy", proxy.watch())
+            await look_after(
+                wanted, proxy=proxy, nursery=nursery, told=told, system_clock=system_clock
+            )
+    finally:
+        await proxy.stop()
+
+
+def _written(wanted: settings.Settings) -> pathlib.Path:
+    # A container that starts again finds the sockets of its former life.
+    for stale in (*wanted.folder.glob("istiod-*"), wanted.folder / "XDS", wanted.folder / "SDS"):
+        stale.unlink(missing_ok=True)
+    path = wanted.folder / BOOTSTRAP
+    may_mark = marking.is_permitted()
+    path.write_text(json.dumps(bootstrap.document(wanted, may_mark=may_mark)), encoding="utf-8")
+    _LOG.info(
+        "bootstrap written", path=str(path), node=str(wanted.node.get("id")), may_mark=may_mark
+    )
+    return path
+
+
+async def look_after(
+    wanted: settings.Settings,
+    *,
+    proxy: envoy.Envoy,
+    nursery: tasks.Nursery,
+    told: asyncio.Event,
+    system_clock: clock.Clock,
+) -> None:
+    """Serve what the proxy asks for until `told` to end; then let it leave."""
+    # Late on purpose, see above.
+    from isthmus.node import certificates
+    from isthmus.wire import local, sds
+
+    relays = {
+        address: f"{wanted.folder}/istiod-{number}"
+        for number, address in enumerate(dict.fromkeys((wanted.discovery, wanted.authority)))
+    }
+    servers = [await relay.serve(pathlib.Path(path), to=to) for to, path in relays.items()]
+    targets = certificates.Targets(
+        wanted,
+        discovery=f"unix:{relays[wanted.discovery]}",
+        authority=f"unix:{relays[wanted.authority]}",
+    )
+    shelf = sds.Shelf()
+    keeper = certificates.Keeper(
+        shelf, target=targets, renewing=wanted.renewing, system_clock=system_clock
+    )
+    shown = status.Status(
+        wanted,
+        has_certificate=lambda: keeper.is_valid,
+        is_leaving=lambda: proxy.is_leaving,
+        quit=told.set,
+        certificate_ends=lambda: keeper.ends.timestamp() if keeper.ends else None,
+        application=probes.of(wanted.probes, address=wanted.address),
+    )
+    try:
+        async with local.serving(
+            shelf,
+            target=targets.discovery,
+            secrets_socket=wanted.secrets_socket,
+            discovery_socket=wanted.discovery_socket,
+        ):
+            _ = nursery.keep("certificate", keeper.keep)
+            servers.append(
+                await pages.serve(shown.answer, host="0.0.0.0", port=wanted.ports.status)  # noqa: S104, RUF100
+            )
+            _LOG.info("agent serves", status_port=wanted.ports.status)
+            await told.wait()
+            _LOG.info("agent is told to end")
+            # Served while connections drain: they may still need configuration and certificates.
+            await proxy.leave()
+    finally:
+        for server in servers:
+            server.close()

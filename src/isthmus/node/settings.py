@@ -1,0 +1,302 @@
+"""What the agent is told by its arguments, environment and mounted files.
+
+Reads what Istio's injector gives to Istio's own agent, so that either can run in the container.
+
+Source: spec sections 1.5, 4.2 and 5.3.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from isthmus.node import durations, metadata
+
+TOKEN_FILE = pathlib.Path("/var/run/secrets/tokens/istio-token")
+ROOTS_FILE = pathlib.Path("/var/run/secrets/istio/root-cert.pem")
+POD_FOLDER = pathlib.Path("/etc/istio/pod")
+CA_HEADER_PREFIX = "CA_HEADER_"
+XDS_HEADER_PREFIX = "XDS_HEADER_"
+DEFAULT_DISCOVERY = "istiod.istio-system.svc:15012"
+USUAL_FOLDER = "/etc/istio/proxy"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host and a port."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the agent and its proxy listen for those who look after them."""
+
+    admin: int = 15000
+    status: int = 15020
+    health: int = 15021
+    prometheus: int = 15090
+
+
+@dataclass(frozen=True, slots=True)
+class Draining:
+    """How a proxy leaves.
+
+    Attributes:
+        wait_s: How long it stays after it was told to leave.
+        until_idle: Whether it stays after that until nobody is connected.
+        spread_s: How long Envoy spreads the closing of its connections over.
+    """
+
+    wait_s: float = 5.0
+    until_idle: bool = False
+    spread_s: float = 45.0
+
+
+@dataclass(frozen=True, slots=True)
+class Renewing:
+    """How certificates are asked for.
+
+    Attributes:
+        lifetime_s: What is asked for.
+        share: After which share of its life a certificate is replaced.
+        spread: How far that share is scattered, either way.
+    """
+
+    lifetime_s: int = 24 * 3600
+    share: float = 0.5
+    spread: float = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that the agent is told.
+
+    Attributes:
+        kind: `sidecar` or `router`.
+        node: What Envoy says of itself: id, cluster and metadata, as JSON.
+        discovery: Where configuration comes from.
+        authority: Where certificates come from.
+        server_name: Whose certificate the control plane must show.
+        folder: Where sockets and the bootstrap are.
+        probes: The application's own probes by path, as JSON.
+        scrape: Where the application serves metrics, if it does.
+    """
+
+    kind: str
+    node: Mapping[str, object]
+    discovery: Address
+    authority: Address
+    server_name: str
+    cluster: str
+    folder: pathlib.Path
+    token_file: pathlib.Path = TOKEN_FILE
+    roots_file: pathlib.Path = ROOTS_FILE
+    address: str = "127.0.0.1"
+    concurrency: int = 1
+    log_level: str = "warning"
+    component_log_level: str = "misc:error"
+    agent_log_level: str = "info"
+    ports: Ports = field(default_factory=Ports)
+    draining: Draining = field(default_factory=Draining)
+    renewing: Renewing = field(default_factory=Renewing)
+    probes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    scrape: Mapping[str, object] = field(default_factory=dict)
+    ca_headers: tuple[tuple[str, str], ...] = ()
+    xds_headers: tuple[tuple[str, str], ...] = ()
+    stats: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def discovery_socket(self) -> str:
+        """Where Envoy asks for its configuration."""
+        return str(self.folder / "XDS")
+
+    @property
+    def secrets_socket(self) -> str:
+        """Where Envoy asks for its secrets."""
+        return str(self.folder / "SDS")
+
+
+def read(
+    argv: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    pod_folder: pathlib.Path = POD_FOLDER,
+) -> Settings:
+    """Read arguments, environment and the files below `pod_folder`.
+
+    Raises:
+        SettingRefused: One of them cannot be read (ISM-NODE-002).
+    """
+    options = _options(argv)
+    proxy = _json_object(environment, "PROXY_CONFIG")
+    discovery = _address(str(proxy.get("discoveryAddress") or DEFAULT_DISCOVERY))
+    found = metadata.of_environment(
+        environment,
+        labels=metadata.facts(_text(pod_folder / "labels")),
+        annotations=metadata.facts(_text(pod_folder / "annotations")),
+    )
+    ca_address = environment.get("CA_ADDR", "")
+    return Settings(
+        kind=options.kind,
+        node=metadata.node(options.kind, domain=options.domain, found=found, proxy_config=proxy),
+        discovery=discovery,
+        authority=_address(ca_address) if ca_address else discovery,
+        server_name=environment.get("ISTIOD_SAN") or discovery.host,
+        cluster=str(found.get("CLUSTER_ID", "")),
+        folder=_folder(),
+        token_file=pathlib.Path(environment.get("ISTHMUS_TOKEN_FILE") or TOKEN_FILE),
+        roots_file=pathlib.Path(environment.get("XDS_ROOT_CA") or ROOTS_FILE),
+        address=environment.get("INSTANCE_IP") or "127.0.0.1",
+        concurrency=_whole(proxy.get("concurrency")) or 1,
+        log_level=options.proxyLogLevel,
+        component_log_level=options.proxyComponentLogLevel,
+        agent_log_level=_agent_level(options.log_output_level),
+        ports=ports(environment),
+        draining=_draining(environment, proxy),
+        renewing=_renewing(environment),
+        probes=_json_object(environment, "ISTIO_KUBE_APP_PROBERS"),
+        scrape=_json_object(environment, "ISTIO_PROMETHEUS_ANNOTATIONS"),
+        ca_headers=_headers(environment, CA_HEADER_PREFIX),
+        xds_headers=_headers(environment, XDS_HEADER_PREFIX),
+        stats=proxy.get("proxyStatsMatcher") or {},
+    )
+
+
+def mounted(path: pathlib.Path) -> str:
+    """Read a file that the kubelet keeps current.
+
+    Raises:
+        SettingRefused: It cannot be read (ISM-NODE-002).
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise durations.SettingRefused(
+            f"cannot read `{path}`",
+            detail=str(error),
+            hint="the injector mounts it: check the pod's volumes",
+        ) from error
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="proxy", allow_abbrev=False)
+    parser.add_argument("kind", choices=("sidecar", "router"), nargs="?", default="sidecar")
+    parser.add_argument("--domain", default="")
+    parser.add_argument("--proxyLogLevel", default="warning")
+    parser.add_argument("--proxyComponentLogLevel", default="misc:error")
+    parser.add_argument("--log_output_level", default="default:info")
+    # Istio's agent knows further options; none of them changes what is done here.
+    return parser.parse_known_args(argv)[0]
+
+
+def _agent_level(text: str) -> str:
+    """Read `default:info,other:debug`: the level of everything."""
+    levels = dict(part.partition(":")[::2] for part in text.split(","))
+    level = levels.get("default") or next(iter(levels))
+    return {"warn": "warning", "none": "critical", "fatal": "critical"}.get(
+        level, level if level in ("debug", "info", "warning", "error") else "info"
+    )
+
+
+def _json_object(environment: Mapping[str, str], name: str) -> dict[str, Any]:
+    text = environment.get(name, "")
+    if not text:
+        return {}
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise durations.SettingRefused(
+            f"`{name}` is no JSON", detail=str(error), hint="the injector writes it; inject again"
+        ) from error
+    if not isinstance(found, dict):
+        raise durations.SettingRefused(f"`{name}` is no JSON object")
+    return found
+
+
+def _address(text: str) -> Address:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:  # noqa: PLR2004, RUF100
+        raise durations.SettingRefused(
+            f"no address of a control plane: `{text[:80]}`",
+            hint="write host and port, such as `istiod.istio-system.svc:15012`",
+        )
+    return Address(host.strip("[]"), int(port))
+
+
+def _whole(value: object) -> int:
+    return int(value) if isinstance(value, int | str) and str(value).isdigit() else 0
+
+
+def ports(environment: Mapping[str, str]) -> Ports:
+    """Read where agent and proxy listen.
+
+    Raises:
+        SettingRefused: The proxy's configuration cannot be read (ISM-NODE-002).
+    """
+    proxy = _json_object(environment, "PROXY_CONFIG")
+    usual = Ports()
+    return Ports(
+        admin=_whole(proxy.get("proxyAdminPort")) or usual.admin,
+        status=_whole(proxy.get("statusPort")) or usual.status,
+        health=_whole(environment.get("ENVOY_STATUS_PORT")) or usual.health,
+        prometheus=_whole(environment.get("ENVOY_PROMETHEUS_PORT")) or usual.prometheus,
+    )
+
+
+def _draining(environment: Mapping[str, str], proxy: Mapping[str, Any]) -> Draining:
+    def proxy_seconds(name: str, usual: str) -> float:
+        return durations.seconds(str(proxy.get(name) or usual), name=name)
+
+    until_idle = environment.get("EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "").lower() == "true"
+    shortest = environment.get("MINIMUM_DRAIN_DURATION") or "5s"
+    return Draining(
+        wait_s=durations.seconds(shortest, name="MINIMUM_DRAIN_DURATION")
+        if until_idle
+        else proxy_seconds("terminationDrainDuration", "5s"),
+        until_idle=until_idle,
+        spread_s=proxy_seconds("drainDuration", "45s"),
+    )
+
+
+def _renewing(environment: Mapping[str, str]) -> Renewing:
+    def share(name: str, usual: float) -> float:
+        try:
+            return float(environment.get(name) or usual)
+        except ValueError as error:
+            raise durations.SettingRefused(f"`{name}` is no number") from error
+
+    lifetime = environment.get("SECRET_TTL") or "24h"
+    return Renewing(
+        lifetime_s=round(durations.seconds(lifetime, name="SECRET_TTL")),
+        share=1 - share("SECRET_GRACE_PERIOD_RATIO", 0.5),
+        spread=share("SECRET_GRACE_PERIOD_RATIO_JITTER", 0.01),
+    )
+
+
+def _headers(environment: Mapping[str, str], prefix: str) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (name.removeprefix(prefix).lower(), value)
+        for name, value in sorted(environment.items())
+        if name.startswith(prefix)
+    )
+
+
+def _text(path: pathlib.Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+def _folder() -> pathlib.Path:
+    """Return the usual folder where it can be written to, else one of our own."""
+    usual = pathlib.Path(USUAL_FOLDER)
+    if usual.is_dir() and os.access(usual, os.W_OK):
+        return usual
+    return pathlib.Path(tempfile.mkdtemp(prefix="isthmus-node-"))

@@ -1,0 +1,32 @@
+"""Listens on Unix sockets for the one Envoy beside an agent: secrets and its discovery stream."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import grpc
+
+from isthmus.wire import dialing, sds, xdsproxy
+
+LAST_WORDS_S = 0.1
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    shelf: sds.Shelf,
+    *,
+    target: Callable[[], dialing.Target],
+    secrets_socket: str,
+    discovery_socket: str,
+) -> AsyncIterator[None]:
+    """Serve secrets on one socket and carry discovery streams from the other."""
+    server = grpc.aio.server(
+        handlers=(sds.handler(shelf), xdsproxy.handler(target)),
+        options=(("grpc.max_receive_message_length", dialing.LARGEST_MESSAGE_BYTES),),
+    )
+    for path in (secrets_socket, discovery_socket):
+        server.add_insecure_port(f"unix:{path}")
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(LAST_WORDS_S)

@@ -15,7 +15,7 @@ import pathlib
 import socket
 import ssl
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -362,7 +362,7 @@ class Client:
             await self._clock.sleep(delay_s)
         raise AssertionError("the last attempt returns or raises")
 
-    async def watch(
+    async def watch(  # noqa: PLR0913  # each argument is one of the API's own
         self,
         kind: kinds.Kind,
         *,
@@ -371,8 +371,12 @@ class Client:
         labels: str = "",
         fields: str = "",
         timeout_s: int = 300,
+        on_open: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[bytes, None]:
-        """Yield the events since `resource_version`, a JSON text each, until the server ends."""
+        """Yield the events since `resource_version`, a JSON text each, until the server ends.
+
+        `on_open` is called once the server has accepted, which may be long before any event.
+        """
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -397,6 +401,7 @@ class Client:
                 if answer.status != 200:
                     content = await answer.read()
                     raise _refused(answer.status, content, request=f"GET {path}?watch=true")
+                on_open()
                 async for line in _lines(answer.content):
                     yield line
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -169,7 +169,11 @@ class Informer(Generic[V]):
     async def _watch(self, ask: listwatch.Watch) -> None:
         began = self._clock.monotonic()
         events = self._reads.watch(
-            self.kind, resource_version=ask.version, timeout_s=WATCH_S, **self._where
+            self.kind,
+            resource_version=ask.version,
+            timeout_s=WATCH_S,
+            on_open=self._well,
+            **self._where,
         )
         try:
             async with contextlib.aclosing(events):

@@ -67,8 +67,11 @@ class Readable:
             reader.mark()
 
     def changed_keys(self) -> Mapping[object, tuple[object, object]]:
-        """Hand over old and new value by key since the last call; ABSENT where there is none."""
-        raise NotImplementedError
+        """Hand over old and new value by key since the last call; ABSENT where there is none.
+
+        An index has none: it is a way to read a collection, and the collection is published.
+        """
+        return {}
 
     @override
     def __repr__(self) -> str:
@@ -141,11 +144,6 @@ class Index(Readable, Generic[I, K, V]):
     def __init__(self, name: str, *, owner: object, rank: int) -> None:
         super().__init__(name, owner=owner, rank=rank)
         self.buckets: dict[I, dict[K, V]] = {}
-
-    @override
-    def changed_keys(self) -> Mapping[object, tuple[object, object]]:
-        # An index is a way to read a collection: only the collection itself is published.
-        return {}
 
 
 class Single(Readable, Generic[V]):

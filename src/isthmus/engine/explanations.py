@@ -55,11 +55,11 @@ def _opened(
         return Explanation(what, f"all {len(readable.content)} entries")
     if isinstance(readable, collections.Collection) and key not in readable.content:
         return Explanation(what, "does not exist")
-    if read in shown:
-        return Explanation(what, "as above") if node else Explanation(what)
-    shown.add(read)
     if node is None:
         return Explanation(what)
+    if read in shown:
+        return Explanation(what, "as above")
+    shown.add(read)
     origins = list(dict.fromkeys(node.origins(key)))
     note = f"{len(origins)} inputs, {MOST_INPUTS} shown" if len(origins) > MOST_INPUTS else ""
     return Explanation(

@@ -5,7 +5,7 @@ when (the graph does, in order of rank) nor what (the given functions do). What 
 stops nothing: the input keeps its last good answer and the failure becomes a finding.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, Protocol, TypeVar
 
 from isthmus.base import errors
@@ -170,17 +170,15 @@ class Derive(Generic[K, V, K2, V2]):
             )
 
     def origins(self, key: Hashable) -> Iterable[reader.Read]:
-        """Yield the winning input and all that its run read."""
+        """Yield the winning input and all that its run read; nothing for what does not exist."""
         winner = self._claims.winner_of(key)
         if winner is not collections.ABSENT:
             yield (self._over, winner)
             yield from self._cells[winner].reads
 
     def _drop(self, key: K, touched: dict[K2, None]) -> None:
-        cell = self._cells.pop(key, None)
+        cell = self._cells.pop(key)
         self._failures.pop(key, None)
-        if cell is None:
-            return
         cell.adopt({})
         for key2 in cell.outputs:
             self._claims.remove(key2, key)
@@ -264,9 +262,9 @@ class Grouping(Generic[I, K, V]):
 
     def origins(self, key: Hashable) -> Iterable[reader.Read]:
         """Yield the entries of one group."""
-        for group, bucket in self.out.buckets.items():
-            if group == key:
-                yield from ((self._of, entry) for entry in bucket)
+        # Sound: a dict may be asked for anything hashable.
+        bucket = self.out.buckets.get(key, {})  # type: ignore[arg-type]
+        yield from ((self._of, entry) for entry in bucket)
 
     def _place(self, key: K, woken: dict[I, None]) -> None:
         value = self._of.content.get(key, collections.ABSENT)
@@ -327,12 +325,7 @@ class Join(Generic[K, V]):
 
     def origins(self, key: Hashable) -> Iterable[reader.Read]:
         """Yield the member that gives the value."""
-        keys: Mapping[object, object]
-        for member in self._members:
-            keys = member.view  # type: ignore[assignment]  # Any hashable may be asked for.
-            if key in keys:
-                yield (member, key)
-                return
+        yield from [(member, key) for member in self._members if key in member.content][:1]
 
     def _first(self, key: K) -> V | collections.Absent:
         for member in self._members:
@@ -381,8 +374,7 @@ class Sole(Generic[V]):
 
     def origins(self, key: Hashable) -> Iterable[reader.Read]:
         """Yield all that it read."""
-        if key is collections.WHOLE:
-            yield from self._cell.reads
+        yield from self._cell.reads
 
     def _mark(self) -> None:
         if not self._is_dirty:

@@ -1,0 +1,277 @@
+"""For every graph and every history, what was computed bit by bit equals computing it all anew."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from hypothesis import HealthCheck, settings, stateful
+from hypothesis import strategies as st
+
+from isthmus.engine import collections, graph, reader
+
+KEYS = 6
+VALUES = 12
+SOURCES = ("a", "b")
+ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Node:
+    """One declaration: `over` and `other` name earlier collections by position, wrapped around."""
+
+    kind: str
+    over: int
+    other: int
+    salt: int
+
+
+nodes = st.builds(
+    Node,
+    kind=st.sampled_from(["get", "lookup", "items", "chain", "single", "join", "spread"]),
+    over=st.integers(0, 9),
+    other=st.integers(0, 9),
+    salt=st.integers(0, 9),
+)
+
+
+def groups(key: int, value: int) -> tuple[int, ...]:
+    if value == 9:
+        raise ValueError("an entry that has no place")
+    return (value % 3, 3 + key % 2)
+
+
+def total(entries: Mapping[int, int]) -> int:
+    return sum(key * 3 + value for key, value in entries.items())
+
+
+@dataclass(frozen=True)
+class Function:
+    """What a node computes; it reads through whatever reader it is given."""
+
+    node: Node
+    over: object
+    other: object
+    index: object
+    single: object
+
+    def __call__(self, read, key, value):
+        mixed = (self.node.salt + value + self._read(read, key, value)) % 11
+        if mixed == 0:
+            raise ValueError("a derivation that fails")
+        if mixed == 1:
+            raise reader.KeepLast
+        if mixed == 2:
+            return
+        yield key, mixed
+        if self.node.kind == "spread":
+            yield (key + mixed) % KEYS, mixed + 1
+
+    def _read(self, read, key, value):
+        match self.node.kind:
+            case "get":
+                return read.get(self.other, (key + self.node.salt) % KEYS) or 0
+            case "lookup":
+                return total(read.lookup(self.index, (value + self.node.salt) % 5))
+            case "items":
+                return total(read.items(self.other))
+            case "chain":
+                step = read.get(self.other, key)
+                return 0 if step is None else (read.get(self.over, step % KEYS) or 0)
+            case "single":
+                return read.value(self.single)
+        return 0
+
+
+class Naive:
+    """Computes everything from the sources, over and over; remembers only what was last good."""
+
+    def __init__(self) -> None:
+        self.content: dict[object, dict[int, int]] = {}
+        self.groups: dict[object, dict[int, dict[int, int]]] = {}
+        self.singles: dict[object, object] = {}
+        self.last: dict[tuple[object, int], object] = {}
+
+    def get(self, collection, key):
+        return self.content[collection].get(key)
+
+    def items(self, collection):
+        return self.content[collection]
+
+    def lookup(self, index, group):
+        return self.groups[index].get(group, {})
+
+    def value(self, single):
+        if self.singles.get(single, ABSENT) is ABSENT:
+            raise reader.KeepLast
+        return self.singles[single]
+
+    def derive(self, out, over, function) -> None:
+        self._forget(out, over)
+        for key, value in self.content[over].items():
+            try:
+                outputs: dict[int, int] = {}
+                for key2, value2 in function(self, key, value):
+                    outputs.setdefault(key2, value2)
+                self.last[out, key] = outputs
+            except (ValueError, reader.KeepLast):
+                self.last.setdefault((out, key), {})
+        self.content[out] = {}
+        for key in sorted(self.content[over], reverse=True):
+            self.content[out].update(self.last[out, key])
+
+    def index(self, out, of) -> None:
+        self._forget(out, of)
+        for key, value in self.content[of].items():
+            try:
+                self.last[out, key] = (groups(key, value), value)
+            except ValueError:
+                self.last.setdefault((out, key), ((), value))
+        self.groups[out] = {}
+        for key in self.content[of]:
+            for group in self.last[out, key][0]:
+                self.groups[out].setdefault(group, {})[key] = self.last[out, key][1]
+
+    def single(self, out, function) -> None:
+        try:
+            self.singles[out] = function(self)
+        except (ValueError, reader.KeepLast):
+            self.singles.setdefault(out, ABSENT)
+
+    def _forget(self, out, over) -> None:
+        for name, key in list(self.last):
+            if name is out and key not in self.content[over]:
+                del self.last[name, key]
+
+
+class Machine(stateful.RuleBasedStateMachine):
+    """Draws a graph, then transactions."""
+
+    @stateful.initialize(specs=st.lists(nodes, min_size=1, max_size=7))
+    def declare(self, specs: list[Node]) -> None:
+        self.graph = graph.Graph()
+        self.naive = Naive()
+        self.sources = [self.graph.source(name) for name in SOURCES]
+        self.wanted: dict[object, dict[int, int]] = {source: {} for source in self.sources}
+        self.collections: list[collections.Collection[int, int]] = list(self.sources)
+        self.indexes: list[collections.Index[int, int, int]] = []
+        self.singles: list[collections.Single[int]] = []
+        self.steps: list[Callable[[], None]] = []
+        self.mirror: dict[object, dict[object, object]] = {}
+        for number, spec in enumerate(specs):
+            self._declare(number, spec)
+        self.graph.listen(self._follow)
+        self._recompute()
+
+    def _declare(self, number: int, spec: Node) -> None:
+        over = self.collections[spec.over % len(self.collections)]
+        other = self.collections[spec.other % len(self.collections)]
+        if spec.kind == "join":
+            joined = self.graph.join(f"join{number}", over, other)
+            self.steps.append(lambda: self._join(joined, over, other))
+            self.collections.append(joined)
+            return
+        index = self.graph.index(f"index{number}", other, groups)
+        single = self.graph.single(f"single{number}", lambda read: self._sole(read, other))
+        function = Function(spec, over, other, index, single)
+        derived = self.graph.derive(f"derived{number}", over, function)
+        self.steps += [
+            lambda: self.naive.index(index, other),
+            lambda: self.naive.single(single, lambda read: self._sole(read, other)),
+            lambda: self.naive.derive(derived, over, function),
+        ]
+        self.indexes.append(index)
+        self.singles.append(single)
+        self.collections.append(derived)
+
+    @staticmethod
+    def _sole(read, other):
+        found = total(read.items(other)) % 7
+        if found == 3:
+            raise ValueError("a single that fails")
+        return found
+
+    def _join(self, out, first, second) -> None:
+        self.naive.content[out] = {**self.naive.content[second], **self.naive.content[first]}
+
+    def _follow(self, batch) -> None:
+        for collection in self.collections:
+            mirrored = self.mirror.setdefault(collection, {})
+            for key, change in batch.of(collection).items():
+                assert change.old == mirrored.get(key)
+                assert change.old != change.new
+                mirrored.pop(key, None)
+                if change.new is not None:
+                    mirrored[key] = change.new
+
+    def _recompute(self) -> None:
+        self.naive.content.update({key: dict(value) for key, value in self.wanted.items()})
+        for step in self.steps:
+            step()
+
+    @stateful.rule(
+        writes=st.lists(
+            st.tuples(
+                st.integers(0, 1),
+                st.integers(0, KEYS - 1),
+                st.one_of(st.none(), st.integers(0, VALUES)),
+            ),
+            min_size=1,
+            max_size=4,
+        )
+    )
+    def write(self, writes: list[tuple[int, int, int | None]]) -> None:
+        with self.graph.transaction() as transaction:
+            for number, key, value in writes:
+                source = self.sources[number]
+                if value is None:
+                    transaction.delete(source, key)
+                    self.wanted[source].pop(key, None)
+                else:
+                    transaction.put(source, key, value)
+                    self.wanted[source][key] = value
+        self._recompute()
+
+    @stateful.rule(
+        number=st.integers(0, 1),
+        parity=st.integers(0, 1),
+        values=st.dictionaries(st.integers(0, KEYS - 1), st.integers(0, VALUES)),
+    )
+    def replace(self, number: int, parity: int, values: dict[int, int]) -> None:
+        source = self.sources[number]
+        fitting = {key: value for key, value in values.items() if key % 2 == parity}
+        with self.graph.transaction() as transaction:
+            transaction.replace(source, lambda key: key % 2 == parity, fitting)
+        kept = {key: value for key, value in self.wanted[source].items() if key % 2 != parity}
+        self.wanted[source] = {**kept, **fitting}
+        self._recompute()
+
+    @stateful.rule()
+    def clear(self) -> None:
+        with self.graph.transaction() as transaction:
+            for source in self.sources:
+                transaction.replace(source, lambda _: True, {})
+                self.wanted[source] = {}
+        self._recompute()
+
+        for readable in [*self.collections, *self.indexes, *self.singles]:
+            assert set(readable.readers) <= {collections.WHOLE}
+
+    @stateful.invariant()
+    def incremental_equals_from_scratch(self) -> None:
+        for collection in self.collections:
+            assert self.graph.items(collection) == self.naive.content[collection]
+            assert self.mirror.get(collection, {}) == self.naive.content[collection]
+        for index in self.indexes:
+            assert index.buckets == self.naive.groups[index]
+        for single in self.singles:
+            found = single.content
+            assert (ABSENT if found is collections.ABSENT else found) == self.naive.singles[single]
+
+
+TestEngine = Machine.TestCase
+TestEngine.settings = settings(
+    max_examples=150,
+    stateful_step_count=20,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)

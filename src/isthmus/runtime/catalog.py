@@ -65,8 +65,11 @@ class Catalog:
                     del self._readers[scope]
 
     def snapshot(self, scopes: Iterable[Scope]) -> Snapshot:
-        """Return what a proxy with these scopes should have; it follows later changes."""
-        shelves = [self._shelves.setdefault(scope, Shelf()) for scope in scopes]
+        """Return what a proxy with these scopes should have; it follows later changes.
+
+        Of equal names in several scopes the later scope's resource counts.
+        """
+        shelves = [self._shelves.setdefault(scope, Shelf()) for scope in reversed(tuple(scopes))]
         return Snapshot(
             {
                 type_url: ChainMap(*(shelf.by_type[type_url] for shelf in shelves))

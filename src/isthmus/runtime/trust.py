@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from isthmus.base import clock, errors, logs
-from isthmus.ca import authority
+from isthmus.ca import authority as authorities
 
 _LOG = logs.Log("isthmus.trust")
 
@@ -30,13 +30,13 @@ class Trust:
     def __init__(self, directory: str, *, system_clock: clock.Clock) -> None:
         self._directory = Path(directory)
         self._clock = system_clock
-        self._authority: authority.Authority | None = None
+        self._authority: authorities.Authority | None = None
         self._fault: errors.IsthmusError | None = None
         self._seen: dict[str, str] | None = None
-        self._listeners: list[Callable[[authority.Authority], None]] = []
+        self._listeners: list[Callable[[authorities.Authority], None]] = []
 
     @property
-    def authority(self) -> authority.Authority | None:
+    def authority(self) -> authorities.Authority | None:
         """The authority in force; None when there was never a usable one."""
         return self._authority
 
@@ -45,7 +45,7 @@ class Trust:
         """Why the files as they are now cannot be used; None when they can."""
         return self._fault
 
-    def listen(self, listener: Callable[[authority.Authority], None]) -> None:
+    def listen(self, listener: Callable[[authorities.Authority], None]) -> None:
         """Be told of each new authority, and at once of the one in force."""
         self._listeners.append(listener)
         if self._authority is not None:
@@ -60,7 +60,7 @@ class Trust:
         try:
             if not files:
                 raise self._missing()
-            fresh = authority.load(files, now=self._clock.now())
+            fresh = authorities.load(files, now=self._clock.now())
         except errors.IsthmusError as error:
             self._fault = error
             _LOG.error(
@@ -84,7 +84,7 @@ class Trust:
             await self._clock.sleep(LOOK_EVERY_S)
 
     def _read(self) -> dict[str, str]:
-        known = (*authority.FILES, *authority.TLS_FILES)
+        known = (*authorities.FILES, *authorities.TLS_FILES)
         found = {}
         for name in known:
             path = self._directory / name

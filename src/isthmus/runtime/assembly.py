@@ -1,0 +1,59 @@
+"""The pure rooms put together: objects of all clusters in, encoded resources of all scopes out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from isthmus.engine import collections, graph, reader
+from isthmus.fleet import sources
+from isthmus.mesh.identities import ClusterId
+from isthmus.registry import model
+from isthmus.resources import snapshot
+from isthmus.resources.envoy import build
+from isthmus.views import compiler, view
+
+Resources = collections.Collection[view.SliceKey, snapshot.Resource]
+
+TYPE_OF = {
+    view.Kind.CLUSTER: snapshot.CLUSTERS,
+    view.Kind.ENDPOINTS: snapshot.ENDPOINTS,
+    view.Kind.LISTENER: snapshot.LISTENERS,
+    view.Kind.ROUTE: snapshot.ROUTES,
+}
+"""The type of Envoy's resource that a kind of slice becomes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """The compiler: everything between the clusters' objects and the proxies' resources."""
+
+    graph: graph.Graph
+    sources: sources.Sources
+    model: model.Model
+    views: compiler.Views
+    resources: Resources
+
+
+def assemble(
+    *, config_cluster: ClusterId, revision: str, system_namespace: str, domain: str
+) -> Mesh:
+    """Put the compiler together, empty."""
+    graph_ = graph.Graph()
+    sources_ = sources.declare(graph_)
+    model_ = model.build(
+        graph_,
+        sources_,
+        config_cluster=config_cluster,
+        revision="" if revision == "default" else revision,
+        system_namespace=system_namespace,
+        domain=domain,
+    )
+    views_ = compiler.build(graph_, model_)
+    resources_: Resources = graph_.derive("resources", views_.slices, _encoded)
+    return Mesh(graph_, sources_, model_, views_, resources_)
+
+
+def _encoded(
+    read: reader.Reader, key: view.SliceKey, slice_: view.Slice
+) -> Iterator[tuple[view.SliceKey, snapshot.Resource]]:
+    del read
+    yield key, build.build(slice_)

@@ -1,0 +1,194 @@
+"""Connected proxies: which scopes each of them sees, and what each should have.
+
+A proxy's scopes follow from what the registry knows of its pod, so they can change while it is
+connected; it then gets the difference. Scopes that nobody sees are not computed.
+
+Source: spec sections 3.1, 4.2 and 4.4; promise P2.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from typing_extensions import override
+
+from isthmus.engine import changes
+from isthmus.mesh.proxies import Proxy
+from isthmus.resources import snapshot
+from isthmus.resources.snapshot import Snapshot, TypeUrl
+from isthmus.runtime import assembly, catalog
+from isthmus.views.view import Scope
+from isthmus.wire import ads, callers, nodes
+from isthmus.xds import messages
+
+Ready = Callable[[], str]
+"""Says why nothing can be served yet; empty when all is well."""
+
+
+class Connections(ads.Discovery):
+    """Implements discovery on top of the compiler."""
+
+    def __init__(
+        self, mesh: assembly.Mesh, *, authenticator: callers.Authenticator, unready: Ready
+    ) -> None:
+        self.authenticator = authenticator
+        self._mesh = mesh
+        self._unready = unready
+        self._catalog = catalog.Catalog()
+        self._watches: dict[str, ProxyWatch] = {}
+        self._seen: Counter[Scope] = Counter()
+        self._moved: set[str] = set()
+        self._number = 0
+        mesh.graph.listen(self._published)
+
+    @override
+    def open(self, caller: callers.Caller, node: nodes.Node) -> "ProxyWatch":
+        reason = self._unready()
+        if reason:
+            # An early answer would take configuration away from a proxy that has some.
+            raise ads.NotReady(reason)
+        self._number += 1
+        key = f"{caller.cluster}/{node.name}/{self._number}"
+        with self._mesh.graph.transaction() as transaction:
+            transaction.put(self._mesh.views.proxies, key, proxy_of(caller, node))
+        self._moved.discard(key)
+        watch = ProxyWatch(self, key)
+        self._watches[key] = watch
+        watch.move(self._scopes_of(key))
+        return watch
+
+    def _scopes_of(self, key: str) -> tuple[Scope, ...]:
+        return self._mesh.graph.get(self._mesh.views.proxy_scopes, key) or ()
+
+    def see(self, fresh: tuple[Scope, ...], *, instead_of: tuple[Scope, ...]) -> None:
+        """Have the fresh scopes computed, and forget those that nobody sees any more."""
+        before = {scope for scope in (*fresh, *instead_of) if self._seen[scope]}
+        self._seen.update(fresh)
+        self._seen.subtract(instead_of)
+        with self._mesh.graph.transaction() as transaction:
+            for scope in {*fresh, *instead_of}:
+                if self._seen[scope] > 0 and scope not in before:
+                    # How many see it is kept here: a count in the graph would recompute it.
+                    transaction.put(self._mesh.views.scopes, scope, 1)
+                elif self._seen[scope] <= 0:
+                    transaction.delete(self._mesh.views.scopes, scope)
+                    del self._seen[scope]
+        for scope in instead_of:
+            self._catalog.drop(scope)
+
+    @property
+    def catalog(self) -> catalog.Catalog:
+        """What each scope holds."""
+        return self._catalog
+
+    def close(self, key: str) -> None:
+        """Forget a proxy."""
+        watch = self._watches.pop(key, None)
+        if watch is None:
+            return
+        watch.move(())
+        with self._mesh.graph.transaction() as transaction:
+            transaction.delete(self._mesh.views.proxies, key)
+
+    def proxies(self) -> Mapping[str, Proxy]:
+        """Return the connected proxies."""
+        return self._mesh.graph.items(self._mesh.views.proxies)
+
+    def snapshot_of(self, name: str) -> Snapshot | None:
+        """Return what the proxy `<pod>.<namespace>` should have; None when it is not here."""
+        for key, watch in self._watches.items():
+            if key.split("/")[1] == name:
+                return watch.snapshot()
+        return None
+
+    def _published(self, batch: changes.Changes) -> None:
+        resources = batch.of(self._mesh.resources)
+        if resources:
+            self._catalog.change(
+                (key, assembly.TYPE_OF[key.kind], change.new) for key, change in resources.items()
+            )
+        moved = [key for key in batch.of(self._mesh.views.proxy_scopes) if key in self._watches]
+        if moved and not self._moved:
+            # Scopes are changed in a transaction of their own, after this one has ended.
+            asyncio.get_running_loop().call_soon(self._move)
+        self._moved.update(moved)
+
+    def _move(self) -> None:
+        moved, self._moved = self._moved, set()
+        for key in moved:
+            watch = self._watches.get(key)
+            if watch is not None:
+                watch.move(self._scopes_of(key))
+
+
+class ProxyWatch(ads.Watch):
+    """What one proxy should have."""
+
+    def __init__(self, connections: Connections, key: str) -> None:
+        self._connections = connections
+        self._key = key
+        self._scopes: tuple[Scope, ...] = ()
+        self._wakes: list[Callable[[Mapping[TypeUrl, frozenset[str]]], None]] = []
+        self._is_closed = False
+
+    @override
+    def snapshot(self) -> Snapshot:
+        return self._connections.catalog.snapshot(self._scopes)
+
+    @override
+    def on_change(self, wake: Callable[[Mapping[TypeUrl, frozenset[str]]], None]) -> None:
+        self._wakes.append(wake)
+
+    @override
+    def status(self, report: messages.Report) -> None:
+        """Nothing: the stream itself keeps the record."""
+
+    @override
+    def close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self._connections.close(self._key)
+
+    def move(self, scopes: tuple[Scope, ...]) -> None:
+        """See other scopes from now on, and tell the proxy of the difference."""
+        if scopes == self._scopes:
+            return
+        before = self.snapshot()
+        old, self._scopes = self._scopes, scopes
+        self._connections.catalog.leave(old, self._wake)
+        self._connections.see(scopes, instead_of=old)
+        self._connections.catalog.read(scopes, self._wake)
+        self._wake(_differing(before, self.snapshot()))
+
+    def _wake(self, changed: Mapping[TypeUrl, frozenset[str]]) -> None:
+        for wake in self._wakes:
+            wake(changed)
+
+
+def _differing(before: Snapshot, after: Snapshot) -> Mapping[TypeUrl, frozenset[str]]:
+    return {
+        type_url: frozenset(before.of(type_url)) | frozenset(after.of(type_url))
+        for type_url in snapshot.PUSH_ORDER
+    }
+
+
+def proxy_of(caller: callers.Caller, node: nodes.Node) -> Proxy:
+    """Return the proxy that a proven caller with this node is.
+
+    What was proven counts before what the node says of itself.
+    """
+    return Proxy(
+        id=node.name,
+        kind=node.kind,
+        cluster=caller.cluster,
+        network=node.network,
+        namespace=caller.namespace,
+        service_account=caller.service_account,
+        pod=caller.pod or node.pod,
+        address=node.addresses[0] if node.addresses else "",
+        labels=node.labels,
+        locality=node.locality,
+        node=node.host,
+        requested_networks=node.requested_networks,
+        has_metadata_exchange=node.has_metadata_exchange,
+    )

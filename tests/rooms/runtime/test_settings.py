@@ -1,0 +1,30 @@
+"""The control plane's settings."""
+
+import pytest
+
+from isthmus.runtime import settings
+
+
+def test_the_environment_that_the_installer_writes_is_read():
+    found = settings.read(
+        {"CLUSTER_ID": "cluster1", "EXTERNAL_ISTIOD": "true", "POD_NAME": "istiod-1"},
+        ["--domain", "cluster.local"],
+    )
+
+    assert (found.cluster, found.manages_remotes, found.pod) == ("cluster1", True, "istiod-1")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("24h", 86400), ("1h30m", 5400), ("500ms", 0.5)])
+def test_durations_are_read_as_go_writes_them(text, seconds):
+    assert settings.duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "h", "1x", "1h2", "one"])
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(settings.SettingRefused):
+        settings.duration_s(text)
+
+
+def test_a_switch_that_is_neither_on_nor_off_is_refused_by_name():
+    with pytest.raises(settings.SettingRefused, match="EXTERNAL_ISTIOD"):
+        settings.read({"EXTERNAL_ISTIOD": "maybe"}, [])

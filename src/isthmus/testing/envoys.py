@@ -15,7 +15,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
-from google.protobuf import json_format, message
+from google.protobuf import any_pb2, descriptor_pool, json_format, message, message_factory
 
 from isthmus.resources import snapshot
 
@@ -43,9 +43,14 @@ def decoded(resource: snapshot.Resource) -> Any:
     return MESSAGES[resource.type_url].FromString(resource.body)
 
 
-def complaint_about(
-    resources: Iterable[snapshot.Resource], *, directory: pathlib.Path
-) -> str:
+def unpacked(wrapped: any_pb2.Any) -> Any:
+    """Return the message inside an Any; its type must have been imported."""
+    name = wrapped.type_url.rpartition("/")[2]
+    found = message_factory.GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(name))
+    return found.FromString(wrapped.value)
+
+
+def complaint_about(resources: Iterable[snapshot.Resource], *, directory: pathlib.Path) -> str:
     """Return what Envoy says against the resources; empty when it would take them all.
 
     Args:
@@ -53,7 +58,7 @@ def complaint_about(
     """
     path = directory / "bootstrap.json"
     path.write_text(json.dumps(bootstrap(resources)))
-    answer = subprocess.run(  # noqa: S603
+    answer = subprocess.run(
         [str(binary()), "--mode", "validate", "-c", str(path), "-l", "warning"],
         capture_output=True,
         text=True,

@@ -354,3 +354,32 @@ def listener_name(listener: ListenerSlice) -> str:
             return f"{address}_{port}"
         case GatewayTls(port=port) | GatewayTcp(port=port) | GatewayHttp(port=port):
             return f"0.0.0.0_{port}"
+
+
+def kind_of(slice_: Slice) -> Kind:
+    """Return what a slice describes."""
+    match slice_:
+        case ClusterSlice():
+            return Kind.CLUSTER
+        case EndpointsSlice():
+            return Kind.ENDPOINTS
+        case RouteSlice():
+            return Kind.ROUTE
+        case _:
+            return Kind.LISTENER
+
+
+def name_of(slice_: Slice) -> str:
+    """Return the name of the resource that a slice becomes."""
+    match slice_:
+        case ClusterSlice(name=name) | RouteSlice(name=name):
+            return name
+        case EndpointsSlice(cluster_name=name):
+            return name
+        case _:
+            return listener_name(slice_)
+
+
+def keyed(scope: Scope, slice_: Slice) -> tuple[SliceKey, Slice]:
+    """Return a slice with its name within the mesh."""
+    return SliceKey(scope, kind_of(slice_), name_of(slice_)), slice_

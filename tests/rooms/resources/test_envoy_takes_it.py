@@ -1,5 +1,5 @@
 import pytest
-from examples import ALL, inbound
+from envoy_examples import ALL, inbound
 
 from isthmus.mesh.policies import MtlsMode
 from isthmus.resources.envoy import build

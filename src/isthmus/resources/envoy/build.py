@@ -48,9 +48,7 @@ def _listener(slice_: view.ListenerSlice) -> message.Message:
     assert_never(slice_)
 
 
-def _resource(
-    type_url: snapshot.TypeUrl, *, name: str, body: message.Message
-) -> snapshot.Resource:
+def _resource(type_url: snapshot.TypeUrl, *, name: str, body: message.Message) -> snapshot.Resource:
     encoded = body.SerializeToString(deterministic=True)
     version = hashlib.blake2b(encoded, digest_size=VERSION_BYTES).hexdigest()
     return snapshot.Resource(type_url, name, version, encoded)

@@ -60,7 +60,7 @@ def _health(health: Health) -> int:
 
 
 @functools.lru_cache(maxsize=65536)
-def _metadata(workload: str, speaks_mtls: bool) -> message.Message:  # noqa: FBT001
+def _metadata(workload: str, speaks_mtls: bool) -> message.Message:
     """Return an endpoint's metadata; many endpoints of one workload share one message."""
     by_filter = {}
     if speaks_mtls:

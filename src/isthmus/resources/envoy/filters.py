@@ -17,6 +17,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2,
 )
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from google.protobuf import message
 
 from isthmus.resources.envoy import access_logs, messages
 
@@ -37,9 +38,7 @@ class Side(enum.Enum):
 
 def original_destination() -> messages.Fields:
     """Return the listener filter that finds out where a captured connection was going."""
-    return messages.extension(
-        "envoy.filters.listener.original_dst", original_dst_pb2.OriginalDst()
-    )
+    return messages.extension("envoy.filters.listener.original_dst", original_dst_pb2.OriginalDst())
 
 
 def tls_inspector(*, except_ports: Sequence[int] = ()) -> messages.Fields:
@@ -80,9 +79,7 @@ def route_by_discovery(route_name: str, *, stat_prefix: str, log_path: str) -> m
     )
 
 
-def route_inline(
-    routes: object, *, side: Side, stat_prefix: str, log_path: str
-) -> messages.Fields:
+def route_inline(routes: object, *, side: Side, stat_prefix: str, log_path: str) -> messages.Fields:
     """Return the network filter that routes requests by `routes`, a RouteConfiguration."""
     if side is Side.OUTBOUND:
         return _manager(Manager(route_config=routes, **_common(stat_prefix, log_path=log_path)))
@@ -101,7 +98,7 @@ def route_inline(
     )
 
 
-def _manager(configured: Manager) -> messages.Fields:
+def _manager(configured: message.Message) -> messages.Fields:
     return messages.extension("envoy.filters.network.http_connection_manager", configured)
 
 

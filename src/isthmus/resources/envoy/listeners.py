@@ -16,7 +16,7 @@ from google.protobuf import message
 from isthmus.resources.envoy import filters, messages
 from isthmus.views import view
 
-ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104
+ANY_ADDRESS: Final = "0.0.0.0"
 OUTBOUND_PORT: Final = 15001
 BLACK_HOLE: Final = "BlackHoleCluster"
 

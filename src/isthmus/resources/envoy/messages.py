@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from envoy.config.core.v3 import config_source_pb2
-from google.protobuf import any_pb2, message, struct_pb2
+from google.protobuf import any_pb2, json_format, message, struct_pb2
 
 Fields = dict[str, object]
 """What the constructor of a message takes."""
@@ -54,6 +54,4 @@ def from_ads() -> Fields:
 
 def struct(fields: Mapping[str, object]) -> struct_pb2.Struct:
     """Return a JSON object."""
-    result = struct_pb2.Struct()
-    result.update(fields)
-    return result
+    return json_format.ParseDict(dict(fields), struct_pb2.Struct())

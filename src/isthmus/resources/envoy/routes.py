@@ -14,9 +14,7 @@ from google.protobuf import message
 from isthmus.resources.envoy import messages
 from isthmus.views import view
 
-RETRY_ON: Final = (
-    "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
-)
+RETRY_ON: Final = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 RETRY_INBOUND: Final = "reset-before-request"
 ATTEMPTS: Final = 2
 HOST_ATTEMPTS: Final = 5

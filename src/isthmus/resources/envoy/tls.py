@@ -44,9 +44,7 @@ SOCKET: Final = "envoy.transport_sockets.tls"
 
 def raw_socket() -> messages.Fields:
     """Return the transport socket that encrypts nothing."""
-    return messages.extension(
-        "envoy.transport_sockets.raw_buffer", raw_buffer_pb2.RawBuffer()
-    )
+    return messages.extension("envoy.transport_sockets.raw_buffer", raw_buffer_pb2.RawBuffer())
 
 
 def client_socket(

@@ -85,9 +85,7 @@ ENDPOINTS = view.EndpointsSlice(
             locality=Locality("r2", "z2"),
             weight=2,
             endpoints=(
-                view.LbEndpoint(
-                    "34.1.2.3", 15443, 2, speaks_mtls=True, workload=";;;;cluster2"
-                ),
+                view.LbEndpoint("34.1.2.3", 15443, 2, speaks_mtls=True, workload=";;;;cluster2"),
             ),
         ),
     ),

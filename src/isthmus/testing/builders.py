@@ -1,0 +1,561 @@
+"""Builds meshes for tests, from the objects that real clusters would have.
+
+A mesh is described in a few lines and goes through the real registry, views and resources. What
+could not exist on real clusters is refused, so that no test passes on an impossible input.
+
+    mesh = builders.Mesh()
+    east = mesh.cluster("east", network="n1")
+    east.service("reviews", ready=["10.0.0.1"])
+    call = mesh.proxy("east/productpage").calls("http://reviews/")
+
+    IsthmusError
+    └── ImpossibleMesh
+"""
+
+import contextlib
+import ipaddress
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from isthmus.base import errors
+from isthmus.engine import collections, graph, transactions
+from isthmus.fleet import sources
+from isthmus.fleet.sources import ObjectKey
+from isthmus.kube import objects
+from isthmus.mesh.identities import ClusterId, NetworkId
+from isthmus.mesh.proxies import Proxy, ProxyKind
+from isthmus.registry import model
+from isthmus.resources import snapshot
+from isthmus.resources.envoy import build
+from isthmus.testing import simulate
+from isthmus.views import compiler, view
+
+SYSTEM: Final = "istio-system"
+K = TypeVar("K")
+V = TypeVar("V")
+
+DEFAULT: Final = "default"
+EAST_WEST: Final = {"istio": "eastwestgateway", "app": "istio-eastwestgateway"}
+INGRESS: Final = {"istio": "ingressgateway", "app": "istio-ingressgateway"}
+PASSED_PORTS: Final = {"tls": 15443, "tls-istiod": 15012, "tls-webhook": 15017}
+HTTP_PORT: Final = 80
+
+
+class ImpossibleMesh(errors.IsthmusError):
+    """A test describes what no cluster could hold."""
+
+    code = "ISM-TEST-001"
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod of a mesh: where it is, and who it is.
+
+    Attributes:
+        proxy: None for a pod without one.
+        identity: What its certificate says; empty without a proxy.
+        external: Addresses at which other networks reach it.
+    """
+
+    cluster: str
+    namespace: str
+    name: str
+    address: str
+    network: str
+    proxy: ProxyKind | None
+    account: str
+    labels: tuple[tuple[str, str], ...] = ()
+    external: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """The SPIFFE identity of its proxy."""
+        return f"spiffe://cluster.local/ns/{self.namespace}/sa/{self.account}"
+
+    @property
+    def connection(self) -> str:
+        """The name under which its proxy connects."""
+        return f"{self.cluster}/{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A pod that makes calls."""
+
+    mesh: "Mesh"
+    pod: Pod
+
+    def calls(
+        self,
+        url: str,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        as_tls: str = "",
+    ) -> simulate.Call:
+        """Walk a call through what the proxies on its way were told.
+
+        `http://`, `tcp://` and `tls://` say what the application speaks.
+        """
+        request = simulate.request(url, method=method, headers=headers or {}, server_name=as_tls)
+        return simulate.Walk(self.mesh).call(self.pod, request)
+
+
+class Cluster:
+    """One cluster of a mesh under construction."""
+
+    def __init__(self, mesh: "Mesh", name: str, *, network: str) -> None:
+        self.mesh = mesh
+        self.name = name
+        self.id = ClusterId(name)
+        self.network = network
+        self._vips = 0
+
+    def node(self, name: str, *, region: str, zone: str) -> None:
+        """Add a node in a place."""
+        labels = {"topology.kubernetes.io/region": region, "topology.kubernetes.io/zone": zone}
+        self.mesh.put(
+            self.mesh.sources.nodes, self._key("", name), objects.Node(_meta(name, "", labels))
+        )
+
+    def pod(
+        self,
+        name: str,
+        *,
+        address: str = "",
+        namespace: str = DEFAULT,
+        labels: Mapping[str, str] | None = None,
+        account: str = DEFAULT,
+        node: str = "",
+        proxy: ProxyKind | None = ProxyKind.SIDECAR,
+        external: Sequence[str] = (),
+    ) -> Pod:
+        """Add a running pod."""
+        address = address or self.mesh.free_address()
+        network = (labels or {}).get("topology.istio.io/network", self.network)
+        mode = {"security.istio.io/tlsMode": "istio"} if proxy is ProxyKind.SIDECAR else {}
+        all_labels = {"app": name, **mode, **(labels or {})}
+        pod = Pod(
+            self.name,
+            namespace,
+            name,
+            address,
+            network,
+            proxy,
+            account,
+            tuple(sorted(all_labels.items())),
+            tuple(external),
+        )
+        self.mesh.add_pod(pod)
+        self.mesh.put(
+            self.mesh.sources.pods,
+            self._key(namespace, name),
+            objects.Pod(
+                _meta(name, namespace, all_labels),
+                spec=objects.PodSpec(node_name=node, service_account_name=account),
+                status=objects.PodStatus(phase="Running", pod_ip=address),
+            ),
+        )
+        return pod
+
+    def service(
+        self,
+        name: str,
+        *,
+        ready: Sequence[str] = (),
+        unready: Sequence[str] = (),
+        namespace: str = DEFAULT,
+        ports: Mapping[str, int] | None = None,
+        target_port: int = 0,
+        shape: "Shape | None" = None,
+    ) -> str:
+        """Add or replace a service with its pods; return its address, empty when it has none.
+
+        The pods are named after the service and their addresses; those that exist are kept.
+        """
+        shape = shape or Shape()
+        ports = ports or {"http": HTTP_PORT}
+        if any(not 0 < port < 65536 for port in ports.values()):
+            raise ImpossibleMesh(f"`{name}` has a port that is none")
+        for address in (*ready, *unready):
+            self._member(name, address, namespace=namespace, shape=shape)
+        vip = "" if shape.is_headless else self._vip(namespace, name)
+        self._put_service(name, namespace=namespace, ports=ports, vip=vip, shape=shape)
+        self.endpoints(
+            name,
+            namespace=namespace,
+            ready=ready,
+            unready=unready,
+            ports={port_name: target_port or number for port_name, number in ports.items()},
+        )
+        return vip
+
+    def endpoints(
+        self,
+        name: str,
+        *,
+        ready: Sequence[str],
+        ports: Mapping[str, int],
+        unready: Sequence[str] = (),
+        namespace: str = DEFAULT,
+    ) -> None:
+        """Say which addresses answer for a service."""
+        members = [(address, True) for address in ready] + [(one, False) for one in unready]
+        slice_ = objects.EndpointSlice(
+            _meta(f"{name}-1", namespace, {"kubernetes.io/service-name": name}),
+            endpoints=tuple(
+                objects.SliceEndpoint(
+                    addresses=(address,),
+                    conditions=objects.EndpointConditions(ready=is_ready),
+                    target_ref=self._reference(address),
+                )
+                for address, is_ready in members
+            ),
+            ports=tuple(
+                objects.EndpointPort(port=number, name=port_name)
+                for port_name, number in ports.items()
+            ),
+        )
+        self.mesh.put(self.mesh.sources.endpoint_slices, self._key(namespace, f"{name}-1"), slice_)
+
+    def gateway(
+        self,
+        name: str = "istio-eastwestgateway",
+        *,
+        external: str,
+        labels: Mapping[str, str] | None = None,
+        ports: Mapping[str, int] | None = None,
+        target_ports: Mapping[str, int] | None = None,
+    ) -> Pod:
+        """Add a gateway with its Service; an east-west one unless labels say otherwise."""
+        if not self.network and labels is None:
+            raise ImpossibleMesh(f"cluster `{self.name}` is in no network that a gateway leads to")
+        labels = dict(labels or {**EAST_WEST, "topology.istio.io/network": self.network})
+        ports = ports or PASSED_PORTS
+        pod = self.pod(
+            f"{name}-0",
+            namespace=SYSTEM,
+            labels=labels,
+            account=f"{name}-service-account",
+            proxy=ProxyKind.ROUTER,
+            external=(external,),
+        )
+        service = objects.Service(
+            _meta(name, SYSTEM, labels),
+            spec=objects.ServiceSpec(
+                type="LoadBalancer",
+                cluster_ip=self._vip(SYSTEM, name),
+                selector=labels,
+                ports=tuple(
+                    objects.ServicePort(port=port, name=port_name)
+                    for port_name, port in ports.items()
+                ),
+            ),
+            status=objects.ServiceStatus(
+                load_balancer=objects.LoadBalancerStatus(
+                    ingress=(objects.LoadBalancerIngress(ip=external),)
+                )
+            ),
+        )
+        self.mesh.put(self.mesh.sources.services, self._key(SYSTEM, name), service)
+        self.endpoints(
+            name,
+            namespace=SYSTEM,
+            ready=[pod.address],
+            ports={key: (target_ports or {}).get(key, port) for key, port in ports.items()},
+        )
+        return pod
+
+    def _member(self, name: str, address: str, *, namespace: str, shape: "Shape") -> None:
+        if self.mesh.pod_at(address, network=self.network) is None:
+            self.pod(
+                f"{name}-{address.replace('.', '-')}",
+                address=address,
+                namespace=namespace,
+                labels={"app": name, **(shape.labels or {})},
+                account=shape.account,
+                node=shape.node,
+                proxy=ProxyKind.SIDECAR if shape.is_meshed else None,
+            )
+
+    def _reference(self, address: str) -> objects.ObjectReference | None:
+        pod = self.mesh.pod_at(address, network=self.network)
+        if pod is None:
+            return None
+        return objects.ObjectReference(kind="Pod", name=pod.name, namespace=pod.namespace)
+
+    def _put_service(
+        self, name: str, *, namespace: str, ports: Mapping[str, int], vip: str, shape: "Shape"
+    ) -> None:
+        annotations = {"networking.istio.io/exportTo": shape.export_to} if shape.export_to else {}
+        spec = objects.ServiceSpec(
+            cluster_ip=vip or "None",
+            selector={"app": name},
+            ports=tuple(
+                objects.ServicePort(port=number, name=port_name)
+                for port_name, number in ports.items()
+            ),
+        )
+        if shape.alias_of:
+            spec = objects.ServiceSpec(
+                type="ExternalName", external_name=shape.alias_of, ports=spec.ports
+            )
+        meta = objects.Metadata(name, namespace=namespace, annotations=annotations)
+        self.mesh.put(
+            self.mesh.sources.services, self._key(namespace, name), objects.Service(meta, spec=spec)
+        )
+
+    def _vip(self, namespace: str, name: str) -> str:
+        known = self.mesh.graph.get(self.mesh.sources.services, self._key(namespace, name))
+        if known is not None and known.spec.cluster_ip not in {"", "None"}:
+            return known.spec.cluster_ip
+        self._vips += 1
+        return str(ipaddress.IPv4Address("10.96.0.0") + self._vips)
+
+    def _key(self, namespace: str, name: str) -> ObjectKey:
+        return ObjectKey(self.id, namespace, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is unusual about a service and its pods.
+
+    Attributes:
+        export_to: The annotation of that meaning.
+        is_meshed: Whether the pods have proxies.
+    """
+
+    is_headless: bool = False
+    alias_of: str = ""
+    export_to: str = ""
+    is_meshed: bool = True
+    account: str = DEFAULT
+    labels: Mapping[str, str] | None = None
+    node: str = ""
+
+
+class Mesh:
+    """Several clusters under one control plane; the first one holds the configuration.
+
+    Attributes:
+        pods: All pods, in the order of their making.
+    """
+
+    def __init__(self) -> None:
+        self.graph = graph.Graph()
+        self.sources = sources.declare(self.graph)
+        self.clusters: dict[str, Cluster] = {}
+        self.pods: list[Pod] = []
+        self.model: model.Model
+        self.views: compiler.Views
+        self._free = 0
+        self._transaction: transactions.Transaction | None = None
+
+    def cluster(self, name: str, *, network: str = "") -> Cluster:
+        """Return a cluster of this name, and make it if there is none."""
+        if name in self.clusters:
+            return self.clusters[name]
+        cluster = self.clusters[name] = Cluster(self, name, network=network)
+        if len(self.clusters) == 1:
+            self.model = model.build(self.graph, self.sources, config_cluster=cluster.id)
+            self.views = compiler.build(self.graph, self.model)
+        labels = {"topology.istio.io/network": network} if network else {}
+        self.put(
+            self.sources.namespaces,
+            ObjectKey(cluster.id, "", SYSTEM),
+            objects.Namespace(_meta(SYSTEM, "", labels)),
+        )
+        return cluster
+
+    @contextlib.contextmanager
+    def one_change(self) -> Iterator[None]:
+        """Make all that is put within the block one change."""
+        with self.graph.transaction() as self._transaction:
+            try:
+                yield
+            finally:
+                self._transaction = None
+
+    # --- objects of the configuration cluster
+
+    def configure(self, **settings: object) -> None:
+        """Write the mesh's settings, by their names in the ConfigMap."""
+        text = json.dumps(settings)
+        self.put(
+            self.sources.config_maps,
+            self._home(SYSTEM, "istio"),
+            objects.ConfigMap(_meta("istio", SYSTEM), data={"mesh": text}),
+        )
+
+    def peer_authentication(
+        self,
+        namespace: str,
+        mode: str,
+        *,
+        selector: Mapping[str, str] | None = None,
+        ports: Mapping[int, str] | None = None,
+        name: str = DEFAULT,
+    ) -> None:
+        """Say what the workloads of a namespace accept, or of the mesh in the root namespace."""
+        by_port = {str(port): objects.PortMtls(said) for port, said in (ports or {}).items()}
+        spec = objects.PeerAuthenticationSpec(
+            selector=objects.LabelSelector(match_labels=selector) if selector else None,
+            mtls=objects.PortMtls(mode),
+            port_level_mtls=by_port,
+        )
+        self.put(
+            self.sources.peer_authentications,
+            self._home(namespace, name),
+            objects.PeerAuthentication(_meta(name, namespace), spec=spec),
+        )
+
+    def destination_rule(
+        self, name: str, spec: Mapping[str, object], *, namespace: str = DEFAULT
+    ) -> None:
+        """Add or replace a DestinationRule."""
+        self.put(
+            self.sources.destination_rules,
+            self._home(namespace, name),
+            objects.FreeForm(_meta(name, namespace), spec=spec),
+        )
+
+    def virtual_service(
+        self, name: str, spec: Mapping[str, object], *, namespace: str = DEFAULT
+    ) -> None:
+        """Add or replace a VirtualService."""
+        self.put(
+            self.sources.virtual_services,
+            self._home(namespace, name),
+            objects.FreeForm(_meta(name, namespace), spec=spec),
+        )
+
+    def gateway_object(
+        self,
+        name: str,
+        *servers: objects.GatewayServer,
+        selector: Mapping[str, str] | None = None,
+        namespace: str = SYSTEM,
+    ) -> None:
+        """Add or replace a Gateway object; it selects east-west gateways unless told otherwise."""
+        spec = objects.GatewaySpec(
+            selector=selector or {"istio": EAST_WEST["istio"]}, servers=servers
+        )
+        self.put(
+            self.sources.gateways,
+            self._home(namespace, name),
+            objects.Gateway(_meta(name, namespace), spec=spec),
+        )
+
+    def expose_services(self, *hosts: str) -> None:
+        """Let east-west gateways pass mutual TLS on, as the seeds' object does."""
+        self.gateway_object("cross-network-gateway", passing(15443, *(hosts or ("*.local",))))
+
+    # --- proxies
+
+    def proxy(self, path: str) -> Client:
+        """Return a client: `<cluster>/<pod>` or `<cluster>/<namespace>/<pod>`, made if new."""
+        cluster, *rest = path.split("/")
+        if cluster not in self.clusters:
+            raise ImpossibleMesh(f"`{path}` is in no known cluster")
+        namespace, name = rest if len(rest) > 1 else (DEFAULT, rest[0])
+        for pod in self.pods:
+            if (pod.cluster, pod.namespace, pod.name) == (cluster, namespace, name):
+                return Client(self, pod)
+        return Client(self, self.clusters[cluster].pod(name, namespace=namespace))
+
+    def snapshot_of(self, pod: Pod) -> snapshot.Snapshot:
+        """Return what the proxy of a pod is told."""
+        scopes = self.scopes_of(pod)
+        by_type: dict[snapshot.TypeUrl, dict[str, snapshot.Resource]] = {}
+        for scope in scopes:
+            for slice_ in self.graph.lookup(self.views.by_scope, scope).values():
+                resource = build.build(slice_)
+                by_type.setdefault(resource.type_url, {})[resource.name] = resource
+        return snapshot.Snapshot(by_type)
+
+    def scopes_of(self, pod: Pod) -> tuple[view.Scope, ...]:
+        """Connect the proxy of a pod, if it is not, and return what it sees."""
+        if pod.proxy is None:
+            raise ImpossibleMesh(f"pod `{pod.connection}` has no proxy")
+        proxy = Proxy(
+            f"{pod.name}.{pod.namespace}",
+            pod.proxy,
+            ClusterId(pod.cluster),
+            NetworkId(pod.network),
+            pod.namespace,
+            pod.account,
+            pod.name,
+            pod.address,
+            pod.labels,
+        )
+        self.put(self.views.proxies, pod.connection, proxy)
+        scopes = self.graph.get(self.views.proxy_scopes, pod.connection) or ()
+        with self.graph.transaction() as transaction:
+            for scope in scopes:
+                transaction.put(self.views.scopes, scope, 1)
+        return scopes
+
+    # --- what the builders above need
+
+    def put(self, source: collections.Source[K, V], key: K, value: V) -> None:
+        """Write one object, at once or within `one_change`."""
+        if self._transaction is not None:
+            self._transaction.put(source, key, value)
+            return
+        with self.graph.transaction() as transaction:
+            transaction.put(source, key, value)
+
+    def drop(self, cluster: str) -> None:
+        """Forget all that a cluster has said, as when its remote secret is deleted."""
+        gone = self.clusters.pop(cluster)
+        self.pods = [pod for pod in self.pods if pod.cluster != cluster]
+        with self.graph.transaction() as transaction:
+            for source in (
+                self.sources.namespaces,
+                self.sources.nodes,
+                self.sources.services,
+                self.sources.endpoint_slices,
+                self.sources.pods,
+            ):
+                transaction.replace(source, lambda key: key.cluster == gone.id, {})
+
+    def add_pod(self, pod: Pod) -> None:
+        """Take a pod in, unless another one has its address."""
+        try:
+            ipaddress.ip_address(pod.address)
+        except ValueError as error:
+            raise ImpossibleMesh(f"`{pod.address}` is no address") from error
+        if self.pod_at(pod.address, network=pod.network) is not None:
+            raise ImpossibleMesh(f"two pods have the address `{pod.address}` in one network")
+        self.pods.append(pod)
+
+    def pod_at(self, address: str, *, network: str) -> Pod | None:
+        """Return the pod that a client in a network reaches at an address, if there is one."""
+        for pod in self.pods:
+            if address in pod.external or (pod.address == address and pod.network == network):
+                return pod
+        return None
+
+    def free_address(self) -> str:
+        """Return an address that no pod has been given."""
+        self._free += 1
+        return str(ipaddress.IPv4Address("10.200.0.0") + self._free)
+
+    def _home(self, namespace: str, name: str) -> ObjectKey:
+        first = next(iter(self.clusters.values()))
+        return ObjectKey(first.id, namespace, name)
+
+
+def passing(port: int, *hosts: str, mode: str = "AUTO_PASSTHROUGH") -> objects.GatewayServer:
+    """Return a server of a Gateway object that passes TLS on."""
+    return objects.GatewayServer(
+        port=objects.GatewayPort(number=port, name=f"tls-{port}", protocol="TLS"),
+        hosts=hosts,
+        tls=objects.GatewayTls(mode=mode),
+    )
+
+
+def _meta(name: str, namespace: str, labels: Mapping[str, str] | None = None) -> objects.Metadata:
+    return objects.Metadata(name, namespace=namespace, labels=labels)

@@ -1,0 +1,463 @@
+"""Walks a described call through what real proxies would be told, and says where it lands.
+
+Nothing is sent. Each step follows Envoy's rules over the very bytes that a proxy gets: listener,
+filter chain, virtual host, route, cluster, endpoint, transport socket; then the gateway on
+the way, if there is one, and the inbound side of the destination. So a test states what should
+happen to traffic and not how it is configured.
+
+Source: istio's traffic simulation is the idea; the rules are in Envoy's documentation.
+"""
+
+import ipaddress
+import urllib.parse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Final
+
+from google.protobuf import any_pb2
+
+from isthmus.mesh.services import ServiceKey
+from isthmus.resources import snapshot
+from isthmus.testing import chains, envoys
+
+if TYPE_CHECKING:
+    from isthmus.testing import builders
+
+OUTBOUND: Final = "virtualOutbound"
+INBOUND: Final = "virtualInbound"
+MANAGER: Final = "envoy.filters.network.http_connection_manager"
+TCP_PROXY: Final = "envoy.filters.network.tcp_proxy"
+HTTP_INSPECTOR: Final = "envoy.filters.listener.http_inspector"
+DEFAULT_PORTS: Final = {"http": 80, "tls": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an application sends."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str = "/"
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    server_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """What is under way, somewhere between client and destination.
+
+    Attributes:
+        share: Of all such calls.
+        sni: What the mesh's TLS asks for; empty in plain text.
+        protocols: What that TLS offers.
+        accepted: Identities that the client lets the server have; empty for any.
+        via: Gateways passed so far.
+    """
+
+    address: str
+    port: int
+    share: Fraction
+    network: str
+    is_encrypted: bool = False
+    sni: str = ""
+    protocols: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
+    via: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """Where a share of the calls ends.
+
+    Attributes:
+        address: The pod that answers; empty when it is refused.
+        refused: Why nobody answers.
+        caller: The identity that the destination sees; empty in plain text.
+        is_request: Whether the destination's proxy reads requests.
+    """
+
+    share: Fraction
+    address: str = ""
+    refused: str = ""
+    is_encrypted: bool = False
+    sni: str = ""
+    accepted: tuple[str, ...] = ()
+    via: tuple[str, ...] = ()
+    caller: str = ""
+    cluster: str = ""
+    is_request: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """All that can become of a call."""
+
+    landings: tuple[Landing, ...]
+
+    @property
+    def shares(self) -> dict[str, Fraction]:
+        """How the calls spread over the pods that answer."""
+        found = dict[str, Fraction]()
+        for landing in self.landings:
+            if landing.address:
+                found[landing.address] = found.get(landing.address, Fraction(0)) + landing.share
+        return found
+
+    @property
+    def shares_by_cluster(self) -> dict[str, Fraction]:
+        """How the calls spread over the clusters that answer."""
+        found = dict[str, Fraction]()
+        for landing in self.landings:
+            if landing.address:
+                found[landing.cluster] = found.get(landing.cluster, Fraction(0)) + landing.share
+        return found
+
+    @property
+    def arrives_at(self) -> str:
+        """The one pod that answers; empty when none does, or not always, or several do."""
+        addresses = {landing.address for landing in self.landings}
+        return addresses.pop() if len(addresses) == 1 else ""
+
+    @property
+    def via_gateway(self) -> frozenset[str]:
+        """The gateways through which some of the calls go."""
+        return frozenset(name for landing in self.landings for name in landing.via)
+
+    @property
+    def sni(self) -> frozenset[str]:
+        """What the mesh's TLS asks for."""
+        return frozenset(landing.sni for landing in self.landings if landing.sni)
+
+    @property
+    def identities(self) -> frozenset[str]:
+        """The identities that destinations see of the caller."""
+        return frozenset(landing.caller for landing in self.landings if landing.caller)
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether all calls are encrypted by the mesh from proxy to proxy."""
+        return bool(self.landings) and all(landing.is_encrypted for landing in self.landings)
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """Why some of the calls are answered by nobody."""
+        return frozenset(landing.refused for landing in self.landings if landing.refused)
+
+
+def request(
+    url: str,
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    server_name: str = "",
+) -> Request:
+    """Read `http://host[:port]/path`, `tcp://host:port` or `tls://host:port`."""
+    parts = urllib.parse.urlsplit(url)
+    port = parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
+    host = parts.hostname or ""
+    name = server_name or (host if parts.scheme == "tls" else "")
+    return Request(parts.scheme, host, port, parts.path or "/", method, headers or {}, name)
+
+
+class Proxy:
+    """What one proxy was told, by type and name."""
+
+    def __init__(self, told: snapshot.Snapshot) -> None:
+        self._told = told
+
+    def get(self, kind: snapshot.TypeUrl, name: str) -> Any | None:  # noqa: ANN401
+        """Return a resource by name."""
+        resource = self._told.of(kind).get(name)
+        return None if resource is None else envoys.decoded(resource)
+
+    def listener_for(self, address: str, port: int) -> Any | None:  # noqa: ANN401
+        """Return the listener that a captured connection is handed to."""
+        for name in (f"{address}_{port}", f"0.0.0.0_{port}", OUTBOUND):
+            found = self.get(snapshot.LISTENERS, name)
+            if found is not None:
+                return found
+        return None
+
+
+class Walk:
+    """Walks calls through one mesh."""
+
+    def __init__(self, mesh: "builders.Mesh") -> None:
+        self._mesh = mesh
+
+    def call(self, source: "builders.Pod", asked: Request) -> Call:
+        """Return where a call lands, by shares."""
+        landings = []
+        for address, share in self._resolved(source, asked.host):
+            landings.extend(self._leaves(source, asked, address=address, share=share))
+        return Call(tuple(landings) or (Landing(Fraction(1), refused="unknown host"),))
+
+    # --- the client's side
+
+    def _resolved(self, source: "builders.Pod", host: str) -> Iterator[tuple[str, Fraction]]:
+        """Yield the addresses of a host, as the cluster's own DNS answers."""
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            pass
+        else:
+            yield host, Fraction(1)
+            return
+        name, _, rest = host.partition(".")
+        key = ServiceKey(rest.split(".")[0] or source.namespace, name)
+        cluster = self._mesh.clusters[source.cluster]
+        service = self._mesh.graph.get(self._mesh.model.services, key)
+        vips = dict(service.vips).get(cluster.id, ()) if service is not None else ()
+        if vips:
+            yield vips[0], Fraction(1)
+            return
+        endpoints = self._mesh.graph.get(self._mesh.model.endpoints, key) or ()
+        own = sorted({one.address for one in endpoints if one.cluster == cluster.id})
+        yield from ((address, Fraction(1, len(own))) for address in own)
+
+    def _leaves(
+        self, source: "builders.Pod", asked: Request, *, address: str, share: Fraction
+    ) -> Iterator[Landing]:
+        hop = Hop(address, asked.port, share, source.network)
+        if source.proxy is None:
+            yield from self._reaches(source, asked, hop)
+            return
+        proxy = Proxy(self._mesh.snapshot_of(source))
+        listener = proxy.listener_for(address, asked.port)
+        if listener is None:
+            yield Landing(share, refused="nothing listens")
+            return
+        chain = chains.chosen(listener, _said(asked, hop, listener))
+        if chain is None:
+            yield Landing(share, refused="no filter chain at the client")
+            return
+        for cluster_name, part in _clusters(proxy, chain, asked):
+            yield from self._through(
+                source,
+                asked,
+                replace(hop, share=share * part),
+                proxy=proxy,
+                cluster_name=cluster_name,
+            )
+
+    def _through(
+        self, source: "builders.Pod", asked: Request, hop: Hop, *, proxy: Proxy, cluster_name: str
+    ) -> Iterator[Landing]:
+        for next_hop in _dialled(proxy, cluster_name, hop):
+            if next_hop is None:
+                yield Landing(hop.share, refused=f"`{cluster_name}` has no endpoint")
+            else:
+                yield from self._reaches(source, asked, next_hop)
+
+    # --- the destination's side
+
+    def _reaches(self, source: "builders.Pod", asked: Request, hop: Hop) -> Iterator[Landing]:
+        pod = self._mesh.pod_at(hop.address, network=hop.network)
+        if pod is None:
+            yield Landing(hop.share, refused=f"nobody has {hop.address} in `{hop.network}`")
+        elif pod.proxy is None:
+            yield _plain_end(hop, pod)
+        elif pod.external or pod.proxy.value == "router":
+            yield from self._passes(source, asked, hop, gateway=pod)
+        else:
+            yield self._enters(source, asked, hop, pod=pod)
+
+    def _passes(
+        self, source: "builders.Pod", asked: Request, hop: Hop, *, gateway: "builders.Pod"
+    ) -> Iterator[Landing]:
+        if len(hop.via) > 3:
+            yield Landing(hop.share, refused="a loop of gateways", via=hop.via)
+            return
+        proxy = Proxy(self._mesh.snapshot_of(gateway))
+        listener = proxy.get(snapshot.LISTENERS, f"0.0.0.0_{hop.port}")
+        if listener is None:
+            yield Landing(hop.share, refused=f"gateway does not listen on {hop.port}")
+            return
+        chain = chains.chosen(listener, _said(asked, hop, listener))
+        if chain is None:
+            yield Landing(hop.share, refused="no filter chain at the gateway", sni=hop.sni)
+            return
+        inside = replace(hop, network=gateway.network, via=(*hop.via, gateway.name))
+        for cluster_name, part in _clusters(proxy, chain, asked):
+            kept = replace(inside, share=hop.share * part)
+            yield from self._through(source, asked, kept, proxy=proxy, cluster_name=cluster_name)
+
+    def _enters(
+        self, source: "builders.Pod", asked: Request, hop: Hop, *, pod: "builders.Pod"
+    ) -> Landing:
+        proxy = Proxy(self._mesh.snapshot_of(pod))
+        listener = proxy.get(snapshot.LISTENERS, INBOUND)
+        end = Landing(hop.share, via=hop.via, sni=hop.sni, accepted=hop.accepted)
+        chain = None if listener is None else chains.chosen(listener, _said(asked, hop, listener))
+        if chain is None:
+            return replace(end, refused="no filter chain at the destination")
+        ends_tls = chain.HasField("transport_socket")
+        if hop.is_encrypted and not ends_tls:
+            return replace(end, refused="mutual TLS reaches the application undecrypted")
+        if ends_tls and not hop.is_encrypted:
+            return replace(end, refused="no certificate of the mesh")
+        if hop.accepted and pod.identity not in hop.accepted:
+            return replace(end, refused=f"server is {pod.identity}")
+        return replace(
+            end,
+            address=pod.address,
+            cluster=pod.cluster,
+            is_encrypted=hop.is_encrypted,
+            caller=source.identity if hop.is_encrypted else "",
+            is_request=any(one.name == MANAGER for one in chain.filters),
+        )
+
+
+def _plain_end(hop: Hop, pod: "builders.Pod") -> Landing:
+    if hop.is_encrypted:
+        return Landing(hop.share, refused="mutual TLS reaches an application", via=hop.via)
+    return Landing(hop.share, address=pod.address, cluster=pod.cluster, via=hop.via)
+
+
+def _said(asked: Request, hop: Hop, listener: Any) -> chains.Connection:  # noqa: ANN401
+    """Return what a listener sees: the mesh's TLS, or what the application sends."""
+    if hop.is_encrypted:
+        return chains.Connection(hop.address, hop.port, "tls", hop.sni, hop.protocols)
+    if asked.scheme == "tls":
+        return chains.Connection(hop.address, hop.port, "tls", asked.server_name, ("http/1.1",))
+    inspects = any(
+        one.name == HTTP_INSPECTOR and not _is_off(one, hop.port)
+        for one in listener.listener_filters
+    )
+    found = ("http/1.1",) if inspects and asked.scheme == "http" else ()
+    return chains.Connection(hop.address, hop.port, protocols=found)
+
+
+def _is_off(listener_filter: Any, port: int) -> bool:  # noqa: ANN401
+    """Say whether a listener filter is turned off at a destination port."""
+    off = listener_filter.filter_disabled
+    ranges = [off, *off.or_match.rules]
+    return any(
+        one.HasField("destination_port_range")
+        and one.destination_port_range.start <= port < one.destination_port_range.end
+        for one in ranges
+    )
+
+
+def _clusters(
+    proxy: Proxy,
+    chain: Any,
+    asked: Request,  # noqa: ANN401
+) -> Iterator[tuple[str, Fraction]]:
+    """Yield the clusters that a chain's filters lead to, and their shares."""
+    last = _unpacked(chain.filters[-1].typed_config)
+    if chain.filters[-1].name == TCP_PROXY:
+        yield last.cluster, Fraction(1)
+        return
+    routes = last.route_config
+    if last.HasField("rds"):
+        routes = proxy.get(snapshot.ROUTES, last.rds.route_config_name)
+    yield from _routed(routes, asked)
+
+
+def _routed(routes: Any, asked: Request) -> Iterator[tuple[str, Fraction]]:  # noqa: ANN401
+    host = _virtual_host(routes.virtual_hosts, asked.host)
+    for route in host.routes if host is not None else ():
+        if not _fits(route.match, asked):
+            continue
+        shares = [(one.name, one.weight.value) for one in route.route.weighted_clusters.clusters]
+        if route.route.cluster:
+            shares = [(route.route.cluster, 1)]
+        total = sum(weight for _, weight in shares)
+        yield from ((name, Fraction(weight, total)) for name, weight in shares)
+        return
+
+
+def _virtual_host(hosts: Sequence[Any], name: str) -> Any | None:  # noqa: ANN401
+    """Return the host for a name: exact, then the longest suffix, then any."""
+    best, length = None, -1
+    for host in hosts:
+        for domain in host.domains:
+            if domain == name:
+                return host
+            suffix = domain.removeprefix("*")
+            is_suffix = domain.startswith("*") and name.endswith(suffix)
+            if is_suffix and len(suffix) > length:
+                best, length = host, len(suffix)
+    return best
+
+
+def _fits(match: Any, asked: Request) -> bool:  # noqa: ANN401
+    by_path = asked.path == match.path if match.path else asked.path.startswith(match.prefix)
+    sent = {**asked.headers, ":method": asked.method}
+    return by_path and all(_header_fits(header, sent) for header in match.headers)
+
+
+def _header_fits(header: Any, sent: Mapping[str, str]) -> bool:  # noqa: ANN401
+    value = sent.get(header.name)
+    if value is None:
+        return False
+    wanted = header.string_match
+    return value.startswith(wanted.prefix) if wanted.prefix else value == wanted.exact
+
+
+def _dialled(proxy: Proxy, cluster_name: str, hop: Hop) -> Iterator[Hop | None]:
+    """Yield where a cluster's connections go, and how; None where it has no endpoint."""
+    cluster = proxy.get(snapshot.CLUSTERS, cluster_name)
+    if cluster is None:
+        yield None
+        return
+    if cluster.type == cluster.ORIGINAL_DST:
+        yield _spoken(cluster, hop, {})
+        return
+    assignment = proxy.get(snapshot.ENDPOINTS, cluster_name)
+    endpoints = [] if assignment is None else list(_told(assignment))
+    total = sum(one.load_balancing_weight.value for one in endpoints)
+    if not total:
+        yield None
+        return
+    for one in endpoints:
+        place = one.endpoint.address.socket_address
+        share = hop.share * Fraction(one.load_balancing_weight.value, total)
+        moved = replace(hop, address=place.address, port=place.port_value, share=share)
+        metadata = one.metadata.filter_metadata
+        wanted = metadata["envoy.transport_socket_match"] if metadata else {}
+        yield _spoken(cluster, moved, dict(wanted))
+
+
+def _told(assignment: Any) -> Iterator[Any]:  # noqa: ANN401
+    """Yield the endpoints that Envoy uses: of equal addresses only the first one."""
+    seen = set[tuple[str, int]]()
+    for group in assignment.endpoints:
+        for one in group.lb_endpoints:
+            place = one.endpoint.address.socket_address
+            key = (place.address, place.port_value)
+            if key not in seen and one.health_status in {0, 1}:
+                seen.add(key)
+                yield one
+
+
+def _spoken(cluster: Any, hop: Hop, metadata: Mapping[str, object]) -> Hop:  # noqa: ANN401
+    """Return the hop with the transport socket that the cluster uses for it."""
+    if hop.is_encrypted:
+        # A proxy that passes TLS on adds none of its own: that would be a mistake to see.
+        return hop
+    socket = cluster.transport_socket if cluster.HasField("transport_socket") else None
+    for match in cluster.transport_socket_matches:
+        if all(metadata.get(key) == value for key, value in dict(match.match).items()):
+            socket = match.transport_socket
+            break
+    if socket is None or socket.name != "envoy.transport_sockets.tls":
+        return hop
+    context = _unpacked(socket.typed_config)
+    common = context.common_tls_context
+    names = common.combined_validation_context.default_validation_context
+    return replace(
+        hop,
+        is_encrypted=True,
+        sni=context.sni,
+        protocols=tuple(common.alpn_protocols),
+        accepted=tuple(one.matcher.exact for one in names.match_typed_subject_alt_names),
+    )
+
+
+def _unpacked(wrapped: any_pb2.Any) -> Any:  # noqa: ANN401
+    return envoys.unpacked(wrapped)

@@ -1,0 +1,73 @@
+"""A service's endpoints with what the mesh's policies say of them, whoever looks.
+
+Source: spec sections 3.4 and 4.7.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from isthmus.mesh.policies import MtlsMode, PeerAuthentication
+from isthmus.mesh.services import ServiceKey
+from isthmus.mesh.settings import MeshSettings
+from isthmus.mesh.workloads import Endpoint
+from isthmus.views import modes, splithorizon
+
+CANONICAL_NAME: Final = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
+CANONICAL_REVISION: Final = (
+    "service.istio.io/canonical-revision",
+    "app.kubernetes.io/version",
+    "version",
+)
+LATEST: Final = "latest"
+
+
+def candidates_of(
+    endpoints: Sequence[Endpoint],
+    *,
+    service: ServiceKey,
+    found: Sequence[PeerAuthentication],
+    settings: MeshSettings,
+) -> tuple[splithorizon.Candidate, ...]:
+    """Return the endpoints, each with whether mutual TLS is spoken to it unless a rule objects.
+
+    Args:
+        found: All policies that may hold for workloads of the service's namespace.
+    """
+    may_refuse = any(_disables(policy) for policy in found)
+
+    def speaks(endpoint: Endpoint) -> bool:
+        if not settings.auto_mtls or not endpoint.accepts_mtls:
+            return False
+        if not may_refuse:
+            return True
+        accepted = modes.modes_of(
+            found,
+            namespace=service.namespace,
+            labels=dict(endpoint.labels),
+            root=settings.root_namespace,
+        )
+        return accepted.of(endpoint.port) is not MtlsMode.DISABLE
+
+    return tuple(
+        splithorizon.Candidate(one, speaks_mtls=speaks(one), workload=_described(one, service))
+        for one in endpoints
+    )
+
+
+def _disables(policy: PeerAuthentication) -> bool:
+    modes_said = (policy.mode, *(mode for _, mode in policy.port_modes))
+    return MtlsMode.DISABLE in modes_said
+
+
+def _described(endpoint: Endpoint, service: ServiceKey) -> str:
+    """Return who an endpoint is, as telemetry wants it."""
+    labels = dict(endpoint.labels)
+    name = _first(labels, CANONICAL_NAME) or endpoint.workload
+    revision = _first(labels, CANONICAL_REVISION)
+    shown = "" if revision == LATEST else revision
+    namespace = endpoint.namespace or service.namespace
+    return f"{endpoint.workload};{namespace};{name};{shown};{endpoint.cluster}"
+
+
+def _first(labels: Mapping[str, str], keys: Sequence[str]) -> str:
+    return next((labels[key] for key in keys if labels.get(key)), "")

@@ -1,0 +1,112 @@
+"""From the mesh model to the slices of each scope: what depends on what.
+
+Only wiring: what a slice says is decided in the other modules. Each collection is keyed so that a
+change touches what it must. An endpoint's change computes the endpoints of its service again, once
+for each place from which proxies look; clusters, listeners and routes only follow when
+identities, ports, addresses or rules have changed.
+"""
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+
+from isthmus.base import errors
+from isthmus.engine import collections, graph, reader
+from isthmus.mesh.proxies import Proxy
+from isthmus.mesh.workloads import WorkloadKey
+from isthmus.registry import model
+from isthmus.views import (
+    facts,
+    findings,
+    gateway_slices,
+    horizon_slices,
+    inbound,
+    outbound_slices,
+    sidecar,
+    view,
+)
+
+Slices = collections.Collection[view.SliceKey, view.Slice]
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """What proxies may know.
+
+    Attributes:
+        scopes: How many connected proxies see each scope; filled from outside.
+        proxies: Connected proxies by an id of the outside's choice; filled from outside.
+        proxy_scopes: The scopes that each of them sees; of equal names in several scopes
+            the later scope's slice counts.
+        slices: What proxies of a scope are told.
+        by_scope: The same, grouped.
+    """
+
+    scopes: collections.Source[view.Scope, int]
+    proxies: collections.Source[str, Proxy]
+    proxy_scopes: collections.Collection[str, tuple[view.Scope, ...]]
+    slices: Slices
+    by_scope: collections.Index[view.Scope, view.SliceKey, view.Slice]
+    findings: collections.Collection[Hashable, errors.Finding]
+
+
+def build(graph_: graph.Graph, mesh: model.Model) -> Views:
+    """Declare the views of `mesh` in `graph_`."""
+    known = facts.declare(graph_, mesh)
+    scopes: collections.Source[view.Scope, int] = graph_.source("views/scopes")
+    proxies: collections.Source[str, Proxy] = graph_.source("views/proxies")
+    slices = graph_.join(
+        "views/slices",
+        *outbound_slices.declare(graph_, known, scopes),
+        *horizon_slices.declare(graph_, known, scopes),
+        *gateway_slices.declare(graph_, known, scopes),
+        graph_.derive("views/inbound", scopes, _inbound(known)),
+    )
+    return Views(
+        scopes,
+        proxies,
+        graph_.derive("views/scopes of proxies", proxies, _scopes_of(known)),
+        slices,
+        graph_.index("views/slices by scope", slices, lambda key, _: (key.scope,)),
+        findings.declare(graph_, known),
+    )
+
+
+def _scopes_of(
+    known: facts.Facts,
+) -> Callable[[reader.Reader, str, Proxy], Iterator[tuple[str, tuple[view.Scope, ...]]]]:
+    def found(
+        read: reader.Reader, key: str, proxy: Proxy
+    ) -> Iterator[tuple[str, tuple[view.Scope, ...]]]:
+        pod = WorkloadKey(proxy.cluster, proxy.namespace, proxy.pod)
+        workload = read.get(known.model.workloads, pod) if proxy.pod else None
+        addresses = workload.addresses if workload is not None else (proxy.address,)
+        served = {
+            name: one
+            for address in addresses
+            for name, one in read.lookup(known.served_by_address, (proxy.cluster, address)).items()
+        }
+        yield key, sidecar.scopes_of(proxy, workload=workload, served=served)
+
+    return found
+
+
+def _inbound(
+    known: facts.Facts,
+) -> Callable[[reader.Reader, view.Scope, int], Iterator[tuple[view.SliceKey, view.Slice]]]:
+    def sliced(
+        read: reader.Reader, scope: view.Scope, _: int
+    ) -> Iterator[tuple[view.SliceKey, view.Slice]]:
+        if not isinstance(scope, view.InboundScope):
+            return
+        settings = read.value(known.model.settings)
+        policies = facts.policies_for(
+            read,
+            known.policies_by_namespace,
+            namespace=scope.namespace,
+            root=settings.root_namespace,
+        )
+        yield view.keyed(scope, inbound.listener_of(scope, policies=policies, settings=settings))
+        for cluster in inbound.clusters_of(scope, settings=settings):
+            yield view.keyed(scope, cluster)
+
+    return sliced

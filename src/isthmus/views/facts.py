@@ -1,0 +1,275 @@
+"""What all views read: the mesh model, arranged for looking things up.
+
+Nothing here depends on who looks.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from isthmus.engine import collections, graph, reader
+from isthmus.mesh import policies
+from isthmus.mesh.identities import ClusterId
+from isthmus.mesh.services import Protocol, Service, ServiceKey
+from isthmus.mesh.workloads import Endpoint, Health
+from isthmus.registry import model
+from isthmus.views import candidates, splithorizon, visibility
+
+Named = tuple[str, str]
+"""Namespace and name of an object."""
+
+MESH = "mesh"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One port that a workload serves for a service."""
+
+    port: int
+    protocol: Protocol
+    service_port: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ServedKey:
+    """Who serves which port of which service."""
+
+    service: ServiceKey
+    cluster: ClusterId
+    address: str
+    port_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Collections and indexes over the mesh model.
+
+    Attributes:
+        rules: DestinationRules that cover a service, the most specific host first.
+        virtuals: VirtualServices for the mesh that cover a service, likewise.
+        speaking: Headless services, and whether all their endpoints speak mutual TLS.
+        candidates: Endpoints of services, with what policies say of them.
+    """
+
+    model: model.Model
+    gateways: collections.Single[splithorizon.Table]
+    services_by_host: collections.Index[str, ServiceKey, Service]
+    services_by_address: collections.Index[tuple[ClusterId, str], ServiceKey, Service]
+    policies_by_namespace: collections.Index[str, Named, policies.PeerAuthentication]
+    gateway_objects: collections.Collection[Named, policies.Gateway]
+    virtual_objects: collections.Collection[Named, policies.VirtualService]
+    rules: collections.Collection[ServiceKey, tuple[policies.DestinationRule, ...]]
+    virtuals: collections.Collection[ServiceKey, tuple[policies.VirtualService, ...]]
+    speaking: collections.Collection[ServiceKey, bool]
+    candidates: collections.Collection[ServiceKey, tuple[splithorizon.Candidate, ...]]
+    served_by_address: collections.Index[tuple[ClusterId, str], ServedKey, Served]
+
+    def candidates_of(
+        self, read: reader.Reader, key: ServiceKey
+    ) -> tuple[splithorizon.Candidate, ...]:
+        """Return the endpoints of a service."""
+        found = read.get(self.candidates, key)
+        return found or ()
+
+    def rules_of(
+        self, read: reader.Reader, key: ServiceKey
+    ) -> tuple[policies.DestinationRule, ...]:
+        """Return the rules that cover a service."""
+        found = read.get(self.rules, key)
+        return found or ()
+
+    def virtuals_of(
+        self, read: reader.Reader, key: ServiceKey
+    ) -> tuple[policies.VirtualService, ...]:
+        """Return the VirtualServices that cover a service."""
+        found = read.get(self.virtuals, key)
+        return found or ()
+
+    def accounts_of(self, read: reader.Reader, key: ServiceKey) -> tuple[str, ...]:
+        """Return the identities that answer for a service."""
+        found = read.get(self.model.accounts, key)
+        return found or ()
+
+
+def declare(graph_: graph.Graph, mesh: model.Model) -> Facts:
+    """Declare the facts in `graph_`."""
+    policies_by_namespace = _policies(graph_, mesh)
+    return Facts(
+        model=mesh,
+        gateways=graph_.single("views/gateways", _table(mesh)),
+        services_by_host=graph_.index(
+            "views/services by host", mesh.services, lambda _, service: (str(service.hostname),)
+        ),
+        services_by_address=graph_.index(
+            "views/services by address", mesh.services, lambda _, service: _addresses(service)
+        ),
+        policies_by_namespace=policies_by_namespace,
+        gateway_objects=graph_.derive("views/gateway objects", mesh.gateways, _gateway),
+        virtual_objects=graph_.derive("views/virtual services", mesh.virtual_services, _virtual),
+        rules=_rules(graph_, mesh),
+        virtuals=_virtuals(graph_, mesh),
+        speaking=_speaking(graph_, mesh),
+        candidates=_candidates(graph_, mesh, policies_by_namespace),
+        served_by_address=_served(graph_, mesh),
+    )
+
+
+def _table(mesh: model.Model) -> Callable[[reader.Reader], splithorizon.Table]:
+    def arranged(read: reader.Reader) -> splithorizon.Table:
+        gateways = read.value(mesh.network_gateways)
+        return splithorizon.table_of(gateways)
+
+    return arranged
+
+
+def is_tcp_like(protocol: Protocol) -> bool:
+    """Say whether connections are passed on without reading requests."""
+    return protocol in {Protocol.TCP, Protocol.TLS}
+
+
+def _addresses(service: Service) -> Iterator[tuple[ClusterId, str]]:
+    for cluster, vips in service.vips:
+        for vip in vips:
+            yield cluster, vip
+
+
+def _gateway(
+    _: reader.Reader, __: object, gateway: policies.Gateway
+) -> Iterator[tuple[Named, policies.Gateway]]:
+    yield (gateway.namespace, gateway.name), gateway
+
+
+def _virtual(
+    _: reader.Reader, __: object, virtual: policies.VirtualService
+) -> Iterator[tuple[Named, policies.VirtualService]]:
+    yield (virtual.namespace, virtual.name), virtual
+
+
+def _policies(
+    graph_: graph.Graph, mesh: model.Model
+) -> collections.Index[str, Named, policies.PeerAuthentication]:
+    def named(
+        _: reader.Reader, __: object, policy: policies.PeerAuthentication
+    ) -> Iterator[tuple[Named, policies.PeerAuthentication]]:
+        yield (policy.namespace, policy.name), policy
+
+    objects = graph_.derive("views/peer authentications", mesh.peer_authentications, named)
+    return graph_.index(
+        "views/peer authentications by namespace", objects, lambda _, policy: (policy.namespace,)
+    )
+
+
+def _rules(
+    graph_: graph.Graph, mesh: model.Model
+) -> collections.Collection[ServiceKey, tuple[policies.DestinationRule, ...]]:
+    def named(
+        _: reader.Reader, __: object, rule: policies.DestinationRule
+    ) -> Iterator[tuple[Named, policies.DestinationRule]]:
+        yield (rule.namespace, rule.name), rule
+
+    objects = graph_.derive("views/destination rules", mesh.destination_rules, named)
+    by_host = graph_.index("views/destination rules by host", objects, lambda _, rule: (rule.host,))
+
+    def covering(
+        read: reader.Reader, key: ServiceKey, service: Service
+    ) -> Iterator[tuple[ServiceKey, tuple[policies.DestinationRule, ...]]]:
+        found = [
+            rule
+            for pattern in visibility.patterns_of(service.hostname)
+            for _, rule in sorted(read.lookup(by_host, pattern).items(), key=_first)
+        ]
+        if found:
+            yield key, tuple(found)
+
+    return graph_.derive("views/rules of services", mesh.services, covering)
+
+
+def _virtuals(
+    graph_: graph.Graph, mesh: model.Model
+) -> collections.Collection[ServiceKey, tuple[policies.VirtualService, ...]]:
+    def named(
+        _: reader.Reader, __: object, virtual: policies.VirtualService
+    ) -> Iterator[tuple[Named, policies.VirtualService]]:
+        if MESH in virtual.gateways and virtual.http:
+            yield (virtual.namespace, virtual.name), virtual
+
+    objects = graph_.derive("views/virtual services of the mesh", mesh.virtual_services, named)
+    by_host = graph_.index(
+        "views/virtual services by host", objects, lambda _, virtual: virtual.hosts
+    )
+
+    def covering(
+        read: reader.Reader, key: ServiceKey, service: Service
+    ) -> Iterator[tuple[ServiceKey, tuple[policies.VirtualService, ...]]]:
+        found = [
+            virtual
+            for pattern in visibility.patterns_of(service.hostname)
+            for _, virtual in sorted(read.lookup(by_host, pattern).items(), key=_first)
+        ]
+        if found:
+            yield key, tuple(found)
+
+    return graph_.derive("views/virtual services of services", mesh.services, covering)
+
+
+def _speaking(graph_: graph.Graph, mesh: model.Model) -> collections.Collection[ServiceKey, bool]:
+    def all_speak(
+        read: reader.Reader, key: ServiceKey, endpoints: tuple[Endpoint, ...]
+    ) -> Iterator[tuple[ServiceKey, bool]]:
+        if read.get(mesh.services, key) is not None:
+            healthy = [one for one in endpoints if one.health is Health.HEALTHY]
+            yield key, bool(healthy) and all(one.accepts_mtls for one in healthy)
+
+    return graph_.derive("views/services that speak mutual TLS", mesh.endpoints, all_speak)
+
+
+def policies_for(
+    read: reader.Reader,
+    by_namespace: collections.Index[str, Named, policies.PeerAuthentication],
+    *,
+    namespace: str,
+    root: str,
+) -> list[policies.PeerAuthentication]:
+    """Return the policies that may hold for workloads of a namespace, in order."""
+    found = {**read.lookup(by_namespace, namespace), **read.lookup(by_namespace, root)}
+    return [found[key] for key in sorted(found)]
+
+
+def _candidates(
+    graph_: graph.Graph,
+    mesh: model.Model,
+    by_namespace: collections.Index[str, Named, policies.PeerAuthentication],
+) -> collections.Collection[ServiceKey, tuple[splithorizon.Candidate, ...]]:
+    def judged(
+        read: reader.Reader, key: ServiceKey, endpoints: tuple[Endpoint, ...]
+    ) -> Iterator[tuple[ServiceKey, tuple[splithorizon.Candidate, ...]]]:
+        settings = read.value(mesh.settings)
+        found = policies_for(
+            read, by_namespace, namespace=key.namespace, root=settings.root_namespace
+        )
+        yield key, candidates.candidates_of(endpoints, service=key, found=found, settings=settings)
+
+    return graph_.derive("views/candidates", mesh.endpoints, judged)
+
+
+def _served(
+    graph_: graph.Graph, mesh: model.Model
+) -> collections.Index[tuple[ClusterId, str], ServedKey, Served]:
+    def ports(
+        read: reader.Reader, key: ServiceKey, endpoints: tuple[Endpoint, ...]
+    ) -> Iterator[tuple[ServedKey, Served]]:
+        service = read.get(mesh.services, key)
+        declared = {port.name: port for port in service.ports} if service is not None else {}
+        for one in endpoints:
+            port = declared.get(one.port_name)
+            if port is not None and port.protocol is not Protocol.UDP:
+                served = ServedKey(key, one.cluster, one.address, one.port_name)
+                yield served, Served(one.port, port.protocol, port.number)
+
+    served = graph_.derive("views/served ports", mesh.endpoints, ports)
+    return graph_.index(
+        "views/served ports by address", served, lambda key, _: ((key.cluster, key.address),)
+    )
+
+
+def _first(item: tuple[Named, object]) -> Named:
+    return item[0]

@@ -1,0 +1,109 @@
+"""What is wrong with single objects where only all of the mesh shows it.
+
+Each finding names an object and says what goes on working; none stops anything.
+
+    VIEW-001  a VirtualService leads to a host or subset that is not there
+    VIEW-002  a server of a Gateway wants what gateways cannot do
+    VIEW-003  a DestinationRule wants TLS with keys that are not the mesh's
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Final
+
+from isthmus.base import errors
+from isthmus.engine import collections, graph, reader
+from isthmus.mesh import policies
+from isthmus.mesh.services import ServiceKey
+from isthmus.views import facts, gateway, names, outbound_slices
+
+NOWHERE: Final = "ISM-VIEW-001"
+IMPASSABLE: Final = "ISM-VIEW-002"
+FOREIGN_TLS: Final = "ISM-VIEW-003"
+
+Findings = collections.Collection[Hashable, errors.Finding]
+Found = Iterator[tuple[Hashable, errors.Finding]]
+
+
+def declare(graph_: graph.Graph, known: facts.Facts) -> Findings:
+    """Declare the findings of the views."""
+    return graph_.join(
+        "views/findings",
+        graph_.derive("views/routes to nowhere", known.virtual_objects, _nowhere(known)),
+        graph_.derive("views/impassable servers", known.gateway_objects, _impassable),
+        graph_.derive("views/foreign TLS", known.rules, _foreign),
+    )
+
+
+def _nowhere(
+    known: facts.Facts,
+) -> Callable[[reader.Reader, facts.Named, policies.VirtualService], Found]:
+    def found(read: reader.Reader, name: facts.Named, virtual: policies.VirtualService) -> Found:
+        for destination in _destinations(virtual):
+            resolve = outbound_slices.resolver(
+                read, known, client=virtual.namespace, port=destination.port
+            )
+            service = outbound_slices.service_named(read, known, destination.host)
+            is_any_port = service is not None and not destination.port and not destination.subset
+            if is_any_port or resolve(destination) != names.BLACK_HOLE:
+                continue
+            where = f"{destination.host}:{destination.port}/{destination.subset}".rstrip("/")
+            yield (
+                (NOWHERE, *name, where),
+                errors.Finding(
+                    NOWHERE,
+                    subject=f"VirtualService {virtual.namespace}/{virtual.name}",
+                    happened=f"leads to `{where}`, which is not there",
+                    still_working="its other routes; these requests are answered with 503",
+                    hint="check host and port, and that a DestinationRule names the subset",
+                ),
+            )
+
+    return found
+
+
+def _destinations(virtual: policies.VirtualService) -> Iterable[policies.Destination]:
+    """Return where a VirtualService leads, each destination once."""
+    found = [
+        *(one for http in virtual.http for one in http.destinations),
+        *(one for tls in virtual.tls for one in tls.destinations),
+        *(one for tcp in virtual.tcp for one in tcp.destinations),
+    ]
+    return dict.fromkeys(found)
+
+
+def _impassable(_: reader.Reader, name: facts.Named, object_: policies.Gateway) -> Found:
+    for server in object_.servers:
+        if gateway.is_passable(server):
+            continue
+        wanted = f"{server.protocol} {server.tls.value}".strip()
+        yield (
+            (IMPASSABLE, *name, str(server.port)),
+            errors.Finding(
+                IMPASSABLE,
+                subject=f"Gateway {object_.namespace}/{object_.name}",
+                happened=f"port {server.port} wants `{wanted}`, which gateways cannot do yet",
+                still_working="its other ports; on this one nothing listens",
+                hint="use PASSTHROUGH or AUTO_PASSTHROUGH, or plain HTTP or TCP",
+            ),
+        )
+
+
+def _foreign(
+    _: reader.Reader, __: ServiceKey, found: tuple[policies.DestinationRule, ...]
+) -> Found:
+    for rule in found:
+        wanted = {rule.policy.tls, *(one.policy.tls for one in rule.subsets if one.policy)}
+        foreign = wanted & {policies.ClientTls.SIMPLE, policies.ClientTls.MUTUAL}
+        if not foreign:
+            continue
+        yield (
+            (FOREIGN_TLS, rule.namespace, rule.name),
+            errors.Finding(
+                FOREIGN_TLS,
+                subject=f"DestinationRule {rule.namespace}/{rule.name}",
+                happened=f"wants TLS mode `{min(mode.value for mode in foreign)}` for "
+                f"`{rule.host}`, which proxies do not start yet",
+                still_working="bytes are passed as the application sends them",
+                hint="let the application start TLS, or use ISTIO_MUTUAL within the mesh",
+            ),
+        )

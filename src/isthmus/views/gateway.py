@@ -1,0 +1,238 @@
+"""What a gateway passes on: by server name, by port, or request by request.
+
+A Gateway object holds for every gateway whose labels it selects, whatever cluster that stands in.
+Its ports are those of the gateway's own Service; a gateway listens on what they stand for.
+
+Source: spec sections 3.5, 4.11 and 6.4.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from isthmus.mesh import policies
+from isthmus.mesh.services import Service
+from isthmus.views import names, view, visibility
+
+OWN: Final = "."
+
+
+@dataclass(frozen=True, slots=True)
+class HostPattern:
+    """Hosts that a server serves; `namespace` is `*` for services of all namespaces."""
+
+    namespace: str
+    pattern: str
+
+    def covers(self, service: Service) -> bool:
+        """Say whether a service is among them."""
+        return self.namespace in {"*", service.key.namespace} and visibility.matches_host(
+            self.pattern, host=service.hostname
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SniTarget:
+    """Where TLS that asks for one of some names goes; no names stand for any."""
+
+    server_names: tuple[str, ...]
+    destination: policies.Destination
+
+
+@dataclass(frozen=True, slots=True)
+class HttpHost:
+    """A host that a gateway serves, with the object that says where its requests go."""
+
+    host: str
+    virtual: policies.VirtualService
+
+
+@dataclass(frozen=True, slots=True)
+class PortPlan:
+    """What happens on one port of a gateway.
+
+    Attributes:
+        port: On which the gateway listens.
+        exposed: Services whose mutual TLS is passed on.
+        tls: TLS that is passed on by name.
+        tcp: Where everything goes, for a port of plain TCP.
+        http: For a port of plain HTTP; None for any other.
+    """
+
+    port: int
+    exposed: tuple[HostPattern, ...] = ()
+    tls: tuple[SniTarget, ...] = ()
+    tcp: policies.Destination | None = None
+    http: tuple[HttpHost, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one kind of gateway does, port by port."""
+
+    ports: tuple[PortPlan, ...]
+
+    def exposes(self, service: Service, *, namespace: str) -> bool:
+        """Say whether mutual TLS to a service is passed on.
+
+        What each cluster keeps to itself is never asked for from outside, so it has no door.
+        """
+        return (
+            not service.is_cluster_local
+            and not service.alias_of
+            and visibility.is_visible(service, client=namespace)
+            and any(host.covers(service) for port in self.ports for host in port.exposed)
+        )
+
+    def destinations(self) -> Iterator[tuple[policies.Destination, int]]:
+        """Yield where anything but the mesh's own mutual TLS goes, and from which port."""
+        for port in self.ports:
+            yield from ((target.destination, port.port) for target in port.tls)
+            if port.tcp is not None:
+                yield port.tcp, port.port
+            for host in port.http or ():
+                for route in host.virtual.http:
+                    yield from ((destination, port.port) for destination in route.destinations)
+
+
+def plan_of(
+    scope: view.GatewayScope,
+    *,
+    gateways: Sequence[policies.Gateway],
+    virtuals: Sequence[policies.VirtualService],
+) -> Plan:
+    """Return what gateways of a scope do; of servers that contradict each other the first wins.
+
+    Args:
+        gateways: All Gateway objects, in order.
+        virtuals: All VirtualServices, in order.
+    """
+    labels, targets = dict(scope.labels), dict(scope.ports)
+    plans = dict[int, PortPlan]()
+    for gateway in gateways:
+        if not selects(gateway, labels=labels):
+            continue
+        bound = [one for one in virtuals if is_bound(one, gateway)]
+        for server in gateway.servers:
+            port = targets.get(server.port, server.port)
+            plan = _planned(gateway, server, port=port, virtuals=bound)
+            if plan is not None:
+                plans[port] = _merged(plans.get(port), plan)
+    return Plan(tuple(plans[port] for port in sorted(plans)))
+
+
+def selects(gateway: policies.Gateway, *, labels: Mapping[str, str]) -> bool:
+    """Say whether a Gateway object holds for a gateway with these labels."""
+    return all(labels.get(key) == value for key, value in gateway.selector)
+
+
+def is_bound(virtual: policies.VirtualService, gateway: policies.Gateway) -> bool:
+    """Say whether a VirtualService is meant for a Gateway object."""
+    if f"{gateway.namespace}/{gateway.name}" in virtual.gateways:
+        return True
+    return virtual.namespace == gateway.namespace and gateway.name in virtual.gateways
+
+
+def is_passable(server: policies.GatewayServer) -> bool:
+    """Say whether a gateway can do what a server wants; it holds no certificates of its own."""
+    kept = {policies.ServerTls.AUTO_PASSTHROUGH, policies.ServerTls.PASSTHROUGH}
+    protocol = server.protocol.upper()
+    if server.tls in kept:
+        return True
+    return server.tls is policies.ServerTls.NONE and protocol in {"HTTP", "HTTP2", "GRPC", "TCP"}
+
+
+def _planned(
+    gateway: policies.Gateway,
+    server: policies.GatewayServer,
+    *,
+    port: int,
+    virtuals: Sequence[policies.VirtualService],
+) -> PortPlan | None:
+    hosts = tuple(_pattern(host, gateway=gateway) for host in server.hosts)
+    if not is_passable(server):
+        return None
+    if server.tls is policies.ServerTls.AUTO_PASSTHROUGH:
+        return PortPlan(port, exposed=hosts)
+    if server.tls is policies.ServerTls.PASSTHROUGH:
+        return PortPlan(port, tls=tuple(_sni_targets(virtuals, port=server.port)))
+    if server.protocol.upper() == "TCP":
+        target = next(_tcp_targets(virtuals, port=server.port), None)
+        return None if target is None else PortPlan(port, tcp=target)
+    return PortPlan(port, http=tuple(_http_hosts(virtuals, hosts=hosts)))
+
+
+def _pattern(text: str, *, gateway: policies.Gateway) -> HostPattern:
+    namespace, separator, pattern = text.rpartition("/")
+    if not separator:
+        return HostPattern("*", text)
+    return HostPattern(gateway.namespace if namespace == OWN else namespace, pattern)
+
+
+def _sni_targets(virtuals: Iterable[policies.VirtualService], *, port: int) -> Iterator[SniTarget]:
+    for virtual in virtuals:
+        for route in virtual.tls:
+            if route.port in {0, port} and route.destinations:
+                hosts = () if "*" in route.sni_hosts else route.sni_hosts
+                yield SniTarget(hosts, route.destinations[0])
+
+
+def _tcp_targets(
+    virtuals: Iterable[policies.VirtualService], *, port: int
+) -> Iterator[policies.Destination]:
+    for virtual in virtuals:
+        for route in virtual.tcp:
+            if route.port in {0, port} and route.destinations:
+                yield route.destinations[0]
+
+
+def _http_hosts(
+    virtuals: Iterable[policies.VirtualService], *, hosts: Sequence[HostPattern]
+) -> Iterator[HttpHost]:
+    taken = set[str]()
+    for virtual in virtuals:
+        for host in virtual.hosts:
+            allowed = any(visibility.matches_host(one.pattern, host=host) for one in hosts)
+            if virtual.http and allowed and host not in taken:
+                taken.add(host)
+                yield HttpHost(host, virtual)
+
+
+def _merged(old: PortPlan | None, new: PortPlan) -> PortPlan:
+    if old is None:
+        return new
+    is_tls = all(plan.tcp is None and plan.http is None for plan in (old, new))
+    if is_tls:
+        return PortPlan(old.port, (*old.exposed, *new.exposed), (*old.tls, *new.tls))
+    if old.http is not None and new.http is not None:
+        known = {host.host for host in old.http}
+        more = tuple(host for host in new.http if host.host not in known)
+        return PortPlan(old.port, http=(*old.http, *more))
+    return old
+
+
+def chains_of(
+    plan: PortPlan, *, passed: Sequence[str], clusters: Mapping[SniTarget, str]
+) -> tuple[view.SniChain, ...]:
+    """Return the chains of a port of TLS; of equal names the first one's counts.
+
+    Two chains that match alike would make Envoy refuse the whole listener.
+
+    Args:
+        passed: Server names of mutual TLS that is passed on, which are clusters' names too.
+        clusters: The cluster of each target.
+    """
+    chains = [view.SniChain((name,), name, needs_mesh_alpn=True) for name in passed]
+    taken, is_open = set(passed), False
+    for target in plan.tls:
+        fresh = tuple(name for name in target.server_names if name not in taken)
+        taken.update(fresh)
+        if fresh or (not target.server_names and not is_open):
+            is_open = is_open or not target.server_names
+            chains.append(view.SniChain(fresh, clusters[target], needs_mesh_alpn=False))
+    return tuple(chains)
+
+
+def route_name(port: int) -> str:
+    """Return the name of the routes of a port of plain HTTP."""
+    return names.gateway_route(port)

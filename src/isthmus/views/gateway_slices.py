@@ -1,0 +1,216 @@
+"""Clusters, endpoints, listeners and routes of gateways."""
+
+from collections.abc import Callable, Iterator
+
+from isthmus.engine import collections, graph, reader
+from isthmus.mesh import policies
+from isthmus.mesh.services import Service, ServiceKey
+from isthmus.views import (
+    assignments,
+    facts,
+    gateway,
+    names,
+    outbound,
+    outbound_slices,
+    routing,
+    rules,
+    view,
+)
+
+Slices = collections.Collection[view.SliceKey, view.Slice]
+Plans = collections.Collection[view.GatewayScope, gateway.Plan]
+Seen = tuple[view.GatewayScope, ServiceKey]
+Sliced = Iterator[tuple[view.SliceKey, view.Slice]]
+NOT_FOUND = 404
+
+
+def declare(
+    graph_: graph.Graph,
+    known: facts.Facts,
+    scopes: collections.Collection[view.Scope, int],
+) -> tuple[Slices, ...]:
+    """Declare all slices of gateways, but for endpoints that sidecars see as well."""
+    plans = graph_.derive("views/plans of gateways", scopes, _planned(known))
+
+    def seen(
+        read: reader.Reader, key: ServiceKey, service: Service
+    ) -> Iterator[tuple[Seen, Service]]:
+        for scope, plan in read.items(plans).items():
+            if plan.exposes(service, namespace=scope.namespace):
+                yield (scope, key), service
+
+    exposed = graph_.derive("views/exposed services", known.model.services, seen)
+    by_scope = graph_.index("views/exposed services by gateway", exposed, lambda key, _: (key[0],))
+    return (
+        graph_.derive("views/passed clusters", exposed, _passed_clusters(known)),
+        graph_.derive("views/passed endpoints", exposed, _passed_endpoints(known)),
+        graph_.derive("views/gateways' own clusters", plans, _target_clusters(known)),
+        graph_.derive("views/gateways' listeners", plans, _listeners(known, by_scope)),
+    )
+
+
+def _planned(
+    known: facts.Facts,
+) -> Callable[[reader.Reader, view.Scope, int], Iterator[tuple[view.GatewayScope, gateway.Plan]]]:
+    def planned(
+        read: reader.Reader, scope: view.Scope, _: int
+    ) -> Iterator[tuple[view.GatewayScope, gateway.Plan]]:
+        if isinstance(scope, view.GatewayScope):
+            gateways = read.items(known.gateway_objects)
+            virtuals = read.items(known.virtual_objects)
+            yield (
+                scope,
+                gateway.plan_of(
+                    scope,
+                    gateways=[gateways[name] for name in sorted(gateways)],
+                    virtuals=[virtuals[name] for name in sorted(virtuals)],
+                ),
+            )
+
+    return planned
+
+
+def _passed_clusters(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], Sliced]:
+    def sliced(read: reader.Reader, key: Seen, service: Service) -> Sliced:
+        scope, _ = key
+        settings = read.value(known.model.settings)
+        rule = outbound_slices.rule_for(read, known, service, client=scope.namespace)
+        for port, subset in _passed(service, rule):
+            policy = rules.policy_of(rule, subset=subset)
+            yield view.keyed(
+                scope,
+                view.ClusterSlice(
+                    names.server_name(service.hostname, port=port, subset=subset),
+                    view.Discovery.EDS,
+                    connect_timeout_s=settings.connect_timeout_s,
+                    balancer=policy.balancer,
+                    outlier=policy.outlier,
+                    max_connections=policy.max_connections,
+                    service=(service.hostname, service.key.name, service.key.namespace),
+                ),
+            )
+
+    return sliced
+
+
+def _passed_endpoints(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], Sliced]:
+    def sliced(read: reader.Reader, key: Seen, service: Service) -> Sliced:
+        scope, name = key
+        for slice_ in assignments.passed_on(
+            service,
+            known.candidates_of(read, name),
+            rule=outbound_slices.rule_for(read, known, service, client=scope.namespace),
+            horizon=_own_network(scope),
+            table=read.value(known.gateways),
+        ):
+            yield view.keyed(scope, slice_)
+
+    return sliced
+
+
+def _own_network(scope: view.GatewayScope) -> view.HorizonScope:
+    """Return where a gateway stands, seeing no other network unless it asks for it.
+
+    A gateway that passed traffic on to another network's gateway could get it back.
+    """
+    own = (scope.network,) if scope.network else ()
+    return view.HorizonScope(scope.cluster, scope.network, scope.requested_networks or own)
+
+
+def _passed(service: Service, rule: policies.DestinationRule | None) -> Iterator[tuple[int, str]]:
+    for port in outbound.ports_of(service):
+        for subset in rules.subsets_of(rule):
+            yield port.number, subset.name
+
+
+def _target_clusters(
+    known: facts.Facts,
+) -> Callable[[reader.Reader, view.GatewayScope, gateway.Plan], Sliced]:
+    def sliced(read: reader.Reader, scope: view.GatewayScope, plan: gateway.Plan) -> Sliced:
+        settings = read.value(known.model.settings)
+        yield view.keyed(scope, outbound.black_hole(settings))
+        wanted = {
+            _resolver(read, known, scope, port)(destination): destination.host
+            for destination, port in plan.destinations()
+        }
+        for host in sorted(set(wanted.values())):
+            service = outbound_slices.service_named(read, known, host)
+            if service is None:
+                continue
+            for cluster in outbound.clusters_of(
+                service,
+                rule=outbound_slices.rule_for(read, known, service, client=scope.namespace),
+                accounts=known.accounts_of(read, service.key),
+                settings=settings,
+            ):
+                if cluster.name in wanted:
+                    yield view.keyed(scope, cluster)
+
+    return sliced
+
+
+def _resolver(
+    read: reader.Reader, known: facts.Facts, scope: view.GatewayScope, port: int
+) -> routing.Resolve:
+    return outbound_slices.resolver(read, known, client=scope.namespace, port=port)
+
+
+def _listeners(
+    known: facts.Facts, by_scope: collections.Index[view.GatewayScope, Seen, Service]
+) -> Callable[[reader.Reader, view.GatewayScope, gateway.Plan], Sliced]:
+    def sliced(read: reader.Reader, scope: view.GatewayScope, plan: gateway.Plan) -> Sliced:
+        log_path = read.value(known.model.settings).access_log_path
+        for port in plan.ports:
+            resolve = _resolver(read, known, scope, port.port)
+            if port.http is not None:
+                routes = _routes(port, resolve=resolve)
+                yield view.keyed(scope, view.GatewayHttp(port.port, routes.name, log_path))
+                yield view.keyed(scope, routes)
+            elif port.tcp is not None:
+                yield view.keyed(scope, view.GatewayTcp(port.port, resolve(port.tcp), log_path))
+            else:
+                passed = _server_names(read, known, by_scope, scope=scope, port=port)
+                clusters = {target: resolve(target.destination) for target in port.tls}
+                chains = gateway.chains_of(port, passed=passed, clusters=clusters)
+                if chains:
+                    yield view.keyed(scope, view.GatewayTls(port.port, chains, log_path))
+
+    return sliced
+
+
+def _routes(port: gateway.PortPlan, *, resolve: routing.Resolve) -> view.RouteSlice:
+    hosts = [
+        view.VirtualHost(
+            f"{host.host}:{port.port}",
+            (host.host,),
+            routing.routes_of(host.virtual, port=port.port, resolve=resolve),
+        )
+        for host in port.http or ()
+    ]
+    ordered = tuple(sorted(hosts, key=lambda host: host.name))
+    return view.RouteSlice(
+        names.gateway_route(port.port), ordered, fallback_cluster="", fallback_status=NOT_FOUND
+    )
+
+
+def _server_names(
+    read: reader.Reader,
+    known: facts.Facts,
+    by_scope: collections.Index[view.GatewayScope, Seen, Service],
+    *,
+    scope: view.GatewayScope,
+    port: gateway.PortPlan,
+) -> list[str]:
+    """Return what may be asked for on a port that passes mutual TLS on, in order."""
+    if not port.exposed:
+        return []
+    found = read.lookup(by_scope, scope)
+    asked = [
+        names.server_name(service.hostname, port=number, subset=subset)
+        for (_, _), service in found.items()
+        if any(host.covers(service) for host in port.exposed)
+        for number, subset in _passed(
+            service, outbound_slices.rule_for(read, known, service, client=scope.namespace)
+        )
+    ]
+    return sorted(asked)

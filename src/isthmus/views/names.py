@@ -1,0 +1,44 @@
+"""The names by which Envoy's clusters, routes and server names refer to services.
+
+Source: spec sections 3.5 and 4.7.
+"""
+
+from typing import Final
+
+BLACK_HOLE: Final = "BlackHoleCluster"
+PASSTHROUGH: Final = "PassthroughCluster"
+INBOUND_PASSTHROUGH: Final = "InboundPassthroughCluster"
+
+ANY_ADDRESS: Final = "0.0.0.0"
+INBOUND_SOURCE: Final = "127.0.0.6"
+"""Where a proxy's own connections to its workload come from: never captured again."""
+
+
+def outbound(host: str, *, port: int, subset: str = "") -> str:
+    """Return the name of the cluster by which clients reach a service."""
+    return f"outbound|{port}|{subset}|{host}"
+
+
+def server_name(host: str, *, port: int, subset: str = "") -> str:
+    """Return what mutual TLS asks for; also the cluster of a gateway that passes it on."""
+    return f"outbound_.{port}_.{subset}_.{host}"
+
+
+def inbound(port: int) -> str:
+    """Return the name of the cluster of a port that a workload serves."""
+    return f"inbound|{port}||"
+
+
+def route(port: int) -> str:
+    """Return the name of the routes of all services that speak HTTP on a port."""
+    return str(port)
+
+
+def sniffed_route(host: str, *, port: int) -> str:
+    """Return the name of the routes of one service whose protocol is found out."""
+    return f"{host}:{port}"
+
+
+def gateway_route(port: int) -> str:
+    """Return the name of the routes of a gateway's port."""
+    return f"http.{port}"

@@ -1,0 +1,239 @@
+"""Clusters, listeners and routes of sidecars, namespace by namespace."""
+
+from collections.abc import Callable, Iterator
+
+from isthmus.engine import collections, graph, reader
+from isthmus.mesh import policies
+from isthmus.mesh.identities import ClusterId
+from isthmus.mesh.services import Protocol, Resolution, Service, ServiceKey
+from isthmus.views import (
+    facts,
+    horizon_slices,
+    names,
+    outbound,
+    routing,
+    rules,
+    view,
+    visibility,
+)
+
+Slices = collections.Collection[view.SliceKey, view.Slice]
+Seen = tuple[view.OutboundScope, ServiceKey]
+Sliced = Iterator[tuple[view.SliceKey, view.Slice]]
+RouteKey = tuple[view.OutboundScope, str]
+HostKey = tuple[view.OutboundScope, str, str]
+
+
+def declare(
+    graph_: graph.Graph,
+    known: facts.Facts,
+    scopes: collections.Collection[view.Scope, int],
+) -> tuple[Slices, ...]:
+    """Declare the slices of sidecars but for endpoints."""
+
+    def standing(read: reader.Reader, scope: view.Scope, _: int) -> Sliced:
+        if isinstance(scope, view.OutboundScope):
+            settings = read.value(known.model.settings)
+            yield view.keyed(scope, outbound.catch_all(settings))
+            for cluster in outbound.special_clusters(settings):
+                yield view.keyed(scope, cluster)
+
+    places = graph_.derive("views/outbound scopes", scopes, _outbound_only)
+    visible = _visible(graph_, known, places)
+    return (
+        graph_.derive("views/standing outbound", scopes, standing),
+        graph_.derive("views/clusters", visible, _clusters(known)),
+        graph_.derive("views/own listeners", visible, _own_listeners(known)),
+        *_routed(graph_, known, places=places, visible=visible),
+    )
+
+
+def rule_for(
+    read: reader.Reader, known: facts.Facts, service: Service, *, client: str
+) -> policies.DestinationRule | None:
+    """Return the rule that holds for clients in a namespace."""
+    root = read.value(known.model.settings).root_namespace
+    return rules.chosen(known.rules_of(read, service.key), service, client=client, root=root)
+
+
+def service_named(read: reader.Reader, known: facts.Facts, host: str) -> Service | None:
+    """Return the service of a host name."""
+    found = read.lookup(known.services_by_host, host)
+    return found[min(found)] if found else None
+
+
+def resolver(read: reader.Reader, known: facts.Facts, *, client: str, port: int) -> routing.Resolve:
+    """Return what finds the clusters of destinations, for clients in a namespace."""
+
+    def resolve(destination: policies.Destination) -> str:
+        service = service_named(read, known, destination.host)
+        if service is None or not visibility.is_visible(service, client=client):
+            return names.BLACK_HOLE
+        rule = rule_for(read, known, service, client=client)
+        subsets = [subset.name for subset in rules.subsets_of(rule)]
+        return routing.cluster_for(destination, service, subsets=subsets, port=port)
+
+    return resolve
+
+
+def _outbound_only(
+    _: reader.Reader, scope: view.Scope, __: int
+) -> Iterator[tuple[view.OutboundScope, None]]:
+    if isinstance(scope, view.OutboundScope):
+        yield scope, None
+
+
+def _visible(
+    graph_: graph.Graph,
+    known: facts.Facts,
+    places: collections.Collection[view.OutboundScope, None],
+) -> collections.Collection[Seen, Service]:
+    def seen(
+        read: reader.Reader, key: ServiceKey, service: Service
+    ) -> Iterator[tuple[Seen, Service]]:
+        for scope in read.items(places):
+            if visibility.is_visible(service, client=scope.namespace):
+                yield (scope, key), service
+
+    return graph_.derive("views/visible services", known.model.services, seen)
+
+
+def _addresses(
+    read: reader.Reader, known: facts.Facts, service: Service, *, cluster: ClusterId
+) -> tuple[str, ...]:
+    """Return a service's addresses for clients in a cluster.
+
+    Clusters may use the same range. Another cluster's address counts only while no service of
+    the client's own cluster has it.
+    """
+    own = dict(service.vips).get(cluster, ())
+    return own or tuple(
+        address
+        for address in service.vips_in(cluster)
+        if not read.lookup(known.services_by_address, (cluster, address))
+    )
+
+
+def _speaks(read: reader.Reader, known: facts.Facts, service: Service) -> bool | None:
+    """Say whether all endpoints of a headless service speak mutual TLS; None for others."""
+    if service.resolution is not Resolution.HEADLESS:
+        return None
+    speaks = read.get(known.speaking, service.key)
+    return speaks or False
+
+
+def _clusters(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], Sliced]:
+    def sliced(read: reader.Reader, key: Seen, service: Service) -> Sliced:
+        scope, name = key
+        for cluster in outbound.clusters_of(
+            service,
+            rule=rule_for(read, known, service, client=scope.namespace),
+            accounts=known.accounts_of(read, name),
+            settings=read.value(known.model.settings),
+            speaks_mtls=_speaks(read, known, service),
+        ):
+            yield view.keyed(scope, cluster)
+
+    return sliced
+
+
+def _own_listeners(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], Sliced]:
+    def sliced(read: reader.Reader, key: Seen, service: Service) -> Sliced:
+        scope, name = key
+        is_plain_http = all(port.protocol.is_http for port in outbound.ports_of(service))
+        if is_plain_http or service.resolution is Resolution.ALIAS:
+            return
+        endpoints = []
+        if service.resolution is Resolution.HEADLESS:
+            endpoints = outbound.reachable(
+                known.candidates_of(read, name),
+                service=service,
+                horizon=horizon_slices.horizon_of(scope),
+            )
+        for listener in outbound.own_listeners(
+            service,
+            addresses=_addresses(read, known, service, cluster=scope.cluster),
+            endpoints=endpoints,
+            settings=read.value(known.model.settings),
+        ):
+            yield view.keyed(scope, listener)
+
+    return sliced
+
+
+def _hosts(
+    known: facts.Facts,
+) -> Callable[[reader.Reader, Seen, Service], Iterator[tuple[HostKey, view.VirtualHost]]]:
+    def hosted(
+        read: reader.Reader, key: Seen, service: Service
+    ) -> Iterator[tuple[HostKey, view.VirtualHost]]:
+        scope, name = key
+        client = scope.namespace
+        virtual = routing.chosen(known.virtuals_of(read, name), client=client)
+        addresses = _addresses(read, known, service, cluster=scope.cluster)
+        domains = visibility.domains_of(service, client=client, addresses=addresses)
+        for port in outbound.ports_of(service):
+            if facts.is_tcp_like(port.protocol) or _is_strange(service, port.protocol):
+                continue
+            host = names.sniffed_route(service.hostname, port=port.number)
+            if virtual is None:
+                cluster = _own_cluster(read, known, service, port=port.number)
+                routes = routing.plain(service.hostname, port=port.number, cluster_name=cluster)
+            else:
+                resolve = resolver(read, known, client=client, port=port.number)
+                routes = routing.routes_of(virtual, port=port.number, resolve=resolve)
+            if port.protocol is Protocol.AUTO:
+                yield (scope, host, host), view.VirtualHost(host, ("*",), routes)
+            else:
+                shared = names.route(port.number)
+                yield (scope, shared, host), view.VirtualHost(host, domains, routes)
+
+    return hosted
+
+
+def _is_strange(service: Service, protocol: Protocol) -> bool:
+    """Say whether there is no address at which a protocol could be found out."""
+    return service.resolution is Resolution.ALIAS and protocol is Protocol.AUTO
+
+
+def _own_cluster(read: reader.Reader, known: facts.Facts, service: Service, *, port: int) -> str:
+    """Return the cluster of a service, or of the mesh's service for which it is another name."""
+    target = service_named(read, known, service.alias_of) if service.alias_of else None
+    if target is not None and any(one.number == port for one in outbound.ports_of(target)):
+        return names.outbound(target.hostname, port=port)
+    return names.outbound(service.hostname, port=port)
+
+
+def _routed(
+    graph_: graph.Graph,
+    known: facts.Facts,
+    *,
+    places: collections.Collection[view.OutboundScope, None],
+    visible: collections.Collection[Seen, Service],
+) -> tuple[Slices, ...]:
+    """Declare routes, and the listeners that share them."""
+    hosts = graph_.derive("views/virtual hosts", visible, _hosts(known))
+    by_route = graph_.index("views/hosts by route", hosts, lambda key, _: (key[:2],))
+    by_scope = graph_.index("views/hosts by scope", hosts, lambda key, _: (key[0],))
+
+    def route_names(
+        read: reader.Reader, scope: view.OutboundScope, _: None
+    ) -> Iterator[tuple[RouteKey, None]]:
+        for name in sorted({route for _, route, _ in read.lookup(by_scope, scope)}):
+            yield (scope, name), None
+
+    routes = graph_.derive("views/route names", places, route_names)
+
+    def sliced(read: reader.Reader, key: RouteKey, _: None) -> Sliced:
+        scope, name = key
+        settings = read.value(known.model.settings)
+        found = read.lookup(by_route, key)
+        fallback = names.PASSTHROUGH if settings.allows_any_outbound else ""
+        yield view.keyed(
+            scope,
+            routing.assembled(name, tuple(found.values()), fallback_cluster=fallback),
+        )
+        if name.isdecimal():
+            yield view.keyed(scope, outbound.shared_listener(int(name), settings=settings))
+
+    return (graph_.derive("views/routes", routes, sliced),)

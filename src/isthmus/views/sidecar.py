@@ -1,0 +1,92 @@
+"""Which scopes a proxy sees. All proxies with equal scopes are told the same bytes.
+
+Source: spec sections 3.1, 4.2 and 4.9.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from isthmus.mesh.identities import NetworkId
+from isthmus.mesh.proxies import Proxy, ProxyKind
+from isthmus.mesh.services import Protocol
+from isthmus.mesh.workloads import Workload
+from isthmus.views import facts, view
+
+Labels = tuple[tuple[str, str], ...]
+
+OF_NODES: Final = frozenset(
+    {
+        "kubernetes.io/hostname",
+        "pod-template-hash",
+        "topology.istio.io/subzone",
+        "topology.kubernetes.io/region",
+        "topology.kubernetes.io/zone",
+    }
+)
+"""Labels that say where a workload happens to run: by them no policy selects it."""
+
+
+def scopes_of(
+    proxy: Proxy,
+    *,
+    workload: Workload | None,
+    served: Mapping[facts.ServedKey, facts.Served],
+) -> tuple[view.Scope, ...]:
+    """Return what a proxy sees, from the general to the particular.
+
+    Args:
+        workload: The pod as the registry knows it, whose word counts more than the proxy's.
+        served: The ports that services declare at its address.
+    """
+    network = workload.network if workload is not None else proxy.network
+    labels = _lasting(workload.labels if workload is not None else proxy.labels)
+    match proxy.kind:
+        case ProxyKind.SIDECAR:
+            return (
+                view.HorizonScope(proxy.cluster, network, proxy.requested_networks),
+                view.OutboundScope(
+                    proxy.cluster, network, proxy.namespace, proxy.requested_networks
+                ),
+                view.InboundScope(proxy.namespace, labels, _inbound_ports(served)),
+            )
+        case ProxyKind.ROUTER:
+            return _of_gateway(proxy, network=network, labels=labels, served=served)
+        case _:
+            return ()
+
+
+def _of_gateway(
+    proxy: Proxy,
+    *,
+    network: NetworkId,
+    labels: Labels,
+    served: Mapping[facts.ServedKey, facts.Served],
+) -> tuple[view.Scope, ...]:
+    ports = dict[int, int]()
+    for _, one in sorted(served.items(), key=lambda item: item[0]):
+        ports.setdefault(one.service_port, one.port)
+    return (
+        view.HorizonScope(proxy.cluster, network, proxy.requested_networks),
+        view.GatewayScope(
+            proxy.cluster,
+            network,
+            proxy.namespace,
+            labels,
+            proxy.requested_networks,
+            tuple(sorted(ports.items())),
+        ),
+    )
+
+
+def _lasting(labels: Iterable[tuple[str, str]]) -> Labels:
+    return tuple(sorted((key, value) for key, value in labels if key not in OF_NODES))
+
+
+def _inbound_ports(
+    served: Mapping[facts.ServedKey, facts.Served],
+) -> tuple[tuple[int, Protocol], ...]:
+    """Return what is spoken on each port; of services that disagree the first one's word."""
+    ports = dict[int, Protocol]()
+    for _, one in sorted(served.items(), key=lambda item: item[0]):
+        ports.setdefault(one.port, one.protocol)
+    return tuple(sorted(ports.items(), key=lambda item: item[0]))

@@ -1,0 +1,163 @@
+"""Which addresses stand for a service's endpoints, seen from one cluster and network.
+
+Endpoints of the same network are addressed directly. Those of another network stand behind its
+gateways, which share their weight; a gateway passes only mutual TLS, so that what does not speak
+it is left out. Weights are scaled so that sharing leaves no remainder: a request is as likely to
+go to any one pod, near or far.
+
+A gateway's address appears once: Envoy keeps the first of equal addresses and forgets the weight
+of the others. It stands in the place where most of the weight behind it is.
+
+Source: spec section 3.4; docs/decisions/0003-one-gateway-endpoint-per-priority.md.
+"""
+
+import functools
+import ipaddress
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from isthmus.mesh.identities import ClusterId, NetworkId
+from isthmus.mesh.localities import Locality
+from isthmus.mesh.networks import NetworkGateway
+from isthmus.mesh.workloads import Endpoint
+from isthmus.views import locality, view
+
+GatewaysByPlace = Mapping[tuple[NetworkId, ClusterId | None], tuple[NetworkGateway, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All gateways that pass mutual TLS on.
+
+    Attributes:
+        scale: What weights are multiplied with, so that any gateways can share them.
+        by_place: Those of a network and cluster, and with None those of a network.
+    """
+
+    gateways: tuple[NetworkGateway, ...]
+    scale: int
+    by_place: GatewaysByPlace = field(compare=False, repr=False)
+
+    def before(self, endpoint: Endpoint) -> Sequence[NetworkGateway]:
+        """Return the gateways through which an endpoint is reached from other networks."""
+        own = self.by_place.get((endpoint.network, endpoint.cluster))
+        return own or self.by_place.get((endpoint.network, None), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """What stands behind one address of a gateway: its cluster, and weight by place."""
+
+    cluster: ClusterId
+    shares: dict[Locality, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An endpoint of a service, with what the mesh's policies say of it."""
+
+    endpoint: Endpoint
+    speaks_mtls: bool
+    workload: str
+
+
+def table_of(gateways: Iterable[NetworkGateway]) -> Table:
+    """Arrange the mesh's gateways for looking them up."""
+    usable = tuple(
+        sorted((one for one in gateways if one.port), key=lambda one: (one.address, one.port, one))
+    )
+    places = dict[tuple[NetworkId, ClusterId | None], list[NetworkGateway]]()
+    for gateway in usable:
+        places.setdefault((gateway.network, gateway.cluster), []).append(gateway)
+        places.setdefault((gateway.network, None), []).append(gateway)
+    scale = math.lcm(*(len(members) for members in places.values()))
+    return Table(usable, scale, {place: tuple(members) for place, members in places.items()})
+
+
+def is_in_view(endpoint: Endpoint, *, horizon: view.HorizonScope, is_cluster_local: bool) -> bool:
+    """Say whether an endpoint may be told of at all."""
+    if is_cluster_local and endpoint.cluster != horizon.cluster:
+        return False
+    wanted = horizon.requested_networks
+    return not wanted or not endpoint.network or endpoint.network in wanted
+
+
+def groups_of(
+    candidates: Iterable[Candidate], *, horizon: view.HorizonScope, table: Table
+) -> tuple[view.LocalityGroup, ...]:
+    """Return what a client balances among."""
+    direct = list[tuple[Locality, view.LbEndpoint]]()
+    hidden = dict[tuple[str, int], Hidden]()
+    for candidate in candidates:
+        endpoint = candidate.endpoint
+        gateways = table.before(endpoint)
+        weight = min((endpoint.weight or 1) * table.scale, locality.MOST)
+        if _is_direct(endpoint, horizon=horizon, has_gateway=bool(gateways)):
+            direct.append((endpoint.locality, _direct(candidate, weight=weight)))
+        elif candidate.speaks_mtls:
+            _hide(endpoint, behind=_dialable(gateways), weight=weight, hidden=hidden)
+    return locality.grouped([*direct, *_gateways(hidden)])
+
+
+def _is_direct(endpoint: Endpoint, *, horizon: view.HorizonScope, has_gateway: bool) -> bool:
+    if not has_gateway or not endpoint.network:
+        return True
+    # A client in no known network must not assume that it is in that of the endpoint.
+    return bool(horizon.network) and endpoint.network == horizon.network
+
+
+def _direct(candidate: Candidate, *, weight: int) -> view.LbEndpoint:
+    endpoint = candidate.endpoint
+    return view.LbEndpoint(
+        endpoint.address,
+        endpoint.port,
+        weight,
+        health=endpoint.health,
+        speaks_mtls=candidate.speaks_mtls,
+        workload=candidate.workload,
+    )
+
+
+def _hide(
+    endpoint: Endpoint,
+    *,
+    behind: Sequence[NetworkGateway],
+    weight: int,
+    hidden: dict[tuple[str, int], Hidden],
+) -> None:
+    for gateway in behind:
+        place = (gateway.address, gateway.port)
+        shares = hidden.setdefault(place, Hidden(gateway.cluster, {})).shares
+        share = weight // len(behind)
+        shares[endpoint.locality] = shares.get(endpoint.locality, 0) + share
+
+
+def _dialable(gateways: Sequence[NetworkGateway]) -> tuple[NetworkGateway, ...]:
+    """Return the gateways that have an address; a name cannot be told as an endpoint."""
+    return tuple(gateway for gateway in gateways if is_address(gateway.address))
+
+
+@functools.lru_cache(maxsize=4096)
+def is_address(text: str) -> bool:
+    """Say whether a text is an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _gateways(
+    hidden: Mapping[tuple[str, int], Hidden],
+) -> Iterator[tuple[Locality, view.LbEndpoint]]:
+    for (address, port), behind in hidden.items():
+        shares = behind.shares
+        home = min(shares, key=lambda where: (-shares[where], where))
+        weight = min(max(sum(shares.values()), 1), locality.MOST)
+        yield (
+            home,
+            view.LbEndpoint(
+                address, port, weight, speaks_mtls=True, workload=f";;;;{behind.cluster}"
+            ),
+        )

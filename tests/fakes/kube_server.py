@@ -5,10 +5,10 @@ keeps every object as JSON and knows nothing of what objects mean.
 """
 
 import asyncio
+import contextlib
 import copy
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -199,6 +199,18 @@ class KubeServer:
             return refused(410, "Expired", "too old resource version")
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
+        with contextlib.suppress(ConnectionResetError):
+            await self._events(request, response, kind, namespace)
+        return response
+
+    async def _events(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        kind: kinds.Kind,
+        namespace: str,
+    ) -> None:
+        since = int(request.query["resourceVersion"])
         while True:
             for version, what, obj, old in self._of(kind).log:
                 event = _seen(what, obj, old, request, namespace) if version > since else None
@@ -212,7 +224,7 @@ class KubeServer:
                 await response.write(b'{"type":"MODIFIED","object":{"metadata":{"na')
                 assert request.transport is not None
                 request.transport.close()
-                return response
+                return
 
 
 _TASKS: set[asyncio.Task[None]] = set()
@@ -272,7 +284,7 @@ def refused(status: int, reason: str, message: str, **headers: str) -> web.Respo
     )
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def serving(server: KubeServer | None = None) -> AsyncIterator[KubeServer]:
     """Serve on a free port of loopback."""
     server = server or KubeServer()

@@ -1,0 +1,315 @@
+"""The set of clusters against scriptable API servers: joining, rotating, failing, leaving."""
+
+import asyncio
+import base64
+import contextlib
+
+import pytest
+from fakes import kube_server
+
+from isthmus.base import metrics
+from isthmus.engine import graph
+from isthmus.fleet import sources, supervisor
+from isthmus.kube import kinds
+
+OWN = "cluster1"
+ROTATIONS = 50
+
+
+class Fleet:
+    """A supervisor at work, and what its graph said after every transaction."""
+
+    def __init__(self, local, remotes, **options):
+        self.graph = graph.Graph()
+        self.sources = sources.declare(self.graph)
+        self.local = local
+        self.remotes = remotes
+        self.fewest = None
+        self.metrics = metrics.Metrics()
+        self.supervisor = supervisor.Supervisor(
+            self.graph,
+            self.sources,
+            local=local.access(),
+            config_cluster=OWN,
+            parse=self._parse,
+            measures=self.metrics,
+            **options,
+        )
+        self.graph.listen(lambda changes: self._count())
+
+    def _parse(self, text):
+        name, _, token = text.partition(" ")
+        return self.remotes[name].access(token=token.strip())
+
+    def _count(self):
+        slices = len(self.keys(self.sources.endpoint_slices, "cluster2"))
+        if self.fewest is not None:
+            self.fewest = min(self.fewest, slices)
+
+    def keys(self, source, cluster):
+        return [key for key in self.graph.items(source) if key.cluster == cluster]
+
+    def names(self, cluster):
+        return sorted(key.name for key in self.keys(self.sources.services, cluster))
+
+    def link(self, cluster, text=None, *, secret=None):
+        kubeconfig = base64.b64encode((text or f"{cluster} token").encode()).decode()
+        self.local.put(
+            kinds.SECRET,
+            secret or f"istio-remote-secret-{cluster}",
+            "istio-system",
+            metadata={"labels": {"istio/multiCluster": "true"}},
+            data={cluster: kubeconfig},
+        )
+
+    def unlink(self, cluster):
+        self.local.remove(kinds.SECRET, f"istio-remote-secret-{cluster}", "istio-system")
+
+    def status(self, cluster):
+        known = {one.cluster: one for one in self.supervisor.clusters()}
+        return known.get(cluster, supervisor.ClusterStatus(cluster, "", "closed"))
+
+
+@contextlib.asynccontextmanager
+async def fleet_of(*remotes, start=True, **options):
+    async with contextlib.AsyncExitStack() as stack:
+        local = await stack.enter_async_context(kube_server.serving())
+        servers = {name: await stack.enter_async_context(kube_server.serving()) for name in remotes}
+        for name, server in {OWN: local, **servers}.items():
+            server.put(kinds.SERVICE, f"{name}-service", "n")
+            server.put(kinds.ENDPOINT_SLICE, f"{name}-slice", "n")
+        fleet = Fleet(local, servers, **options)
+        runs = asyncio.get_running_loop().create_task(fleet.supervisor.run())
+        try:
+            yield fleet
+        finally:
+            runs.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await runs
+
+
+@pytest.fixture
+async def fleet():
+    async with fleet_of("cluster2", "cluster3") as running:
+        yield running
+
+
+async def test_our_own_cluster_fills_the_sources_and_makes_ready(fleet):
+    await fleet.supervisor.ready.wait()
+
+    assert fleet.names(OWN) == ["cluster1-service"]
+    assert fleet.status(OWN).status == "synced"
+
+
+async def test_a_cluster_joins_when_its_secret_appears(fleet):
+    await fleet.supervisor.ready.wait()
+    fleet.link("cluster2")
+
+    await kube_server.eventually(lambda: fleet.names("cluster2") == ["cluster2-service"])
+
+    assert fleet.status("cluster2") == supervisor.ClusterStatus(
+        "cluster2", "istio-system/istio-remote-secret-cluster2", "synced", generation=1
+    )
+
+
+async def test_a_cluster_enters_whole(fleet):
+    seen = set()
+    fleet.graph.listen(
+        lambda changes: seen.add(
+            (
+                len(fleet.keys(fleet.sources.services, "cluster2")),
+                len(fleet.keys(fleet.sources.endpoint_slices, "cluster2")),
+            )
+        )
+    )
+    fleet.link("cluster2")
+
+    await kube_server.eventually(lambda: fleet.status("cluster2").status == "synced")
+
+    assert seen == {(0, 0), (1, 1)}
+
+
+async def test_changes_arrive_within_50_ms(fleet):
+    fleet.link("cluster2")
+    await kube_server.eventually(lambda: fleet.names("cluster2"))
+
+    fleet.remotes["cluster2"].put(kinds.SERVICE, "new", "n")
+
+    await kube_server.eventually(lambda: "new" in fleet.names("cluster2"), within_s=0.05)
+
+
+async def test_a_removed_secret_removes_the_cluster_and_ends_all_requests(fleet):
+    fleet.link("cluster2")
+    await kube_server.eventually(lambda: fleet.names("cluster2"))
+
+    fleet.unlink("cluster2")
+    await kube_server.eventually(lambda: not fleet.names("cluster2"))
+    asked = len(fleet.remotes["cluster2"].requests)
+    fleet.remotes["cluster2"].put(kinds.SERVICE, "late", "n")
+    await fleet.remotes["cluster2"].cut()
+
+    assert fleet.names("cluster2") == []
+    assert len(fleet.remotes["cluster2"].requests) == asked
+    assert [one.cluster for one in fleet.supervisor.clusters()] == [OWN]
+
+
+def following():
+    """Count the tasks that follow something."""
+    return sum(task.get_name().startswith("follow ") for task in asyncio.all_tasks())
+
+
+async def test_fifty_rotations_never_lose_an_endpoint(fleet):
+    fleet.link("cluster2", "cluster2 token0")
+    await kube_server.eventually(lambda: fleet.names("cluster2"))
+    fleet.fewest = 1
+    before = following()
+
+    for number in range(1, ROTATIONS + 1):
+        fleet.link("cluster2", f"cluster2 token{number}")
+        fleet.remotes["cluster2"].put(kinds.SERVICE, f"s{number}", "n")
+        await kube_server.eventually(
+            lambda number=number: (
+                fleet.supervisor.client("cluster2").access.token == f"token{number}"
+            )
+        )
+    await kube_server.eventually(lambda: len(fleet.names("cluster2")) == ROTATIONS + 1)
+
+    assert fleet.fewest == 1
+    assert fleet.status("cluster2").generation == ROTATIONS + 1
+    await kube_server.eventually(lambda: following() == before)
+
+
+async def test_five_rotations_at_once_end_with_the_last(fleet):
+    fleet.link("cluster2")
+    await kube_server.eventually(lambda: fleet.names("cluster2"))
+    fleet.fewest = 1
+
+    for number in range(5):
+        fleet.link("cluster2", f"cluster2 burst{number}")
+    await kube_server.eventually(
+        lambda: fleet.supervisor.client("cluster2").access.token == "burst4"
+    )
+
+    assert fleet.fewest == 1
+
+
+async def test_the_old_generation_never_writes_after_the_new_one_took_over(fleet):
+    fleet.link("cluster2")
+    await kube_server.eventually(lambda: fleet.names("cluster2"))
+    old = fleet.supervisor._members["cluster2"].current
+    fleet.link("cluster2", "cluster3 moved")
+    await kube_server.eventually(lambda: fleet.names("cluster2") == ["cluster3-service"])
+
+    old._batch(supervisor.generations.EVERYWHERE[2], {("n", "ghost"): None})
+    old._flush()
+    fleet.remotes["cluster2"].put(kinds.SERVICE, "ghost", "n")
+    fleet.remotes["cluster3"].put(kinds.SERVICE, "real", "n")
+    await kube_server.eventually(lambda: "real" in fleet.names("cluster2"))
+
+    assert fleet.names("cluster2") == ["cluster3-service", "real"]
+
+
+async def test_a_bad_credential_keeps_the_old_one_until_a_good_one_comes(fleet):
+    fleet.link("cluster2", "cluster2 good")
+    await kube_server.eventually(lambda: fleet.names("cluster2"))
+    fleet.remotes["cluster2"].token = "good"
+    fleet.link("cluster2", "cluster2 bad")
+    await kube_server.eventually(lambda: "401" in fleet.status("cluster2").error)
+
+    fleet.remotes["cluster2"].put(kinds.SERVICE, "later", "n")
+    await kube_server.eventually(lambda: "later" in fleet.names("cluster2"))
+    fleet.link("cluster2", "cluster2 good")
+    await kube_server.eventually(lambda: not fleet.status("cluster2").error)
+
+    assert fleet.supervisor.client("cluster2").access.token == "good"
+
+
+async def test_a_silent_cluster_keeps_its_objects_and_says_how_old_they_are(fleet):
+    fleet.link("cluster2")
+    await kube_server.eventually(lambda: fleet.names("cluster2"))
+
+    fleet.remotes["cluster2"].faults.append(kube_server.failing("/", 503))
+    await fleet.remotes["cluster2"].cut()
+    await kube_server.eventually(lambda: "503" in fleet.status("cluster2").error)
+
+    assert fleet.status("cluster2").age_s > 0
+    assert fleet.names("cluster2") == ["cluster2-service"]
+    assert fleet.status("cluster2").status == "synced"
+
+
+async def test_a_silent_cluster_delays_neither_the_others_nor_readiness_for_ever():
+    async with fleet_of("cluster2", "cluster3", remote_timeout_s=0.2) as fleet:
+        fleet.remotes["cluster2"].faults.append(kube_server.failing("/", 503))
+        fleet.link("cluster2")
+        fleet.link("cluster3")
+        await kube_server.eventually(lambda: fleet.names("cluster3"))
+        await asyncio.wait_for(fleet.supervisor.ready.wait(), 3)
+
+        assert fleet.status("cluster2").status == "timeout"
+        assert 'remote_cluster_sync_timeouts_total{cluster="cluster2"} 1' in fleet.metrics.text()
+        fleet.remotes["cluster2"].faults.clear()
+        await kube_server.eventually(lambda: fleet.status("cluster2").status == "synced")
+
+
+async def test_readiness_waits_for_a_cluster_that_is_there_at_the_start():
+    async with fleet_of("cluster2") as fleet:
+        gate = asyncio.Event()
+
+        async def held(request):
+            await gate.wait()
+
+        fleet.remotes["cluster2"].faults.append(held)
+        fleet.link("cluster2")
+        await kube_server.eventually(lambda: fleet.names(OWN))
+        await kube_server.eventually(lambda: fleet.remotes["cluster2"].requests)
+        assert not fleet.supervisor.ready.is_set()
+
+        gate.set()
+        await asyncio.wait_for(fleet.supervisor.ready.wait(), 3)
+
+        assert fleet.names("cluster2") == ["cluster2-service"]
+
+
+async def test_a_refused_kubeconfig_is_a_finding_and_disturbs_nobody(fleet):
+    fleet.supervisor._parse = supervisor.access.parse_untrusted
+    fleet.link("cluster2", "users: [{name: x, user: {exec: {command: rm}}}]")
+
+    await kube_server.eventually(fleet.supervisor.findings)
+
+    assert [one.cluster for one in fleet.supervisor.clusters()] == [OWN]
+    assert fleet.supervisor.findings()[0].code == "ISM-FLEET-014"
+
+
+async def test_the_config_cluster_alone_gives_istios_own_kinds(fleet):
+    for server in (fleet.local, fleet.remotes["cluster2"]):
+        server.put(kinds.GATEWAY, "g", "istio-system")
+        server.put(kinds.CONFIG_MAP, "istio", "istio-system", data={"mesh": ""})
+        server.put(kinds.CONFIG_MAP, "istio-namespace-controller-election", "istio-system")
+        server.put(kinds.CONFIG_MAP, "other", "istio-system")
+    fleet.link("cluster2")
+    await kube_server.eventually(lambda: fleet.names("cluster2"))
+
+    assert [key.cluster for key in fleet.graph.items(fleet.sources.gateways)] == [OWN]
+    assert [key.name for key in fleet.graph.items(fleet.sources.config_maps)] == ["istio"]
+
+
+async def test_listeners_hear_of_clusters_that_come_change_and_go(fleet):
+    heard = []
+    fleet.supervisor.on_added(lambda cluster, client: heard.append(("+", cluster)))
+    fleet.supervisor.on_removed(lambda cluster: heard.append(("-", cluster)))
+    await fleet.supervisor.ready.wait()
+    fleet.link("cluster2")
+    await kube_server.eventually(lambda: len(heard) == 2)
+    fleet.link("cluster2", "cluster2 other")
+    await kube_server.eventually(lambda: len(heard) == 4)
+    fleet.unlink("cluster2")
+    await kube_server.eventually(lambda: len(heard) == 5)
+
+    assert heard == [
+        ("+", OWN), ("+", "cluster2"), ("-", "cluster2"), ("+", "cluster2"), ("-", "cluster2"),
+    ]  # fmt: skip
+
+
+async def test_nobody_reviews_tokens_of_a_cluster_that_is_not_followed(fleet):
+    with pytest.raises(supervisor.ClusterUnknown):
+        fleet.supervisor.client("stranger")

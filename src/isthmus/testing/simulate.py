@@ -256,7 +256,11 @@ class Walk:
 
     def _reaches(self, source: "builders.Pod", asked: Request, hop: Hop) -> Iterator[Landing]:
         pod = self._mesh.pod_at(hop.address, network=hop.network)
-        if pod is None:
+        members = self._behind_vip(source, hop) if pod is None else []
+        if members:
+            for member in members:
+                yield from self._reaches(source, asked, member)
+        elif pod is None:
             yield Landing(hop.share, refused=f"nobody has {hop.address} in `{hop.network}`")
         elif pod.proxy is None:
             yield _plain_end(hop, pod)
@@ -264,6 +268,24 @@ class Walk:
             yield from self._passes(source, asked, hop, gateway=pod)
         else:
             yield self._enters(source, asked, hop, pod=pod)
+
+    def _behind_vip(self, source: "builders.Pod", hop: Hop) -> list[Hop]:
+        """Return what the cluster's own service proxy makes of a service's address."""
+        cluster = self._mesh.clusters[source.cluster].id
+        for key, service in self._mesh.graph.items(self._mesh.model.services).items():
+            if hop.address not in dict(service.vips).get(cluster, ()):
+                continue
+            names = {port.name for port in service.ports if port.number == hop.port}
+            members = [
+                one
+                for one in self._mesh.graph.get(self._mesh.model.endpoints, key) or ()
+                if one.cluster == cluster and one.port_name in names
+            ]
+            share = hop.share / max(len(members), 1)
+            return [
+                replace(hop, address=one.address, port=one.port, share=share) for one in members
+            ]
+        return []
 
     def _passes(
         self, source: "builders.Pod", asked: Request, hop: Hop, *, gateway: "builders.Pod"

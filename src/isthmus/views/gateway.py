@@ -12,9 +12,12 @@ from typing import Final
 
 from isthmus.mesh import policies
 from isthmus.mesh.services import Service
-from isthmus.views import names, view, visibility
+from isthmus.views import view, visibility
 
 OWN: Final = "."
+
+NETWORK_LABEL: Final = "topology.istio.io/network"
+"""On a Service: it stands for the gateways that lead into a network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +78,13 @@ class Plan:
     def exposes(self, service: Service, *, namespace: str) -> bool:
         """Say whether mutual TLS to a service is passed on.
 
-        What each cluster keeps to itself is never asked for from outside, so it has no door.
+        What each cluster keeps to itself is never asked for from outside, so it has no door; nor
+        have gateways, which would lead to themselves.
         """
         return (
             not service.is_cluster_local
             and not service.alias_of
+            and not dict(service.labels).get(NETWORK_LABEL)
             and visibility.is_visible(service, client=namespace)
             and any(host.covers(service) for port in self.ports for host in port.exposed)
         )
@@ -231,8 +236,3 @@ def chains_of(
             is_open = is_open or not target.server_names
             chains.append(view.SniChain(fresh, clusters[target], needs_mesh_alpn=False))
     return tuple(chains)
-
-
-def route_name(port: int) -> str:
-    """Return the name of the routes of a port of plain HTTP."""
-    return names.gateway_route(port)

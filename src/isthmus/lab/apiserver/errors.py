@@ -34,6 +34,7 @@ class ApiError(Exception):
         code: The HTTP status code.
         reason: The machine-readable word, such as `NotFound`.
         details: The Status' details, may be empty.
+        more: Further parts of the Status, such as a list's metadata.
     """
 
     def __init__(self, code: int, reason: str, message: str, *, details: Obj | None = None) -> None:
@@ -42,6 +43,7 @@ class ApiError(Exception):
         self.reason = reason
         self.message = message
         self.details: Obj = details or {}
+        self.more: Obj = {}
 
     def status(self) -> Obj:
         """Return the Status object."""
@@ -56,7 +58,7 @@ class ApiError(Exception):
         }
         if self.details:
             status["details"] = self.details
-        return status
+        return {**status, **self.more}
 
 
 def bad_request(message: str) -> ApiError:

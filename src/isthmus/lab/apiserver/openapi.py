@@ -1,0 +1,129 @@
+"""OpenAPI version 3 as far as clients need it: what can be validated and explained.
+
+kubectl asks whether a kind's operations take `fieldValidation`, and reads field types for
+`explain`. The hash in the index changes with the custom resources, so that clients reload.
+"""
+
+from collections.abc import Iterator
+
+from isthmus.lab.apiserver import discovery, schemas
+from isthmus.lab.apiserver.resources import Resource
+from isthmus.lab.apiserver.state import State
+from isthmus.lab.apiserver.values import Obj
+
+_DEEPEST = 24
+_QUERY = ("dryRun", "fieldManager", "fieldValidation", "force")
+
+
+def index(state: State) -> Obj:
+    """Return where the document of each version lies."""
+    paths = {}
+    for one in state.catalog:
+        prefix = one.prefix[1:]
+        url = f"/openapi/v3/{prefix}?hash={state.catalog.edition:08X}"
+        paths[prefix] = {"serverRelativeURL": url}
+    return {"paths": paths}
+
+
+def document(state: State, prefix: str) -> Obj | None:
+    """Return the document of one version, such as `apis/apps/v1`, if served."""
+    found = [one for one in state.catalog if one.prefix[1:] == prefix]
+    if not found:
+        return None
+    paths: Obj = {}
+    parts: Obj = {}
+    for one in found:
+        paths.update(_paths(one))
+        if not one.virtual:
+            parts[_name(one)] = _component(state, one)
+    return {
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": discovery.VERSION["gitVersion"]},
+        "paths": paths,
+        "components": {"schemas": parts},
+    }
+
+
+def _name(one: Resource) -> str:
+    return ".".join([*reversed(one.group.split(".")), one.version, one.kind]).lstrip(".")
+
+
+def _paths(one: Resource) -> Obj:
+    space = "/namespaces/{namespace}" if one.namespaced else ""
+    base = f"{one.prefix}{space}/{one.plural}"
+    kinds = {"group": one.group, "version": one.version, "kind": one.kind}
+
+    def operation(action: str) -> Obj:
+        body = {
+            "content": {
+                "application/json": {"schema": {"$ref": f"#/components/schemas/{_name(one)}"}}
+            }
+        }
+        return {
+            "x-kubernetes-action": action,
+            "x-kubernetes-group-version-kind": kinds,
+            "parameters": [
+                {"name": name, "in": "query", "schema": {"type": "string"}} for name in _QUERY
+            ],
+            "responses": {"200": {"description": "OK", **({} if one.virtual else body)}},
+        }
+
+    found: Obj = {base: {"post": operation("post")}}
+    if not one.virtual:
+        found[base]["get"] = operation("list")
+        found[base + "/{name}"] = {
+            "get": operation("get"),
+            "put": operation("put"),
+            "patch": operation("patch"),
+            "delete": operation("delete"),
+        }
+    return found
+
+
+def _component(state: State, one: Resource) -> Obj:
+    shape = state.shape(one)
+    return {
+        **_described(shape, depth=0, above=()),
+        "x-kubernetes-group-version-kind": [
+            {"group": one.group, "version": one.version, "kind": one.kind}
+        ],
+    }
+
+
+_TYPES = {"bytes": "string", "time": "string", "quantity": "string"}
+
+
+def _described(shape: schemas.Schema, *, depth: int, above: tuple[int, ...]) -> Obj:
+    if depth > _DEEPEST or id(shape) in above:
+        return {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    if shape.type == "any":
+        return {"x-kubernetes-preserve-unknown-fields": True}
+    if shape.type == "int-or-string":
+        return {"x-kubernetes-int-or-string": True}
+    out: Obj = {"type": _TYPES.get(shape.type, shape.type)}
+    out.update(_parts(shape, depth, (*above, id(shape))))
+    if shape.required:
+        out["required"] = list(shape.required)
+    if shape.open:
+        out["x-kubernetes-preserve-unknown-fields"] = True
+    if shape.list_type != "atomic":
+        out["x-kubernetes-list-type"] = shape.list_type
+    if shape.keys:
+        out["x-kubernetes-list-map-keys"] = list(shape.keys)
+    return out
+
+
+def _parts(
+    shape: schemas.Schema, depth: int, above: tuple[int, ...]
+) -> Iterator[tuple[str, object]]:
+    fields = {
+        name: _described(inner, depth=depth + 1, above=above)
+        for name in shape.names
+        if (inner := shape.field(name)) is not None
+    }
+    if fields:
+        yield "properties", fields
+    if shape.values is not None:
+        yield "additionalProperties", _described(shape.values, depth=depth + 1, above=above)
+    if shape.items is not None:
+        yield "items", _described(shape.items, depth=depth + 1, above=above)

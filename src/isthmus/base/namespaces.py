@@ -37,8 +37,7 @@ _SYS_PIDFD_OPEN = 434
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NOSUID = 1, 2
 
-_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_SET_KEEPCAPS = 1, 24, 38, 8
-_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 2, 4
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 24, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 
 _IN_ORDER = """
@@ -119,12 +118,13 @@ def private_mounts() -> None:
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
 
 
-def change_root(root: str) -> None:
-    """Make `root`, a mount, the root of this mount namespace and drop the old one."""
-    os.chdir(root)
+def change_root(root: str, *, old: str) -> None:
+    """Make `root`, a mount, the root of this mount namespace; the old one appears at `root`/`old`."""
+    place = pathlib.Path(root, old)
+    place.mkdir()
     number = _SYS_PIVOT_ROOT[os.uname().machine]
-    _checked(_libc.syscall(ctypes.c_long(number), b".", b"."), "pivot_root")
-    unmount(".")
+    result = _libc.syscall(ctypes.c_long(number), _encoded(root), _encoded(str(place)))
+    _checked(result, "pivot_root")
     os.chdir("/")
 
 
@@ -203,7 +203,7 @@ def in_thread(function: Callable[[], T]) -> T:
     def run() -> None:
         try:
             answers.append(function())
-        except BaseException as error:  # noqa: BLE001, RUF100  # it is raised again by the caller
+        except BaseException as error:  # it is raised again by the caller
             failures.append(error)
 
     thread = threading.Thread(target=run, name="namespace")
@@ -233,44 +233,27 @@ def set_sysctl(name: str, value: int | str) -> None:
     pathlib.Path("/proc/sys", *name.split(".")).write_text(str(value))
 
 
-def limit_capabilities(keep: Iterable[str]) -> None:
-    """Give up every capability but these, for this process and whatever it executes.
+def bound_capabilities(keep: Iterable[str]) -> None:
+    """Make sure that this process and what it executes can never gain other capabilities.
 
-    Call it as root, before changing the uid; names are those of a pod's securityContext.
+    Call it as root; names are those of a pod's securityContext.
     """
     kept = {CAPABILITIES[name] for name in keep}
     for number in CAPABILITIES.values():
         # EINVAL says that this kernel does not know the capability, so nobody can have it.
         if number not in kept:
             _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
-    _set_capabilities(sum(1 << number for number in kept))
 
 
-def become(*, uid: int, gid: int, groups: Iterable[int] = ()) -> None:
-    """Become another user, without any capability."""
-    os.setgroups(list(groups))
-    os.setgid(gid)
-    os.setuid(uid)
-
-
-def become_keeping(*, uid: int, gid: int, groups: Iterable[int], keep: Iterable[str]) -> None:
-    """Become another user that keeps these capabilities, also over `exec`."""
-    kept = [CAPABILITIES[name] for name in keep]
-    _checked(_libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0), "prctl")
-    become(uid=uid, gid=gid, groups=groups)
-    _set_capabilities(sum(1 << number for number in kept))
-    for number in kept:
-        result = _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, 0, 0)
-        _checked(result, "ambient capability")
+def set_capabilities(keep: Iterable[str]) -> None:
+    """Have exactly these capabilities, in effect and permitted; pass none on but by being root."""
+    bits = sum(1 << CAPABILITIES[name] for name in keep)
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    low, high = bits & 0xFFFFFFFF, bits >> 32
+    values = struct.pack("6I", low, low, 0, high, high, 0)
+    _checked(_libc.capset(ctypes.c_char_p(header), ctypes.c_char_p(values)), "capset")
 
 
 def forbid_new_privileges() -> None:
     """Make set-uid programs and file capabilities give nothing from here on."""
     _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
-
-
-def _set_capabilities(bits: int) -> None:
-    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
-    low, high = bits & 0xFFFFFFFF, bits >> 32
-    values = struct.pack("6I", low, low, low, high, high, high)
-    _checked(_libc.capset(ctypes.c_char_p(header), ctypes.c_char_p(values)), "capset")

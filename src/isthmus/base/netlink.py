@@ -230,3 +230,8 @@ def mark_rule(mark: int, *, table: int, priority: int = 100) -> Message:
 def is_absent(error: RefusedError) -> bool:
     """Say whether the kernel refused because the thing is not there."""
     return error.errno in (errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH)
+
+
+def is_present(error: RefusedError) -> bool:
+    """Say whether the kernel refused because the thing is there already."""
+    return error.errno == errno.EEXIST

@@ -182,7 +182,7 @@ def _ipv4(offset: int, cidr: str, *, negate: bool) -> Expression:
     mask = _be32(0xFFFFFFFF << (32 - length))
     wanted = bytes(a & b for a, b in zip(socket.inet_aton(ip), mask, strict=True))
     parts = [*meta("nfproto", _IPV4_PROTOCOL), _load_header(_NETWORK_HEADER, offset, 4)]
-    if length < 32:  # noqa: PLR2004, RUF100  # the width of an address
+    if length < 32:  # the width of an address
         parts.append(
             _part(
                 "bitwise",

@@ -1,0 +1,204 @@
+"""One cluster, in one process: its wires, API server, controllers, nodes, names and services.
+
+This is the only place where the lab's rooms meet; it decides nothing but their order.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import pathlib
+import socket
+from typing import Any
+
+from aiohttp import web
+
+from isthmus.base import clock, logs, namespaces, tasks
+from isthmus.lab import state
+from isthmus.lab import topology as topologies
+from isthmus.lab.apiserver import api as apis
+from isthmus.lab.apiserver import http, mirrors, pki, security, streams
+from isthmus.lab.controllers import events, running
+from isthmus.lab.machine import (
+    dns,
+    kubelet,
+    network,
+    pods,
+    runtime,
+    serviceproxy,
+    spawning,
+)
+
+Obj = dict[str, Any]
+
+_LOG = logs.Log("isthmus.lab.cluster")
+_DNS_SERVICE = "kube-dns"
+
+
+class Progress:
+    """Tells whoever waits for the lab how far this cluster is."""
+
+    def __init__(self, fd: int, cluster: str) -> None:
+        self._fd = fd
+        self._cluster = cluster
+
+    def tell(self, step: str, **facts: str) -> None:
+        """Say that a step is complete."""
+        line = json.dumps({"cluster": self._cluster, "step": step, **facts})
+        with contextlib.suppress(OSError):
+            os.write(self._fd, line.encode() + b"\n")
+
+    def close(self) -> None:
+        """Say that there is nothing more to tell."""
+        os.close(self._fd)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run a cluster until the lab ends."""
+    parser = argparse.ArgumentParser(prog="isthmus-lab-cluster")
+    for name in ("cluster", "folder", "topology"):
+        parser.add_argument(f"--{name}", required=True)
+    for name in ("listener", "spawner", "progress"):
+        parser.add_argument(f"--{name}", required=True, type=int)
+    options = parser.parse_args(argv)
+    logs.configure("info")
+    for fd in (options.listener, options.spawner, options.progress):
+        os.set_inheritable(fd, False)
+    topology = topologies.parse(json.loads(options.topology))
+    cluster = topology.cluster(options.cluster)
+    wires = network.ClusterNetwork(topology, cluster)
+    wires.build()
+    # From here on this process lives in the control plane's network: what it connects to, such as
+    # webhooks behind Services, it reaches as a pod of its own cluster would.
+    namespaces.enter(wires.control, flags=namespaces.NEWNET)
+    progress = Progress(options.progress, cluster.name)
+    progress.tell("wires")
+    place = state.Place(pathlib.Path(options.folder))
+    process = _Cluster(cluster, wires, place, progress)
+    asyncio.run(
+        process.run(socket.socket(fileno=options.listener), socket.socket(fileno=options.spawner))
+    )
+
+
+class _Cluster:
+    def __init__(
+        self,
+        cluster: topologies.Cluster,
+        wires: network.ClusterNetwork,
+        place: state.Place,
+        progress: Progress,
+    ) -> None:
+        self._cluster = cluster
+        self._wires = wires
+        self._place = place
+        self._progress = progress
+        self._clock = clock.SystemClock()
+        self._held: dict[tuple[str, str], str] = {}
+
+    async def run(self, outside: socket.socket, link: socket.socket) -> None:
+        cluster = self._cluster
+        async with tasks.Nursery() as nursery:
+            api = apis.Api(service_cidr=cluster.services)
+            authority = pki.make_cluster_authority(
+                cluster.name,
+                now=self._clock.now(),
+                cluster_ip=cluster.api_service,
+                addresses=[cluster.api_address],
+            )
+            secure = security.ClusterSecurity(api, authority=authority, nursery=nursery)
+            settings = running.Settings(
+                authority=authority,
+                signer=secure.signer,
+                cluster_ip=cluster.api_service,
+                address=cluster.api_address,
+                port=topologies.API_PORT,
+                load_balancer_pool=cluster.balancers,
+                on_load_balancer=self._on_load_balancer,
+            )
+            await running.prepare(api, settings)
+            await _make_dns_service(api, cluster)
+            follow = mirrors.Mirrors(api, nursery)
+            nodes = self._nodes(api, follow, spawning.Spawning(link), nursery)
+            relay = streams.PodStreams(api, runtime.Runtime(nodes))
+            application = http.application(api, secure, relay)
+            await self._listen(application, authority, outside)
+            await nodes.start()
+            serviceproxy.ServiceProxy(self._wires, follow).start(nursery)
+            await dns.serve(self._wires, cluster.dns_service, dns.Objects(follow))
+            running.run_all(api, nursery, settings)
+            self._progress.tell("ready", kubeconfig=self._kubeconfig(authority, outside))
+            self._progress.close()
+            await asyncio.Event().wait()
+
+    def _nodes(
+        self,
+        api: apis.Api,
+        follow: mirrors.Mirrors,
+        spawner: spawning.Spawning,
+        nursery: tasks.Nursery,
+    ) -> kubelet.Kubelet:
+        folder = self._place.scratch / self._cluster.name
+        folder.mkdir()
+        machine = pods.Machine(
+            api=api,
+            cluster=self._cluster,
+            wires=self._wires,
+            spawner=spawner,
+            lookup=kubelet.Objects(follow),
+            recorder=events.Recorder(api, component="kubelet", system_clock=self._clock),
+            clock=self._clock,
+            folder=folder.resolve(),
+            many_users=namespaces.has_many_uids(),
+        )
+        return kubelet.Kubelet(machine, follow=follow, nursery=nursery)
+
+    async def _listen(
+        self, application: web.Application, authority: pki.Authority, outside: socket.socket
+    ) -> None:
+        tls = pki.server_context(authority)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
+        await runner.setup()
+        outside.setblocking(False)
+        inside = network.listener(
+            self._wires.control, self._cluster.api_address, topologies.API_PORT
+        )
+        for listener in (outside, inside):
+            await web.SockSite(runner, listener, ssl_context=tls).start()
+
+    def _kubeconfig(self, authority: pki.Authority, outside: socket.socket) -> str:
+        host, port = outside.getsockname()
+        name = self._cluster.name
+        return pki.kubeconfig(authority, name=name, server=f"https://{host}:{port}")
+
+    async def _on_load_balancer(self, service: Obj, address: str | None) -> None:
+        # Any node can answer for an address, since every node has every Service's rules.
+        node = self._cluster.nodes[0].name
+        key = (service["metadata"]["namespace"], service["metadata"]["name"])
+        before = self._held.pop(key, None)
+        if before is not None and before != address:
+            self._wires.let_go(node, before)
+        if address is not None:
+            self._held[key] = address
+            self._wires.hold(node, address)
+
+
+async def _make_dns_service(api: apis.Api, cluster: topologies.Cluster) -> None:
+    """Show the cluster's DNS as a Service, which also keeps its address from being given away."""
+    ports = [
+        {"name": "dns", "port": dns.PORT, "protocol": "UDP"},
+        {"name": "dns-tcp", "port": dns.PORT, "protocol": "TCP"},
+    ]
+    await api.create(
+        "services",
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": _DNS_SERVICE, "namespace": "kube-system"},
+            "spec": {"clusterIP": cluster.dns_service, "ports": ports},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Small programs that stand for well-known sample images."""

@@ -169,7 +169,7 @@ async def _asked(question: Question) -> Answer:
         writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")
         await writer.drain()
         head = await _head(reader, deadline_s=question.deadline_s)
-        status = int(head.first.split(" ", 2)[1])
+        status = int(head.first.partition(" ")[2][:3])
         return Answer(status, await _body(reader, head), head.headers.get("content-type", ""))
     finally:
         writer.close()

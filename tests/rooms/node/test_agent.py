@@ -3,8 +3,7 @@ import contextlib
 
 import aiohttp
 import node_shapes as shapes
-
-from conftest import Agent, ControlPlane, free_ports
+from node_world import Agent, ControlPlane, free_ports
 
 CLIENT = "spiffe://cluster.local/ns/sample/sa/client"
 

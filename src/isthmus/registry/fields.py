@@ -4,12 +4,15 @@ A wrong field counts as absent. Whether the rest is still safe to use is for the
 """
 
 import enum
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
 
 E = TypeVar("E", bound=enum.Enum)
 
 UNITS_S: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 0.000001, "ns": 0.000000001}
+DIGITS: Final = frozenset("0123456789.")
+MOST_DURATION: Final = 40
 MOST_PROBLEMS: Final = 20
 MOST_TEXT: Final = 1024
 MOST_ROWS: Final = 5000
@@ -157,24 +160,15 @@ class Fields:
 
 
 def seconds_of(text: str) -> float | None:
-    """Read a duration as Go and protobuf write it; None when it is none."""
-    total, digits, unit = 0.0, "", ""
-    for char in f"{text[:40]} ":
-        if char.isdigit() or char in {".", " "}:
-            if unit:
-                if unit not in UNITS_S or not _is_decimal(digits):
-                    return None
-                total += float(digits) * UNITS_S[unit]
-                digits, unit = "", ""
-            digits += char.strip()
-        else:
-            unit += char
-    return None if digits or not text else total
-
-
-def _is_decimal(text: str) -> bool:
-    return (
-        text.count(".") <= 1
-        and text.replace(".", "").isascii()
-        and text.strip(".").replace(".", "").isdigit()
+    """Read a duration as Go and protobuf write it, such as `1m30s`; None when it is none."""
+    runs = ["".join(run) for _, run in itertools.groupby(text, key=DIGITS.__contains__)]
+    numbers, units = runs[::2], runs[1::2]
+    is_one = (
+        0 < len(text) <= MOST_DURATION
+        and len(numbers) == len(units)
+        and all(number.replace(".", "", 1).isdecimal() for number in numbers)
+        and all(unit in UNITS_S for unit in units)
     )
+    if not is_one:
+        return None
+    return sum(float(number) * UNITS_S[unit] for number, unit in zip(numbers, units, strict=True))

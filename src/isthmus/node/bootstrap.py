@@ -62,15 +62,8 @@ def document(wanted: settings.Settings, *, may_mark: bool) -> dict[str, object]:
                 _cluster("prometheus_stats", _address("127.0.0.1", ports.admin)),
             ],
         },
-        "layered_runtime": {
-            "layers": [
-                {
-                    "name": "static",
-                    "static_layer": {"overload.global_downstream_max_connections": "2147483647"},
-                },
-                {"name": "admin", "admin_layer": {}},
-            ]
-        },
+        "layered_runtime": {"layers": [{"name": "admin", "admin_layer": {}}]},
+        "overload_manager": {"resource_monitors": [_UNLIMITED]},
         "bootstrap_extensions": [
             {
                 "name": "envoy.bootstrap.internal_listener",
@@ -88,6 +81,17 @@ def document(wanted: settings.Settings, *, may_mark: bool) -> dict[str, object]:
 
 
 _ADS = {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}
+
+_UNLIMITED = {
+    # A proxy takes what its application would take; the limit is said so that Envoy warns of none.
+    "name": "envoy.resource_monitors.global_downstream_max_connections",
+    "typed_config": {
+        "@type": TYPE
+        + "envoy.extensions.resource_monitors.downstream_connections.v3."
+        + "DownstreamConnectionsConfig",
+        "max_active_downstream_connections": str(2**31 - 1),
+    },
+}
 
 _MARKED = {
     "source_address": {"address": "0.0.0.0", "port_value": 0},  # noqa: S104, RUF100  # any

@@ -1,0 +1,159 @@
+"""Slices in, bytes out: the same for the same, and readable again."""
+
+import dataclasses
+
+import pytest
+from envoy_examples import ALL, AUTO, ENDPOINTS, NAME, SNI, inbound
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isthmus.mesh.localities import Locality
+from isthmus.mesh.policies import MtlsMode
+from isthmus.mesh.workloads import Health
+from isthmus.resources import consistency, snapshot
+from isthmus.resources.envoy import build
+from isthmus.testing import envoys
+from isthmus.views import view
+
+endpoints = st.builds(
+    view.LbEndpoint,
+    address=st.ip_addresses(v=4).map(str),
+    port=st.integers(1, 65535),
+    weight=st.integers(1, 2**32 - 1),
+    health=st.sampled_from(Health),
+    speaks_mtls=st.booleans(),
+    workload=st.text(alphabet="abc;", max_size=9),
+)
+groups = st.builds(
+    view.LocalityGroup,
+    locality=st.builds(Locality, st.text("ab", max_size=3), st.text("ab", max_size=3)),
+    weight=st.integers(0, 2**32 - 1),
+    endpoints=st.lists(endpoints, max_size=4).map(tuple),
+    priority=st.integers(0, 3),
+)
+assignments = st.builds(
+    view.EndpointsSlice, cluster_name=st.just(NAME), groups=st.lists(groups, max_size=3).map(tuple)
+)
+
+
+def read_back(message):
+    """Return the slice that an assignment says."""
+    return view.EndpointsSlice(
+        message.cluster_name,
+        tuple(
+            view.LocalityGroup(
+                Locality(group.locality.region, group.locality.zone, group.locality.sub_zone),
+                group.load_balancing_weight.value,
+                tuple(map(endpoint_read_back, group.lb_endpoints)),
+                group.priority,
+            )
+            for group in message.endpoints
+        ),
+    )
+
+
+def endpoint_read_back(one):
+    place = one.endpoint.address.socket_address
+    said = {key: dict(value) for key, value in one.metadata.filter_metadata.items()}
+    return view.LbEndpoint(
+        place.address,
+        place.port_value,
+        one.load_balancing_weight.value,
+        {1: Health.HEALTHY, 2: Health.UNHEALTHY, 3: Health.DRAINING}[one.health_status],
+        said.get("envoy.transport_socket_match") == {"tlsMode": "istio"},
+        said.get("istio", {}).get("workload", ""),
+    )
+
+
+@given(assignments)
+def test_an_assignment_says_just_what_its_slice_says(slice_):
+    resource = build.build(slice_)
+
+    assert read_back(envoys.decoded(resource)) == slice_
+
+
+@given(assignments)
+def test_equal_slices_give_equal_bytes(slice_):
+    copy = dataclasses.replace(slice_, groups=tuple(slice_.groups))
+
+    assert build.build(slice_) == build.build(copy)
+
+
+@given(assignments, assignments)
+def test_versions_differ_just_where_bytes_do(one, other):
+    first, second = build.build(one), build.build(other)
+
+    assert (first.version == second.version) == (first.body == second.body)
+
+
+@pytest.mark.parametrize("slice_", ALL, ids=view.name_of)
+def test_a_resource_has_the_name_and_a_short_version(slice_):
+    resource = build.build(slice_)
+
+    assert resource.name == view.name_of(slice_)
+    assert envoys.decoded(resource)
+    assert len(resource.version) == 12
+
+
+@pytest.mark.parametrize("slice_", ALL, ids=view.name_of)
+def test_no_resource_names_a_filter_that_only_istios_envoy_has(slice_):
+    body = build.build(slice_).body
+
+    for name in (b"istio.alpn", b"istio.stats", b"istio.metadata_exchange"):
+        assert name not in body
+
+
+def test_a_client_does_not_offer_what_it_does_not_speak():
+    cluster = envoys.decoded(build.build(AUTO))
+
+    context = envoys.unpacked(cluster.transport_socket_matches[0].transport_socket.typed_config)
+
+    assert list(context.common_tls_context.alpn_protocols) == ["istio"]
+    assert context.sni == SNI
+
+
+@pytest.mark.parametrize("mode", [MtlsMode.STRICT, MtlsMode.PERMISSIVE])
+def test_a_server_demands_a_certificate_of_the_mesh(mode):
+    listener = envoys.decoded(build.build(inbound(mode)))
+
+    ending = [chain for chain in listener.filter_chains if chain.HasField("transport_socket")]
+    assert ending
+    for chain in ending:
+        context = envoys.unpacked(chain.transport_socket.typed_config)
+        names = context.common_tls_context.combined_validation_context.default_validation_context
+        assert context.require_client_certificate.value
+        assert [one.matcher.prefix for one in names.match_typed_subject_alt_names] == [
+            "spiffe://cluster.local/",
+            "spiffe://old.local/",
+        ]
+        assert list(context.common_tls_context.alpn_protocols) == ["h2", "http/1.1"]
+
+
+def test_clusters_without_endpoints_are_missed():
+    assert consistency.missing(told(ALL)) == (
+        f"cluster `outbound_.5000_._.{NAME.split('|')[-1]}` asks for endpoints `{SNI}`",
+        *(
+            f"cluster `outbound|500{n}|{s}|{NAME.split('|')[-1]}` asks for endpoints "
+            f"`outbound|500{n}|{s}|{NAME.split('|')[-1]}`"
+            for n, s in ((1, "v1"), (2, ""))
+        ),
+    )
+
+
+def test_a_cluster_that_is_not_there_is_missed():
+    kept = [one for one in ALL if one is not AUTO and one is not ENDPOINTS]
+
+    assert f"`5000` leads to cluster `{NAME}`" in consistency.missing(told(kept))
+
+
+def test_routes_that_are_not_there_are_missed():
+    kept = [one for one in ALL if not isinstance(one, view.RouteSlice)]
+
+    assert "`0.0.0.0_5000` asks for routes `5000`" in consistency.missing(told(kept))
+
+
+def told(slices):
+    by_type = {}
+    for resource in map(build.build, slices):
+        by_type.setdefault(resource.type_url, {})[resource.name] = resource
+    return snapshot.Snapshot(by_type)

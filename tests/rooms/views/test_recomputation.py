@@ -1,0 +1,89 @@
+"""How much is computed again when something changes, in exact numbers."""
+
+import pytest
+
+from isthmus.testing import builders
+from isthmus.views import view
+
+# Slice, service and identities in the registry; candidates, served ports and headless flag; the
+# endpoints seen from two networks and passed on by two gateways. The same at any size.
+NODES = 12
+
+SIZES = pytest.mark.parametrize("size", [100, 1000])
+
+
+def built(size):
+    """Return two clusters with `size` services each, and proxies of two namespaces in both."""
+    mesh = builders.Mesh()
+    clusters = [mesh.cluster("east", network="n1"), mesh.cluster("west", network="n2")]
+    for number, cluster in enumerate(clusters):
+        cluster.gateway(external=f"172.30.0.1{number}")
+    mesh.expose_services()
+    with mesh.one_change():
+        for number, cluster in enumerate(clusters):
+            for index in range(size):
+                address = f"10.{number}.{index // 250}.{index % 250 + 1}"
+                cluster.service(f"s{index}", ready=[address], ports={"http": 80, "tcp": 9000})
+    for path in ("east/default/client", "east/other/client", "west/default/client"):
+        mesh.scopes_of(mesh.proxy(path).pod)
+    for external in ("172.30.0.10", "172.30.0.11"):
+        mesh.scopes_of(mesh.pod_at(external, network=""))
+    return mesh
+
+
+def change_of(mesh, act):
+    """Return what `act` made the graph publish, and how many functions ran."""
+    seen = []
+    mesh.graph.listen(seen.append)
+    act()
+    (batch,) = seen
+    return batch.of(mesh.views.slices), mesh.graph.recomputed()
+
+
+def flip(mesh):
+    east = mesh.clusters["east"]
+    ports = {"http": 80, "tcp": 9000}
+    east.endpoints("s7", ready=["10.0.0.8", "10.0.9.200"], ports=ports)
+
+
+@SIZES
+def test_an_endpoint_computes_only_its_own_services_endpoints_again(size):
+    mesh = built(size)
+    twin = builders.Shape().account
+    mesh.clusters["east"].pod("s7-more", address="10.0.9.200", labels={"app": "s7"}, account=twin)
+
+    changed, computed = change_of(mesh, lambda: flip(mesh))
+
+    assert {key.kind for key in changed} == {view.Kind.ENDPOINTS}
+    assert {key.name.split(".")[0].split("|")[-1] for key in changed} == {"s7", "outbound_"}
+    # Two ports, seen from two networks and passed on by the gateway of the pod's own network.
+    assert len(changed) == 2 * 2 + 2
+    assert computed == NODES
+
+
+@SIZES
+def test_a_new_identity_changes_clusters_of_its_service_alone(size):
+    mesh = built(size)
+    mesh.clusters["east"].pod(
+        "s7-more", address="10.0.9.200", labels={"app": "s7"}, account="another"
+    )
+
+    changed, _ = change_of(mesh, lambda: flip(mesh))
+
+    kinds = {key.kind for key in changed}
+    assert kinds == {view.Kind.ENDPOINTS, view.Kind.CLUSTER}
+    # Two ports in each of three namespaces with proxies.
+    assert sum(key.kind is view.Kind.CLUSTER for key in changed) == 2 * 3
+
+
+@SIZES
+def test_a_new_namespace_with_proxies_computes_no_endpoints(size):
+    mesh = built(size)
+    pod = mesh.clusters["east"].pod("client", namespace="third")
+
+    changed, _ = change_of(
+        mesh,
+        lambda: mesh.put(mesh.views.scopes, view.OutboundScope("east", "n1", pod.namespace), 1),
+    )
+
+    assert view.Kind.ENDPOINTS not in {key.kind for key in changed}

@@ -578,3 +578,12 @@ def test_an_entry_may_be_in_no_group_and_a_join_lose_a_key(graph_):
 
     assert graph_.items(joined) == {}
     assert graph_.findings() == ()
+
+
+def test_a_transaction_whose_block_raised_is_of_no_use_either(graph_):
+    source = graph_.source("source")
+    with pytest.raises(ZeroDivisionError), graph_.transaction() as change:
+        fail_after(change)
+
+    with pytest.raises(faults.HandleClosed):
+        change.put(source, "a", 1)

@@ -130,3 +130,43 @@ def client_side(port: int, *, server: int, callee: str) -> dict:
         ],
         "listeners": [listener("outbound", port, to="server")],
     }
+
+
+def captured() -> dict:
+    """Configuration that passes whatever was redirected on to where it was going."""
+    original = {
+        "name": "envoy.filters.listener.original_dst",
+        "typed_config": {
+            "@type": T + "envoy.extensions.filters.listener.original_dst.v3.OriginalDst"
+        },
+    }
+
+    def passing(name: str, port: int) -> dict:
+        proxy = {
+            "@type": T + "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+            "stat_prefix": name,
+            "cluster": name,
+        }
+        tcp = {"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}
+        listening = {"address": "0.0.0.0", "port_value": port}
+        return {
+            "name": name,
+            "address": {"socket_address": listening},
+            "listener_filters": [original],
+            "filter_chains": [{"filters": [tcp]}],
+        }
+
+    def onward(name: str, **more) -> dict:
+        return {
+            "name": name,
+            "type": "ORIGINAL_DST",
+            "lb_policy": "CLUSTER_PROVIDED",
+            "connect_timeout": "5s",
+            **more,
+        }
+
+    own = {"source_address": {"address": "127.0.0.6", "port_value": 0}}
+    return {
+        "clusters": [onward("outbound"), onward("inbound", upstream_bind_config=own)],
+        "listeners": [passing("outbound", 15001), passing("inbound", 15006)],
+    }

@@ -14,9 +14,11 @@ import grpc
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2  # noqa: F401  # for Any
+from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2  # noqa: F401  # for Any
 from envoy.extensions.filters.network.http_connection_manager.v3 import (  # noqa: F401  # for Any
     http_connection_manager_pb2,
 )
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2  # noqa: F401  # for Any
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2  # noqa: F401  # for Any
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2  # noqa: F401  # for Any
 from envoy.service.discovery.v3 import discovery_pb2
@@ -68,6 +70,7 @@ class ControlPlane:
             tls.issue(self.signer, names=("istiod.istio-system.svc",), now=self._now())
         )
         self.metrics = metrics.Metrics()
+        self.host = "127.0.0.1"
         self.port = 0
 
     @staticmethod
@@ -96,7 +99,7 @@ class ControlPlane:
             },
         )
         server = grpc.aio.server(handlers=(signing, discovery))
-        self.port = server.add_secure_port(f"127.0.0.1:{port}", self.serving.server_credentials())
+        self.port = server.add_secure_port(f"{self.host}:{port}", self.serving.server_credentials())
         await server.start()
         try:
             yield self
@@ -130,11 +133,14 @@ class Agent:
         (self.folder / "token").write_text(f"token-{account}")
         (self.folder / "roots.pem").write_text(control.signer.roots_pem)
         proxy = {
-            "discoveryAddress": f"127.0.0.1:{control.port}",
+            "discoveryAddress": f"{control.host}:{control.port}",
             "proxyAdminPort": self.admin,
             "statusPort": self.status,
             "terminationDrainDuration": "0s",
-            "proxyStatsMatcher": {"inclusionSuffixes": ["fail_verify_san"]},
+            "proxyStatsMatcher": {
+                "inclusionSuffixes": ["fail_verify_san"],
+                "inclusionPrefixes": ["tcp."],
+            },
         }
         self.environment = {
             **os.environ,

@@ -19,7 +19,7 @@ from isthmus.wire import csrclient, dialing, sds
 
 DEADLINE_S = 10.0
 FIRST_DELAY_S = 0.1
-LONGEST_DELAY_S = 5.0
+LONGEST_DELAY_S = 3.0
 
 _LOG = logs.Log("isthmus.certificates")
 

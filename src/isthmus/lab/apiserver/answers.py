@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from isthmus.lab.apiserver import conversion, lists, store, tables
+from isthmus.lab.apiserver import columns, conversion, lists, store, tables
 from isthmus.lab.apiserver.requests import Form
 from isthmus.lab.apiserver.resources import Resource
 from isthmus.lab.apiserver.state import State
@@ -96,7 +96,7 @@ def _tabled(
     ]
     return tables.table(
         objects,
-        columns=tables.columns_of(resource, printer),
+        columns=columns.columns_of(resource, printer),
         meta=meta,
         include=query.get("includeObject") or "Metadata",
         now=state.clock.now(),

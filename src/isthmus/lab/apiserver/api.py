@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from isthmus.base import clock
 from isthmus.lab.apiserver import (
+    applying,
     copying,
     deletion,
     errors,
@@ -236,8 +237,7 @@ class Api:
                 self.state, resource, edit, name=name, namespace=namespace, options=options
             )
         if options.subresource == "finalize":
-            given = edit
-            edit = lambda old: subresources.finalize(old, given(old))  # noqa: E731
+            edit = _finalizing(edit)
         return await writes.update(
             self.state, resource, edit, name=name, namespace=namespace, options=options
         )
@@ -258,7 +258,7 @@ class Api:
         manager = user.name if kind == "apply" else ""
         options = Options(user=user, subresource=subresource, manager=manager)
         if kind == "apply":
-            applied, _ = await writes.apply(
+            applied, _ = await applying.apply(
                 self.state, found, patch, name=name, namespace=namespace, options=options
             )
             return copying.copied(applied)
@@ -335,6 +335,10 @@ _EDITS: Mapping[str, Callable[[Json, Json], Json]] = {
     "json": patches.operated,
     "strategic": patches.merged,
 }
+
+
+def _finalizing(edit: Callable[[Obj], Obj]) -> Callable[[Obj], Obj]:
+    return lambda old: subresources.finalize(old, edit(old))
 
 
 def _object(value: Json) -> Obj:

@@ -20,11 +20,19 @@ ITEM = "\0item"
 """The value that stands for the mere presence of a keyed item."""
 
 _UNOWNED_META = frozenset(
-    "f:" + name
-    for name in (
-        "name namespace uid resourceVersion generation creationTimestamp managedFields selfLink"
-        " deletionTimestamp deletionGracePeriodSeconds generateName"
-    ).split()
+    (
+        "f:name",
+        "f:namespace",
+        "f:uid",
+        "f:resourceVersion",
+        "f:generation",
+        "f:creationTimestamp",
+        "f:managedFields",
+        "f:selfLink",
+        "f:deletionTimestamp",
+        "f:deletionGracePeriodSeconds",
+        "f:generateName",
+    )
 )
 
 

@@ -15,12 +15,13 @@ from isthmus.base import logs
 from isthmus.lab.apiserver import (
     answers,
     api,
+    applying,
     bodies,
     deletion,
+    descriptions,
     discovery,
     errors,
     lists,
-    openapi,
     requests,
     selectors,
     store,
@@ -37,10 +38,14 @@ _LOG = logs.Log("isthmus.lab.apiserver")
 LARGEST_BODY = 3 * 1024 * 1024
 _LIVENESS_S = 5.0
 _LONGEST_WATCH_S = 3600.0
-_OPEN_PATHS = ("/healthz", "/livez", "/readyz", "/version")
-_RETURNS_DELETED = frozenset(
-    "pods services serviceaccounts persistentvolumeclaims persistentvolumes podtemplates"
-    " resourcequotas".split()
+_RETURNS_DELETED = (
+    "pods",
+    "services",
+    "serviceaccounts",
+    "persistentvolumeclaims",
+    "persistentvolumes",
+    "podtemplates",
+    "resourcequotas",
 )
 
 
@@ -98,7 +103,16 @@ class _Front:
         self._streams = streams
         self._bookmark_s = bookmark_s
         self._feeds: weakref.WeakSet[store.Feed] = weakref.WeakSet()
-        self._cached: dict[str, tuple[int, bytes]] = {}
+        self._descriptions = descriptions.Descriptions(served.state)
+        self._verbs = {
+            "get": self._get,
+            "list": self._list,
+            "create": self._create,
+            "update": self._update,
+            "patch": self._patch,
+            "delete": self._delete,
+            "deletecollection": self._delete_all,
+        }
 
     async def close(self, _: web.Application) -> None:
         """End every watch."""
@@ -129,7 +143,7 @@ class _Front:
 
     async def _answered(self, request: web.Request) -> web.StreamResponse:
         path = request.path
-        if path in _OPEN_PATHS and request.method == "GET":
+        if path in descriptions.OPEN_PATHS and request.method == "GET":
             return self._open(path)
         user = await self._security.authenticate(request)
         try:
@@ -148,7 +162,7 @@ class _Front:
             return await self._stream(request, found)
         if watches:
             return await self._watch(request, found)
-        return await _VERBS[verb](self, request, found, user)
+        return await self._verbs[verb](request, found, user)
 
     def _open(self, path: str) -> web.Response:
         if path == "/version":
@@ -158,53 +172,17 @@ class _Front:
     def _bare(self, request: web.Request) -> web.Response:
         """Answer for a path that is no resource: discovery, OpenAPI, health."""
         if request.method not in ("GET", "HEAD"):
-            raise errors.no_method() if _is_known(request.path) else errors.no_resource()
+            raise errors.no_resource() if request.path.startswith("/api") else errors.no_method()
         path = request.path.rstrip("/") or "/"
         if path.startswith(("/healthz/", "/livez/", "/readyz/")):
             return web.Response(text="ok")
         wanted = requests.form(request.headers.get("Accept", ""))
         aggregated = wanted.kind == "APIGroupDiscoveryList" and path in ("/api", "/apis")
-        key = path + wanted.kind if aggregated else path
-        edition = self._state.catalog.edition
-        cached = self._cached.get(key)
-        if cached is None or cached[0] != edition:
-            found = self._described(path, aggregated=aggregated)
-            if found is None:
-                raise errors.no_resource()
-            cached = self._cached[key] = (edition, msgspec.json.encode(found))
+        found = self._descriptions.at(path, aggregated=aggregated)
+        if found is None:
+            raise errors.no_resource()
         media = wanted.media if aggregated else "application/json"
-        return web.Response(body=cached[1], headers={"Content-Type": media})
-
-    def _described(self, path: str, *, aggregated: bool) -> Obj | None:
-        catalog = self._state.catalog
-        parts = path.strip("/").split("/")
-        match parts:
-            case [""]:
-                return {"paths": sorted({one.prefix for one in catalog} | set(_OPEN_PATHS))}
-            case ["api"]:
-                return (
-                    discovery.aggregated(catalog, core=True)
-                    if aggregated
-                    else discovery.core_versions()
-                )
-            case ["apis"]:
-                return (
-                    discovery.aggregated(catalog, core=False)
-                    if aggregated
-                    else discovery.groups(catalog)
-                )
-            case ["api", version]:
-                return discovery.resource_list(catalog, group="", version=version)
-            case ["apis", group]:
-                return discovery.group(catalog, group)
-            case ["apis", group, version]:
-                return discovery.resource_list(catalog, group=group, version=version)
-            case ["openapi", "v3"]:
-                return openapi.index(self._state)
-            case ["openapi", "v3", *prefix]:
-                return openapi.document(self._state, "/".join(prefix))
-            case _:
-                return None
+        return web.Response(body=found, headers={"Content-Type": media})
 
     async def _body(self, request: web.Request) -> Obj:
         raw = await request.read()
@@ -332,7 +310,7 @@ class _Front:
             _check_namespace(found, meta)
             if meta.get("name") not in (None, "", found.name):
                 raise errors.bad_request("metadata.name must match the name on the URL")
-        obj, is_new = await writes.apply(
+        obj, is_new = await applying.apply(
             self._state,
             found.resource,
             config,
@@ -514,17 +492,4 @@ def _patches_of(found: requests.Target) -> list[str]:
     ]
 
 
-def _is_known(path: str) -> bool:
-    return path.split("/")[1] in ("api", "apis", "openapi", "version", "healthz", "livez", "readyz")
-
-
 _STREAMED = frozenset(("log", "exec", "attach", "portforward", "proxy"))
-_VERBS = {
-    "get": _Front._get,
-    "list": _Front._list,
-    "create": _Front._create,
-    "update": _Front._update,
-    "patch": _Front._patch,
-    "delete": _Front._delete,
-    "deletecollection": _Front._delete_all,
-}

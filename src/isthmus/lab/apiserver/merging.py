@@ -84,9 +84,9 @@ def _without_directives(shape: schemas.Schema, patch: list[Json]) -> list[Json]:
     inner = shape.items or schemas.ANY
     out = []
     for one in patch:
-        if isinstance(one, dict) and "$patch" in one:
-            if one["$patch"] == "delete" or set(one) == {"$patch"}:
-                continue
+        marked = isinstance(one, dict) and "$patch" in one
+        if marked and (one["$patch"] == "delete" or set(one) == {"$patch"}):
+            continue
         out.append(merged(inner, {}, one) if isinstance(one, dict) else one)
     return out
 

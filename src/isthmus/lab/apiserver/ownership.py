@@ -38,8 +38,25 @@ class Writer:
         return (self.manager, self.operation, self.subresource)
 
 
-def applied(shape: schemas.Schema, live: Obj, config: Obj, *, writer: Writer, force: bool) -> Obj:
-    """Return `live` with `config` applied and ownership recorded; raises 409 on conflicts."""
+def applied(  # an apply is made of this much
+    shape: schemas.Schema,
+    live: Obj,
+    config: Obj,
+    *,
+    writer: Writer,
+    force: bool,
+    lenient: Paths = frozenset(),
+) -> Obj:
+    """Return `live` with `config` applied and ownership recorded; raises 409 on conflicts.
+
+    Args:
+        shape: Of the object.
+        live: The object as it is.
+        config: All that the writer wants.
+        writer: Who it is.
+        force: Whether to take fields from other owners.
+        lenient: Fields that are taken without force.
+    """
     owners = _owners(live)
     mine = _visible(fieldsets.leaves(shape, config), writer)
     before = fieldsets.leaves(shape, live)
@@ -53,7 +70,8 @@ def applied(shape: schemas.Schema, live: Obj, config: Obj, *, writer: Writer, fo
     changed = frozenset(
         path for path, value in mine.items() if path not in before or before[path] != value
     )
-    _refuse_conflicts(owners, writer, changed, force=force)
+    if not force:
+        _refuse_conflicts(owners, writer, changed - lenient)
     owners[writer.key] = (frozenset(mine), writer.now)
     kept = _released(owners, writer, changed)
     gone = frozenset(before) - after.keys()
@@ -110,10 +128,8 @@ def _dropped(unwanted: Paths, others: Paths) -> Paths:
     return frozenset(path for path in unwanted if path not in shared)
 
 
-def _refuse_conflicts(owners: _Owners, writer: Writer, changed: Paths, *, force: bool) -> None:
-    if force:
-        return
-    causes = []
+def _refuse_conflicts(owners: _Owners, writer: Writer, changed: Paths) -> None:
+    causes: list[errors.Cause] = []
     for key, (paths, _) in sorted(owners.items()):
         if key == writer.key:
             continue

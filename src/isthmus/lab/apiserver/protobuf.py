@@ -17,6 +17,8 @@ from isthmus.lab.apiserver.values import Json, Obj
 
 MAGIC = b"k8s\x00"
 _DEEPEST = 40
+# Messages whose fields are those of the object around them in JSON.
+_INLINE = ("ingressRuleValue",)
 
 _TABLE = """
 ObjectMeta 1:name:s 2:generateName:s 3:namespace:s 4:selfLink:s 5:uid:s 6:resourceVersion:s 7:generation:i 8:creationTimestamp:Time 9:deletionTimestamp:Time 10:deletionGracePeriodSeconds:i! 11:labels:ss 12:annotations:ss 13:ownerReferences:*OwnerReference 14:finalizers:*s 17:managedFields:skip
@@ -85,6 +87,22 @@ Scale 1:metadata:ObjectMeta 2:spec:ScaleSpec 3:status:skip
 ScaleSpec 1:replicas:i!
 Event 1:metadata:ObjectMeta 2:involvedObject:ObjectReference 3:reason:s 4:message:s 5:source:EventSource 6:firstTimestamp:Time 7:lastTimestamp:Time 8:count:i 9:type:s 10:eventTime:MicroTime 12:action:s 14:reportingComponent:s 15:reportingInstance:s
 EventSource 1:component:s 2:host:s
+HorizontalPodAutoscaler 1:metadata:ObjectMeta 2:spec:AutoscalerSpec 3:status:skip
+AutoscalerSpec 1:scaleTargetRef:ScaleTarget 2:minReplicas:i! 3:maxReplicas:i 4:metrics:*Metric
+ScaleTarget 1:kind:s 2:name:s 3:apiVersion:s
+Metric 1:type:s 4:resource:ResourceMetric
+ResourceMetric 1:name:s 2:target:MetricTarget
+MetricTarget 1:type:s 2:value:Quantity 3:averageValue:Quantity 4:averageUtilization:i!
+Ingress 1:metadata:ObjectMeta 2:spec:IngressSpec 3:status:skip
+IngressSpec 1:defaultBackend:IngressBackend 2:tls:*IngressTLS 3:rules:*IngressRule 4:ingressClassName:s
+IngressTLS 1:hosts:*s 2:secretName:s
+IngressRule 1:host:s 2:ingressRuleValue:IngressRuleValue
+IngressRuleValue 1:http:IngressPaths
+IngressPaths 1:paths:*IngressPath
+IngressPath 1:path:s 2:backend:IngressBackend 3:pathType:s
+IngressBackend 4:service:IngressService
+IngressService 1:name:s 2:port:IngressPort
+IngressPort 1:name:s 2:number:i
 Unknown 1:typeMeta:TypeMeta 2:raw:y 3:contentEncoding:s 4:contentType:s
 TypeMeta 1:apiVersion:s 2:kind:s
 """
@@ -158,6 +176,9 @@ def _take(out: Obj, row: _Field, value: int | memoryview, depth: int) -> None:
         out.setdefault(row.name, {})[key] = item
         return
     read = reader(value) if reader else _message(row.type, _bytes(value), depth + 1)
+    if row.name in _INLINE:
+        out.update(read)
+        return
     if row.repeated:
         out.setdefault(row.name, []).append(read)
     elif row.keeps_zero or read not in ("", 0, False, None, {}):
@@ -249,6 +270,7 @@ _READERS: Mapping[str, Callable[[int | memoryview], Json]] = {
     "IntOrString": _int_or_string,
     "Time": _time,
     "MicroTime": _micro_time,
+    "Quantity": _quantity,
 }
 _PAIRS: Mapping[str, Callable[[int | memoryview], str]] = {
     "ss": _text,

@@ -74,26 +74,18 @@ def target(catalog: Catalog, path: str) -> Target:
     return found
 
 
+_VERBS = {"PUT": "update", "PATCH": "patch", "POST": "create"}
+
+
 def verb(method: str, found: Target, *, watches: bool) -> str:
     """Return the verb that authorization judges."""
-    if found.subresource in ("exec", "attach", "portforward") and method == "GET":
-        # A connection may do as much over a WebSocket as over the older POST.
-        return "get"
-    match method:
-        case "GET" | "HEAD":
-            if watches:
-                return "watch"
-            return "get" if found.name else "list"
-        case "POST":
-            return "create"
-        case "PUT":
-            return "update"
-        case "PATCH":
-            return "patch"
-        case "DELETE":
-            return "delete" if found.name else "deletecollection"
-        case _:
-            raise errors.no_method()
+    if method in ("GET", "HEAD"):
+        return "watch" if watches else "get" if found.name else "list"
+    if method == "DELETE":
+        return "delete" if found.name else "deletecollection"
+    if method not in _VERBS:
+        raise errors.no_method()
+    return _VERBS[method]
 
 
 def options(query: Query, *, user: User, agent: str, found: Target, patch: str = "") -> Options:

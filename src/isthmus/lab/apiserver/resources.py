@@ -172,7 +172,7 @@ def _reviews() -> Iterator[Resource]:
 
 def _made(
     gv: str, plural: str, kind: str, short: str = "", subs: str = "", **more: object
-) -> Resource:  # noqa: PLR0913  # one row of a table
+) -> Resource:  # one row of a table
     group, _, version = gv.rpartition("/")
     return Resource(
         group,

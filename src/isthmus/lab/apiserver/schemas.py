@@ -10,7 +10,7 @@ It describes. Checking, merging and defaulting lie in other rooms.
 
 import functools
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -102,8 +102,21 @@ class Schema:
         self._fields: Mapping[str, Json] = {}
         self._values: Json = None
         self._items: Json = None
-        self._make = _from_compact
+        self._make: Callable[[Obj], Schema] = _from_compact
         self._cache: dict[str, Schema] = {}
+
+    def describe(
+        self,
+        make: Callable[[Obj], "Schema"],
+        fields: Mapping[str, Json],
+        values: Json,
+        items: Json,
+    ) -> None:
+        """Say what it consists of: raw descriptions, from which `make` makes schemas."""
+        self._make = make
+        self._fields = fields
+        self._values = values
+        self._items = items
 
     @property
     def names(self) -> Iterable[str]:
@@ -188,9 +201,7 @@ def _from_compact(raw: Mapping[str, Json]) -> Schema:
     if "r" in raw:
         return _named(raw["r"])
     one = Schema(raw["t"])
-    one._fields = raw.get("p", {})
-    one._values = raw.get("v")
-    one._items = raw.get("i")
+    one.describe(_from_compact, raw.get("p", {}), raw.get("v"), raw.get("i"))
     one.required = tuple(raw.get("q", ()))
     one.list_type = raw.get("l", "atomic")
     one.keys = tuple(raw.get("k", ()))
@@ -200,9 +211,7 @@ def _from_compact(raw: Mapping[str, Json]) -> Schema:
     one.merge_key = raw.get("m", "")
     one.atomic = "a" in raw
     one.default = raw.get("d", MISSING)
-    one.open = one.type == "any" or (
-        one.type == "object" and not one._fields and one._values is None
-    )
+    one.open = one.type == "any" or (one.type == "object" and not raw.keys() & {"p", "v"})
     return one
 
 
@@ -213,11 +222,9 @@ ANY = Schema("any")
 def structural(raw: Mapping[str, Json]) -> Schema:
     """Return the shape that a CustomResourceDefinition's OpenAPI schema describes."""
     one = Schema(_structural_type(raw))
-    one._make = structural
-    one._fields = raw.get("properties") or {}
     extra = raw.get("additionalProperties")
-    one._values = extra if isinstance(extra, dict) else ({} if extra is True else None)
-    one._items = raw.get("items")
+    values = extra if isinstance(extra, dict) else ({} if extra is True else None)
+    one.describe(structural, raw.get("properties") or {}, values, raw.get("items"))
     one.required = tuple(raw.get("required") or ())
     one.list_type = raw.get("x-kubernetes-list-type", "atomic")
     one.keys = tuple(raw.get("x-kubernetes-list-map-keys") or ())

@@ -70,16 +70,14 @@ def _label_term(found: re.Match[str]) -> Callable[[Mapping[str, str]], bool]:
     key, op, value = found["key"], found["op"], found["value"]
     if found["set"]:
         values = {one.strip() for one in found["values"].split(",")}
-        if found["set"] == "in":
-            return lambda have: key in have and have[key] in values
-        return lambda have: key not in have or have[key] not in values
-    if op in ("=", "=="):
-        return lambda have: have.get(key) == value
-    if op == "!=":
-        return lambda have: have.get(key) != value
+        wanted = found["set"] == "in"
+        return lambda have: (have.get(key) in values) is wanted
+    if op is None:
+        return lambda have: key in have
     if op in (">", "<"):
         return lambda have: _compared(have.get(key), op, value)
-    return lambda have: key in have
+    equal = op != "!="
+    return lambda have: (have.get(key) == value) is equal
 
 
 def _compared(have: str | None, op: str, value: str) -> bool:

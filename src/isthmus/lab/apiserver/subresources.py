@@ -38,7 +38,7 @@ def _selector(obj: Obj, paths: Mapping[str, str]) -> Obj:
     return {"selector": ",".join(f"{key}={value}" for key, value in sorted(labels.items()))}
 
 
-async def rescale(  # noqa: PLR0913  # the address of one object and what to make of it
+async def rescale(  # the address of one object and what to make of it
     state: State,
     resource: Resource,
     scale: writes.Edit,

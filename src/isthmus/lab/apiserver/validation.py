@@ -6,7 +6,7 @@ It reports and prunes, and decides nothing about the meaning of a kind: that is 
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from isthmus.lab.apiserver import patterns, schemas
@@ -21,6 +21,7 @@ TOO_MANY = "FieldValueTooMany"
 TOO_LONG = "FieldValueTooLong"
 DUPLICATE = "FieldValueDuplicate"
 
+_OBJECT_FIELDS = ("apiVersion", "kind", "metadata")
 _JSON_NAMES = {
     dict: "object",
     list: "array",
@@ -50,9 +51,8 @@ class Report:
 def clean(shape: schemas.Schema, value: Json, *, nulls: bool = False) -> tuple[Json, Report]:
     """Return `value` without unknown fields, and what was found.
 
-    Args:
-        nulls: Whether nulls that the schema does not allow are findings (custom resources)
-            or are dropped silently (built-in kinds).
+    With `nulls`, as for custom resources, nulls that the schema does not allow are findings;
+    without, as for built-in kinds, they are dropped silently.
     """
     report = Report()
     return _Cleaner(report, nulls=nulls).value(shape, value, ""), report
@@ -90,9 +90,7 @@ class _Cleaner:
         for name, item in value.items():
             inner = shape.field(name)
             if inner is None:
-                if shape.embedded and name in ("apiVersion", "kind", "metadata"):
-                    out[name] = item
-                elif shape.open:
+                if shape.open or (shape.embedded and name in _OBJECT_FIELDS):
                     out[name] = item
                 else:
                     self._report.unknown.append(f"{path}.{name}"[1:])
@@ -148,6 +146,10 @@ def _key(item: Json, keys: tuple[str, ...]) -> str:
     return ",".join(f"{key}={item.get(key)!r}" for key in keys)
 
 
+def _anything(_: Json) -> bool:
+    return True
+
+
 def _is_int(value: Json) -> bool:
     if isinstance(value, bool):
         return False
@@ -174,8 +176,8 @@ def _is_quantity(value: Json) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-_SCALARS = {
-    "any": lambda _: True,
+_SCALARS: Mapping[str, Callable[[Json], bool]] = {
+    "any": _anything,
     "string": lambda value: isinstance(value, str),
     "integer": _is_int,
     "number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
@@ -279,7 +281,7 @@ def _fits(raw: Obj, value: Json, path: str) -> bool:
 def _inner(raw: Obj, value: Json, path: str) -> Iterator[Cause]:
     """Yield what breaks a schema inside allOf, anyOf, oneOf or not: no pruning, no unknowns."""
     shape = schemas.structural(raw)
-    if raw.get("type") and not _SCALARS.get(shape.type, lambda _: True)(value):
+    if raw.get("type") and not _SCALARS.get(shape.type, _anything)(value):
         yield Cause(
             path[1:], f"Invalid value: {_shown(value)}: must be of type {shape.type}", WRONG_TYPE
         )

@@ -13,7 +13,6 @@ import msgspec
 from isthmus.lab.apiserver import errors, lists, requests, selectors, store
 from isthmus.lab.apiserver.resources import Resource
 from isthmus.lab.apiserver.state import State
-from isthmus.lab.apiserver.values import Obj
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 
@@ -131,7 +130,7 @@ class Watch:
 
     def bookmark(self, *, initial_end: bool = False) -> bytes:
         """Return the event that says up to where the client has seen everything."""
-        meta: Obj = {"resourceVersion": str(self._state.store.revision), "creationTimestamp": None}
+        meta: dict[str, object] = {"resourceVersion": str(self._state.store.revision), "creationTimestamp": None}
         if initial_end:
             meta["annotations"] = {INITIAL_EVENTS_END: "true"}
         mark = {

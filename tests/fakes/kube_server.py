@@ -149,15 +149,10 @@ class KubeServer:
     async def _one(
         self, request: web.Request, kind: kinds.Kind, namespace: str, name: str
     ) -> web.StreamResponse:
-        collection = self._of(kind)
         body = json.loads(await request.read()) if request.can_read_body else {}
-        old = collection.objects.get((namespace, name))
-        dry = request.query.get("dryRun") == "All"
         if request.method == "POST":
-            name = body["metadata"]["name"]
-            if (namespace, name) in collection.objects:
-                return refused(409, "AlreadyExists", f'{kind.plural} "{name}" already exists')
-            return web.json_response(self._store(kind, body), status=201)
+            return self._create(kind, namespace, body)
+        old = self._of(kind).objects.get((namespace, name))
         applying = "apply-patch" in request.headers.get("Content-Type", "")
         if old is None and not applying:
             return refused(404, "NotFound", f'{kind.plural} "{name}" not found')
@@ -166,12 +161,22 @@ class KubeServer:
         if request.method == "DELETE":
             self.remove(kind, name, namespace)
             return web.json_response({"kind": "Status", "status": "Success"})
+        return self._change(request, kind, old or {}, body)
+
+    def _create(self, kind: kinds.Kind, namespace: str, body: Obj) -> web.Response:
+        name = body["metadata"]["name"]
+        if (namespace, name) in self._of(kind).objects:
+            return refused(409, "AlreadyExists", f'{kind.plural} "{name}" already exists')
+        return web.json_response(self._store(kind, body), status=201)
+
+    def _change(self, request: web.Request, kind: kinds.Kind, old: Obj, body: Obj) -> web.Response:
         if request.method == "PUT":
             asked = body["metadata"].get("resourceVersion")
-            if asked and old and asked != old["metadata"]["resourceVersion"]:
+            if asked and asked != old["metadata"]["resourceVersion"]:
                 return refused(409, "Conflict", "the object has been modified")
             return web.json_response(self._store(kind, body))
-        merged = _merged(old or {}, body)
+        merged = _merged(old, body)
+        dry = request.query.get("dryRun") == "All"
         return web.json_response(merged if dry else self._store(kind, merged))
 
     async def _list(
@@ -319,5 +324,5 @@ def failing(start: str, status: int, *, times: int = 10**9, **headers: str) -> F
 async def eventually(claim: Callable[[], object], *, within_s: float = 5.0) -> None:
     """Wait until `claim` holds; what holds it up is another task of this loop."""
     async with asyncio.timeout(within_s):
-        while not claim():
+        while not claim():  # noqa: ASYNC110  # a claim is a question, not an event
             await asyncio.sleep(0.002)

@@ -28,7 +28,6 @@ LABEL = "istio/multiCluster"
 CLUSTER_ANNOTATION = "networking.istio.io/cluster"
 _ACCOUNT_ANNOTATION = "kubernetes.io/service-account.name"
 _TOKEN_TYPE = "kubernetes.io/service-account-token"
-TOKEN_TIMEOUT_S = 10.0
 
 
 class NameInvalid(errors.IsthmusError):
@@ -59,6 +58,7 @@ class Request:
         kind: `config` makes the secret by which a control plane reaches its own configuration.
         secret_name: Which token secret to use; empty to find or make one.
         plugin: Name and settings of a login plugin instead of a token.
+        token_timeout_s: How long the cluster may take to fill a token secret.
     """
 
     name: str = ""
@@ -70,6 +70,7 @@ class Request:
     create_service_account: bool = True
     secret_name: str = ""
     plugin: tuple[str, Mapping[str, str]] | None = None
+    token_timeout_s: float = 10.0
 
     @property
     def account(self) -> str:
@@ -175,7 +176,7 @@ async def _token_secret(reads: client.Client, wanted: Request) -> client.Obj:
             name,
             namespace=wanted.namespace,
             missing=_token_lacks,
-            timeout_s=TOKEN_TIMEOUT_S,
+            timeout_s=wanted.token_timeout_s,
         )
     except problems.WaitEnded as error:
         raise TokenIncomplete(

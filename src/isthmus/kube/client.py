@@ -9,13 +9,9 @@ Source: security rules RS-2 and PY; performance rule 8.
 
 import asyncio
 import contextlib
-import ipaddress
-import os
 import pathlib
 import socket
-import ssl
-import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -26,7 +22,7 @@ from aiohttp import abc, resolver
 from typing_extensions import override
 
 from isthmus.base import clock, version
-from isthmus.kube import access, kinds, problems
+from isthmus.kube import access, answers, kinds, problems, tls
 
 Obj = dict[str, Any]
 """An object as JSON says it."""
@@ -34,7 +30,6 @@ Obj = dict[str, Any]
 PAGE = 500
 FIELD_MANAGER = "isthmus"
 MOST_ATTEMPTS = 5
-LONGEST_WAIT_S = 20.0
 TOKEN_REREAD_S = 30.0
 LINE_BYTES = 1024 * 1024
 MOST_LINE_BYTES = 32 * 1024 * 1024
@@ -76,7 +71,7 @@ class Client:
     ) -> None:
         self.access = reached_by
         self._clock = system_clock or clock.SystemClock()
-        self._tls = tls_context(reached_by)
+        self._tls = tls.context(reached_by)
         self._timeout_s = timeout_s
         self._attempts = attempts
         self._session: aiohttp.ClientSession | None = None
@@ -94,7 +89,7 @@ class Client:
                 ssl=self._tls,
                 limit=0,
                 resolver=_ConfinedResolver() if self.access.confined else None,
-                socket_factory=_socket,
+                socket_factory=tls.open_socket,
             ),
             headers={"User-Agent": f"isthmus/{version.VERSION}", "Accept": "application/json"},
             read_bufsize=LINE_BYTES,
@@ -123,7 +118,7 @@ class Client:
     ) -> Obj:
         """Return one object."""
         path = kind.path(name, namespace=namespace, subresource=subresource)
-        return _object(await self.raw("GET", path))
+        return answers.document(await self.raw("GET", path))
 
     async def find(self, kind: kinds.Kind, name: str, *, namespace: str = "") -> Obj | None:
         """Return one object, or None when it, or its kind, does not exist."""
@@ -141,7 +136,9 @@ class Client:
         query = {"limit": str(PAGE), "labelSelector": labels, "fieldSelector": fields}
         found: list[Obj] = []
         while True:
-            page = _object(await self.raw("GET", kind.path(namespace=namespace), query=query))
+            page = answers.document(
+                await self.raw("GET", kind.path(namespace=namespace), query=query)
+            )
             stamp = {"apiVersion": kind.api_version, "kind": kind.kind}
             found += [{**stamp, **item} for item in page.get("items") or []]
             query["continue"] = (page.get("metadata") or {}).get("continue") or ""
@@ -159,7 +156,7 @@ class Client:
         """Create an object and return it as stored."""
         namespace = str(obj.get("metadata", {}).get("namespace", ""))
         query = {"fieldManager": field_manager, "dryRun": "All" if dry_run else ""}
-        return _object(
+        return answers.document(
             await self.raw("POST", kind.path(namespace=namespace), query=query, body=obj)
         )
 
@@ -176,7 +173,9 @@ class Client:
         path = kind.path(
             metadata["name"], namespace=metadata.get("namespace", ""), subresource=subresource
         )
-        return _object(await self.raw("PUT", path, query={"fieldManager": field_manager}, body=obj))
+        return answers.document(
+            await self.raw("PUT", path, query={"fieldManager": field_manager}, body=obj)
+        )
 
     async def patch(  # noqa: PLR0913  # each argument is one of the API's own
         self,
@@ -197,7 +196,9 @@ class Client:
             query["force"] = "true" if force else "false"
         path = kind.path(name, namespace=namespace, subresource=subresource)
         headers = {"Content-Type": PATCHES[patch]}
-        return _object(await self.raw("PATCH", path, query=query, body=body, headers=headers))
+        return answers.document(
+            await self.raw("PATCH", path, query=query, body=body, headers=headers)
+        )
 
     async def delete(
         self,
@@ -216,7 +217,9 @@ class Client:
         }
         if uid:
             body["preconditions"] = {"uid": uid}
-        return _object(await self.raw("DELETE", kind.path(name, namespace=namespace), body=body))
+        return answers.document(
+            await self.raw("DELETE", kind.path(name, namespace=namespace), body=body)
+        )
 
     async def kind_of(self, manifest: Mapping[str, Any]) -> kinds.Kind:
         """Return the kind of an object, asking the server when it is none of ours.
@@ -230,7 +233,9 @@ class Client:
             group, _, served = str(manifest.get("apiVersion", "")).rpartition("/")
             probe = kinds.Kind(group, served, "", str(manifest.get("kind", "")))
             with contextlib.suppress(problems.ApiError):
-                for item in _object(await self.raw("GET", probe.root)).get("resources") or []:
+                for item in (
+                    answers.document(await self.raw("GET", probe.root)).get("resources") or []
+                ):
                     if item["kind"] == probe.kind and "/" not in item["name"]:
                         return kinds.Kind(
                             group, served, item["name"], probe.kind, namespaced=item["namespaced"]
@@ -247,7 +252,7 @@ class Client:
             "spec": {"token": token, **({"audiences": list(audiences)} if audiences else {})},
         }
         review = await self.raw("POST", "/apis/authentication.k8s.io/v1/tokenreviews", body=body)
-        status = _object(review).get("status") or {}
+        status = answers.document(review).get("status") or {}
         assert isinstance(status, dict)
         return status
 
@@ -266,7 +271,7 @@ class Client:
             "spec": {"audiences": list(audiences), "expirationSeconds": seconds},
         }
         path = kinds.SERVICE_ACCOUNT.path(service_account, namespace=namespace, subresource="token")
-        return str(_object(await self.raw("POST", path, body=body))["status"]["token"])
+        return str(answers.document(await self.raw("POST", path, body=body))["status"]["token"])
 
     # --- containers -----------------------------------------------------------------------------
 
@@ -349,9 +354,9 @@ class Client:
                     content = await answer.read()
                     if 200 <= answer.status < 300:
                         return content
-                    delay_s = _wait_asked_for(answer.headers, status=answer.status)
+                    delay_s = answers.wait_asked_for(answer.headers, status=answer.status)
                     if delay_s is None or last:
-                        raise _refused(answer.status, content, request=f"{method} {path}")
+                        raise answers.refusal(answer.status, content, request=f"{method} {path}")
             except aiohttp.ServerDisconnectedError as error:
                 # An idle connection that the server closed; only what may be repeated is.
                 if last or method != "GET":
@@ -400,7 +405,7 @@ class Client:
             ) as answer:
                 if answer.status != 200:
                     content = await answer.read()
-                    raise _refused(answer.status, content, request=f"GET {path}?watch=true")
+                    raise answers.refusal(answer.status, content, request=f"GET {path}?watch=true")
                 on_open()
                 async for line in _lines(answer.content):
                     yield line
@@ -434,34 +439,6 @@ class Client:
 # --- answers --------------------------------------------------------------------------------------
 
 
-def _object(content: bytes) -> Obj:
-    try:
-        decoded = msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
-        raise problems.ApiError(502, "", "the answer is not JSON", request=str(error)) from error
-    if not isinstance(decoded, dict):
-        raise problems.ApiError(502, "", "the answer is not an object")
-    return decoded
-
-
-def _refused(status: int, content: bytes, *, request: str) -> problems.ApiError:
-    try:
-        said = msgspec.json.decode(content)
-        reason, message = str(said.get("reason", "")), str(said.get("message", ""))
-        details = said.get("details") or {}
-    except (msgspec.DecodeError, AttributeError):
-        reason, message, details = "", content[:200].decode(errors="replace").strip(), {}
-    return problems.ApiError(status, reason, message, request=request, details=details)
-
-
-def _wait_asked_for(headers: Mapping[str, str], *, status: int) -> float | None:
-    """Return how long the server wants us to wait before we try again, or None."""
-    asked = headers.get("Retry-After", "")
-    if status == 429 or (status in (500, 503, 504) and asked):
-        return min(float(asked), LONGEST_WAIT_S) if asked.isdecimal() else 1.0
-    return None
-
-
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
     """Split a stream into lines of any length up to a bound; a cut last line is dropped."""
     rest = bytearray()
@@ -488,71 +465,10 @@ async def _command_ended(stream: aiohttp.ClientWebSocketResponse) -> ExecResult:
         if channel in written:
             written[channel] += content
         elif channel == _ERROR:
-            code = _exit_code(content)
+            code = answers.exit_code(content)
     if code is None:
         raise aiohttp.ClientPayloadError("the stream ended before the command")
     return ExecResult(bytes(written[_STDOUT]), bytes(written[_STDERR]), code)
-
-
-def _exit_code(content: bytes) -> int:
-    status = msgspec.json.decode(content)
-    if status.get("status") == "Success":
-        return 0
-    for cause in (status.get("details") or {}).get("causes") or []:
-        if cause.get("reason") == "ExitCode":
-            return int(cause["message"])
-    raise problems.ApiError(500, str(status.get("reason", "")), str(status.get("message", "")))
-
-
-# --- connections ----------------------------------------------------------------------------------
-
-
-def tls_context(reached_by: access.Access) -> ssl.SSLContext:
-    """Return how the server is verified and what we show it."""
-    context = ssl.create_default_context(cadata=reached_by.ca_pem or None)
-    # Many clusters' authorities lack the key identifiers that strict checking demands.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if not reached_by.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if reached_by.client_certificate_pem:
-        both = f"{reached_by.client_certificate_pem}\n{reached_by.client_key_pem}\n"
-        with _in_memory(both) as path:
-            context.load_cert_chain(path)
-    return context
-
-
-@contextlib.contextmanager
-def _in_memory(text: str) -> Iterator[str]:
-    """Give `text` a path without putting it on a disk, where the system can."""
-    if hasattr(os, "memfd_create"):
-        number = os.memfd_create("isthmus", os.MFD_CLOEXEC)
-        try:
-            os.write(number, text.encode())
-            yield f"/proc/self/fd/{number}"
-        finally:
-            os.close(number)
-        return
-    with tempfile.NamedTemporaryFile("w") as file:
-        file.write(text)
-        file.flush()
-        yield file.name
-
-
-def _socket(
-    address: tuple[int, int, int, str, tuple[Any, ...]],
-) -> socket.socket:
-    """Open a socket that notices within 30 s that the other side is gone."""
-    family, kind, protocol, _, _ = address
-    opened = socket.socket(family, kind, protocol)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, seconds in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, option):
-            opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000)
-    return opened
 
 
 class _ConfinedResolver(resolver.ThreadedResolver):
@@ -563,12 +479,7 @@ class _ConfinedResolver(resolver.ThreadedResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[abc.ResolveResult]:
         found = await super().resolve(host, port, family)
-        allowed = [item for item in found if not _forbidden(item["host"])]
+        allowed = [item for item in found if not tls.forbidden(item["host"])]
         if not allowed:
             raise OSError(f"`{host}` leads to an address that a remote secret may not name")
         return allowed
-
-
-def _forbidden(host: str) -> str:
-    address = ipaddress.ip_address(host.partition("%")[0])
-    return access.forbidden_address(getattr(address, "ipv4_mapped", None) or address)

@@ -44,7 +44,8 @@ class Reconciler(Generic[K]):
         """Say that something about these keys may have changed."""
         now = self._clock.monotonic()
         for key in keys:
-            self._due[key] = min(self._due.get(key, now), now + self._damping_s(key, now))
+            due = now + self._damping_s(key, now)
+            self._due[key] = min(self._due.get(key, due), due)
         self._wake.set()
 
     async def run(self) -> None:

@@ -5,8 +5,8 @@ import base64
 import contextlib
 
 import pytest
-from fakes import kube_server
 
+from fakes import kube_server
 from isthmus.base import metrics
 from isthmus.engine import graph
 from isthmus.fleet import sources, supervisor

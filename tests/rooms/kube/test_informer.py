@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 
 import pytest
-from fakes import kube_server
 
+from fakes import kube_server
 from isthmus.base import tasks
 from isthmus.kube import client, informer, kinds, objects
 

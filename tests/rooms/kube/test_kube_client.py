@@ -5,8 +5,8 @@ import json
 
 import pytest
 from aiohttp import WSMsgType, web
-from fakes import kube_server
 
+from fakes import kube_server
 from isthmus.kube import client, kinds, problems
 
 

@@ -1,0 +1,51 @@
+"""Reads what an API server answers: objects, refusals, and how a command ended."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from isthmus.kube import problems
+
+LONGEST_WAIT_S = 20.0
+
+
+def document(content: bytes) -> dict[str, Any]:
+    """Return the object that an answer holds."""
+    try:
+        decoded = msgspec.json.decode(content)
+    except msgspec.DecodeError as error:
+        raise problems.ApiError(502, "", "the answer is not JSON", request=str(error)) from error
+    if not isinstance(decoded, dict):
+        raise problems.ApiError(502, "", "the answer is not an object")
+    return decoded
+
+
+def refusal(status: int, content: bytes, *, request: str) -> problems.ApiError:
+    """Return the server's refusal in its own words."""
+    try:
+        said = msgspec.json.decode(content)
+        reason, message = str(said.get("reason", "")), str(said.get("message", ""))
+        details = said.get("details") or {}
+    except (msgspec.DecodeError, AttributeError):
+        reason, message, details = "", content[:200].decode(errors="replace").strip(), {}
+    return problems.ApiError(status, reason, message, request=request, details=details)
+
+
+def wait_asked_for(headers: Mapping[str, str], *, status: int) -> float | None:
+    """Return how long the server wants us to wait before we try again, or None."""
+    asked = headers.get("Retry-After", "")
+    if status == 429 or (status in (500, 503, 504) and asked):
+        return min(float(asked), LONGEST_WAIT_S) if asked.isdecimal() else 1.0
+    return None
+
+
+def exit_code(content: bytes) -> int:
+    """Return how a command ended, from the status that its stream ends with."""
+    status = msgspec.json.decode(content)
+    if status.get("status") == "Success":
+        return 0
+    for cause in (status.get("details") or {}).get("causes") or []:
+        if cause.get("reason") == "ExitCode":
+            return int(cause["message"])
+    raise problems.ApiError(500, str(status.get("reason", "")), str(status.get("message", "")))

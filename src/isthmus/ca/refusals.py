@@ -1,7 +1,7 @@
 """Why certificate material or a request for a certificate is refused.
 
 IsthmusError
-└── CaError
+└── CaRefusal
     ├── BundleIncomplete
     ├── PemMalformed
     ├── KeyMismatch
@@ -18,73 +18,73 @@ IsthmusError
 from isthmus.base import errors
 
 
-class CaError(errors.IsthmusError):
+class CaRefusal(errors.IsthmusError):
     """Root of this room's errors; never raised itself."""
 
     code = "ISM-CA-000"
 
 
-class BundleIncomplete(CaError):
+class BundleIncomplete(CaRefusal):
     """Some of the files that make a signing authority are missing or empty."""
 
     code = "ISM-CA-001"
 
 
-class PemMalformed(CaError):
+class PemMalformed(CaRefusal):
     """A file holds something else than the PEM that belongs there."""
 
     code = "ISM-CA-002"
 
 
-class KeyMismatch(CaError):
+class KeyMismatch(CaRefusal):
     """The private key belongs to another certificate."""
 
     code = "ISM-CA-003"
 
 
-class NotAnAuthority(CaError):
+class NotAnAuthority(CaRefusal):
     """A certificate in the chain may not sign others."""
 
     code = "ISM-CA-004"
 
 
-class ChainBroken(CaError):
+class ChainBroken(CaRefusal):
     """The signing certificate does not lead to a root through the chain."""
 
     code = "ISM-CA-005"
 
 
-class AuthorityExpired(CaError):
+class AuthorityExpired(CaRefusal):
     """A certificate of the chain is not valid now."""
 
     code = "ISM-CA-006"
 
 
-class SampleMaterial(CaError):
+class SampleMaterial(CaRefusal):
     """The material is published with its private key, so anybody can sign with it."""
 
     code = "ISM-CA-007"
 
 
-class KeyRefused(CaError):
+class KeyRefused(CaRefusal):
     """A key is too weak, or of a kind that proxies do not accept."""
 
     code = "ISM-CA-008"
 
 
-class RequestRefused(CaError):
+class RequestRefused(CaRefusal):
     """A signing request cannot be read, or is not signed by its own key."""
 
     code = "ISM-CA-009"
 
 
-class LifetimeRefused(CaError):
+class LifetimeRefused(CaRefusal):
     """A requested lifetime is longer than allowed."""
 
     code = "ISM-CA-010"
 
 
-class LeafUnfit(CaError):
+class LeafUnfit(CaRefusal):
     """A certificate that was just signed breaks its own profile; it is not released."""
 
     code = "ISM-CA-011"

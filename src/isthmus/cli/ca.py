@@ -26,13 +26,13 @@ LONGEST_NAME = 63
 SOON = datetime.timedelta(days=14)
 
 
-class WouldOverwrite(refusals.CaError):
+class WouldOverwrite(refusals.CaRefusal):
     """A file is there already."""
 
     code = "ISM-CA-012"
 
 
-class FilesMissing(refusals.CaError):
+class FilesMissing(refusals.CaRefusal):
     """The directory lacks the files that a command needs."""
 
     code = "ISM-CA-013"

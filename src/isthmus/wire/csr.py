@@ -66,7 +66,7 @@ class Signatory:
     limits: signing.Lifetimes = field(default_factory=signing.Lifetimes)
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """A request that is answered with a gRPC status."""
 
     def __init__(self, status: grpc.StatusCode, text: str) -> None:
@@ -103,7 +103,7 @@ def service(signatory: Signatory) -> grpc.GenericRpcHandler:
     async def create(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         try:
             chain = await answered(request, context=context, signatory=signatory)
-        except Refusal as refusal:
+        except RefusedError as refusal:
             await _end(context, refusal)
         return bytes(ca_pb2.IstioCertificateResponse(cert_chain=chain).SerializeToString())
 
@@ -113,7 +113,7 @@ def service(signatory: Signatory) -> grpc.GenericRpcHandler:
     )
 
 
-async def _end(context: grpc.aio.ServicerContext, refusal: Refusal) -> NoReturn:
+async def _end(context: grpc.aio.ServicerContext, refusal: RefusedError) -> NoReturn:
     await context.abort(refusal.status, refusal.text)
     raise AssertionError("abort raises")
 
@@ -124,7 +124,7 @@ async def answered(
     """Answer one call: the leaf, its chain, and the roots.
 
     Raises:
-        Refusal: The caller gets a status instead.
+        RefusedError: The caller gets a status instead.
     """
     signatory.counters.requests.add()
     caller = await _caller(context, signatory)
@@ -134,7 +134,7 @@ async def answered(
     wanted = _parsed(request, signatory)
     if "ImpersonatedIdentity" in wanted.metadata.fields:
         # Certificates for others are for node proxies, which this release does not have.
-        raise Refusal(
+        raise RefusedError(
             grpc.StatusCode.UNAUTHENTICATED, "request impersonation authentication failure"
         )
     return _signed(wanted, identity=identity, caller=caller, signatory=signatory)
@@ -148,11 +148,15 @@ async def _caller(context: grpc.aio.ServicerContext, signatory: Signatory) -> ca
         _LOG.warning(
             "caller refused", peer=str(context.peer()), reason=error.happened, detail=error.detail
         )
-        raise Refusal(grpc.StatusCode.UNAUTHENTICATED, "request authenticate failure") from error
+        raise RefusedError(
+            grpc.StatusCode.UNAUTHENTICATED, "request authenticate failure"
+        ) from error
     except errors.IsthmusError as error:
         # Nobody could judge: the caller should come again, with the same proof.
         _LOG.warning("caller cannot be judged now", peer=str(context.peer()), reason=error.happened)
-        raise Refusal(grpc.StatusCode.UNAVAILABLE, "request cannot be authenticated now") from error
+        raise RefusedError(
+            grpc.StatusCode.UNAVAILABLE, "request cannot be authenticated now"
+        ) from error
 
 
 def _parsed(request: bytes, signatory: Signatory) -> ca_pb2.IstioCertificateRequest:
@@ -162,7 +166,9 @@ def _parsed(request: bytes, signatory: Signatory) -> ca_pb2.IstioCertificateRequ
         return ca_pb2.IstioCertificateRequest.FromString(request)
     except (protobuf_message.DecodeError, refusals.RequestRefused) as error:
         signatory.counters.unreadable.add()
-        raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"CSR signing error ({error})") from error
+        raise RefusedError(
+            grpc.StatusCode.INVALID_ARGUMENT, f"CSR signing error ({error})"
+        ) from error
 
 
 def _signed(
@@ -175,7 +181,9 @@ def _signed(
     signer = signatory.authority()
     if signer is None:
         signatory.counters.failed.add(1, "CA_NOT_READY")
-        raise Refusal(grpc.StatusCode.INTERNAL, "CSR signing error (no signing certificate yet)")
+        raise RefusedError(
+            grpc.StatusCode.INTERNAL, "CSR signing error (no signing certificate yet)"
+        )
     try:
         key = signing.requested_key(wanted.csr)
         life = signing.lifetime(wanted.validity_duration, limits=signatory.limits)
@@ -193,12 +201,14 @@ def _signed(
     except _BAD_REQUESTS as error:
         too_long = isinstance(error, refusals.LifetimeRefused)
         signatory.counters.failed.add(1, "TTL_ERROR" if too_long else "CSR_ERROR")
-        raise Refusal(
+        raise RefusedError(
             grpc.StatusCode.INVALID_ARGUMENT, f"CSR signing error ({error.happened})"
         ) from error
-    except refusals.CaError as error:
+    except refusals.CaRefusal as error:
         signatory.counters.failed.add(1, "CERT_GEN_ERROR")
         _LOG.error("certificate not signed", identity=str(identity), reason=error.happened)
-        raise Refusal(grpc.StatusCode.INTERNAL, f"CSR signing error ({error.happened})") from error
+        raise RefusedError(
+            grpc.StatusCode.INTERNAL, f"CSR signing error ({error.happened})"
+        ) from error
     signatory.counters.issued.add()
     return signing.answer(leaf, signer=signer)

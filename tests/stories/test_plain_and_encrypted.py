@@ -3,7 +3,7 @@
 import pytest
 
 from isthmus.resources import consistency
-from isthmus.testing import builders, envoys
+from isthmus.testing import builders, envoys, shapes
 
 PORTS = {"http": 80, "tcp": 9000, "odd": 7000}
 IDENTITY = "spiffe://cluster.local/ns/default/sa/default"
@@ -22,7 +22,7 @@ def mesh():
 @pytest.fixture
 def stranger(mesh):
     """A pod without a proxy."""
-    return builders.Client(mesh, mesh.clusters["east"].pod("stranger", proxy=None))
+    return builders.Client(mesh, mesh.clusters["east"].pod("stranger", shape=shapes.PLAIN))
 
 
 @URLS
@@ -94,7 +94,7 @@ def test_a_rule_that_disables_tls_is_obeyed_and_strict_servers_refuse(mesh):
 
 def test_only_the_identities_of_a_services_own_pods_are_accepted(mesh):
     east = mesh.clusters["east"]
-    east.service("bank", ready=["10.0.0.9"], shape=builders.Shape(account="bank"))
+    east.service("bank", ready=["10.0.0.9"], shape=shapes.Shape(account="bank"))
 
     call = mesh.proxy("east/client").calls("http://bank/")
 
@@ -119,7 +119,7 @@ def test_unready_pods_get_no_calls(mesh):
 
 def test_hosts_outside_the_mesh_are_passed_through_unless_forbidden(mesh):
     client = mesh.proxy("east/client")
-    mesh.clusters["east"].pod("outside", address="10.9.9.9", proxy=None)
+    mesh.clusters["east"].pod("outside", address="10.9.9.9", shape=shapes.PLAIN)
 
     assert client.calls("http://10.9.9.9:8080/").arrives_at == "10.9.9.9"
     mesh.configure(outboundTrafficPolicy={"mode": "REGISTRY_ONLY"})
@@ -127,7 +127,7 @@ def test_hosts_outside_the_mesh_are_passed_through_unless_forbidden(mesh):
 
 
 def test_pods_of_a_headless_service_are_reached_one_by_one_and_encrypted(mesh):
-    headless = builders.Shape(is_headless=True)
+    headless = shapes.Shape(is_headless=True)
     mesh.clusters["east"].service(
         "db", ready=["10.0.1.1", "10.0.1.2"], ports={"tcp": 5432, "http": 8080}, shape=headless
     )
@@ -140,7 +140,7 @@ def test_pods_of_a_headless_service_are_reached_one_by_one_and_encrypted(mesh):
 
 
 def test_another_name_for_a_service_keeps_its_encryption(mesh):
-    alias = builders.Shape(alias_of="server.default.svc.cluster.local")
+    alias = shapes.Shape(alias_of="server.default.svc.cluster.local")
     mesh.clusters["east"].service("other", shape=alias)
     mesh.peer_authentication("istio-system", "STRICT")
     client = mesh.proxy("east/client")
@@ -218,7 +218,7 @@ def test_a_rule_of_the_clients_namespace_counts_for_it_alone(mesh):
 
 
 def test_a_service_that_is_not_exported_is_a_stranger_elsewhere(mesh):
-    hidden = builders.Shape(export_to=".")
+    hidden = shapes.Shape(export_to=".")
     mesh.clusters["east"].service("private", namespace="shop", ready=["10.0.2.1"], shape=hidden)
     mesh.configure(outboundTrafficPolicy={"mode": "REGISTRY_ONLY"})
     url = "http://private.shop.svc.cluster.local/"
@@ -242,10 +242,10 @@ def test_envoy_takes_all_that_a_sidecar_is_told(mesh, mode, tmp_path):
 
 
 def test_two_pods_of_one_address_are_refused(mesh):
-    with pytest.raises(builders.ImpossibleMesh, match="two pods"):
+    with pytest.raises(shapes.ImpossibleMesh, match="two pods"):
         mesh.clusters["east"].pod("twin", address="10.0.0.1")
 
 
 def test_a_proxy_in_an_unknown_cluster_is_refused(mesh):
-    with pytest.raises(builders.ImpossibleMesh, match="no known cluster"):
+    with pytest.raises(shapes.ImpossibleMesh, match="no known cluster"):
         mesh.proxy("north/client")

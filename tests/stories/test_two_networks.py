@@ -12,7 +12,7 @@ import pytest
 
 from isthmus.kube import objects
 from isthmus.resources import consistency, snapshot
-from isthmus.testing import builders, envoys
+from isthmus.testing import builders, envoys, shapes
 
 URL = "http://helloworld:5000/hello"
 HOST = "helloworld.default.svc.cluster.local"
@@ -89,10 +89,12 @@ def test_several_gateways_share_what_is_behind_them(mesh):
 
 def test_a_gateway_of_pods_in_several_zones_gets_all_their_weight(mesh):
     west = mesh.clusters["west"]
-    for number, address in enumerate(WEST):
+    for number in range(len(WEST)):
         west.node(f"node{number}", region="r1", zone=f"z{number}")
         west.service("spread", ready=[], ports={"http": 5001})
-        west.pod(f"spread-{number}", address=f"10.2.1.{number}", node=f"node{number}")
+        west.pod(
+            f"spread-{number}", address=f"10.2.1.{number}", shape=shapes.Shape(node=f"node{number}")
+        )
     west.service("spread", ready=[f"10.2.1.{n}" for n in range(3)], ports={"http": 5001})
     mesh.clusters["east"].service("spread", ready=["10.1.1.1"], ports={"http": 5001})
 
@@ -111,7 +113,7 @@ def test_a_cluster_that_is_dropped_gets_no_more_calls(mesh):
 
 def test_pods_without_a_proxy_cannot_be_reached_through_a_gateway(mesh):
     west = mesh.clusters["west"]
-    plain = builders.Shape(is_meshed=False)
+    plain = shapes.PLAIN
     west.service("legacy", ready=["10.2.2.1"], ports=PORTS, shape=plain)
     mesh.clusters["east"].service("legacy", ready=["10.1.2.1"], ports=PORTS, shape=plain)
 
@@ -182,7 +184,7 @@ def doors(mesh):
 
 
 def test_a_service_that_is_not_exported_has_no_door(mesh):
-    hidden = builders.Shape(export_to=".")
+    hidden = shapes.Shape(export_to=".")
     mesh.clusters["west"].service("secret", ready=["10.2.3.1"], ports=PORTS, shape=hidden)
 
     assert doors(mesh) == {SNI}
@@ -195,7 +197,7 @@ def test_what_a_cluster_keeps_to_itself_has_no_door(mesh):
 
 
 def test_tls_that_is_not_the_meshs_is_closed_at_the_gateway(mesh):
-    outside = mesh.clusters["east"].pod("outside", proxy=None)
+    outside = mesh.clusters["east"].pod("outside", shape=shapes.PLAIN)
 
     call = builders.Client(mesh, outside).calls("tls://172.30.0.12:15443", as_tls=SNI)
 
@@ -218,7 +220,7 @@ def test_a_gateway_passes_nothing_on_to_another_networks_gateway(mesh):
 
 def test_the_control_plane_is_reached_by_its_name_through_a_gateway(mesh):
     east = mesh.clusters["east"]
-    east.pod("istiod", address="10.1.9.9", namespace="istio-system", proxy=None)
+    east.pod("istiod", address="10.1.9.9", namespace="istio-system", shape=shapes.PLAIN)
     ports = {"https-dns": 15012, "https-webhook": 443}
     east.service("istiod", namespace="istio-system", ready=["10.1.9.9"], ports=ports)
     mesh.gateway_object(
@@ -238,7 +240,7 @@ def test_the_control_plane_is_reached_by_its_name_through_a_gateway(mesh):
         {"hosts": ["*"], "gateways": ["istiod-gateway"], "tls": routes},
         namespace="istio-system",
     )
-    outside = builders.Client(mesh, mesh.clusters["west"].pod("agent", proxy=None))
+    outside = builders.Client(mesh, mesh.clusters["west"].pod("agent", shape=shapes.PLAIN))
 
     for port in (15012, 15017):
         call = outside.calls(f"tls://172.30.0.11:{port}", as_tls="istiod.istio-system.svc")
@@ -264,7 +266,7 @@ def test_an_ingress_gateway_routes_requests_by_its_own_services_ports(mesh):
         "public",
         {"hosts": ["*"], "gateways": ["public"], "http": [{"match": match, "route": [target]}]},
     )
-    outside = builders.Client(mesh, mesh.clusters["west"].pod("browser", proxy=None))
+    outside = builders.Client(mesh, mesh.clusters["west"].pod("browser", shape=shapes.PLAIN))
 
     call = outside.calls("http://172.30.0.80:8080/hello")
 

@@ -29,7 +29,9 @@ NAMES_CLUSTER: Final = frozenset(
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.cluster",
     }
 )
-NAMES_ROUTES: Final = "envoy.extensions.filters.network.http_connection_manager.v3.Rds.route_config_name"
+NAMES_ROUTES: Final = (
+    "envoy.extensions.filters.network.http_connection_manager.v3.Rds.route_config_name"
+)
 
 
 def missing(told: snapshot.Snapshot) -> tuple[str, ...]:

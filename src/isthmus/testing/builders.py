@@ -7,9 +7,6 @@ could not exist on real clusters is refused, so that no test passes on an imposs
     east = mesh.cluster("east", network="n1")
     east.service("reviews", ready=["10.0.0.1"])
     call = mesh.proxy("east/productpage").calls("http://reviews/")
-
-    IsthmusError
-    └── ImpossibleMesh
 """
 
 import contextlib
@@ -19,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from isthmus.base import errors
 from isthmus.engine import collections, graph, transactions
 from isthmus.fleet import sources
 from isthmus.fleet.sources import ObjectKey
@@ -29,55 +25,19 @@ from isthmus.mesh.proxies import Proxy, ProxyKind
 from isthmus.registry import model
 from isthmus.resources import snapshot
 from isthmus.resources.envoy import build
-from isthmus.testing import simulate
+from isthmus.testing import shapes, simulate
+from isthmus.testing.shapes import DEFAULT, ImpossibleMesh, Pod, Shape
 from isthmus.views import compiler, view
 
 SYSTEM: Final = "istio-system"
 K = TypeVar("K")
 V = TypeVar("V")
 
-DEFAULT: Final = "default"
 EAST_WEST: Final = {"istio": "eastwestgateway", "app": "istio-eastwestgateway"}
 INGRESS: Final = {"istio": "ingressgateway", "app": "istio-ingressgateway"}
 PASSED_PORTS: Final = {"tls": 15443, "tls-istiod": 15012, "tls-webhook": 15017}
 HTTP_PORT: Final = 80
-
-
-class ImpossibleMesh(errors.IsthmusError):
-    """A test describes what no cluster could hold."""
-
-    code = "ISM-TEST-001"
-
-
-@dataclass(frozen=True, slots=True)
-class Pod:
-    """A pod of a mesh: where it is, and who it is.
-
-    Attributes:
-        proxy: None for a pod without one.
-        identity: What its certificate says; empty without a proxy.
-        external: Addresses at which other networks reach it.
-    """
-
-    cluster: str
-    namespace: str
-    name: str
-    address: str
-    network: str
-    proxy: ProxyKind | None
-    account: str
-    labels: tuple[tuple[str, str], ...] = ()
-    external: tuple[str, ...] = ()
-
-    @property
-    def identity(self) -> str:
-        """The SPIFFE identity of its proxy."""
-        return f"spiffe://cluster.local/ns/{self.namespace}/sa/{self.account}"
-
-    @property
-    def connection(self) -> str:
-        """The name under which its proxy connects."""
-        return f"{self.cluster}/{self.namespace}/{self.name}"
+MOST_PORT: Final = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +76,8 @@ class Cluster:
     def node(self, name: str, *, region: str, zone: str) -> None:
         """Add a node in a place."""
         labels = {"topology.kubernetes.io/region": region, "topology.kubernetes.io/zone": zone}
-        self.mesh.put(
-            self.mesh.sources.nodes, self._key("", name), objects.Node(_meta(name, "", labels))
-        )
+        node = objects.Node(shapes.metadata(name, "", labels))
+        self.mesh.put(self.mesh.sources.nodes, self._key("", name), node)
 
     def pod(
         self,
@@ -127,37 +86,32 @@ class Cluster:
         address: str = "",
         namespace: str = DEFAULT,
         labels: Mapping[str, str] | None = None,
-        account: str = DEFAULT,
-        node: str = "",
-        proxy: ProxyKind | None = ProxyKind.SIDECAR,
+        shape: Shape = shapes.USUAL,
         external: Sequence[str] = (),
     ) -> Pod:
         """Add a running pod."""
         address = address or self.mesh.free_address()
-        network = (labels or {}).get("topology.istio.io/network", self.network)
-        mode = {"security.istio.io/tlsMode": "istio"} if proxy is ProxyKind.SIDECAR else {}
-        all_labels = {"app": name, **mode, **(labels or {})}
+        mode = {"security.istio.io/tlsMode": "istio"} if shape.proxy is ProxyKind.SIDECAR else {}
+        all_labels = {"app": name, **mode, **(shape.labels or {}), **(labels or {})}
+        network = all_labels.get("topology.istio.io/network", self.network)
         pod = Pod(
             self.name,
             namespace,
             name,
             address,
             network,
-            proxy,
-            account,
+            shape.proxy,
+            shape.account,
             tuple(sorted(all_labels.items())),
             tuple(external),
         )
         self.mesh.add_pod(pod)
-        self.mesh.put(
-            self.mesh.sources.pods,
-            self._key(namespace, name),
-            objects.Pod(
-                _meta(name, namespace, all_labels),
-                spec=objects.PodSpec(node_name=node, service_account_name=account),
-                status=objects.PodStatus(phase="Running", pod_ip=address),
-            ),
+        object_ = objects.Pod(
+            shapes.metadata(name, namespace, all_labels),
+            spec=objects.PodSpec(node_name=shape.node, service_account_name=shape.account),
+            status=objects.PodStatus(phase="Running", pod_ip=address),
         )
+        self.mesh.put(self.mesh.sources.pods, self._key(namespace, name), object_)
         return pod
 
     def service(
@@ -168,29 +122,27 @@ class Cluster:
         unready: Sequence[str] = (),
         namespace: str = DEFAULT,
         ports: Mapping[str, int] | None = None,
-        target_port: int = 0,
-        shape: "Shape | None" = None,
-    ) -> str:
-        """Add or replace a service with its pods; return its address, empty when it has none.
+        shape: Shape = shapes.USUAL,
+    ) -> None:
+        """Add or replace a service with its pods.
 
         The pods are named after the service and their addresses; those that exist are kept.
         """
-        shape = shape or Shape()
         ports = ports or {"http": HTTP_PORT}
-        if any(not 0 < port < 65536 for port in ports.values()):
+        if any(not 0 < port <= MOST_PORT for port in ports.values()):
             raise ImpossibleMesh(f"`{name}` has a port that is none")
         for address in (*ready, *unready):
             self._member(name, address, namespace=namespace, shape=shape)
-        vip = "" if shape.is_headless else self._vip(namespace, name)
-        self._put_service(name, namespace=namespace, ports=ports, vip=vip, shape=shape)
-        self.endpoints(
-            name,
-            namespace=namespace,
-            ready=ready,
-            unready=unready,
-            ports={port_name: target_port or number for port_name, number in ports.items()},
+        annotations = {"networking.istio.io/exportTo": shape.export_to} if shape.export_to else {}
+        service = shapes.service_of(
+            objects.Metadata(name, namespace=namespace, annotations=annotations),
+            ports=ports,
+            vip="" if shape.is_headless else self._vip(namespace, name),
+            shape=shape,
         )
-        return vip
+        self.mesh.put(self.mesh.sources.services, self._key(namespace, name), service)
+        targets = {key: shape.target_port or number for key, number in ports.items()}
+        self.endpoints(name, namespace=namespace, ready=ready, unready=unready, ports=targets)
 
     def endpoints(
         self,
@@ -202,23 +154,18 @@ class Cluster:
         namespace: str = DEFAULT,
     ) -> None:
         """Say which addresses answer for a service."""
-        members = [(address, True) for address in ready] + [(one, False) for one in unready]
-        slice_ = objects.EndpointSlice(
-            _meta(f"{name}-1", namespace, {"kubernetes.io/service-name": name}),
-            endpoints=tuple(
-                objects.SliceEndpoint(
-                    addresses=(address,),
-                    conditions=objects.EndpointConditions(ready=is_ready),
-                    target_ref=self._reference(address),
-                )
-                for address, is_ready in members
-            ),
-            ports=tuple(
-                objects.EndpointPort(port=number, name=port_name)
-                for port_name, number in ports.items()
-            ),
-        )
-        self.mesh.put(self.mesh.sources.endpoint_slices, self._key(namespace, f"{name}-1"), slice_)
+        answers = [(address, True) for address in ready] + [(one, False) for one in unready]
+        members = [
+            objects.SliceEndpoint(
+                addresses=(address,),
+                conditions=objects.EndpointConditions(ready=is_ready),
+                target_ref=self._reference(address),
+            )
+            for address, is_ready in answers
+        ]
+        meta = shapes.metadata(f"{name}-1", namespace, {"kubernetes.io/service-name": name})
+        slice_ = shapes.slice_of(meta, members=members, ports=ports)
+        self.mesh.put(self.mesh.sources.endpoint_slices, self._key(namespace, meta.name), slice_)
 
     def gateway(
         self,
@@ -233,52 +180,26 @@ class Cluster:
         if not self.network and labels is None:
             raise ImpossibleMesh(f"cluster `{self.name}` is in no network that a gateway leads to")
         labels = dict(labels or {**EAST_WEST, "topology.istio.io/network": self.network})
-        ports = ports or PASSED_PORTS
+        ports = dict(ports or PASSED_PORTS)
+        shape = Shape(proxy=ProxyKind.ROUTER, account=f"{name}-service-account")
         pod = self.pod(
-            f"{name}-0",
-            namespace=SYSTEM,
-            labels=labels,
-            account=f"{name}-service-account",
-            proxy=ProxyKind.ROUTER,
-            external=(external,),
+            f"{name}-0", namespace=SYSTEM, labels=labels, shape=shape, external=(external,)
         )
-        service = objects.Service(
-            _meta(name, SYSTEM, labels),
-            spec=objects.ServiceSpec(
-                type="LoadBalancer",
-                cluster_ip=self._vip(SYSTEM, name),
-                selector=labels,
-                ports=tuple(
-                    objects.ServicePort(port=port, name=port_name)
-                    for port_name, port in ports.items()
-                ),
-            ),
-            status=objects.ServiceStatus(
-                load_balancer=objects.LoadBalancerStatus(
-                    ingress=(objects.LoadBalancerIngress(ip=external),)
-                )
-            ),
+        service = shapes.balancer_of(
+            shapes.metadata(name, SYSTEM, labels),
+            ports=ports,
+            vip=self._vip(SYSTEM, name),
+            external=external,
         )
         self.mesh.put(self.mesh.sources.services, self._key(SYSTEM, name), service)
-        self.endpoints(
-            name,
-            namespace=SYSTEM,
-            ready=[pod.address],
-            ports={key: (target_ports or {}).get(key, port) for key, port in ports.items()},
-        )
+        targets = {**ports, **(target_ports or {})}
+        self.endpoints(name, namespace=SYSTEM, ready=[pod.address], ports=targets)
         return pod
 
-    def _member(self, name: str, address: str, *, namespace: str, shape: "Shape") -> None:
+    def _member(self, name: str, address: str, *, namespace: str, shape: Shape) -> None:
         if self.mesh.pod_at(address, network=self.network) is None:
-            self.pod(
-                f"{name}-{address.replace('.', '-')}",
-                address=address,
-                namespace=namespace,
-                labels={"app": name, **(shape.labels or {})},
-                account=shape.account,
-                node=shape.node,
-                proxy=ProxyKind.SIDECAR if shape.is_meshed else None,
-            )
+            pod = f"{name}-{address.replace('.', '-')}"
+            self.pod(pod, address=address, namespace=namespace, labels={"app": name}, shape=shape)
 
     def _reference(self, address: str) -> objects.ObjectReference | None:
         pod = self.mesh.pod_at(address, network=self.network)
@@ -286,54 +207,15 @@ class Cluster:
             return None
         return objects.ObjectReference(kind="Pod", name=pod.name, namespace=pod.namespace)
 
-    def _put_service(
-        self, name: str, *, namespace: str, ports: Mapping[str, int], vip: str, shape: "Shape"
-    ) -> None:
-        annotations = {"networking.istio.io/exportTo": shape.export_to} if shape.export_to else {}
-        spec = objects.ServiceSpec(
-            cluster_ip=vip or "None",
-            selector={"app": name},
-            ports=tuple(
-                objects.ServicePort(port=number, name=port_name)
-                for port_name, number in ports.items()
-            ),
-        )
-        if shape.alias_of:
-            spec = objects.ServiceSpec(
-                type="ExternalName", external_name=shape.alias_of, ports=spec.ports
-            )
-        meta = objects.Metadata(name, namespace=namespace, annotations=annotations)
-        self.mesh.put(
-            self.mesh.sources.services, self._key(namespace, name), objects.Service(meta, spec=spec)
-        )
-
     def _vip(self, namespace: str, name: str) -> str:
         known = self.mesh.graph.get(self.mesh.sources.services, self._key(namespace, name))
         if known is not None and known.spec.cluster_ip not in {"", "None"}:
-            return known.spec.cluster_ip
+            return str(known.spec.cluster_ip)
         self._vips += 1
         return str(ipaddress.IPv4Address("10.96.0.0") + self._vips)
 
     def _key(self, namespace: str, name: str) -> ObjectKey:
         return ObjectKey(self.id, namespace, name)
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What is unusual about a service and its pods.
-
-    Attributes:
-        export_to: The annotation of that meaning.
-        is_meshed: Whether the pods have proxies.
-    """
-
-    is_headless: bool = False
-    alias_of: str = ""
-    export_to: str = ""
-    is_meshed: bool = True
-    account: str = DEFAULT
-    labels: Mapping[str, str] | None = None
-    node: str = ""
 
 
 class Mesh:
@@ -365,7 +247,7 @@ class Mesh:
         self.put(
             self.sources.namespaces,
             ObjectKey(cluster.id, "", SYSTEM),
-            objects.Namespace(_meta(SYSTEM, "", labels)),
+            objects.Namespace(shapes.metadata(SYSTEM, "", labels)),
         )
         return cluster
 
@@ -386,7 +268,7 @@ class Mesh:
         self.put(
             self.sources.config_maps,
             self._home(SYSTEM, "istio"),
-            objects.ConfigMap(_meta("istio", SYSTEM), data={"mesh": text}),
+            objects.ConfigMap(shapes.metadata("istio", SYSTEM), data={"mesh": text}),
         )
 
     def peer_authentication(
@@ -408,7 +290,7 @@ class Mesh:
         self.put(
             self.sources.peer_authentications,
             self._home(namespace, name),
-            objects.PeerAuthentication(_meta(name, namespace), spec=spec),
+            objects.PeerAuthentication(shapes.metadata(name, namespace), spec=spec),
         )
 
     def destination_rule(
@@ -418,7 +300,7 @@ class Mesh:
         self.put(
             self.sources.destination_rules,
             self._home(namespace, name),
-            objects.FreeForm(_meta(name, namespace), spec=spec),
+            objects.FreeForm(shapes.metadata(name, namespace), spec=spec),
         )
 
     def virtual_service(
@@ -428,7 +310,7 @@ class Mesh:
         self.put(
             self.sources.virtual_services,
             self._home(namespace, name),
-            objects.FreeForm(_meta(name, namespace), spec=spec),
+            objects.FreeForm(shapes.metadata(name, namespace), spec=spec),
         )
 
     def gateway_object(
@@ -445,7 +327,7 @@ class Mesh:
         self.put(
             self.sources.gateways,
             self._home(namespace, name),
-            objects.Gateway(_meta(name, namespace), spec=spec),
+            objects.Gateway(shapes.metadata(name, namespace), spec=spec),
         )
 
     def expose_services(self, *hosts: str) -> None:
@@ -555,7 +437,3 @@ def passing(port: int, *hosts: str, mode: str = "AUTO_PASSTHROUGH") -> objects.G
         hosts=hosts,
         tls=objects.GatewayTls(mode=mode),
     )
-
-
-def _meta(name: str, namespace: str, labels: Mapping[str, str] | None = None) -> objects.Metadata:
-    return objects.Metadata(name, namespace=namespace, labels=labels)

@@ -10,7 +10,8 @@ Source: Envoy's documentation of FilterChainMatch.
 import ipaddress
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from isthmus.testing import envoys
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,10 @@ class Connection:
     protocols: tuple[str, ...] = ()
 
 
-def chosen(listener: Any, connection: Connection) -> Any | None:  # noqa: ANN401
+def chosen(listener: envoys.Message, connection: Connection) -> envoys.Message | None:
     """Return the filter chain that a connection finds, or None when it is closed."""
     left = list(listener.filter_chains)
-    steps: Sequence[Callable[[list[Any], Connection], list[Any]]] = (
+    steps: Sequence[Callable[[list[envoys.Message], Connection], list[envoys.Message]]] = (
         _by_port,
         _by_address,
         _by_server_name,
@@ -46,7 +47,7 @@ def chosen(listener: Any, connection: Connection) -> Any | None:  # noqa: ANN401
     return listener.default_filter_chain if listener.HasField("default_filter_chain") else None
 
 
-def _by_port(chains: list[Any], connection: Connection) -> list[Any]:
+def _by_port(chains: list[envoys.Message], connection: Connection) -> list[envoys.Message]:
     exact = [
         chain
         for chain in chains
@@ -57,7 +58,7 @@ def _by_port(chains: list[Any], connection: Connection) -> list[Any]:
     ]
 
 
-def _by_address(chains: list[Any], connection: Connection) -> list[Any]:
+def _by_address(chains: list[envoys.Message], connection: Connection) -> list[envoys.Message]:
     address = ipaddress.ip_address(connection.address)
     fitting = [
         (one.prefix_len.value, chain)
@@ -71,7 +72,7 @@ def _by_address(chains: list[Any], connection: Connection) -> list[Any]:
     return [chain for chain in chains if not chain.filter_chain_match.prefix_ranges]
 
 
-def _by_server_name(chains: list[Any], connection: Connection) -> list[Any]:
+def _by_server_name(chains: list[envoys.Message], connection: Connection) -> list[envoys.Message]:
     for wanted in _patterns(connection.server_name):
         exact = [chain for chain in chains if wanted in chain.filter_chain_match.server_names]
         if exact:
@@ -79,7 +80,7 @@ def _by_server_name(chains: list[Any], connection: Connection) -> list[Any]:
     return [chain for chain in chains if not chain.filter_chain_match.server_names]
 
 
-def _by_transport(chains: list[Any], connection: Connection) -> list[Any]:
+def _by_transport(chains: list[envoys.Message], connection: Connection) -> list[envoys.Message]:
     exact = [
         chain
         for chain in chains
@@ -88,7 +89,7 @@ def _by_transport(chains: list[Any], connection: Connection) -> list[Any]:
     return exact or [chain for chain in chains if not chain.filter_chain_match.transport_protocol]
 
 
-def _by_protocols(chains: list[Any], connection: Connection) -> list[Any]:
+def _by_protocols(chains: list[envoys.Message], connection: Connection) -> list[envoys.Message]:
     for protocol in connection.protocols:
         exact = [
             chain for chain in chains if protocol in chain.filter_chain_match.application_protocols

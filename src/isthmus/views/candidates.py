@@ -30,8 +30,7 @@ def candidates_of(
 ) -> tuple[splithorizon.Candidate, ...]:
     """Return the endpoints, each with whether mutual TLS is spoken to it unless a rule objects.
 
-    Args:
-        found: All policies that may hold for workloads of the service's namespace.
+    `found` are all policies that may hold for workloads of the service's namespace.
     """
     may_refuse = any(_disables(policy) for policy in found)
 

@@ -108,9 +108,7 @@ def plan_of(
 ) -> Plan:
     """Return what gateways of a scope do; of servers that contradict each other the first wins.
 
-    Args:
-        gateways: All Gateway objects, in order.
-        virtuals: All VirtualServices, in order.
+    All Gateway objects and VirtualServices are given, in order.
     """
     labels, targets = dict(scope.labels), dict(scope.ports)
     plans = dict[int, PortPlan]()
@@ -221,11 +219,8 @@ def chains_of(
 ) -> tuple[view.SniChain, ...]:
     """Return the chains of a port of TLS; of equal names the first one's counts.
 
-    Two chains that match alike would make Envoy refuse the whole listener.
-
-    Args:
-        passed: Server names of mutual TLS that is passed on, which are clusters' names too.
-        clusters: The cluster of each target.
+    Two chains that match alike would make Envoy refuse the whole listener. Mutual TLS that asks for
+    a name of `passed` goes to the cluster of that name, and each target to its own in `clusters`.
     """
     chains = [view.SniChain((name,), name, needs_mesh_alpn=True) for name in passed]
     taken, is_open = set(passed), False

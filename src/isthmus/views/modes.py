@@ -41,8 +41,7 @@ def modes_of(
 ) -> Modes:
     """Return what the workload with these labels accepts.
 
-    Args:
-        policies: Those of its namespace and of the mesh's root namespace, at least.
+    `policies` are those of its namespace and of the mesh's root namespace, at least.
     """
     general, by_port = UNLESS_SAID, dict[int, MtlsMode]()
     levels: list[list[PeerAuthentication]] = [[], [], []]

@@ -59,12 +59,10 @@ def clusters_of(
     settings: MeshSettings,
     speaks_mtls: bool | None = None,
 ) -> Iterator[view.ClusterSlice]:
-    """Yield a cluster for each port and subset.
+    """Yield a cluster for each port and subset, whose endpoints have the identities `accounts`.
 
-    Args:
-        accounts: Identities of the service's endpoints.
-        speaks_mtls: For a service whose endpoints the client picks itself: whether all of
-            them speak mutual TLS. None for one among whose endpoints the proxy balances.
+    For a service whose endpoints the client picks itself, `speaks_mtls` says whether all of them
+    speak mutual TLS; it is None for one among whose endpoints the proxy balances.
     """
     for port in ports_of(service):
         for subset in rules.subsets_of(rule):
@@ -162,9 +160,8 @@ def own_listeners(
 ) -> Iterator[view.ListenerSlice]:
     """Yield the listeners at the addresses of a service, for ports that are not plainly HTTP.
 
-    Args:
-        addresses: Of the service, as the client sees them.
-        endpoints: Those that clients reach directly, for a service without an address.
+    `addresses` are the service's as the client sees them, and `endpoints`, for a service without
+    an address, those that clients reach directly.
     """
     if service.resolution is Resolution.ALIAS:
         return

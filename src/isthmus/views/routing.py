@@ -53,10 +53,8 @@ def cluster_for(
 ) -> str:
     """Return the cluster of a destination, or the one without endpoints.
 
-    Args:
-        service: The one that the destination names.
-        subsets: Names that the service's rule knows.
-        port: That of the route, for a destination that names none of several.
+    The destination names `service`, whose rule knows `subsets`. Where it names none of several
+    ports, it means that of the route.
     """
     if service is None or destination.subset not in subsets:
         return names.BLACK_HOLE

@@ -27,10 +27,8 @@ def chosen(
 ) -> policies.DestinationRule | None:
     """Return the rule that holds for clients in a namespace.
 
-    Args:
-        candidates: Rules whose host covers the service, the most specific first.
-        client: None for a client in any namespace that has no rules of its own.
-        root: The mesh's root namespace.
+    `candidates` are the rules whose host covers the service, the most specific first. None as
+    `client` stands for any namespace that has no rules of its own.
     """
     for namespace in dict.fromkeys((client, service.key.namespace, root)):
         rules = [

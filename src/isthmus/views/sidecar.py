@@ -34,9 +34,8 @@ def scopes_of(
 ) -> tuple[view.Scope, ...]:
     """Return what a proxy sees, from the general to the particular.
 
-    Args:
-        workload: The pod as the registry knows it, whose word counts more than the proxy's.
-        served: The ports that services declare at its address.
+    `workload` is the pod as the registry knows it, whose word counts more than the proxy's, and
+    `served` are the ports that services declare at its address.
     """
     network = workload.network if workload is not None else proxy.network
     labels = _lasting(workload.labels if workload is not None else proxy.labels)

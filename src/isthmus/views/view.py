@@ -158,7 +158,6 @@ class ClusterSlice:
     dns_name: str = ""
     dns_port: int = 0
     service: tuple[str, str, str] | None = None
-    marks_traffic: bool = True
 
 
 # --- routes

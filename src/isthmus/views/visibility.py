@@ -50,8 +50,7 @@ def patterns_of(host: str) -> Iterator[str]:
 def domains_of(service: Service, *, client: str, addresses: Sequence[str]) -> tuple[str, ...]:
     """Return the names by which a client in a namespace may ask for a service.
 
-    Args:
-        addresses: The service's own addresses, as the client sees them.
+    They end with `addresses`, which are the service's own as the client sees them.
     """
     name, namespace = service.key.name, service.key.namespace
     full = [str(service.hostname), f"{service.hostname}."]

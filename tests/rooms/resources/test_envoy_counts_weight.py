@@ -7,7 +7,7 @@ import urllib.request
 import pytest
 
 from isthmus.resources import snapshot
-from isthmus.testing import builders, envoys
+from isthmus.testing import builders, envoys, shapes
 
 NAME = "outbound|80||spread.default.svc.cluster.local"
 
@@ -75,7 +75,7 @@ def test_a_gateway_before_three_zones_has_the_weight_of_all_their_pods(weights_i
         west.node(zone, region="r", zone=zone)
         for number in range(size):
             address = f"10.2.{zone[1]}.{number + 1}"
-            west.pod(f"spread-{zone}-{number}", address=address, node=zone)
+            west.pod(f"spread-{zone}-{number}", address=address, shape=shapes.Shape(node=zone))
             ready.append(address)
     west.service("spread", ready=ready)
     east.service("spread", ready=["10.1.0.1", "10.1.0.2"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from isthmus.testing import builders
+from isthmus.testing import builders, shapes
 from isthmus.views import view
 
 # Slice, service and identities in the registry; candidates, served ports and headless flag; the
@@ -49,8 +49,7 @@ def flip(mesh):
 @SIZES
 def test_an_endpoint_computes_only_its_own_services_endpoints_again(size):
     mesh = built(size)
-    twin = builders.Shape().account
-    mesh.clusters["east"].pod("s7-more", address="10.0.9.200", labels={"app": "s7"}, account=twin)
+    mesh.clusters["east"].pod("s7-more", address="10.0.9.200", labels={"app": "s7"})
 
     changed, computed = change_of(mesh, lambda: flip(mesh))
 
@@ -65,7 +64,7 @@ def test_an_endpoint_computes_only_its_own_services_endpoints_again(size):
 def test_a_new_identity_changes_clusters_of_its_service_alone(size):
     mesh = built(size)
     mesh.clusters["east"].pod(
-        "s7-more", address="10.0.9.200", labels={"app": "s7"}, account="another"
+        "s7-more", address="10.0.9.200", labels={"app": "s7"}, shape=shapes.Shape(account="another")
     )
 
     changed, _ = change_of(mesh, lambda: flip(mesh))

@@ -41,6 +41,19 @@ FIELDS: Final = (
 
 LINE: Final = " ".join(FIELDS) + "\n"
 
+VERIFY_HEADER: Final = "x-isthmus-verify"
+"""A request with this header is logged at each proxy on its way, whatever else is logged."""
+
+VERIFIED: Final = {
+    "isthmus_verify": "%REQ(X-ISTHMUS-VERIFY)%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+    "response_code": "%RESPONSE_CODE%",
+    "upstream_host": "%UPSTREAM_HOST%",
+    "peer": "%DOWNSTREAM_PEER_URI_SAN%",
+    "requested_server_name": "%REQUESTED_SERVER_NAME%",
+    "tls_version": "%DOWNSTREAM_TLS_VERSION%",
+}
+
 NO_ROUTE: Final = "NR"
 """The flag of a connection for which there is no filter chain."""
 
@@ -48,6 +61,23 @@ NO_ROUTE: Final = "NR"
 def of_traffic(path: str) -> list[messages.Fields]:
     """Return the loggers of what a proxy passes on; none without a path."""
     return [_logger(path)] if path else []
+
+
+def of_verified(reporter: str) -> messages.Fields:
+    """Return the logger of requests that verification has sent.
+
+    Args:
+        reporter: `source` at the client's proxy, `destination` at the server's.
+    """
+    line = substitution_format_string_pb2.SubstitutionFormatString(
+        json_format=messages.struct({"reporter": reporter, **VERIFIED})
+    )
+    logger = messages.extension(
+        "envoy.access_loggers.file",
+        file_pb2.FileAccessLog(path="/dev/stdout", log_format=line),
+    )
+    sent = accesslog_pb2.HeaderFilter(header={"name": VERIFY_HEADER, "present_match": True})
+    return logger | {"filter": {"header_filter": sent}}
 
 
 def of_refused(path: str) -> list[messages.Fields]:

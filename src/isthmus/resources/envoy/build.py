@@ -39,6 +39,14 @@ def _listener(slice_: view.ListenerSlice) -> message.Message:
             return listeners.tcp(slice_)
         case view.Inbound():
             return inbound.listener(slice_)
+        case _:
+            return _of_gateway(slice_)
+
+
+def _of_gateway(
+    slice_: view.GatewayTls | view.GatewayTcp | view.GatewayHttp,
+) -> message.Message:
+    match slice_:
         case view.GatewayTls():
             return gateways.by_server_name(slice_)
         case view.GatewayTcp():

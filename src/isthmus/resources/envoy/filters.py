@@ -74,7 +74,7 @@ def route_by_discovery(route_name: str, *, stat_prefix: str, log_path: str) -> m
     return _manager(
         Manager(
             rds={"route_config_name": route_name, "config_source": messages.from_ads()},
-            **_common(stat_prefix, log_path=log_path),
+            **_common(stat_prefix, side=Side.OUTBOUND, log_path=log_path),
         )
     )
 
@@ -82,7 +82,9 @@ def route_by_discovery(route_name: str, *, stat_prefix: str, log_path: str) -> m
 def route_inline(routes: object, *, side: Side, stat_prefix: str, log_path: str) -> messages.Fields:
     """Return the network filter that routes requests by `routes`, a RouteConfiguration."""
     if side is Side.OUTBOUND:
-        return _manager(Manager(route_config=routes, **_common(stat_prefix, log_path=log_path)))
+        return _manager(
+            Manager(route_config=routes, **_common(stat_prefix, side=side, log_path=log_path))
+        )
     return _manager(
         Manager(
             route_config=routes,
@@ -93,7 +95,7 @@ def route_inline(routes: object, *, side: Side, stat_prefix: str, log_path: str)
                 "uri": True,
             },
             server_header_transformation=Manager.PASS_THROUGH,
-            **_common(stat_prefix, log_path=log_path),
+            **_common(stat_prefix, side=side, log_path=log_path),
         )
     )
 
@@ -102,7 +104,8 @@ def _manager(configured: message.Message) -> messages.Fields:
     return messages.extension("envoy.filters.network.http_connection_manager", configured)
 
 
-def _common(stat_prefix: str, *, log_path: str) -> messages.Fields:
+def _common(stat_prefix: str, *, side: Side, log_path: str) -> messages.Fields:
+    reporter = "source" if side is Side.OUTBOUND else "destination"
     return {
         "stat_prefix": stat_prefix,
         "server_name": SERVER_NAME,
@@ -113,7 +116,7 @@ def _common(stat_prefix: str, *, log_path: str) -> messages.Fields:
         "http_filters": [
             messages.extension("envoy.filters.http.router", router_pb2.Router()),
         ],
-        "access_log": access_logs.of_traffic(log_path),
+        "access_log": [*access_logs.of_traffic(log_path), access_logs.of_verified(reporter)],
     }
 
 

@@ -52,9 +52,8 @@ def client_socket(
 ) -> messages.Fields:
     """Return the transport socket of a client in the mesh.
 
-    Args:
-        server_name: What it asks for, by which gateways pass the connection on.
-        identities: Those that the server may have; none accepts any with a known root.
+    It asks for `server_name`, by which gateways pass the connection on, and accepts a server that
+    has one of `identities`, or where none is known any with a known root.
     """
     matchers = [_uri({"exact": identity}) for identity in identities]
     alpn = (MESH, "h2") if speaks_http2 else (MESH,)

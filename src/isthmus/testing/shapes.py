@@ -1,0 +1,140 @@
+"""The pods and services that a mesh under construction consists of, and the objects they make.
+
+IsthmusError
+└── ImpossibleMesh
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from isthmus.base import errors
+from isthmus.kube import objects
+from isthmus.mesh.proxies import ProxyKind
+
+DEFAULT: Final = "default"
+
+
+class ImpossibleMesh(errors.IsthmusError):
+    """A test describes what no cluster could hold."""
+
+    code = "ISM-TEST-001"
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod of a mesh: where it is, and who it is.
+
+    Attributes:
+        proxy: None for a pod without one.
+        identity: What its certificate says; empty without a proxy.
+        external: Addresses at which other networks reach it.
+    """
+
+    cluster: str
+    namespace: str
+    name: str
+    address: str
+    network: str
+    proxy: ProxyKind | None
+    account: str
+    labels: tuple[tuple[str, str], ...] = ()
+    external: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """The SPIFFE identity of its proxy."""
+        return f"spiffe://cluster.local/ns/{self.namespace}/sa/{self.account}"
+
+    @property
+    def connection(self) -> str:
+        """The name under which its proxy connects."""
+        return f"{self.cluster}/{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is unusual about a pod, or about a service and its pods.
+
+    Attributes:
+        proxy: None for pods without one.
+        target_port: Of all ports; 0 for the ports' own numbers.
+        export_to: The annotation of that meaning.
+        alias_of: The external name of a service that is only another name.
+    """
+
+    proxy: ProxyKind | None = ProxyKind.SIDECAR
+    account: str = DEFAULT
+    node: str = ""
+    labels: Mapping[str, str] | None = None
+    is_headless: bool = False
+    target_port: int = 0
+    export_to: str = ""
+    alias_of: str = ""
+
+
+USUAL: Final = Shape()
+PLAIN: Final = Shape(proxy=None)
+
+
+def metadata(
+    name: str, namespace: str, labels: Mapping[str, str] | None = None
+) -> objects.Metadata:
+    """Return what an object says of itself."""
+    return objects.Metadata(name, namespace=namespace, labels=labels)
+
+
+def service_of(
+    meta: objects.Metadata, *, ports: Mapping[str, int], vip: str, shape: Shape
+) -> objects.Service:
+    """Return a Service of a name and shape."""
+    declared = tuple(
+        objects.ServicePort(port=number, name=port_name) for port_name, number in ports.items()
+    )
+    if shape.alias_of:
+        spec = objects.ServiceSpec(
+            type="ExternalName", external_name=shape.alias_of, ports=declared
+        )
+    else:
+        spec = objects.ServiceSpec(
+            cluster_ip=vip or "None", selector={"app": meta.name}, ports=declared
+        )
+    return objects.Service(meta, spec=spec)
+
+
+def balancer_of(
+    meta: objects.Metadata, *, ports: Mapping[str, int], vip: str, external: str
+) -> objects.Service:
+    """Return a Service that is reached from outside."""
+    return objects.Service(
+        meta,
+        spec=objects.ServiceSpec(
+            type="LoadBalancer",
+            cluster_ip=vip,
+            selector=meta.labels,
+            ports=tuple(
+                objects.ServicePort(port=port, name=port_name) for port_name, port in ports.items()
+            ),
+        ),
+        status=objects.ServiceStatus(
+            load_balancer=objects.LoadBalancerStatus(
+                ingress=(objects.LoadBalancerIngress(ip=external),)
+            )
+        ),
+    )
+
+
+def slice_of(
+    meta: objects.Metadata,
+    *,
+    members: Iterable[objects.SliceEndpoint],
+    ports: Mapping[str, int],
+) -> objects.EndpointSlice:
+    """Return an EndpointSlice."""
+    return objects.EndpointSlice(
+        meta,
+        endpoints=tuple(members),
+        ports=tuple(
+            objects.EndpointPort(port=number, name=port_name) for port_name, number in ports.items()
+        ),
+    )

@@ -1,0 +1,155 @@
+"""Which addresses stand for endpoints, seen from one place."""
+
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isthmus.mesh.localities import Locality
+from isthmus.mesh.networks import NetworkGateway
+from isthmus.mesh.workloads import Endpoint
+from isthmus.views import splithorizon, view
+
+NETWORKS = ("n1", "n2", "n3")
+HERE = view.HorizonScope("c1", "n1")
+
+places = st.builds(Locality, st.sampled_from(["r1", "r2"]), st.sampled_from(["z1", "z2"]))
+endpoints = st.builds(
+    Endpoint,
+    address=st.ip_addresses(v=4, network="10.0.0.0/8").map(str),
+    port=st.just(80),
+    port_name=st.just("http"),
+    cluster=st.sampled_from(["c1", "c2"]),
+    network=st.sampled_from(["", *NETWORKS]),
+    locality=places,
+    weight=st.integers(1, 5),
+)
+gateways = st.builds(
+    NetworkGateway,
+    network=st.sampled_from(NETWORKS),
+    cluster=st.sampled_from(["c1", "c2", ""]),
+    address=st.ip_addresses(v=4, network="172.16.0.0/12").map(str),
+)
+
+
+def candidates(found, *, speaks=True):
+    return [splithorizon.Candidate(one, speaks, "") for one in found]
+
+
+def told(found, doors, *, horizon=HERE, speaks=True):
+    table = splithorizon.table_of(doors)
+    groups = splithorizon.groups_of(candidates(found, speaks=speaks), horizon=horizon, table=table)
+    return groups, table
+
+
+def addresses(groups):
+    return [one.address for group in groups for one in group.endpoints]
+
+
+def endpoint(address, network, **fields):
+    return Endpoint(address, 80, "http", "c1", network, **fields)
+
+
+@given(st.lists(endpoints, max_size=8, unique_by=lambda one: one.address), st.sets(gateways))
+def test_no_weight_is_lost_when_all_speak_mutual_tls(found, doors):
+    groups, table = told(found, doors)
+
+    assert sum(group.weight for group in groups) == table.scale * sum(one.weight for one in found)
+
+
+@given(st.lists(endpoints, max_size=8, unique_by=lambda one: one.address), st.sets(gateways))
+def test_no_address_is_told_twice(found, doors):
+    groups, _ = told(found, doors)
+
+    assert len(addresses(groups)) == len(set(addresses(groups)))
+
+
+@given(st.lists(endpoints, max_size=8, unique_by=lambda one: one.address), st.sets(gateways))
+def test_behind_a_known_gateway_no_address_of_its_network_is_told(found, doors):
+    groups, table = told(found, doors)
+
+    hidden = {one.address for one in found if one.network not in {"", "n1"} and table.before(one)}
+    assert not hidden & set(addresses(groups))
+
+
+@given(st.lists(endpoints, max_size=8, unique_by=lambda one: one.address), st.sets(gateways))
+def test_the_order_of_endpoints_and_gateways_does_not_matter(found, doors):
+    forth, _ = told(found, sorted(doors))
+    back, _ = told(found[::-1], sorted(doors, reverse=True))
+
+    assert forth == back
+
+
+def test_each_pod_gets_its_share_behind_any_number_of_gateways():
+    found = [endpoint(f"10.0.0.{n}", "n1") for n in range(2)]
+    found += [endpoint(f"10.9.0.{n}", "n2") for n in range(3)]
+    doors = [NetworkGateway("n2", "c1", f"172.16.0.{n}") for n in range(2)]
+
+    (group,), _ = told(found, doors)
+
+    shares = {one.address: Fraction(one.weight, group.weight) for one in group.endpoints}
+    assert shares["10.0.0.0"] == Fraction(1, 5)
+    assert shares["172.16.0.0"] == shares["172.16.0.1"] == Fraction(3, 10)
+
+
+def test_an_endpoint_prefers_the_gateways_of_its_own_cluster():
+    doors = [NetworkGateway("n2", "c1", "172.16.0.1"), NetworkGateway("n2", "c2", "172.16.0.2")]
+
+    groups, _ = told([endpoint("10.9.0.1", "n2")], doors)
+
+    assert addresses(groups) == ["172.16.0.1"]
+
+
+def test_what_speaks_no_mutual_tls_is_not_hidden_behind_a_gateway():
+    doors = [NetworkGateway("n2", "c1", "172.16.0.1")]
+
+    groups, _ = told([endpoint("10.9.0.1", "n2")], doors, speaks=False)
+
+    assert groups == ()
+
+
+def test_a_client_in_no_known_network_uses_gateways():
+    doors = [NetworkGateway("n2", "c1", "172.16.0.1")]
+
+    groups, _ = told([endpoint("10.9.0.1", "n2")], doors, horizon=view.HorizonScope("c1", ""))
+
+    assert addresses(groups) == ["172.16.0.1"]
+
+
+def test_without_any_gateway_endpoints_are_told_as_they_are():
+    groups, _ = told([endpoint("10.9.0.1", "n2", weight=3)], [])
+
+    assert addresses(groups) == ["10.9.0.1"]
+    assert groups[0].weight == 3
+
+
+def test_a_gateway_that_only_has_a_name_hides_its_network_all_the_same():
+    doors = [NetworkGateway("n2", "c1", "lb.example.com")]
+
+    groups, _ = told([endpoint("10.9.0.1", "n2")], doors)
+
+    assert groups == ()
+
+
+def test_a_gateway_stands_where_most_of_its_weight_is():
+    far, near = Locality("r2", "z1"), Locality("r1", "z1")
+    found = [endpoint("10.9.0.1", "n2", locality=near)]
+    found += [endpoint(f"10.9.1.{n}", "n2", locality=far) for n in range(2)]
+
+    (group,), _ = told(found, [NetworkGateway("n2", "c1", "172.16.0.1")])
+
+    assert group.locality == far
+    assert group.weight == 3
+
+
+def test_a_proxy_that_asks_for_networks_sees_those_and_the_unnamed():
+    horizon = view.HorizonScope("c1", "n1", ("n2",))
+
+    seen = {
+        network: splithorizon.is_in_view(
+            endpoint("10.0.0.1", network), horizon=horizon, is_cluster_local=False
+        )
+        for network in ("", "n1", "n2")
+    }
+
+    assert seen == {"": True, "n1": False, "n2": True}

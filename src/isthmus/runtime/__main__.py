@@ -1,0 +1,55 @@
+"""The control plane's program: `discovery` runs it, `request` asks a running one.
+
+python -m isthmus.runtime discovery --domain cluster.local
+python -m isthmus.runtime request GET /debug/syncz
+"""
+
+import asyncio
+import http
+import os
+import sys
+
+from isthmus.base import errors, logs
+from isthmus.runtime import asking
+
+
+def main(arguments: list[str]) -> int:
+    """Run the program that the first argument names; return its exit status."""
+    match arguments:
+        case ["discovery", *rest]:
+            return _discovery(rest)
+        case ["request", method, path]:
+            return _request(method, path)
+        case _:
+            sys.stderr.write("usage: discovery [FLAGS] | request GET PATH\n")
+            return 2
+
+
+def _discovery(arguments: list[str]) -> int:
+    from isthmus.runtime import program, settings  # these load much; `request` must start fast
+
+    try:
+        chosen = settings.read(os.environ, arguments)
+        logs.configure(chosen.log_level)
+        asyncio.run(program.Program(chosen).run())
+    except errors.IsthmusError as error:
+        sys.stderr.write(f"error[{error.code}]: {error.happened}\n")
+        if error.hint:
+            sys.stderr.write(f"hint: {error.hint}\n")
+        return 1
+    return 0
+
+
+def _request(method: str, target: str) -> int:
+    folder = os.environ.get("ISTHMUS_RUN_DIR", "/run/isthmus")
+    try:
+        status, body = asking.ask(f"{folder}/reports.sock", method=method, target=target)
+    except OSError as error:
+        sys.stderr.write(f"error: the control plane does not answer: {error.strerror}\n")
+        return 1
+    sys.stdout.write(body)
+    return 0 if status < http.HTTPStatus.BAD_REQUEST else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,239 @@
+"""The control plane as one program: starts every part, and ends them in order.
+
+The order is: the fleet of clusters fills the compiler; as soon as there is a certificate
+authority, discovery and certificate signing are served on 15012 and the webhook on 15017. Both
+answer before all clusters are known, but nothing is handed out that would take something away
+from a proxy that reconnects.
+
+Source: spec sections 4.1, 6.2 and 8.7; promises P1, P2, P11.
+"""
+
+import asyncio
+import contextlib
+import datetime
+import gc
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc
+
+from isthmus.base import clock, logs, metrics, tasks, version
+from isthmus.ca import authority as authorities
+from isthmus.fleet import supervisor
+from isthmus.inject import injection as injecting
+from isthmus.inject import settings as inject_settings
+from isthmus.kube import access
+from isthmus.kube import client as kube_client
+from isthmus.mesh.identities import ClusterId
+from isthmus.runtime import (
+    assembly,
+    authentication,
+    connections,
+    injection,
+    reports,
+    settings,
+    stewardship,
+    trust,
+)
+from isthmus.wire import admin, ads, csr, tls, webhook
+
+_LOG = logs.Log("isthmus.discovery")
+
+SECURE_PORT, WEBHOOK_PORT, MONITORING_PORT, READY_PORT = 15012, 15017, 15014, 8080
+ANY = "0.0.0.0"  # inside the pod's own network
+DRAIN_S = 5.0
+TRUST_LOOK_S = 30.0
+
+
+class Program:
+    """One control plane."""
+
+    def __init__(self, chosen: settings.Settings) -> None:
+        self._settings = chosen
+        self._clock = clock.SystemClock()
+        self._metrics = metrics.Metrics()
+        self._trust = trust.Trust(chosen.ca_directory, system_clock=self._clock)
+        self._mesh = assembly.assemble(
+            config_cluster=chosen.cluster,
+            revision=chosen.revision,
+            system_namespace=chosen.namespace,
+            domain=chosen.domain,
+        )
+        self._injection = injection.declare(self._mesh, chosen)
+        self._fleet = supervisor.Supervisor(
+            self._mesh.graph,
+            self._mesh.sources,
+            local=_local(chosen),
+            config_cluster=chosen.cluster,
+            namespace=chosen.namespace,
+            remote_timeout_s=chosen.remote_timeout_s,
+            system_clock=self._clock,
+            measures=self._metrics,
+        )
+        self._authenticator = authentication.TokenAuthenticator(
+            self._review,
+            own_cluster=chosen.cluster,
+            known_clusters=self._known_clusters,
+            audiences=chosen.audiences,
+            system_clock=self._clock,
+        )
+        self._proxies = connections.Connections(
+            self._mesh, authenticator=self._authenticator, unready=self.unready
+        )
+        self._discovery = ads.Service(
+            self._proxies, system_clock=self._clock, registered=self._metrics
+        )
+        self._stewardship = stewardship.Stewardship(
+            stewardship.Steward(
+                cluster=chosen.cluster,
+                pod=chosen.pod,
+                namespace=chosen.namespace,
+                revision=chosen.revision,
+                manages_remotes=chosen.manages_remotes,
+            ),
+            root=self._roots,
+            system_clock=self._clock,
+        )
+        self._reports = reports.Reports(
+            self._mesh, fleet=self._fleet, proxies=self._proxies, discovery=self._discovery
+        )
+        self._metrics.gauge("istio_build", "Build of this control plane.", "component", "tag").set(
+            1, "pilot", version.VERSION
+        )
+
+    # --- what the parts ask of each other -------------------------------------------------------
+
+    def unready(self) -> str:
+        """Say why nothing can be served yet; empty when all is well."""
+        if self._trust.authority is None:
+            fault = self._trust.fault
+            return fault.happened if fault else "the certificate authority was not read yet"
+        if not self._fleet.ready.is_set():
+            waiting = [one.cluster for one in self._fleet.clusters() if one.status == "syncing"]
+            return f"not all clusters are known yet: {', '.join(waiting) or 'our own'}"
+        return ""
+
+    def _known_clusters(self) -> list[ClusterId]:
+        return [status.cluster for status in self._fleet.clusters()]
+
+    async def _review(
+        self, cluster: ClusterId, token: str, audiences: Sequence[str]
+    ) -> kube_client.Obj:
+        return await self._fleet.client(cluster).token_review(token, audiences)
+
+    def _injection_settings(self) -> inject_settings.InjectionSettings | None:
+        own = self._fleet.clusters()[0]
+        return self._mesh.graph.value(self._injection) if own.status == "synced" else None
+
+    def _roots(self) -> str:
+        return self._trust.authority.roots_pem if self._trust.authority else ""
+
+    def _serving_names(self) -> tuple[str, ...]:
+        suffix = "" if self._settings.revision == "default" else f"-{self._settings.revision}"
+        where = f"{self._settings.namespace}.svc"
+        names = [f"istiod{suffix}", "istiod", "istiod-remote", "istio-pilot"]
+        usual = [f"{name}.{where}" for name in dict.fromkeys(names)]
+        return (*usual, *self._settings.custom_hosts)
+
+    # --- running --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Run until a signal asks to end."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with contextlib.AsyncExitStack() as stack:
+            nursery = await stack.enter_async_context(tasks.Nursery(system_clock=self._clock))
+            await self._serve_plain(stack)
+            self._trust.look()
+            self._fleet.on_added(self._stewardship.added)
+            self._fleet.on_removed(self._stewardship.removed)
+            stack.push_async_callback(self._stewardship.close)
+            _ = nursery.keep("follow certificate authority", self._trust.follow)
+            _ = nursery.keep("follow clusters", self._fleet.run)
+            _ = nursery.start("serve", self._serve(stack, nursery))
+            _ = nursery.start("settle memory", self._settle())
+            await stop.wait()
+            _LOG.info("ending")
+
+    async def _settle(self) -> None:
+        """Take what was learnt at the start out of the garbage collector's sight."""
+        await self._fleet.ready.wait()
+        gc.collect()
+        gc.freeze()
+        _LOG.info("all clusters known", clusters=len(self._fleet.clusters()))
+
+    async def _serve_plain(self, stack: contextlib.AsyncExitStack) -> None:
+        pages = admin.Pages(
+            reports=self._reports,
+            unready=self.unready,
+            metrics_text=self._metrics.text,
+        )
+        for port in (READY_PORT, MONITORING_PORT):
+            await stack.enter_async_context(admin.listening(pages.public(), host=ANY, port=port))
+        socket_path = f"{self._settings.run_directory}/reports.sock"
+        await stack.enter_async_context(admin.listening(pages.private(), path=socket_path))
+
+    async def _serve(self, stack: contextlib.AsyncExitStack, nursery: tasks.Nursery) -> None:
+        signer = await self._first_authority()
+        serving = tls.Serving(self._certificate(signer))
+        self._trust.listen(lambda fresh: self._renew(serving, fresh))
+        _ = nursery.keep("renew serving certificate", lambda: self._keep_fresh(serving))
+        server, _ = await ads.serve(
+            (self._discovery.handler(), self._signing()),
+            address=f"{ANY}:{SECURE_PORT}",
+            credentials=serving.server_credentials(),
+        )
+        stack.push_async_callback(server.stop, DRAIN_S)
+        hook = webhook.application(
+            injecting.injector(self._injection_settings),
+            unready=self.unready,
+            registered=self._metrics,
+        )
+        await stack.enter_async_context(
+            admin.listening(hook, host=ANY, port=WEBHOOK_PORT, tls=serving.web_context())
+        )
+        self._stewardship.root_changed()
+        _LOG.info("serving", cluster=self._settings.cluster, secure=SECURE_PORT)
+
+    async def _first_authority(self) -> authorities.Authority:
+        found: asyncio.Future[authorities.Authority] = asyncio.get_running_loop().create_future()
+
+        def take(fresh: authorities.Authority) -> None:
+            if not found.done():
+                found.set_result(fresh)
+
+        self._trust.listen(take)
+        return await found
+
+    def _signing(self) -> grpc.GenericRpcHandler:
+        return csr.handler(
+            self._authenticator,
+            authority=lambda: self._trust.authority,
+            trust_domain=lambda: self._mesh.graph.value(self._mesh.model.settings).trust_domain,
+            system_clock=self._clock,
+            registered=self._metrics,
+        )
+
+    def _certificate(self, signer: authorities.Authority) -> tls.Certificate:
+        return tls.issue(signer, names=self._serving_names(), now=self._clock.now())
+
+    def _renew(self, serving: tls.Serving, signer: authorities.Authority) -> None:
+        if serving.certificate.roots_pem != signer.roots_pem:
+            _LOG.info("roots changed")
+        serving.replace(self._certificate(signer))
+        self._stewardship.root_changed()
+
+    async def _keep_fresh(self, serving: tls.Serving) -> None:
+        while True:
+            left = serving.certificate.renew_at - self._clock.now()
+            await self._clock.sleep(max(TRUST_LOOK_S, left / datetime.timedelta(seconds=1)))
+            if self._trust.authority is not None:
+                serving.replace(self._certificate(self._trust.authority))
+
+
+def _local(chosen: settings.Settings) -> access.Access:
+    if chosen.kubeconfig and Path(chosen.kubeconfig).exists():
+        return access.from_kubeconfig(chosen.kubeconfig, context=None)
+    return access.in_cluster()

@@ -1,0 +1,105 @@
+"""Addresses that follow from a topology, and images that follow from a table."""
+
+import json
+import sys
+
+import pytest
+
+from isthmus.lab import images, topology
+
+
+def two(**second):
+    first = {"name": "a", "network": "n1"}
+    return {"clusters": [first, {"name": "b", "network": "n2", **second}]}
+
+
+def test_every_address_is_given_once():
+    lab = topology.load("three-networks")
+
+    transit = [address for each in lab.clusters for address in (each.api_address, *each.balancers)]
+    transit += [node.transit for each in lab.clusters for node in each.nodes]
+    assert len(transit) == len(set(transit))
+
+
+def test_a_written_topology_reads_back_the_same():
+    lab = topology.load("primary-remote")
+
+    assert topology.parse(json.loads(topology.to_json(lab))) == lab
+
+
+def test_clusters_of_one_network_know_each_others_nodes():
+    lab = topology.load("shared-network")
+
+    assert len(lab.on_network("network1")) == 2
+
+
+def test_networks_may_overlap_but_neighbours_may_not():
+    pods = "10.10.0.0/16"
+
+    assert topology.parse(two(pods=pods)).clusters[1].pods == pods
+    with pytest.raises(topology.TopologyError, match="share"):
+        topology.parse(two(pods=pods, network="n1"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"clusters": []},
+        {"clusters": [{"name": "UPPER"}]},
+        {"clusters": [{"name": "a"}, {"name": "a"}]},
+        {"clusters": [{"name": "a", "size": 3}]},
+        {"clusters": [{"name": "a", "nodes": 99}]},
+        {"clusters": [{"name": "a", "pods": "10.0.0.0/99"}]},
+        {"clusters": [{"name": f"c{number}"} for number in range(9)]},
+        {"clusters": [{"name": "a"}], "speed": "fast"},
+    ],
+)
+def test_what_makes_no_sense_is_refused(wrong):
+    with pytest.raises(topology.TopologyError):
+        topology.parse(wrong)
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones():
+    with pytest.raises(topology.TopologyError) as caught:
+        topology.load("nowhere")
+
+    assert "primary-remote" in caught.value.hint
+
+
+def test_a_command_replaces_what_the_image_would_run():
+    image = images.find("docker.io/istio/examples-helloworld-v2:1.0")
+
+    assert image.argv(command=(), args=())[1:] == ("-m", "isthmus.lab.samples.helloworld")
+    assert image.argv(command=("sleep",), args=("1",)) == ("sleep", "1")
+    assert image.env == {"SERVICE_VERSION": "v2"}
+
+
+def test_an_image_whose_program_is_python_runs_with_this_python():
+    image = images.find("istio/proxyv2:1.29.0")
+
+    assert image.argv(command=(), args=("proxy", "sidecar")) == (
+        sys.executable,
+        *("-m", "isthmus.node", "proxy", "sidecar"),
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "curlimages/curl",
+        "docker.io/curlimages/curl:8.1",
+        "busybox",
+        "gcr.io/istio-release/proxyv2:1",
+        "isthmus/pilot:dev",
+    ],
+)
+def test_usual_spellings_of_images_are_known(name):
+    assert images.find(name)
+
+
+def test_an_unknown_image_is_refused_with_those_that_are_known():
+    with pytest.raises(images.UnknownImageError) as caught:
+        images.find("nginx:1")
+
+    assert "curlimages/curl" in caught.value.hint

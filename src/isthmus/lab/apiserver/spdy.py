@@ -196,26 +196,25 @@ class Connection:
         self._buffer += content
         return list(self._frames())
 
-    def send(self, frame: Frame) -> bytes:
+    def send(self, frame: Frame) -> bytes:  # noqa: PLR0911  # one answer per kind of frame
         """Return the bytes of one frame. Frames must be sent in the order of these calls."""
         match frame:
             case Opened(stream, headers, is_last):
                 body = struct.pack("!IIH", stream, 0, 0) + self._block(headers)
-                out = _control(_SYN_STREAM, body, is_last=is_last)
+                return _control(_SYN_STREAM, body, is_last=is_last)
             case Replied(stream, headers, is_last):
                 body = _WORD.pack(stream) + self._block(headers)
-                out = _control(_SYN_REPLY, body, is_last=is_last)
+                return _control(_SYN_REPLY, body, is_last=is_last)
             case Data(stream, content, is_last):
-                out = _HEADER.pack(stream, (_FIN if is_last else 0) << 24 | len(content)) + content
+                return _HEADER.pack(stream, (_FIN if is_last else 0) << 24 | len(content)) + content
             case Reset(stream, status):
-                out = _control(_RST_STREAM, _HEADER.pack(stream, status))
+                return _control(_RST_STREAM, _HEADER.pack(stream, status))
             case Ping(number):
-                out = _control(_PING, _WORD.pack(number))
+                return _control(_PING, _WORD.pack(number))
             case GoAway(last_stream, status):
-                out = _control(_GOAWAY, _HEADER.pack(last_stream, status))
+                return _control(_GOAWAY, _HEADER.pack(last_stream, status))
             case WindowUpdate(stream, delta):
-                out = _control(_WINDOW_UPDATE, _HEADER.pack(stream, delta))
-        return out
+                return _control(_WINDOW_UPDATE, _HEADER.pack(stream, delta))
 
     def _frames(self) -> Iterator[Frame]:
         while len(self._buffer) >= _HEADER.size:

@@ -8,8 +8,7 @@ What the assembly of a cluster needs::
     streams = streams.PodStreams(api, runtime, connect=connect)
     app = http.application(api, security, streams)
 
-`connect` reaches Services without pods, as for `security.ClusterSecurity`. The listener should be
-run with `handler_cancellation=True`, so that a log that is followed ends with its reader.
+`connect` reaches Services without pods, as for `security.ClusterSecurity`.
 """
 
 import asyncio
@@ -25,6 +24,8 @@ from isthmus.lab.apiserver import api as apis
 from isthmus.lab.apiserver import backends, errors, forwarding, proxying, selectors, terminals
 from isthmus.lab.apiserver.values import Obj
 from isthmus.lab.apiserver.webhooks import Connect
+
+_LIVENESS_S = 5.0
 
 
 class PodRuntime(Protocol):
@@ -98,11 +99,13 @@ class PodStreams:
         async with _closed_after(_limited(lines, limit)) as parts:
             first = await _first(parts, pod, container)
             await response.prepare(request)
-            with contextlib.suppress(ConnectionError):
-                await response.write(first)
-                async for part in parts:
-                    await response.write(part)
-                await response.write_eof()
+            async with asyncio.TaskGroup() as group:
+                copying = group.create_task(_copy(response, first, parts))
+                # A reader that leaves while nothing is written is noticed only by looking.
+                while not copying.done():
+                    await asyncio.wait({copying}, timeout=_LIVENESS_S)
+                    if request.transport is None or request.transport.is_closing():
+                        copying.cancel()
         return response
 
     async def exec(self, request: web.Request, pod: Obj) -> web.StreamResponse:
@@ -196,6 +199,16 @@ class PodStreams:
         return max(0.0, (self._clock.now() - since).total_seconds())
 
 
+async def _copy(
+    response: web.StreamResponse, first: bytes, parts: AsyncIterator[bytes]
+) -> None:
+    with contextlib.suppress(ConnectionError):
+        await response.write(first)
+        async for part in parts:
+            await response.write(part)
+        await response.write_eof()
+
+
 def container_of(pod: Obj, wanted: str) -> str:
     """Return the container that a request means, or raise a 400 that lists the choice."""
     spec, name = pod["spec"], pod["metadata"]["name"]
@@ -228,9 +241,8 @@ def _number(query: Mapping[str, str], name: str) -> int | None:
 
 
 def _why_not(error: Exception, container: str) -> str:
-    if isinstance(error, LookupError):
-        return f'container not found ("{container}")'
-    return str(error)
+    said = str(error.args[0]) if error.args else ""
+    return said or f'container not found ("{container}")'
 
 
 def _pod_port(pod: Obj, name: str) -> int:
@@ -249,9 +261,12 @@ async def _first(parts: AsyncIterator[bytes], pod: Obj, container: str) -> bytes
     try:
         return await anext(parts, b"")
     except LookupError as error:
-        name = pod["metadata"]["name"]
+        name, said = pod["metadata"]["name"], str(error.args[0]) if error.args else ""
+        if said.startswith("previous"):
+            raise errors.bad_request(said) from error
+        why = _waiting(pod, container)
         raise errors.bad_request(
-            f'container "{container}" in pod "{name}" is waiting to start: {_waiting(pod, container)}'
+            f'container "{container}" in pod "{name}" is waiting to start: {why}'
         ) from error
 
 

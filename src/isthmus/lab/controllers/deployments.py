@@ -359,14 +359,15 @@ def _progress(
 
 def _is_late(found: Obj, old: Obj, now: clock.Instant) -> bool:
     if old.get("reason") == "ProgressDeadlineExceeded":
-        return before_generation(found)
+        return _is_observed(found)
     if old.get("reason") != "ReplicaSetUpdated":
         return False
     since = owners.instant(old["lastUpdateTime"])
-    return (now - since).total_seconds() > found["spec"].get("progressDeadlineSeconds", 600)
+    limit_s: int = found["spec"].get("progressDeadlineSeconds", 600)
+    return (now - since).total_seconds() > limit_s
 
 
-def before_generation(found: Obj) -> bool:
+def _is_observed(found: Obj) -> bool:
     """Whether the status already speaks of this generation, so that its verdict still holds."""
     observed = (found.get("status") or {}).get("observedGeneration", 0)
     return bool(observed >= found["metadata"].get("generation", 1))

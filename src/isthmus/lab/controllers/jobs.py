@@ -80,7 +80,7 @@ class Jobs:
             return 0.0
         ended = max(_ended_at(pod) for pod in failed)
         wait_s = min(_FIRST_BACKOFF_S * 2 ** (len(failed) - 1), _LONGEST_BACKOFF_S)
-        return wait_s - (self._clock.now() - ended).total_seconds()
+        return float(wait_s) - (self._clock.now() - ended).total_seconds()
 
     def _verdict(self, job: Obj, pods: list[Obj]) -> tuple[str, str, str] | None:
         """Return the condition with which the Job has ended, its reason and message."""
@@ -183,7 +183,7 @@ def _count(pods: list[Obj], phase: str) -> int:
 
 def _failures(pods: list[Obj]) -> int:
     """Count failed pods, and restarts of containers where the pod itself tries again."""
-    restarts = sum(
+    restarts: int = sum(
         each.get("restartCount", 0)
         for pod in pods
         if pod["spec"].get("restartPolicy") == "OnFailure" and _phase(pod) in {"Running", "Pending"}

@@ -118,7 +118,8 @@ class Scheduler:
 def unfit(pod: Obj, node: Obj) -> str:
     """Return why `node` cannot take `pod`, in the scheduler's words, or nothing."""
     spec, has = pod["spec"], labels.labels_of(node)
-    if node["spec"].get("unschedulable"):
+    wishes = node.get("spec") or {}
+    if wishes.get("unschedulable"):
         return "node(s) were unschedulable"
     if not owners.is_ready(node):
         return "node(s) had untolerated taint {node.kubernetes.io/not-ready: }"
@@ -126,7 +127,7 @@ def unfit(pod: Obj, node: Obj) -> str:
         return "node(s) didn't match Pod's node affinity/selector"
     if not _affinity_holds(spec, node):
         return "node(s) didn't match Pod's node affinity/selector"
-    for taint in node["spec"].get("taints") or ():
+    for taint in wishes.get("taints") or ():
         if taint["effect"] in {"NoSchedule", "NoExecute"} and not _tolerated(spec, taint):
             return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
     return ""

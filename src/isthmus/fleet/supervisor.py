@@ -209,7 +209,7 @@ class Supervisor:
             self._local.open(on_synced=self._take_over_local)
             _ = self._nursery.keep("follow remote secrets", self._secrets.run)
             await self._secrets.synced.wait()
-            self._check_ready()
+            self._reconcile()
             await asyncio.Event().wait()
         finally:
             await self._close()
@@ -222,6 +222,8 @@ class Supervisor:
             for one in (member.current, member.coming):
                 if one is not None:
                     await one.close()
+        # Whoever runs us again begins anew; until then all objects stay.
+        self._members.clear()
         await self._local.close()
 
     def _take_over_local(self) -> None:

@@ -179,7 +179,7 @@ class ListWatch(Generic[K, V]):
                 return self._ended(what, spread)
             case Failed():
                 return self._failed(what, spread)
-        assert_never(what)
+        assert_never(what)  # pragma: no cover
 
     # --- listing ----------------------------------------------------------------------------------
 

@@ -37,6 +37,14 @@ class Fleet:
         )
         self.graph.listen(lambda changes: self._count())
 
+    def start(self):
+        self.runs = asyncio.get_running_loop().create_task(self.supervisor.run())
+
+    async def stop(self):
+        self.runs.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.runs
+
     def _parse(self, text):
         name, _, token = text.partition(" ")
         return self.remotes[name].access(token=token.strip())
@@ -71,7 +79,7 @@ class Fleet:
 
 
 @contextlib.asynccontextmanager
-async def fleet_of(*remotes, start=True, **options):
+async def fleet_of(*remotes, **options):
     async with contextlib.AsyncExitStack() as stack:
         local = await stack.enter_async_context(kube_server.serving())
         servers = {name: await stack.enter_async_context(kube_server.serving()) for name in remotes}
@@ -79,13 +87,11 @@ async def fleet_of(*remotes, start=True, **options):
             server.put(kinds.SERVICE, f"{name}-service", "n")
             server.put(kinds.ENDPOINT_SLICE, f"{name}-slice", "n")
         fleet = Fleet(local, servers, **options)
-        runs = asyncio.get_running_loop().create_task(fleet.supervisor.run())
+        fleet.start()
         try:
             yield fleet
         finally:
-            runs.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await runs
+            await fleet.stop()
 
 
 @pytest.fixture
@@ -313,3 +319,16 @@ async def test_listeners_hear_of_clusters_that_come_change_and_go(fleet):
 async def test_nobody_reviews_tokens_of_a_cluster_that_is_not_followed(fleet):
     with pytest.raises(supervisor.ClusterUnknown):
         fleet.supervisor.client("stranger")
+
+
+async def test_a_supervisor_that_is_run_again_follows_all_clusters_and_lost_none(fleet):
+    fleet.link("cluster2")
+    await kube_server.eventually(lambda: fleet.names("cluster2"))
+    fleet.fewest = 1
+    await fleet.stop()
+
+    fleet.start()
+    fleet.remotes["cluster2"].put(kinds.SERVICE, "later", "n")
+
+    await kube_server.eventually(lambda: "later" in fleet.names("cluster2"))
+    assert fleet.fewest == 1

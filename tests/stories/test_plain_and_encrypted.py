@@ -2,7 +2,7 @@
 
 import pytest
 
-from isthmus.resources import consistency
+from isthmus.resources import consistency, snapshot
 from isthmus.testing import builders, envoys, shapes
 
 PORTS = {"http": 80, "tcp": 9000, "odd": 7000}
@@ -115,6 +115,19 @@ def test_unready_pods_get_no_calls(mesh):
     call = mesh.proxy("east/client").calls("http://server/")
 
     assert call.arrives_at == "10.0.0.1"
+
+
+def test_a_pod_that_is_not_ready_keeps_what_it_serves(mesh):
+    pod = mesh.pod_at("10.0.0.1", network="")
+    before = mesh.snapshot_of(pod)
+
+    mesh.clusters["east"].service("server", unready=["10.0.0.1"], ports=PORTS)
+
+    after = mesh.snapshot_of(pod)
+    clusters = {name for name in after.of(snapshot.CLUSTERS) if name.startswith("inbound|")}
+    listener = "virtualInbound"
+    assert clusters == {"inbound|80||", "inbound|9000||", "inbound|7000||"}
+    assert after.of(snapshot.LISTENERS)[listener] == before.of(snapshot.LISTENERS)[listener]
 
 
 def test_hosts_outside_the_mesh_are_passed_through_unless_forbidden(mesh):

@@ -20,6 +20,7 @@ from isthmus.registry import (
     accounts,
     checked,
     config,
+    declared,
     destination_rules,
     endpoints,
     gateway_objects,
@@ -40,6 +41,7 @@ class Model:
     Attributes:
         settings: From the configuration cluster; the last good ones while they are broken.
         endpoints: Of each service in all clusters, sorted; for a service without any, empty.
+        declared_ports: Of pods, in whatever state they are; one entry for each EndpointSlice.
         accounts: SPIFFE identities that answer for each service in all clusters, sorted.
         network_gateways: Sorted, each once.
         peer_authentications: Of the configuration cluster, as all that follow.
@@ -49,6 +51,7 @@ class Model:
     settings: collections.Single[MeshSettings]
     services: collections.Collection[ServiceKey, Service]
     endpoints: collections.Collection[ServiceKey, tuple[Endpoint, ...]]
+    declared_ports: collections.Collection[ObjectKey, declared.Declared]
     accounts: collections.Collection[ServiceKey, tuple[str, ...]]
     workloads: collections.Collection[WorkloadKey, Workload]
     network_gateways: collections.Single[tuple[NetworkGateway, ...]]
@@ -92,6 +95,7 @@ def build(
         settings=settings_.settings,
         services=services_.services,
         endpoints=endpoints_.endpoints,
+        declared_ports=declared.declare(graph_, sources_),
         accounts=accounts.declare(
             graph_, services=services_.services, shards=endpoints_.shards, settings_=settings_
         ),

@@ -254,18 +254,24 @@ def _candidates(
 def _served(
     graph_: graph.Graph, mesh: model.Model
 ) -> collections.Index[tuple[ClusterId, str], ServedKey, Served]:
-    def ports(
-        read: reader.Reader, key: ServiceKey, endpoints: tuple[Endpoint, ...]
-    ) -> Iterator[tuple[ServedKey, Served]]:
-        service = read.get(mesh.services, key)
-        declared = {port.name: port for port in service.ports} if service is not None else {}
-        for one in endpoints:
-            port = declared.get(one.port_name)
-            if port is not None and port.protocol is not Protocol.UDP:
-                served = ServedKey(key, one.cluster, one.address, one.port_name)
-                yield served, Served(one.port, port.protocol, port.number)
+    by_service = graph_.index(
+        "views/declared ports by service", mesh.declared_ports, lambda _, one: (one.service,)
+    )
 
-    served = graph_.derive("views/served ports", mesh.endpoints, ports)
+    def ports(
+        read: reader.Reader, key: ServiceKey, service: Service
+    ) -> Iterator[tuple[ServedKey, Served]]:
+        known = {port.name: port for port in service.ports}
+        for one in read.lookup(by_service, key).values():
+            for name, number in one.ports:
+                port = known.get(name)
+                if port is None or port.protocol is Protocol.UDP or not number:
+                    continue
+                for address in one.addresses:
+                    served = ServedKey(key, one.cluster, address, name)
+                    yield served, Served(number, port.protocol, port.number)
+
+    served = graph_.derive("views/served ports", mesh.services, ports)
     return graph_.index(
         "views/served ports by address", served, lambda key, _: ((key.cluster, key.address),)
     )

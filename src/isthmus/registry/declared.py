@@ -1,0 +1,56 @@
+"""Which ports pods serve for services, in whatever state they are.
+
+A pod that is not ready yet, or is ending, gets no new calls; but its own proxy must know its ports
+all the while, since calls are under way. So this says nothing of who may be called.
+
+Source: spec section 4.9.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from isthmus.engine import collections, graph, reader
+from isthmus.fleet import sources
+from isthmus.kube import objects
+from isthmus.mesh.identities import ClusterId
+from isthmus.mesh.services import ServiceKey
+from isthmus.registry import endpoints
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What one EndpointSlice says of its members.
+
+    Attributes:
+        addresses: Sorted, each once.
+        ports: Name of the service's port, and the members' own port; sorted.
+    """
+
+    service: ServiceKey
+    cluster: ClusterId
+    addresses: tuple[str, ...]
+    ports: tuple[tuple[str, int], ...]
+
+
+def declare(
+    graph_: graph.Graph, sources_: sources.Sources
+) -> collections.Collection[sources.ObjectKey, Declared]:
+    """Declare the ports of all clusters' pods in `graph_`."""
+
+    def declared(
+        _: reader.Reader, key: sources.ObjectKey, slice_: objects.EndpointSlice
+    ) -> Iterable[tuple[sources.ObjectKey, Declared]]:
+        service = slice_.metadata.label(endpoints.SERVICE_LABEL)
+        if service:
+            members = slice_.endpoints or ()
+            yield (
+                key,
+                Declared(
+                    ServiceKey(key.namespace, service),
+                    key.cluster,
+                    tuple(sorted({one for member in members for one in member.addresses})),
+                    tuple(sorted({(port.name, port.port or 0) for port in slice_.ports or ()})),
+                ),
+            )
+
+    return graph_.derive("declared_ports", sources_.endpoint_slices, declared)

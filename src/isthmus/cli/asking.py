@@ -1,0 +1,137 @@
+"""Asks running control planes and proxies, by running their own request program in their pods.
+
+Goes through the API server of the user's context, so that whoever may run commands in a pod may
+ask it, and nobody else; no port is opened for it.
+
+Source: spec sections 2.6 and 9.2.
+
+    IsthmusError
+    ├── NobodyAsked
+    └── NotUnderstood
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from isthmus.base import errors
+from isthmus.kube import client as kube_client
+from isthmus.kube import kinds, problems
+
+CONTROL_PLANE: Final = (
+    ("isthmus-discovery",),
+    ("python", "-m", "isthmus.runtime"),
+    ("pilot-discovery",),
+)
+"""What answers for a control plane, under the names that its images give it."""
+
+PROXY: Final = (("pilot-agent",), ("python", "-m", "isthmus.node"))
+"""What answers for a proxy."""
+
+NOT_FOUND: Final = frozenset({126, 127})
+"""Exit codes that say that there is no such program."""
+
+
+class NobodyAsked(errors.IsthmusError):
+    """There is no running pod to ask, or none of them can be asked."""
+
+    code = "ISM-WIRE-002"
+
+
+class NotUnderstood(errors.IsthmusError):
+    """A pod answered with something else than was asked for."""
+
+    code = "ISM-WIRE-003"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one control plane said.
+
+    Attributes:
+        istiod: Name of its pod.
+        revision: Which revision it is.
+        document: Its answer, as JSON says it.
+    """
+
+    istiod: str
+    revision: str
+    document: Any
+
+
+async def control_planes(client: kube_client.Client, path: str, *, namespace: str) -> list[Answer]:
+    """Ask every running control plane in `namespace` for a page.
+
+    Raises:
+        NobodyAsked: None is running (ISM-WIRE-002).
+        NotUnderstood: One answered with no JSON (ISM-WIRE-003).
+    """
+    pods = await client.list_(kinds.POD, namespace=namespace, labels="app=istiod")
+    running = [pod for pod in pods if is_running(pod)]
+    if not running:
+        raise NobodyAsked(
+            f"no control plane is running in namespace `{namespace}`",
+            detail=f"{len(pods)} pods with the label `app=istiod`, none of them running",
+            still_working="proxies keep their last configuration",
+            hint=f"look at the pods: kubectl get pods -n {namespace} -l app=istiod",
+        )
+    found = []
+    for pod in sorted(running, key=lambda each: str(each["metadata"]["name"])):
+        metadata = pod["metadata"]
+        document = await asked(
+            client, path, namespace=namespace, pod=metadata["name"], programs=CONTROL_PLANE
+        )
+        labels = metadata.get("labels") or {}
+        found.append(Answer(metadata["name"], str(labels.get("istio.io/rev", "")), document))
+    return found
+
+
+async def asked(
+    client: kube_client.Client,
+    path: str,
+    *,
+    namespace: str,
+    pod: str,
+    programs: Sequence[Sequence[str]],
+    container: str = "",
+) -> Any:  # noqa: ANN401  # a JSON document
+    """Ask one pod for a page, through the first of `programs` that it has.
+
+    Raises:
+        NobodyAsked: The pod has none of them (ISM-WIRE-002).
+        NotUnderstood: It answered with no JSON (ISM-WIRE-003).
+    """
+    reason = ""
+    for program in programs:
+        argv = [*program, "request", "GET", path]
+        try:
+            result = await client.exec(namespace, pod, argv, container=container)
+        except problems.ApiError as error:
+            reason = error.message
+            continue
+        if result.code == 0:
+            return _parsed(result.stdout, pod=f"{namespace}/{pod}")
+        reason = result.stderr.decode(errors="replace").strip() or f"exit code {result.code}"
+        if result.code not in NOT_FOUND:
+            break
+    raise NobodyAsked(
+        f"cannot ask pod `{namespace}/{pod}`",
+        detail=reason[:500],
+        hint="check that the pod is running and that you may run commands in it",
+    )
+
+
+def is_running(pod: kube_client.Obj) -> bool:
+    """Tell whether commands can run in a pod."""
+    status = pod.get("status") or {}
+    return status.get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp")
+
+
+def _parsed(content: bytes, *, pod: str) -> Any:  # noqa: ANN401  # a JSON document
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise NotUnderstood(
+            f"pod `{pod}` answered with no JSON", detail=content[:200].decode(errors="replace")
+        ) from error

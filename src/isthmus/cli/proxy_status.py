@@ -1,0 +1,153 @@
+"""`isthmus proxy-status`."""
+
+import datetime
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import click
+
+from isthmus.base import clock
+from isthmus.cli import asking, options, render
+from isthmus.kube import client as kube_client
+
+SHORT: Final[Mapping[str, str]] = {
+    "envoy.config.cluster.v3.Cluster": "CDS",
+    "envoy.config.listener.v3.Listener": "LDS",
+    "envoy.config.endpoint.v3.ClusterLoadAssignment": "EDS",
+    "envoy.config.route.v3.RouteConfiguration": "RDS",
+    "envoy.config.core.v3.TypedExtensionConfig": "ECDS",
+    "envoy.extensions.transport_sockets.tls.v3.Secret": "SDS",
+    "istio.networking.nds.v1.NameTable": "NDS",
+}
+COLUMNS: Final = (
+    ("CDS", "cluster"),
+    ("LDS", "listener"),
+    ("EDS", "endpoint"),
+    ("RDS", "route"),
+    ("ECDS", "extensionconfig"),
+)
+PREFIX: Final = "type.googleapis.com/"
+
+
+@click.command()
+@click.argument("proxy", required=False, default="")
+@options.cluster
+@options.namespace
+@options.output("json")
+@click.option(
+    "--verbosity", "-v", type=int, default=0, help="1: one column for each type of resource."
+)
+def command(  # noqa: PLR0913  # each option of the command line is one
+    proxy: str,
+    kubeconfig: str | None,
+    context: str | None,
+    istio_namespace: str,
+    namespace: str,
+    output: str,
+    verbosity: int,
+) -> None:
+    """Print what each PROXY (`<pod>[.<namespace>]`) was sent and has accepted.
+
+    Example: isthmus proxy-status --context cluster1
+    """
+    reached_by = options.accessed(kubeconfig, context=context)
+
+    async def ask() -> list[asking.Answer]:
+        async with kube_client.Client(reached_by) as client:
+            return await asking.control_planes(client, "/debug/syncz", namespace=istio_namespace)
+
+    found = matching(options.run(ask()), proxy=proxy, namespace=namespace)
+    if output == "json":
+        render.as_json(found)
+    elif verbosity:
+        now = clock.SystemClock().now()
+        headings = ("NAME", "CLUSTER", *(name for name, _ in COLUMNS), "ISTIOD", "VERSION")
+        render.table(headings, (columns(status, now=now) for status in found), gap=5)
+    else:
+        headings = ("NAME", "CLUSTER", "ISTIOD", "VERSION", "SUBSCRIBED TYPES")
+        render.table(headings, (summary(status) for status in found), gap=5)
+    for status in found:
+        _note_errors(status)
+
+
+def matching(
+    answers: Iterable[asking.Answer], *, proxy: str, namespace: str
+) -> list[dict[str, Any]]:
+    """Return the proxies that are asked for, each with whom it is connected to."""
+    name = proxy.partition("/")[2] or proxy
+    statuses = (
+        {**status, "istiod": answer.istiod} for answer in answers for status in answer.document
+    )
+    return sorted(
+        (
+            status
+            for status in statuses
+            if (not name or status["proxy"] in (name, f"{name}.{namespace or 'default'}"))
+            and (not namespace or status["proxy"].endswith(f".{namespace}"))
+        ),
+        key=lambda status: (str(status["proxy"]), str(status["cluster_id"])),
+    )
+
+
+def summary(status: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the row of a proxy: which types it is subscribed to."""
+    resources = (status.get("resources") or {}).keys()
+    kinds = [_short(each) for each in resources]
+    order = [*SHORT.values()]
+    kinds.sort(key=lambda kind: (order.index(kind) if kind in order else len(order), kind))
+    return (
+        str(status["proxy"]),
+        str(status["cluster_id"]),
+        str(status["istiod"]),
+        str(status.get("istio_version") or ""),
+        f"{len(kinds)} ({','.join(kinds)})",
+    )
+
+
+def columns(status: Mapping[str, Any], *, now: clock.Instant) -> tuple[str, ...]:
+    """Return the row of a proxy: how far it has come with each type."""
+    resources = {_short(key): each for key, each in (status.get("resources") or {}).items()}
+    return (
+        str(status["proxy"]),
+        str(status["cluster_id"]),
+        *(
+            cell(status.get(f"{long}_sent"), status.get(f"{long}_acked"), resources.get(kind), now)
+            for kind, long in COLUMNS
+        ),
+        str(status["istiod"]),
+        str(status.get("istio_version") or ""),
+    )
+
+
+def cell(
+    sent: str | None, acked: str | None, resource: Mapping[str, Any] | None, now: clock.Instant
+) -> str:
+    """Say how far a proxy has come with one type, and since when."""
+    if resource is None:
+        return "IGNORED"
+    if resource.get("lastError"):
+        return "ERROR"
+    if not sent:
+        return "NOT SENT"
+    since = resource.get("sentTime")
+    age = f" ({_age(now - datetime.datetime.fromisoformat(since))})" if since else ""
+    return ("SYNCED" if sent == acked else "STALE") + age
+
+
+def _note_errors(status: Mapping[str, Any]) -> None:
+    for key, each in (status.get("resources") or {}).items():
+        if each.get("lastError"):
+            render.note(f"{status['proxy']} refuses {_short(key)}: {each['lastError']}")
+
+
+def _short(type_url: str) -> str:
+    name = type_url.removeprefix(PREFIX)
+    return SHORT.get(name, name.rpartition(".")[2])
+
+
+def _age(passed: datetime.timedelta) -> str:
+    seconds = max(int(passed.total_seconds()), 0)
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

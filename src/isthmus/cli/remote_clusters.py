@@ -1,0 +1,60 @@
+"""`isthmus remote-clusters`."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import click
+
+from isthmus.cli import asking, options, render
+from isthmus.kube import client as kube_client
+
+HEADINGS: Final = ("NAME", "SECRET", "STATUS", "ISTIOD", "REVISION")
+
+
+@click.command()
+@options.cluster
+@options.output("json", "wide")
+def command(kubeconfig: str | None, context: str | None, istio_namespace: str, output: str) -> None:
+    """Print the clusters that each control plane watches, and how well.
+
+    Example: isthmus remote-clusters --context cluster1
+    """
+    reached_by = options.accessed(kubeconfig, context=context)
+
+    async def ask() -> list[asking.Answer]:
+        async with kube_client.Client(reached_by) as client:
+            return await asking.control_planes(client, "/debug/clusterz", namespace=istio_namespace)
+
+    answers = options.run(ask())
+    if output == "json":
+        render.as_json(document(answers))
+        return
+    is_wide = output == "wide"
+    headings = (*HEADINGS, "AGE", "ERROR") if is_wide else HEADINGS
+    render.table(headings, rows(answers, is_wide=is_wide), gap=5)
+
+
+def document(answers: Iterable[asking.Answer]) -> list[dict[str, Any]]:
+    """Return all clusters of all control planes, each with whom it was heard from."""
+    return [
+        {**cluster, "istiod": answer.istiod, "revision": answer.revision}
+        for answer in answers
+        for cluster in answer.document
+    ]
+
+
+def rows(answers: Iterable[asking.Answer], *, is_wide: bool) -> list[tuple[str, ...]]:
+    """Return the rows of the table; wide ones say how old the last answer of a cluster is."""
+    found: list[tuple[str, ...]] = []
+    for cluster in document(answers):
+        row = (
+            str(cluster.get("id", "")),
+            str(cluster.get("secretName") or ""),
+            str(cluster.get("syncStatus", "")),
+            cluster["istiod"],
+            cluster["revision"],
+        )
+        age = cluster.get("ageSeconds")
+        shown = "" if age is None else f"{age:.0f}s"
+        found.append((*row, shown, str(cluster.get("error") or "")) if is_wide else row)
+    return found

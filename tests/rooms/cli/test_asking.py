@@ -1,0 +1,229 @@
+"""Commands that ask running control planes and proxies."""
+
+import datetime
+import json
+from dataclasses import dataclass, field
+
+import click.testing
+import pytest
+
+from isthmus.cli import asking, bootstrap, proxy_status, remote_clusters
+from isthmus.kube import client as kube_client
+from isthmus.kube import problems
+
+NOW = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)
+CDS = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+EDS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+
+
+def pod(name, *, phase="Running", **metadata):
+    return {
+        "metadata": {"name": name, "labels": {"istio.io/rev": "default"}, **metadata},
+        "status": {"phase": phase},
+    }
+
+
+@dataclass
+class FakeClient:
+    pods: list = field(default_factory=lambda: [pod("istiod-1")])
+    programs: dict = field(default_factory=dict)
+    heard: list = field(default_factory=list)
+
+    async def list_(self, _kind, *, namespace, labels):
+        assert (namespace, labels) == ("istio-system", "app=istiod")
+        return self.pods
+
+    async def exec(self, namespace, name, argv, *, container=""):
+        self.heard.append((namespace, name, tuple(argv), container))
+        answer = self.programs.get(argv[0])
+        if isinstance(answer, Exception):
+            raise answer
+        if answer is None:
+            return kube_client.ExecResult(b"", b"no such program", 127)
+        return answer
+
+
+def said(document, code=0):
+    return kube_client.ExecResult(json.dumps(document).encode(), b"went wrong", code)
+
+
+async def ask(client):
+    return await asking.control_planes(client, "/debug/syncz", namespace="istio-system")
+
+
+async def test_every_running_control_plane_is_asked():
+    client = FakeClient(
+        [
+            pod("istiod-2"),
+            pod("istiod-1"),
+            pod("istiod-3", phase="Pending"),
+            pod("istiod-4", deletionTimestamp="now"),
+        ],
+        {"isthmus-discovery": said([])},
+    )
+
+    assert [each.istiod for each in await ask(client)] == ["istiod-1", "istiod-2"]
+    assert client.heard[0] == (
+        "istio-system",
+        "istiod-1",
+        ("isthmus-discovery", "request", "GET", "/debug/syncz"),
+        "",
+    )
+
+
+async def test_the_program_may_have_another_name():
+    client = FakeClient(
+        programs={
+            "isthmus-discovery": problems.ApiError(500, "", "no such program"),
+            "pilot-discovery": said([1]),
+        }
+    )
+
+    assert [each.document for each in await ask(client)] == [[1]]
+
+
+async def test_a_control_plane_that_cannot_be_asked_is_named_with_its_reason():
+    client = FakeClient(programs={"isthmus-discovery": said([], code=1)})
+
+    with pytest.raises(asking.NobodyAsked, match="istio-system/istiod-1") as caught:
+        await ask(client)
+
+    assert caught.value.detail == "went wrong"
+
+
+async def test_without_a_running_control_plane_the_hint_says_where_to_look():
+    with pytest.raises(asking.NobodyAsked) as caught:
+        await ask(FakeClient([pod("istiod-1", phase="Pending")]))
+
+    assert "kubectl get pods" in caught.value.hint
+
+
+async def test_an_answer_that_is_no_json_is_shown():
+    odd = kube_client.ExecResult(b"<html>", b"", 0)
+    with pytest.raises(asking.NotUnderstood) as caught:
+        await ask(FakeClient(programs={"isthmus-discovery": odd}))
+
+    assert caught.value.detail == "<html>"
+
+
+def status(proxy="sleep.sample", **changes):
+    return {
+        "proxy": proxy,
+        "cluster_id": "cluster1",
+        "istio_version": "1.30.3",
+        "cluster_sent": "1-a",
+        "cluster_acked": "1-a",
+        "endpoint_sent": "3-c",
+        "endpoint_acked": "2-b",
+        "resources": {
+            EDS: {"sent": "3-c", "acked": "2-b", "sentTime": "2026-01-01T11:58:00+00:00"},
+            CDS: {"sent": "1-a", "acked": "1-a", "sentTime": "2026-01-01T11:59:50+00:00"},
+        },
+        **changes,
+    }
+
+
+def answer(*statuses):
+    return asking.Answer("istiod-1", "default", list(statuses))
+
+
+def test_proxy_status_lists_what_each_proxy_is_subscribed_to():
+    [found] = proxy_status.matching([answer(status())], proxy="", namespace="")
+
+    assert proxy_status.summary(found) == (
+        "sleep.sample",
+        "cluster1",
+        "istiod-1",
+        "1.30.3",
+        "2 (CDS,EDS)",
+    )
+
+
+def test_proxy_status_can_show_a_column_for_each_type():
+    [found] = proxy_status.matching([answer(status())], proxy="", namespace="")
+
+    assert proxy_status.columns(found, now=NOW) == (
+        *("sleep.sample", "cluster1"),
+        *("SYNCED (10s)", "IGNORED", "STALE (2m)", "IGNORED", "IGNORED"),
+        *("istiod-1", "1.30.3"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("sent", "resource", "shown"),
+    [
+        ("", {"sent": ""}, "NOT SENT"),
+        ("1", {"lastError": "odd"}, "ERROR"),
+        ("1", {"sentTime": "2025-12-30T12:00:00+00:00"}, "SYNCED (2d)"),
+        ("1", {"sentTime": "2026-01-01T09:00:00+00:00"}, "SYNCED (3h)"),
+        ("1", {}, "SYNCED"),
+    ],
+)
+def test_a_cell_says_how_far_a_proxy_has_come(sent, resource, shown):
+    assert proxy_status.cell(sent, sent, resource, NOW) == shown
+
+
+@pytest.mark.parametrize(
+    ("proxy", "namespace", "found"),
+    [
+        ("", "", ["a.default", "b.sample"]),
+        ("b.sample", "", ["b.sample"]),
+        ("deploy/b", "sample", ["b.sample"]),
+        ("a", "", ["a.default"]),
+        ("", "sample", ["b.sample"]),
+        ("c", "", []),
+    ],
+)
+def test_proxy_status_finds_the_proxies_that_are_asked_for(proxy, namespace, found):
+    answers = [answer(status("b.sample"), status("a.default"))]
+
+    listed = proxy_status.matching(answers, proxy=proxy, namespace=namespace)
+    assert [each["proxy"] for each in listed] == found
+
+
+def test_remote_clusters_prints_what_each_control_plane_watches():
+    clusters = [
+        {"id": "cluster1", "secretName": "", "syncStatus": "synced", "ageSeconds": 0.4},
+        {
+            "id": "cluster2",
+            "secretName": "istio-system/istio-remote-secret-cluster2",
+            "syncStatus": "timeout",
+            "ageSeconds": 63.2,
+            "error": "no answer",
+        },
+    ]
+    answers = [answer(*clusters)]
+
+    assert remote_clusters.rows(answers, is_wide=False) == [
+        ("cluster1", "", "synced", "istiod-1", "default"),
+        (
+            "cluster2",
+            "istio-system/istio-remote-secret-cluster2",
+            "timeout",
+            "istiod-1",
+            "default",
+        ),
+    ]
+    assert remote_clusters.rows(answers, is_wide=True)[1][-2:] == ("63s", "no answer")
+    assert remote_clusters.document(answers)[1]["istiod"] == "istiod-1"
+
+
+def test_bootstrap_is_found_in_what_envoy_shows():
+    document = {"configs": [{"@type": "other"}, {"@type": bootstrap.BOOTSTRAP, "bootstrap": {}}]}
+
+    assert bootstrap.bootstrap_of(document, pod="sample/sleep") == {}
+
+
+@pytest.mark.parametrize("document", [[], {}, {"configs": []}])
+def test_a_proxy_that_shows_no_bootstrap_is_an_error(document):
+    with pytest.raises(asking.NotUnderstood, match="sample/sleep"):
+        bootstrap.bootstrap_of(document, pod="sample/sleep")
+
+
+@pytest.mark.parametrize("module", [bootstrap, proxy_status, remote_clusters])
+def test_commands_share_their_options(module):
+    result = click.testing.CliRunner().invoke(module.command, ["--help"])
+
+    assert result.exit_code == 0
+    for option in ("--context", "--kubeconfig", "--istioNamespace"):
+        assert option in result.output

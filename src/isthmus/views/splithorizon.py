@@ -47,10 +47,14 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """What stands behind one address of a gateway: its cluster, and weight by place."""
+    """What stands behind one address of a gateway: weight by place.
 
-    cluster: ClusterId
-    shares: dict[Locality, int]
+    Attributes:
+        clusters: Those that say the address is their gateway's; more than one is a mistake.
+    """
+
+    clusters: set[ClusterId] = field(default_factory=set)
+    shares: dict[Locality, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +131,10 @@ def _hide(
     hidden: dict[tuple[str, int], Hidden],
 ) -> None:
     for gateway in behind:
-        place = (gateway.address, gateway.port)
-        shares = hidden.setdefault(place, Hidden(gateway.cluster, {})).shares
-        share = weight // len(behind)
-        shares[endpoint.locality] = shares.get(endpoint.locality, 0) + share
+        known = hidden.setdefault((gateway.address, gateway.port), Hidden())
+        known.clusters.add(gateway.cluster)
+        before = known.shares.get(endpoint.locality, 0)
+        known.shares[endpoint.locality] = before + weight // len(behind)
 
 
 def _dialable(gateways: Sequence[NetworkGateway]) -> tuple[NetworkGateway, ...]:
@@ -158,6 +162,6 @@ def _gateways(
         yield (
             home,
             view.LbEndpoint(
-                address, port, weight, speaks_mtls=True, workload=f";;;;{behind.cluster}"
+                address, port, weight, speaks_mtls=True, workload=f";;;;{min(behind.clusters)}"
             ),
         )

@@ -262,6 +262,9 @@ class Service:
         finally:
             del self._streams[record.id]
             self.counters.connected.add(-1, shown)
+            if not self.counters.connected.values[(shown,)]:
+                # A version is the client's own word: what nobody says any more takes no room.
+                self.counters.connected.remove(shown)
             _LOG.info("proxy gone", stream=record.id, cluster=str(record.caller.cluster))
 
 

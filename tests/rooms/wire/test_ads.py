@@ -336,3 +336,15 @@ async def test_the_service_runs_over_tls(discovery):
     await server.stop(None)
 
     assert answer.type_url == CLUSTERS
+
+
+async def test_a_version_that_nobody_runs_any_more_is_not_counted(serving):
+    async with serving() as (service, channel, _):
+        stream = Stream(channel)
+        await stream.say(CLUSTERS, metadata={"ISTIO_VERSION": "1.30.3"})
+        await stream.hear()
+        assert service.counters.connected.values == {("1.30.3",): 1}
+        service.end(service.statuses()[0].id, reason="enough")
+        await stream.ended()
+
+        assert service.counters.connected.values == {}

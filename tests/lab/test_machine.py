@@ -1,8 +1,10 @@
 """The machine below the lab's clusters, on real namespaces, as root and as an ordinary user."""
 
+import contextlib
 import os
 import pathlib
 import signal
+import tempfile
 import time
 
 import booted
@@ -16,24 +18,24 @@ ORDINARY = 2000
 WAYS = ["root", "ordinary"] if os.getuid() == 0 else ["ordinary"]
 
 
-def boot(folder, way):
+@contextlib.contextmanager
+def booted_lab(way):
     uid = ORDINARY if way == "ordinary" and os.getuid() == 0 else None
-    if uid:
-        folder.chmod(0o755)
-        os.chown(folder, uid, uid)
-        for parent in list(folder.parents)[:3]:
-            if parent.stat().st_uid == 0 and parent.name.startswith(("pytest-", "test_")):
-                parent.chmod(0o755)
-    lab = booted.Booted(folder, uid=uid)
-    lab.command("up", "primary-remote", "--name", lab.name)
-    return lab
+    # Not pytest's own folder, which no other user may enter.
+    with tempfile.TemporaryDirectory(prefix="isthmus-lab-") as folder:
+        home = pathlib.Path(folder)
+        if uid:
+            os.chown(home, uid, uid)
+        lab = booted.Booted(home, uid=uid)
+        lab.command("up", "primary-remote", "--name", lab.name)
+        yield lab
+        lab.command("down", "--name", lab.name, check=False)
 
 
 @pytest.fixture(scope="module", params=WAYS)
-def lab(request, tmp_path_factory):
-    lab = boot(tmp_path_factory.mktemp("labs"), request.param)
-    yield lab
-    lab.command("down", "--name", lab.name, check=False)
+def lab(request):
+    with booted_lab(request.param) as running:
+        yield running
 
 
 @pytest.fixture
@@ -379,19 +381,19 @@ async def test_the_lab_complains_of_nothing(lab):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("victim", ["outer", "inner", "command"])
-def test_nothing_is_left_of_a_lab_however_it_ends(tmp_path, way, victim):
-    lab = boot(tmp_path, way)
-    before = booted.processes_of(lab)
-    assert len(before) >= 6
+def test_nothing_is_left_of_a_lab_however_it_ends(way, victim):
+    with booted_lab(way) as lab:
+        before = booted.processes_of(lab)
+        assert len(before) >= 6
 
-    if victim == "command":
-        lab.command("down", "--name", lab.name)
-    else:
-        os.kill(before[0 if victim == "outer" else 1], signal.SIGKILL)
+        if victim == "command":
+            lab.command("down", "--name", lab.name)
+        else:
+            os.kill(before[0 if victim == "outer" else 1], signal.SIGKILL)
 
-    deadline = time.monotonic() + 5
-    while left := [pid for pid in before if _lives(pid)]:
-        assert time.monotonic() < deadline, left
+        deadline = time.monotonic() + 5
+        while left := [pid for pid in before if _lives(pid)]:
+            assert time.monotonic() < deadline, left
 
 
 def _lives(pid):

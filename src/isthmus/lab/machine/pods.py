@@ -84,8 +84,10 @@ class PodWorker:
 
     def update(self, pod: Obj) -> None:
         """Take the pod as it is now."""
-        self.pod = pod
-        self.touch()
+        before, self.pod = self.pod, pod
+        # Its own status comes back this way too, and changes nothing of what it needs.
+        if _needs(before) != _needs(pod):
+            self.touch()
         if "deletionTimestamp" in pod["metadata"]:
             self._ending.set()
 
@@ -491,6 +493,11 @@ class PodWorker:
 
     async def _event(self, kind: str, reason: str, message: str) -> None:
         await self._machine.recorder.record(self.pod, kind=kind, reason=reason, message=message)
+
+
+def _needs(pod: Obj) -> tuple[object, ...]:
+    metadata = pod["metadata"]
+    return pod["spec"], metadata.get("labels"), metadata.get("annotations")
 
 
 def _states(pod: Obj) -> list[status.ContainerState]:

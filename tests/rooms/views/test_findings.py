@@ -1,0 +1,56 @@
+"""What is wrong with one object is said, and the rest goes on."""
+
+import pytest
+
+from isthmus.kube import objects
+from isthmus.resources import snapshot
+from isthmus.testing import builders
+
+
+@pytest.fixture
+def mesh():
+    mesh = builders.Mesh()
+    mesh.cluster("east", network="n1").gateway(external="172.30.0.11")
+    mesh.clusters["east"].service("web", ready=["10.0.0.1"])
+    return mesh
+
+
+def codes(mesh):
+    return [found.code for found in mesh.graph.items(mesh.views.findings).values()]
+
+
+def test_a_server_that_wants_certificates_is_named_and_its_neighbour_works(mesh):
+    ends_tls = objects.GatewayServer(
+        port=objects.GatewayPort(number=443, name="https", protocol="HTTPS"),
+        hosts=("*",),
+        tls=objects.GatewayTls(mode="SIMPLE", credential_name="cert"),
+    )
+    mesh.gateway_object("mixed", builders.passing(15443, "*.local"), ends_tls)
+
+    gateway = mesh.pod_at("172.30.0.11", network="")
+
+    assert codes(mesh) == ["ISM-VIEW-002"]
+    assert set(mesh.snapshot_of(gateway).of(snapshot.LISTENERS)) == {"0.0.0.0_15443"}
+
+
+def test_a_rule_that_wants_foreign_tls_is_named(mesh):
+    rule = {"host": "web", "trafficPolicy": {"tls": {"mode": "SIMPLE"}}}
+
+    mesh.destination_rule("web", rule)
+
+    assert codes(mesh) == ["ISM-VIEW-003"]
+
+
+def test_a_subset_that_no_rule_names_is_named(mesh):
+    route = {"route": [{"destination": {"host": "web", "subset": "v9"}}]}
+
+    mesh.virtual_service("web", {"hosts": ["web"], "http": [route]})
+
+    (found,) = mesh.graph.items(mesh.views.findings).values()
+    assert found.code == "ISM-VIEW-001"
+    assert "v9" in found.happened
+
+
+def test_a_mesh_without_mistakes_has_no_findings(mesh):
+    assert codes(mesh) == []
+    assert mesh.graph.findings() == ()

@@ -6,13 +6,13 @@ they ask for it, then validating ones. It refuses to know how a webhook is calle
 
 import asyncio
 import dataclasses
-from collections.abc import Iterator
 
 from isthmus.lab.apiserver import api as apis
 from isthmus.lab.apiserver import copying, errors, identities, labels, matching, mirrors, webhooks
 from isthmus.lab.apiserver.values import AdmissionRequest, Obj
 
-_GROUP = "admissionregistration.k8s.io"
+_MUTATING = "mutatingwebhookconfigurations.admissionregistration.k8s.io"
+_VALIDATING = "validatingwebhookconfigurations.admissionregistration.k8s.io"
 _FOREVER = frozenset({"default", "kube-system", "kube-public"})
 
 
@@ -23,17 +23,15 @@ class Admission:
         self, api: apis.Api, follow: mirrors.Mirrors, *, connect: webhooks.Connect | None = None
     ) -> None:
         self._api = api
-        self._mutating = follow.of(f"mutatingwebhookconfigurations.{_GROUP}")
-        self._validating = follow.of(f"validatingwebhookconfigurations.{_GROUP}")
-        self._identities = identities.Identities(follow)
+        self._identities = identities.Identities(api, follow)
         self._caller = webhooks.Caller(api, connect=connect)
 
     async def admit(self, request: AdmissionRequest) -> Obj:
         """Return the object to store, or raise why not."""
         namespace_labels = await self._check_namespace(request)
-        mutating = await self._hearing(self._mutating, request, namespace_labels)
+        mutating = self._hearing(_MUTATING, request, namespace_labels)
         request = await self._mutated(request, mutating)
-        validating = await self._hearing(self._validating, request, namespace_labels)
+        validating = self._hearing(_VALIDATING, request, namespace_labels)
         await self._validate(request, validating)
         return request.obj
 
@@ -58,13 +56,14 @@ class Admission:
             raise _terminating(request)
         return dict(labels.labels_of(found))
 
-    async def _hearing(
-        self, mirror: mirrors.Mirror, request: AdmissionRequest, namespace_labels: dict[str, str]
+    def _hearing(
+        self, resource: str, request: AdmissionRequest, namespace_labels: dict[str, str]
     ) -> list[Obj]:
-        await mirror.synced()
+        """Return the webhooks that hear of `request`, ordered by their configurations' names."""
         return [
             webhook
-            for webhook in _webhooks(mirror)
+            for entry in self._api.state.store.entries(resource)
+            for webhook in entry.obj.get("webhooks") or ()
             if matching.hears(webhook, request, namespace_labels)
         ]
 
@@ -144,12 +143,6 @@ class Admission:
     def _tolerate(self, webhook: Obj, error: webhooks.CallError) -> None:
         if webhook.get("failurePolicy", "Fail") != "Ignore":
             raise webhooks.failure(webhook["name"], error) from error
-
-
-def _webhooks(mirror: mirrors.Mirror) -> Iterator[Obj]:
-    """Yield all webhooks, ordered by the names of their configurations."""
-    for configuration in sorted(mirror.items(), key=mirrors.key_of):
-        yield from configuration.get("webhooks") or ()
 
 
 def _terminating(request: AdmissionRequest) -> errors.ApiError:

@@ -6,6 +6,7 @@ It decides what is added to a pod's spec. It refuses to know how the volume is f
 import dataclasses
 import random
 
+from isthmus.lab.apiserver import api as apis
 from isthmus.lab.apiserver import copying, errors, mirrors
 from isthmus.lab.apiserver.values import AdmissionRequest, Obj
 
@@ -19,7 +20,8 @@ _PATIENCE_S = 2.0
 class Identities:
     """Completes pods with their accounts."""
 
-    def __init__(self, follow: mirrors.Mirrors) -> None:
+    def __init__(self, api: apis.Api, follow: mirrors.Mirrors) -> None:
+        self._objects = api.state.store
         self._accounts = follow.of("serviceaccounts")
 
     async def completed(self, request: AdmissionRequest) -> AdmissionRequest:
@@ -40,9 +42,10 @@ class Identities:
 
     async def _account(self, name: str, request: AdmissionRequest) -> Obj:
         """Return the account; that of a brand-new namespace may be a moment late."""
-        await self._accounts.synced()
-        patience_s = _PATIENCE_S if name == "default" else 0.05
-        found = await self._accounts.wait_for(name, request.namespace, deadline_s=patience_s)
+        entry = self._objects.get("serviceaccounts", name=name, namespace=request.namespace)
+        found = entry.obj if entry else None
+        if found is None and name == "default":
+            found = await self._accounts.wait_for(name, request.namespace, deadline_s=_PATIENCE_S)
         if found is None:
             pod = request.name or request.obj["metadata"].get("generateName", "")
             raise errors.forbidden(

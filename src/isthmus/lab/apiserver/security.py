@@ -21,7 +21,17 @@ from aiohttp import web
 
 from isthmus.base import clock as clocks
 from isthmus.base import tasks
-from isthmus.lab.apiserver import admission, authn, errors, mirrors, pki, rbac, reviews, tokens
+from isthmus.lab.apiserver import (
+    admission,
+    authn,
+    errors,
+    mirrors,
+    pki,
+    rbac,
+    reviews,
+    store,
+    tokens,
+)
 from isthmus.lab.apiserver import api as apis
 from isthmus.lab.apiserver.values import Attributes, Obj, User
 from isthmus.lab.apiserver.webhooks import Connect
@@ -30,29 +40,23 @@ _GROUP = "rbac.authorization.k8s.io"
 _OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version"})
 
 
-class MirroredRoles:
-    """Roles and bindings, looked up in mirrors."""
+class StoredRoles:
+    """Roles and bindings as they are stored at this moment; nobody may change them."""
 
-    def __init__(self, follow: mirrors.Mirrors) -> None:
-        self._roles = follow.of(f"roles.{_GROUP}")
-        self._cluster_roles = follow.of(f"clusterroles.{_GROUP}")
-        self._bindings = follow.of(f"rolebindings.{_GROUP}")
-        self._cluster_bindings = follow.of(f"clusterrolebindings.{_GROUP}")
-
-    async def synced(self) -> None:
-        """Wait until all that exists is known."""
-        for mirror in (self._roles, self._cluster_roles, self._bindings, self._cluster_bindings):
-            await mirror.synced()
+    def __init__(self, objects: store.Store) -> None:
+        self._objects = objects
 
     def role(self, kind: str, name: str, namespace: str) -> Obj | None:
         """Return a Role of `namespace` or a ClusterRole."""
-        if kind == "ClusterRole":
-            return self._cluster_roles.get(name)
-        return self._roles.get(name, namespace)
+        resource, home = ("clusterroles", "") if kind == "ClusterRole" else ("roles", namespace)
+        entry = self._objects.get(f"{resource}.{_GROUP}", name=name, namespace=home)
+        return entry.obj if entry else None
 
     def bindings(self, namespace: str) -> Iterable[Obj]:
         """Yield the RoleBindings of `namespace`; for an empty one the ClusterRoleBindings."""
-        return self._bindings.items(namespace) if namespace else self._cluster_bindings.items()
+        resource = "rolebindings" if namespace else "clusterrolebindings"
+        for entry in self._objects.entries(f"{resource}.{_GROUP}", namespace):
+            yield entry.obj
 
 
 class ClusterSecurity:
@@ -69,13 +73,13 @@ class ClusterSecurity:
     ) -> None:
         self.signer = tokens.Signer(authority.token_key_pem)
         follow = mirrors.Mirrors(api, nursery)
-        self._roles = MirroredRoles(follow)
+        self._roles = StoredRoles(api.state.store)
         self.accounts = authn.Accounts(api, signer=self.signer, clock=clock or clocks.SystemClock())
         self._reviews = reviews.Reviews(self.accounts, self._roles)
         self._admission = admission.Admission(api, follow, connect=connect)
         api.admission = self._admission.admit
         api.issue_token = self.accounts.issue
-        api.review = self._review
+        api.review = self._reviews.answer
 
     def key_set(self) -> Obj:
         """Return the key that checks tokens, as `/openid/v1/jwks` shows it."""
@@ -95,7 +99,6 @@ class ClusterSecurity:
         """Return when `user` may, or raise a 403."""
         if rbac.MASTERS in user.groups:
             return
-        await self._roles.synced()
         if not rbac.is_allowed(user, attributes, self._roles):
             raise rbac.refusal(user, attributes)
 
@@ -136,10 +139,6 @@ class ClusterSecurity:
             )
         everyone = (*(groups or implied), authn.AUTHENTICATED)
         return User(name, groups=tuple(dict.fromkeys(everyone)))
-
-    async def _review(self, user: User, review: Obj) -> Obj:
-        await self._roles.synced()
-        return await self._reviews.answer(user, review)
 
 
 def _bearer(request: web.Request) -> str | None:

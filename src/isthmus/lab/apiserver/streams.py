@@ -199,9 +199,7 @@ class PodStreams:
         return max(0.0, (self._clock.now() - since).total_seconds())
 
 
-async def _copy(
-    response: web.StreamResponse, first: bytes, parts: AsyncIterator[bytes]
-) -> None:
+async def _copy(response: web.StreamResponse, first: bytes, parts: AsyncIterator[bytes]) -> None:
     with contextlib.suppress(ConnectionError):
         await response.write(first)
         async for part in parts:
@@ -241,6 +239,8 @@ def _number(query: Mapping[str, str], name: str) -> int | None:
 
 
 def _why_not(error: Exception, container: str) -> str:
+    if isinstance(error, OSError):
+        return str(error)
     said = str(error.args[0]) if error.args else ""
     return said or f'container not found ("{container}")'
 

@@ -1,4 +1,5 @@
 import pytest
+
 from fakes.lab_cluster import deployment
 
 _REVISION = "deployment.kubernetes.io/revision"

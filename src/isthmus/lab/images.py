@@ -31,6 +31,7 @@ class Image:
     Attributes:
         shown: The image's name in help.
         capabilities: What it may keep where users cannot be told apart.
+        programs: Further programs that can be executed in it, by name.
     """
 
     patterns: tuple[str, ...]
@@ -39,12 +40,22 @@ class Image:
     command: tuple[str, ...]
     env: Mapping[str, str]
     capabilities: tuple[str, ...]
+    programs: Mapping[str, tuple[str, ...]]
+
+    def executed(self, argv: Sequence[str]) -> tuple[str, ...]:
+        """Return what to execute when somebody asks for `argv` in a container."""
+        own = self.programs.get(argv[0]) if argv else None
+        return _with_python((*own, *argv[1:]) if own else argv)
 
     def argv(self, *, command: Sequence[str], args: Sequence[str]) -> tuple[str, ...]:
         """Return what to execute; `command` replaces the entrypoint, `args` the arguments."""
         own = (*self.entrypoint, *(args or self.command))
-        chosen = (*command, *args) if command else own
-        return (sys.executable, *chosen[1:]) if chosen[:1] == ("python",) else tuple(chosen)
+        chosen = (*self.executed(command), *args) if command else own
+        return _with_python(chosen)
+
+
+def _with_python(argv: Sequence[str]) -> tuple[str, ...]:
+    return (sys.executable, *argv[1:]) if argv[:1] == ("python",) else tuple(argv)
 
 
 def find(name: str) -> Image:
@@ -75,6 +86,7 @@ def table() -> tuple[Image, ...]:
             command=tuple(entry.get("command", ())),
             env=dict(entry.get("env", {})),
             capabilities=tuple(entry.get("capabilities", ())),
+            programs={name: tuple(argv) for name, argv in entry.get("programs", {}).items()},
         )
         for entry in yaml.safe_load(text)["images"]
     )

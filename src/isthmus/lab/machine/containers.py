@@ -48,6 +48,7 @@ class Plan:
         keeps_stdin: Whether its standard input stays open.
     """
 
+    image: images.Image
     program: spawner.Program
     root: roots.Root
     namespaces: tuple[int, int, int]
@@ -89,7 +90,7 @@ def plan(
         change_user=many_users,
         no_new_privileges=security.get("allowPrivilegeEscalation") is False,
     )
-    return Plan(program, root, pod_namespaces, bool(container.get("stdin")))
+    return Plan(image, program, root, pod_namespaces, bool(container.get("stdin")))
 
 
 def _kept(wanted: Obj, image: images.Image, *, many_users: bool) -> tuple[str, ...]:
@@ -137,6 +138,9 @@ class Container:
 
     def _collect(self, stream: str, opened: contextlib.ExitStack) -> int:
         read, write = os.pipe2(os.O_CLOEXEC)
+        if self._plan.program.change_user:
+            # Programs open `/dev/stdout` again, which is this pipe: it must be their user's own.
+            os.fchown(write, self._plan.program.uid, self._plan.program.gid)
         self._outputs.append(pump(read, lambda content: self.log.feed(stream, content)))
         return _closed_later(write, opened)
 
@@ -190,7 +194,7 @@ class Container:
         own = self._plan.program
         env = {**own.env, "TERM": "xterm"} if terminal else own.env
         program = spawner.Program(
-            argv=tuple(argv),
+            argv=self._plan.image.executed(argv),
             env=env,
             folder=own.folder,
             uid=own.uid,

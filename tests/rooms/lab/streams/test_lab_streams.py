@@ -209,10 +209,10 @@ async def tunnel(session):
 async def test_a_tunnel_carries_several_connections_at_once(tunnel, web_page):
     for first in (1, 5):
         await tunnel.connect(first, port=web_page)
-    for stream in (7, 3):
-        await tunnel.send(spdy.Data(stream, f"GET /{stream} HTTP/1.1\r\n\r\n".encode()))
-    for stream in (3, 7):
-        await tunnel.until(spdy.Data(stream, b"", is_last=True))
+    for number in (7, 3):
+        await tunnel.send(spdy.Data(number, f"GET /{number} HTTP/1.1\r\n\r\n".encode()))
+    for number in (3, 7):
+        await tunnel.until(spdy.Data(number, b"", is_last=True))
 
     assert tunnel.content(3).endswith(b"hello /3")
     assert tunnel.content(7).endswith(b"hello /7")

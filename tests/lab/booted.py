@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import time
 
 from isthmus.kube import access, client, kinds
@@ -14,6 +15,10 @@ from isthmus.kube import access, client, kinds
 HELLO = "docker.io/istio/examples-helloworld-v1:1.0"
 CURL = "curlimages/curl:8.16.0"
 LIMIT_S = 20.0
+
+ORDINARY = 2000
+WAYS = ["root", "ordinary"] if os.getuid() == 0 else ["ordinary"]
+"""As whom a lab is booted: root runs every test as an ordinary user too."""
 
 
 class Booted:
@@ -51,6 +56,20 @@ class Booted:
     def client(self, cluster: str) -> client.Client:
         path = str(self.home / self.name / "kubeconfig")
         return client.Client(access.from_kubeconfig(path, context=cluster))
+
+
+@contextlib.contextmanager
+def booted_lab(way):
+    uid = ORDINARY if way == "ordinary" and os.getuid() == 0 else None
+    # Not pytest's own folder, which no other user may enter.
+    with tempfile.TemporaryDirectory(prefix="isthmus-lab-") as folder:
+        home = pathlib.Path(folder)
+        if uid:
+            os.chown(home, uid, uid)
+        lab = Booted(home, uid=uid)
+        lab.command("up", "primary-remote", "--name", lab.name)
+        yield lab
+        lab.command("down", "--name", lab.name, check=False)
 
 
 def processes_of(lab: Booted) -> list[int]:
@@ -104,6 +123,11 @@ async def until(question, *, limit_s: float = LIMIT_S):
         assert time.monotonic() < deadline, "it did not come"
         await asyncio.sleep(0.03)
     return answer
+
+
+async def connections_closed() -> None:
+    """Give TLS connections that are being closed the moment that this takes."""
+    await asyncio.sleep(0.2)
 
 
 async def ready(server: client.Client, name: str) -> dict:

@@ -1,56 +1,37 @@
 """The machine below the lab's clusters, on real namespaces, as root and as an ordinary user."""
 
-import contextlib
-import os
-import pathlib
-import signal
-import tempfile
 import time
 
 import booted
 import pytest
+import pytest_asyncio
 
 from isthmus.kube import kinds
 
-pytestmark = pytest.mark.lab
-
-ORDINARY = 2000
-WAYS = ["root", "ordinary"] if os.getuid() == 0 else ["ordinary"]
+pytestmark = [pytest.mark.lab, pytest.mark.asyncio(loop_scope="module")]
 
 
-@contextlib.contextmanager
-def booted_lab(way):
-    uid = ORDINARY if way == "ordinary" and os.getuid() == 0 else None
-    # Not pytest's own folder, which no other user may enter.
-    with tempfile.TemporaryDirectory(prefix="isthmus-lab-") as folder:
-        home = pathlib.Path(folder)
-        if uid:
-            os.chown(home, uid, uid)
-        lab = booted.Booted(home, uid=uid)
-        lab.command("up", "primary-remote", "--name", lab.name)
-        yield lab
-        lab.command("down", "--name", lab.name, check=False)
-
-
-@pytest.fixture(scope="module", params=WAYS)
+@pytest.fixture(scope="module", params=booted.WAYS)
 def lab(request):
-    with booted_lab(request.param) as running:
+    with booted.booted_lab(request.param) as running:
         yield running
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def one(lab):
     async with lab.client("cluster1") as server:
         yield server
+    await booted.connections_closed()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def two(lab):
     async with lab.client("cluster2") as server:
         yield server
+    await booted.connections_closed()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def near(one):
     """A client pod in cluster1."""
     if not await one.find(kinds.POD, "near", namespace="default"):
@@ -377,28 +358,3 @@ async def test_a_pod_talks_to_its_api_server_as_its_account(one, near):
 async def test_the_lab_complains_of_nothing(lab):
     assert "Traceback" not in lab.log
     assert "task failed" not in lab.log
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("victim", ["outer", "inner", "command"])
-def test_nothing_is_left_of_a_lab_however_it_ends(way, victim):
-    with booted_lab(way) as lab:
-        before = booted.processes_of(lab)
-        assert len(before) >= 6
-
-        if victim == "command":
-            lab.command("down", "--name", lab.name)
-        else:
-            os.kill(before[0 if victim == "outer" else 1], signal.SIGKILL)
-
-        deadline = time.monotonic() + 5
-        while left := [pid for pid in before if _lives(pid)]:
-            assert time.monotonic() < deadline, left
-
-
-def _lives(pid):
-    try:
-        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"

@@ -150,7 +150,8 @@ def _separate() -> str:
     return "as root: users can be told apart" if uid == 0 else "as an ordinary user"
 
 
-def _namespaces_fix(error: OSError) -> str:
+def namespaces_fix(error: OSError) -> str:
+    """Name what makes namespaces possible, from how they failed."""
     if error.errno == errno.ENOSPC:
         return "sudo sysctl -w user.max_user_namespaces=65536"
     restricted = pathlib.Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
@@ -256,9 +257,9 @@ def _loopback() -> str:
 
 _ATTEMPTS: tuple[tuple[str, Callable[[], str], Callable[[OSError], str]], ...] = (
     ("loopback", _loopback, lambda _: "bring the interface `lo` up"),
-    ("namespaces", _separate, _namespaces_fix),
-    ("processes", _pids, _namespaces_fix),
-    ("mounts", _mounts, _namespaces_fix),
+    ("namespaces", _separate, namespaces_fix),
+    ("processes", _pids, namespaces_fix),
+    ("mounts", _mounts, namespaces_fix),
     ("links", _links, _module("bridge veth")),
     (
         "packet rules",

@@ -19,6 +19,7 @@ from isthmus.lab.apiserver import api as apis
 from isthmus.lab.controllers import events
 from isthmus.lab.machine import (
     containers,
+    credentials,
     environment,
     etc,
     health,
@@ -36,7 +37,6 @@ _LOG = logs.Log("isthmus.lab.pods")
 _LONGEST_DELAY_S = 30.0
 _STEADY_S = 60.0
 _RETRY_S = 1.0
-_RENEW_AT = 0.8
 _LONGEST_MESSAGE = 2048
 
 
@@ -73,7 +73,7 @@ class PodWorker:
         self._begun = {name: asyncio.Event() for name in self._states}
         self._wires: network.PodNetwork | None = None
         self._folder = machine.folder / pod["metadata"]["uid"]
-        self._tokens: dict[tuple[str, int], tuple[str, float]] = {}
+        self._tokens = credentials.Tokens(pod, machine.api, machine.clock)
         self._changed = asyncio.Event()
         self._touched = asyncio.Event()
         self._ending = asyncio.Event()
@@ -234,7 +234,7 @@ class PodWorker:
             spec=spec,
             container=container,
             target=health.target(spec, container, node.network, self._wires.ip),
-            grace_s=float(self.pod["spec"].get("terminationGracePeriodSeconds") or 30),
+            grace_s=self._grace_s(),
             clock=self._machine.clock,
             event=self._event,
         )
@@ -339,46 +339,17 @@ class PodWorker:
                 return
 
     async def _fill_once(self) -> None:
-        source = volumes.Source(self.pod, self._machine.lookup, self._place(), self._token)
+        source = volumes.Source(self.pod, self._machine.lookup, self._place(), self._tokens.issue)
         await volumes.fill(self._folder, source)
 
     async def _renew(self) -> None:
         """Write volumes anew when what they show has changed or a token gets old."""
-        lives = [life * _RENEW_AT for life in volumes.token_lives(self.pod)]
+        lives = [life * credentials.RENEW_AT for life in volumes.token_lives(self.pod)]
         while True:
             await self._wait_for_touch(min(lives, default=3600.0))
             self._touched.clear()
             with contextlib.suppress(environment.MissingError):
                 await self._fill_once()
-
-    async def _token(self, audience: str, life_s: int) -> str:
-        kept = self._tokens.get((audience, life_s))
-        moment = self._machine.clock.monotonic()
-        if kept is not None and moment < kept[1]:
-            return kept[0]
-        metadata = self.pod["metadata"]
-        request = {
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenRequest",
-            "metadata": {
-                "name": self.pod["spec"].get("serviceAccountName") or "default",
-                "namespace": metadata["namespace"],
-            },
-            "spec": {
-                "audiences": [audience] if audience else [],
-                "expirationSeconds": life_s,
-                "boundObjectRef": {
-                    "apiVersion": "v1",
-                    "kind": "Pod",
-                    "name": metadata["name"],
-                    "uid": metadata["uid"],
-                },
-            },
-        }
-        answer = await self._machine.api.create("serviceaccounts", request, subresource="token")
-        token = str(answer["status"]["token"])
-        self._tokens[audience, life_s] = (token, moment + life_s * _RENEW_AT - 1)
-        return token
 
     async def _wait_for_touch(self, longest_s: float) -> None:
         with contextlib.suppress(TimeoutError):

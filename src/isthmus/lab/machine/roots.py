@@ -40,12 +40,6 @@ _SETTINGS = (
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 PROGRAMS = "/opt/isthmus/bin"
-_MODULES = {
-    "curl": "isthmus.lab.samples.curl",
-    "isthmus-discovery": "isthmus.runtime",
-    "pilot-discovery": "isthmus.runtime",
-    "pilot-agent": "isthmus.node",
-}
 """Programs that images have beside their entrypoint, and what stands for them here."""
 _OLD = ".machine"
 _TEMPORARY = stat.S_ISVTX | 0o777
@@ -181,11 +175,10 @@ def _own(files: Mapping[str, str]) -> None:
 
 def _programs() -> None:
     """Provide programs that images have and the machine may lack; its own come first."""
-    for name, module in _MODULES.items():
-        place = pathlib.Path(PROGRAMS, name)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(f'#!/bin/sh\nexec {sys.executable} -m {module} "$@"\n')
-        place.chmod(0o755)
+    place = pathlib.Path(PROGRAMS, "curl")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(f'#!/bin/sh\nexec {sys.executable} -m isthmus.lab.samples.curl "$@"\n')
+    place.chmod(0o755)
 
 
 @functools.cache

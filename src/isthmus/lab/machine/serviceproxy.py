@@ -179,8 +179,12 @@ def _rule(chain: str, *expressions: nftables.Expression) -> netlink.Message:
 class ServiceProxy:
     """Keeps the rules of one cluster's control plane and nodes right."""
 
-    def __init__(self, wires: network.ClusterNetwork, follow: mirrors.Mirrors) -> None:
+    def __init__(
+        self, wires: network.ClusterNetwork, follow: mirrors.Mirrors, *, but: str = ""
+    ) -> None:
+        """Follow Services, but not the one at address `but`, which every node answers itself."""
         self._wires = wires
+        self._but = but
         self._services = follow.of("services")
         self._slices = follow.of("endpointslices.discovery.k8s.io")
         self._touched = asyncio.Event()
@@ -198,18 +202,25 @@ class ServiceProxy:
         self._applied = None
         while True:
             self._touched.clear()
-            self._apply(fronts(self._services.items(), self._slices.items()))
+            services = (
+                each
+                for each in self._services.items()
+                if each["spec"].get("clusterIP") != self._but
+            )
+            self._apply(fronts(services, self._slices.items()))
             await self._touched.wait()
             await asyncio.sleep(_SETTLE_S)
 
     def _apply(self, found: tuple[Front, ...]) -> None:
         if found == self._applied:
             return
+        by_node = any(front.node_port for front in found)
+        everywhere = rules(found)
         for name, place in self._wires.stations():
-            addresses: tuple[str, ...] = ()
-            if name:
+            batch = everywhere
+            if name and by_node:
                 node = self._wires.nodes[name].node
-                addresses = (node.address, node.transit)
+                batch = rules(found, node_addresses=(node.address, node.transit))
             with namespaces.entered(place):
-                nftables.apply(rules(found, node_addresses=addresses))
+                nftables.apply(batch)
         self._applied = found

@@ -59,7 +59,7 @@ class Booted:
 
 
 @contextlib.contextmanager
-def booted_lab(way):
+def booted_lab(way, topology="primary-remote"):
     uid = ORDINARY if way == "ordinary" and os.getuid() == 0 else None
     # Not pytest's own folder, which no other user may enter.
     with tempfile.TemporaryDirectory(prefix="isthmus-lab-") as folder:
@@ -67,7 +67,7 @@ def booted_lab(way):
         if uid:
             os.chown(home, uid, uid)
         lab = Booted(home, uid=uid)
-        lab.command("up", "primary-remote", "--name", lab.name)
+        lab.command("up", str(topology), "--name", lab.name)
         yield lab
         lab.command("down", "--name", lab.name, check=False)
 

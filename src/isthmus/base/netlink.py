@@ -73,6 +73,8 @@ def send(messages: Sequence[Message], *, family: int = ROUTE) -> None:
     Raises:
         RefusedError: The first one that the kernel refused.
     """
+    if not messages:
+        return
     first = 1
     packet = bytearray()
     for sequence, message in enumerate(messages, start=first):

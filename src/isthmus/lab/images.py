@@ -8,6 +8,7 @@ Error: `UnknownImageError` (ISM-LAB-202), which a pod shows as `ErrImagePull`.
 
 import fnmatch
 import functools
+import os
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -58,6 +59,12 @@ def _with_python(argv: Sequence[str]) -> tuple[str, ...]:
     return (sys.executable, *argv[1:]) if argv[:1] == ("python",) else tuple(argv)
 
 
+def _found_by_python() -> Mapping[str, str]:
+    """Return what lets a container's Python find the packages that this one was told to use."""
+    told = os.environ.get("PYTHONPATH", "")
+    return {"PYTHONPATH": told} if told else {}
+
+
 def find(name: str) -> Image:
     """Return the program for an image.
 
@@ -84,7 +91,7 @@ def table() -> tuple[Image, ...]:
             shown=entry["shown"],
             entrypoint=tuple(entry.get("entrypoint", ())),
             command=tuple(entry.get("command", ())),
-            env=dict(entry.get("env", {})),
+            env={**_found_by_python(), **entry.get("env", {})},
             capabilities=tuple(entry.get("capabilities", ())),
             programs={name: tuple(argv) for name, argv in entry.get("programs", {}).items()},
         )

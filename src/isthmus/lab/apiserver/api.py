@@ -63,10 +63,12 @@ class Subscription:
             event = self._first.popleft()
             return Event(event.type, copying.copied(event.obj))
         while not self._changes:
+            self._changes.extend(self._feed.take())
+            if self._changes:
+                break
             if self._feed.closed:
                 raise StopAsyncIteration
             await self._feed.wait()
-            self._changes.extend(self._feed.take())
         change = self._changes.popleft()
         return Event(change.type, copying.copied(change.entry.obj))
 

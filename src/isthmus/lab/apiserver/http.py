@@ -464,6 +464,7 @@ class _Front:
                 await response.write(watch.bookmark())
             if request.transport is None or request.transport.is_closing():
                 return
+        await response.write(b"".join(watch.lines(watch.feed.take())))
         if watch.feed.overrun:
             await response.write(watching.failure(errors.expired("the watch fell too far behind")))
         elif asked.bookmarks and not watch.feed.closed:

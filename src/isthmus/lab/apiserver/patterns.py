@@ -19,29 +19,47 @@ parser: Any = importlib.import_module("re._parser")
 
 _LONGEST_PATTERN = 4096
 _LONGEST_TEXT = 16_384
+_MOST_STEPS = 50_000_000
+_FEW = 16
 _REPEATS = (codes.MAX_REPEAT, codes.MIN_REPEAT)
 
 
 def matches(pattern: str, text: str) -> bool:
     """Say whether `pattern` occurs in `text`; true when it would be unsafe to look."""
-    compiled = _compiled(pattern)
-    if compiled is None or len(text) > _LONGEST_TEXT:
+    compiled, longest = _compiled(pattern)
+    if compiled is None or len(text) > longest:
         return True
     return compiled.search(text) is not None
 
 
 @functools.lru_cache(maxsize=2048)
-def _compiled(pattern: str) -> re.Pattern[str] | None:
+def _compiled(pattern: str) -> tuple[re.Pattern[str] | None, int]:
+    """Return what matches, and the longest text on which it surely ends soon."""
     if len(pattern) > _LONGEST_PATTERN:
-        return None
+        return None, 0
     try:
         # A dollar matches before a final newline here, but not in Kubernetes' engine.
         text = re.sub(r"(?<!\\)\$$", r"\\Z", pattern)
-        if _is_risky(parser.parse(text), inside=False):
-            return None
-        return re.compile(text)
+        tree = parser.parse(text)
+        if _is_risky(tree, inside=False):
+            return None, 0
+        # Each repetition can multiply the work by the text's length, and so can a floating start.
+        power = _repetitions(tree) + (not pattern.startswith("^"))
+        longest = int(_MOST_STEPS ** (1 / power)) if power else _LONGEST_TEXT
+        return re.compile(text), min(longest, _LONGEST_TEXT)
     except (re.error, RecursionError, OverflowError):
-        return None
+        return None, 0
+
+
+def _repetitions(parsed: Tree) -> int:
+    count = 0
+    for op, argument in parsed:
+        if op in _REPEATS:
+            low, high, body = argument
+            count += (high > _FEW and high != low) + _repetitions(body)
+        else:
+            count += sum(_repetitions(part) for part in _parts(op, argument))
+    return count
 
 
 def _is_risky(parsed: Tree, *, inside: bool) -> bool:  # untyped parse tree
@@ -49,11 +67,14 @@ def _is_risky(parsed: Tree, *, inside: bool) -> bool:  # untyped parse tree
     for op, argument in parsed:
         if op in _REPEATS:
             low, high, body = argument
-            unbounded = high > 64 and high != low
+            unbounded = high > _FEW and high != low
             if unbounded and inside and len(body) > 0:
                 return True
             if _is_risky(body, inside=inside or unbounded) and not _is_separated(body):
                 return True
+        elif inside and op is codes.BRANCH:
+            # Alternatives that overlap can split a text in very many ways.
+            return True
         elif any(_is_risky(part, inside=inside) for part in _parts(op, argument)):
             return True
     return False

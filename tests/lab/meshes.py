@@ -1,0 +1,105 @@
+"""A mesh of two clusters in a lab, made by the demo's own steps, for stories about traffic.
+
+Commands run as a user would type them: the same programs, the same kubeconfig.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ORDINARY = 2000
+"""A user without a name, a home or any rights."""
+
+
+class CommandFailedError(AssertionError):
+    """A command ended with a failure that nobody expected."""
+
+
+class MeshLab:
+    """A lab with a mesh in it."""
+
+    def __init__(self, *, as_ordinary_user: bool) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="isthmus-story-"))
+        self.folder.chmod(0o755)
+        self.user = ORDINARY if as_ordinary_user and os.geteuid() == 0 else None
+        self.name = "story"
+        home = self.folder / "home"
+        home.mkdir()
+        places = [ROOT / "src", Path(sysconfig.get_path("purelib"))]
+        if self.user is not None:
+            os.chown(home, self.user, self.user)
+            places = [readable(place, self.folder / "copy") for place in places]
+        programs = self.folder / "bin"
+        programs.mkdir()
+        python = os.path.realpath(sys.executable)
+        for name in ("isthmus",):
+            program = programs / name
+            program.write_text(f'#!/bin/sh\nexec {python} -m isthmus "$@"\n')
+            program.chmod(0o755)
+        self.environment = {
+            "HOME": str(home),
+            "ISTHMUS_LAB_HOME": str(home / "labs"),
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "PYTHONPATH": os.pathsep.join(map(str, places)),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "TMPDIR": str(home),
+        }
+
+    def boot(self) -> None:
+        """Run the demo's steps, and stay."""
+        self.run(f"isthmus demo --keep --name {self.name}", timeout=120)
+        found = self.run(f"isthmus lab kubeconfig --name {self.name}")
+        self.environment["KUBECONFIG"] = found.strip()
+
+    def close(self) -> None:
+        """Take the lab down and remove all that was written."""
+        self.run(f"isthmus lab down --name {self.name}")
+        shutil.rmtree(self.folder)
+
+    def attempt(self, command, *, timeout=60, stdin=""):
+        """Run a shell command; return how it ended."""
+        return subprocess.run(
+            ["/bin/sh", "-c", command],
+            cwd=self.environment["HOME"],
+            env=self.environment,
+            user=self.user,
+            group=self.user,
+            extra_groups=None if self.user is None else [],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def run(self, command, *, timeout=60, stdin=""):
+        """Run a shell command that must succeed; return what it wrote to standard output."""
+        ended = self.attempt(command, timeout=timeout, stdin=stdin)
+        if ended.returncode:
+            raise CommandFailedError(f"{command}\n{ended.stdout}\n{ended.stderr}")
+        return ended.stdout
+
+    def json(self, command, **more):
+        """Run a command that prints JSON; return the document."""
+        return json.loads(self.run(command, **more))
+
+    def kubectl(self, cluster, words, **more):
+        """Run kubectl, or our small one where there is none, against a cluster."""
+        program = "kubectl" if shutil.which("kubectl") else "isthmus kubectl"
+        return self.run(f"{program} --context {cluster} {words}", **more)
+
+
+def readable(place, copies):
+    """Return `place`, or a copy that every user can read where `place` cannot be read by all."""
+    if all(parent.stat().st_mode & 0o001 for parent in [place, *place.parents]):
+        return place
+    copies.mkdir(exist_ok=True)
+    target = copies / place.name
+    shutil.copytree(place, target, symlinks=True)
+    return target

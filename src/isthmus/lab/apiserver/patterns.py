@@ -20,7 +20,7 @@ parser: Any = importlib.import_module("re._parser")
 _LONGEST_PATTERN = 4096
 _LONGEST_TEXT = 16_384
 _MOST_STEPS = 50_000_000
-_FEW = 16
+_FEW = 1
 _REPEATS = (codes.MAX_REPEAT, codes.MIN_REPEAT)
 
 
@@ -62,25 +62,36 @@ def _repetitions(parsed: Tree) -> int:
     return count
 
 
-def _is_risky(parsed: Tree, *, inside: bool) -> bool:  # untyped parse tree
-    """Say whether an unbounded repetition whose items can vary in length is nested in another."""
+def _is_risky(parsed: Tree, *, inside: bool) -> bool:
+    """Say whether something that varies in length, or alternatives, are repeated."""
     for op, argument in parsed:
         if op in _REPEATS:
             low, high, body = argument
-            unbounded = high > _FEW and high != low
-            if unbounded and inside and len(body) > 0:
+            if inside and high != low and len(body) > 0:
                 return True
-            if _is_risky(body, inside=inside or unbounded) and not _is_separated(body):
+            repeats = high > _FEW
+            # Alternatives that overlap can split a text in very many ways, too.
+            if repeats and _has_alternatives(body):
                 return True
-        elif inside and op is codes.BRANCH:
-            # Alternatives that overlap can split a text in very many ways.
-            return True
+            if _is_risky(body, inside=inside or repeats) and not _is_separated(body):
+                return True
         elif any(_is_risky(part, inside=inside) for part in _parts(op, argument)):
             return True
     return False
 
 
-def _is_separated(body: Tree) -> bool:  # untyped parse tree
+def _has_alternatives(parsed: Tree) -> bool:
+    return any(
+        op is codes.BRANCH
+        or any(
+            _has_alternatives(part)
+            for part in ([argument[2]] if op in _REPEATS else _parts(op, argument))
+        )
+        for op, argument in parsed
+    )
+
+
+def _is_separated(body: Tree) -> bool:
     r"""Say whether each round begins with a character that occurs nowhere else in it.
 
     Such as `(\.[a-z]+)*`: there is only one way to split a text into rounds.
@@ -94,7 +105,7 @@ def _is_separated(body: Tree) -> bool:  # untyped parse tree
     return first[0] is codes.LITERAL and not any(_may_match(one, first[1]) for one in rest)
 
 
-def _may_match(node: Tree, char: int) -> bool:  # untyped parse tree
+def _may_match(node: Tree, char: int) -> bool:
     op, argument = node
     if op is codes.AT:
         return False
@@ -107,7 +118,7 @@ def _may_match(node: Tree, char: int) -> bool:  # untyped parse tree
     return not nested or any(_may_match(one, char) for part in nested for one in part)
 
 
-def _parts(op: Tree, argument: Tree) -> list[Any]:  # untyped parse tree
+def _parts(op: Tree, argument: Tree) -> list[Any]:
     if op is codes.SUBPATTERN:
         return [argument[3]]
     if op is codes.BRANCH:

@@ -130,7 +130,10 @@ class Watch:
 
     def bookmark(self, *, initial_end: bool = False) -> bytes:
         """Return the event that says up to where the client has seen everything."""
-        meta: dict[str, object] = {"resourceVersion": str(self._state.store.revision), "creationTimestamp": None}
+        meta: dict[str, object] = {
+            "resourceVersion": str(self._state.store.revision),
+            "creationTimestamp": None,
+        }
         if initial_end:
             meta["annotations"] = {INITIAL_EVENTS_END: "true"}
         mark = {

@@ -155,7 +155,9 @@ async def test_a_definition_waits_for_the_finalizers_of_its_objects(api):
     await api.delete(CRDS, "gadgets.demo.io")
     assert await names(api, CRDS) == ["gadgets.demo.io"]
 
-    await api.patch("gadgets.demo.io", "one", {"metadata": {"finalizers": None}}, namespace="default")
+    await api.patch(
+        "gadgets.demo.io", "one", {"metadata": {"finalizers": None}}, namespace="default"
+    )
     assert await names(api, CRDS) == []
 
 

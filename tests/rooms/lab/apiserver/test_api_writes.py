@@ -18,7 +18,9 @@ async def test_what_the_server_sets_cannot_be_chosen(api):
 
 
 async def test_a_generated_name_has_the_given_beginning(api):
-    made = await api.create("pods", {**pod(), "metadata": {"generateName": "p-", "namespace": "default"}})
+    made = await api.create(
+        "pods", {**pod(), "metadata": {"generateName": "p-", "namespace": "default"}}
+    )
     assert made["metadata"]["name"].startswith("p-")
     assert len(made["metadata"]["name"]) == 7
 
@@ -72,7 +74,9 @@ async def test_status_and_spec_are_written_apart(api):
 async def test_a_deployments_selector_is_immutable(api):
     await api.create("deployments.apps", deployment())
     labels = {"app": "other"}
-    patch = {"spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}}}}
+    patch = {
+        "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}}}
+    }
     work = api.patch("deployments.apps", "hello", patch, namespace="default")
     assert await refusal(work) == (422, "Invalid")
 
@@ -93,7 +97,9 @@ async def test_all_missing_fields_are_told_at_once(api):
     broken = {"metadata": {"name": "x", "namespace": "default"}, "spec": {"containers": [{}]}}
     with pytest.raises(ApiError) as caught:
         await api.create("pods", broken)
-    assert {cause["field"] for cause in caught.value.details["causes"]} >= {"spec.containers[0].name"}
+    assert {cause["field"] for cause in caught.value.details["causes"]} >= {
+        "spec.containers[0].name"
+    }
 
 
 async def test_services_get_different_addresses_that_stay(api):
@@ -213,7 +219,10 @@ async def test_a_pods_containers_cannot_change_but_their_image_can(api):
 
 async def test_a_job_selects_its_own_pods(api):
     spec = {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Never"}
-    given = {"metadata": {"name": "j", "namespace": "default"}, "spec": {"template": {"spec": spec}}}
+    given = {
+        "metadata": {"name": "j", "namespace": "default"},
+        "spec": {"template": {"spec": spec}},
+    }
     made = await api.create("jobs.batch", given)
     wanted = made["spec"]["selector"]["matchLabels"]
     assert wanted.items() <= made["spec"]["template"]["metadata"]["labels"].items()
@@ -222,7 +231,11 @@ async def test_a_job_selects_its_own_pods(api):
 async def test_the_scale_of_a_deployment_is_its_replicas(api):
     await api.create("deployments.apps", deployment())
     scale = await api.patch(
-        "deployments.apps", "hello", {"spec": {"replicas": 4}}, namespace="default", subresource="scale"
+        "deployments.apps",
+        "hello",
+        {"spec": {"replicas": 4}},
+        namespace="default",
+        subresource="scale",
     )
     assert (scale["kind"], scale["spec"], scale["status"]["selector"]) == (
         "Scale",

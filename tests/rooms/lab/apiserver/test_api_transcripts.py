@@ -73,7 +73,11 @@ async def test_a_watch_from_a_list_sees_exactly_what_happens_after_it(three):
 async def test_a_watch_without_a_revision_begins_with_what_is_there(three):
     view = watch(three)
     at = three.state.store.revision
-    assert transcript(view.beginning()) == [f"ADDED a@{at - 2}", f"ADDED b@{at - 1}", f"ADDED c@{at}"]
+    assert transcript(view.beginning()) == [
+        f"ADDED a@{at - 2}",
+        f"ADDED b@{at - 1}",
+        f"ADDED c@{at}",
+    ]
 
     await three.delete("configmaps", "a", "default")
 

@@ -244,8 +244,10 @@ class _Front:
         options = self._options(request, found, user)
         if found.name:
             return await self._post(found, body, options)
-        meta = body.get("metadata")
-        meta = dict(meta) if isinstance(meta, dict) else {}
+        meta = body.get("metadata") or {}
+        if not isinstance(meta, dict):
+            raise errors.bad_request("metadata must be an object")
+        meta = dict(meta)
         if found.resource.namespaced:
             _check_namespace(found, meta)
             meta["namespace"] = found.namespace or meta.get("namespace") or "default"

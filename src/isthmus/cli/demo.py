@@ -43,7 +43,6 @@ def command(topology: str, name: str, *, keep: bool) -> int:
 
     Example: isthmus demo --keep
     """
-    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="isthmus-demo-") as folder:
         show = _Show(Path(folder), name)
         try:
@@ -53,10 +52,10 @@ def command(topology: str, name: str, *, keep: bool) -> int:
             show.use_kubeconfig()
             for step in walkthrough.TOPOLOGIES[topology]:
                 show.run(step)
+            show.sum_up()
         finally:
             if not keep:
                 show.end()
-    click.echo(f"\ntook {time.monotonic() - began:.0f} s in all")
     _what_next(name, keep=keep)
     return 0
 
@@ -81,6 +80,8 @@ class _Show:
     def __init__(self, folder: Path, lab: str) -> None:
         self._folder = folder
         self._lab = lab
+        self._began = time.monotonic()
+        self.first_answer_s = 0.0
         self._environment = _environment(folder)
         samples = Path(__file__).resolve().parents[3] / "samples"
         if not samples.is_dir():
@@ -112,19 +113,29 @@ class _Show:
         click.echo(f"  $ {shown}", nl=False)
         sys.stdout.flush()
         began = time.monotonic()
-        ended = self._run(step.command)
+        ended = self._run(step.command, merged=step.shows_output)
         click.echo(click.style(f"   {time.monotonic() - began:.1f} s", dim=True))
         if ended.returncode:
             raise StepFailed(
                 f"a step ended with status {ended.returncode}: {step.command.splitlines()[0]}",
-                detail=(ended.stdout + ended.stderr)[-4000:],
+                detail=(ended.stdout + (ended.stderr or ""))[-4000:],
                 hint="isthmus lab doctor checks this machine; --keep leaves the lab to look at",
             )
         if step.shows_output:
-            for line in ended.stdout.splitlines() or ended.stderr.splitlines():
+            for line in ended.stdout.splitlines():
                 click.echo(OUTPUT_INDENT + line)
+        if step.awaited and step.awaited in ended.stdout and not self.first_answer_s:
+            self.first_answer_s = time.monotonic() - self._began
         if step.variable:
             self._environment[step.variable] = ended.stdout.strip()
+
+    def sum_up(self) -> None:
+        """Print how long it took, from the lab's start on."""
+        took_s = time.monotonic() - self._began
+        click.echo(
+            f"\nfirst answer from another cluster after {self.first_answer_s:.1f} s, "
+            f"all done after {took_s:.1f} s"
+        )
 
     def end(self) -> None:
         """Take the lab down, if it is up."""
@@ -137,13 +148,14 @@ class _Show:
                              detail=ended.stderr)  # fmt: skip
         return ended.stdout
 
-    def _run(self, text: str) -> "subprocess.CompletedProcess[str]":
+    def _run(self, text: str, *, merged: bool = False) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             ["/bin/sh", "-c", text],
             cwd=self._folder,
             env=self._environment,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if merged else subprocess.PIPE,
             text=True,
             check=False,
         )

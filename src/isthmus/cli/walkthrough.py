@@ -15,6 +15,7 @@ class Step:
         title: Printed above; empty continues the step before.
         shows_output: Whether what the command writes is worth reading.
         variable: An environment variable that takes the command's output.
+        awaited: What its output shows for the first time, to be timed; empty for most.
     """
 
     title: str
@@ -22,6 +23,7 @@ class Step:
     files: Mapping[str, str] = field(default_factory=dict)
     shows_output: bool = False
     variable: str = ""
+    awaited: str = ""
 
 
 CLUSTER1 = """\
@@ -49,10 +51,11 @@ spec:
       remotePilotAddress: ${DISCOVERY_ADDRESS}
 EOF"""
 
-GATEWAY_ADDRESS = (
-    "kubectl --context=cluster1 -n istio-system get svc istio-eastwestgateway \\\n"
-    "    -o jsonpath='{.status.loadBalancer.ingress[0].ip}'"
-)
+
+def _lines(*lines: str) -> str:
+    """Return one command over several lines, as a person would break it."""
+    return " \\\n    ".join(lines)
+
 
 TRUST = (
     Step("Trust: one root, an intermediate for the control plane", "isthmus ca root"),
@@ -63,20 +66,26 @@ TRUST = (
 PRIMARY = (
     Step(
         "Set the default network for cluster1",
-        "kubectl --context=cluster1 label namespace istio-system "
-        "topology.istio.io/network=network1",
+        _lines(
+            "kubectl --context=cluster1 label namespace istio-system",
+            "topology.istio.io/network=network1",
+        ),
     ),
     Step(
         "Configure cluster1 as a primary",
-        "isthmus install --set values.pilot.env.EXTERNAL_ISTIOD=true --context=cluster1 \\\n"
-        "    -y -f cluster1.yaml",
+        _lines(
+            "isthmus install --set values.pilot.env.EXTERNAL_ISTIOD=true",
+            "--context=cluster1 -y -f cluster1.yaml",
+        ),
         files={"cluster1.yaml": CLUSTER1},
     ),
     Step(
         "Install the east-west gateway in cluster1",
-        "samples/multicluster/gen-eastwest-gateway.sh \\\n"
-        "    --mesh mesh1 --cluster cluster1 --network network1 | \\\n"
-        "    isthmus --context=cluster1 install -y -f -",
+        _lines(
+            "samples/multicluster/gen-eastwest-gateway.sh",
+            "--mesh mesh1 --cluster cluster1 --network network1 |",
+            "isthmus --context=cluster1 install -y -f -",
+        ),
     ),
     Step(
         "",
@@ -85,13 +94,17 @@ PRIMARY = (
     ),
     Step(
         "Expose the control plane and the services in cluster1",
-        "kubectl apply --context=cluster1 -n istio-system -f "
-        "samples/multicluster/expose-istiod.yaml",
+        _lines(
+            "kubectl apply --context=cluster1 -n istio-system -f",
+            "samples/multicluster/expose-istiod.yaml",
+        ),
     ),
     Step(
         "",
-        "kubectl --context=cluster1 apply -n istio-system -f "
-        "samples/multicluster/expose-services.yaml",
+        _lines(
+            "kubectl --context=cluster1 apply -n istio-system -f",
+            "samples/multicluster/expose-services.yaml",
+        ),
     ),
 )
 
@@ -102,53 +115,63 @@ REMOTE = (
     ),
     Step(
         "",
-        "kubectl --context=cluster2 annotate namespace istio-system "
-        "topology.istio.io/controlPlaneClusters=cluster1",
+        _lines(
+            "kubectl --context=cluster2 annotate namespace istio-system",
+            "topology.istio.io/controlPlaneClusters=cluster1",
+        ),
     ),
     Step(
         "",
-        "kubectl --context=cluster2 label namespace istio-system "
-        "topology.istio.io/network=network2",
+        _lines(
+            "kubectl --context=cluster2 label namespace istio-system",
+            "topology.istio.io/network=network2",
+        ),
     ),
-    Step("Configure cluster2 as a remote", GATEWAY_ADDRESS, variable="DISCOVERY_ADDRESS",
-         shows_output=True),
+    Step(
+        "Configure cluster2 as a remote",
+        _lines(
+            "kubectl --context=cluster1 -n istio-system get svc istio-eastwestgateway",
+            "-o jsonpath='{.status.loadBalancer.ingress[0].ip}'",
+        ),
+        variable="DISCOVERY_ADDRESS",
+        shows_output=True,
+    ),
     Step("", CLUSTER2),
     Step("", "isthmus install --context=cluster2 -y -f cluster2.yaml"),
     Step(
         "Install the east-west gateway in cluster2 and expose its services",
-        "samples/multicluster/gen-eastwest-gateway.sh \\\n"
-        "    --mesh mesh1 --cluster cluster2 --network network2 | \\\n"
-        "    isthmus --context=cluster2 install -y -f -",
+        _lines(
+            "samples/multicluster/gen-eastwest-gateway.sh",
+            "--mesh mesh1 --cluster cluster2 --network network2 |",
+            "isthmus --context=cluster2 install -y -f -",
+        ),
     ),
     Step(
         "",
-        "kubectl --context=cluster2 apply -n istio-system -f "
-        "samples/multicluster/expose-services.yaml",
+        _lines(
+            "kubectl --context=cluster2 apply -n istio-system -f",
+            "samples/multicluster/expose-services.yaml",
+        ),
     ),
     Step(
         "Attach cluster2 as a remote cluster of cluster1",
-        "isthmus x create-remote-secret --context=cluster2 --name=cluster2 | \\\n"
-        "    kubectl apply -f - --context=cluster1",
+        _lines(
+            "isthmus x create-remote-secret --context=cluster2 --name=cluster2 |",
+            "kubectl apply -f - --context=cluster1",
+        ),
     ),
     Step("", "isthmus --context=cluster1 remote-clusters", shows_output=True),
-)  # fmt: skip
+)
 
 
 def _samples(context: str, version: str) -> tuple[Step, ...]:
     kubectl = f"kubectl --context={context}"
+    manifest = "-f samples/helloworld/helloworld.yaml"
     return (
         Step(f"Deploy the samples in {context}", f"{kubectl} create namespace sample"),
         Step("", f"{kubectl} label namespace sample istio-injection=enabled"),
-        Step(
-            "",
-            f"{kubectl} apply -n sample -l service=helloworld \\\n"
-            "    -f samples/helloworld/helloworld.yaml",
-        ),
-        Step(
-            "",
-            f"{kubectl} apply -n sample -l version={version} \\\n"
-            "    -f samples/helloworld/helloworld.yaml",
-        ),
+        Step("", _lines(f"{kubectl} apply -n sample -l service=helloworld", manifest)),
+        Step("", _lines(f"{kubectl} apply -n sample -l version={version}", manifest)),
         Step("", f"{kubectl} apply -n sample -f samples/sleep/sleep.yaml"),
     )
 
@@ -156,18 +179,33 @@ def _samples(context: str, version: str) -> tuple[Step, ...]:
 def _ready(context: str) -> Step:
     return Step(
         "",
-        f"kubectl --context={context} -n sample wait --for=condition=Ready pod --all --timeout=60s",
+        _lines(
+            f"kubectl --context={context} -n sample wait",
+            "--for=condition=Ready pod --all --timeout=60s",
+        ),
+    )
+
+
+def _requests(context: str, awaited: str) -> Step:
+    return Step(
+        f"Send requests from {context}",
+        _lines(
+            f"kubectl --context={context} exec -n sample -c sleep deploy/sleep --",
+            "curl -sS 'helloworld.sample:5000/hello?n=[1-4]'",
+        ),
+        shows_output=True,
+        awaited=awaited,
     )
 
 
 VERIFICATION = (
+    _requests("cluster1", "version: v2"),
+    _requests("cluster2", "version: v1"),
     Step(
-        "Send requests from both clusters",
-        "kubectl --context=cluster1 exec -n sample -c sleep deploy/sleep -- \\\n"
-        "    curl -sS 'helloworld.sample:5000/hello?n=[1-4]'",
+        "Verify: shares, paths, identities, encryption",
+        "isthmus verify --contexts cluster1,cluster2 --requests 200",
         shows_output=True,
     ),
-    Step("", "isthmus verify --contexts cluster1,cluster2 --requests 200", shows_output=True),
     Step("", "isthmus --context=cluster1 proxy-status", shows_output=True),
 )
 

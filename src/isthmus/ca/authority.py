@@ -13,19 +13,12 @@ from dataclasses import dataclass
 from cryptography import exceptions, x509
 
 from isthmus.ca import keys, pem, refusals, shapes
+from isthmus.mesh import trust
 
-CERTIFICATE = "ca-cert.pem"
-KEY = "ca-key.pem"
-ROOTS = "root-cert.pem"
-CHAIN = "cert-chain.pem"
-FILES = (CERTIFICATE, KEY, ROOTS, CHAIN)
-"""The files of Secret `cacerts`, as the seeds make it."""
-
-TLS_CERTIFICATE = "tls.crt"
-TLS_KEY = "tls.key"
-TLS_ROOTS = "ca.crt"
-TLS_FILES = (TLS_CERTIFICATE, TLS_KEY, TLS_ROOTS)
-"""The files of a Secret of type kubernetes.io/tls, as cert-manager makes it."""
+CERTIFICATE, KEY, ROOTS, CHAIN = trust.FILES
+FILES = trust.FILES
+TLS_CERTIFICATE, TLS_KEY, TLS_ROOTS = trust.TLS_FILES
+TLS_FILES = trust.TLS_FILES
 
 SAMPLES = frozenset(
     {

@@ -1,0 +1,138 @@
+"""What each connected proxy should have, from the objects of clusters."""
+
+import asyncio
+
+import pytest
+
+from isthmus.fleet.sources import ObjectKey
+from isthmus.kube import objects
+from isthmus.mesh.identities import ClusterId, NetworkId
+from isthmus.mesh.proxies import ProxyKind
+from isthmus.resources import snapshot
+from isthmus.runtime import assembly, connections
+from isthmus.wire import ads, callers, nodes
+
+C1 = ClusterId("c1")
+NAME = "outbound|80||web.shop.svc.cluster.local"
+
+
+class Setting:
+    """A compiler with one service, and a door for proxies."""
+
+    def __init__(self):
+        self.mesh = assembly.assemble(
+            config_cluster=C1, revision="", system_namespace="istio-system", domain="cluster.local"
+        )
+        self.reason = ""
+        self.connections = connections.Connections(
+            self.mesh, authenticator=None, unready=lambda: self.reason
+        )
+        self.service("web")
+        self.endpoint("10.0.0.1")
+
+    def service(self, name):
+        spec = objects.ServiceSpec(
+            cluster_ip="10.96.0.9",
+            cluster_ips=("10.96.0.9",),
+            ports=(objects.ServicePort(port=80, name="http"),),
+        )
+        metadata = objects.Metadata(name=name, namespace="shop")
+        self.put(self.mesh.sources.services, name, objects.Service(metadata, spec))
+
+    def endpoint(self, *addresses):
+        slice_ = objects.EndpointSlice(
+            objects.Metadata(
+                name="web-1", namespace="shop", labels={"kubernetes.io/service-name": "web"}
+            ),
+            endpoints=tuple(objects.SliceEndpoint(addresses=(one,)) for one in addresses),
+            ports=(objects.EndpointPort(port=8080, name="http"),),
+        )
+        self.put(self.mesh.sources.endpoint_slices, "web-1", slice_)
+
+    def put(self, source, name, value):
+        with self.mesh.graph.transaction() as transaction:
+            transaction.put(source, ObjectKey(C1, "shop", name), value)
+
+    def connect(self, pod="a-1", namespace="shop"):
+        node = nodes.Node(
+            id="n",
+            kind=ProxyKind.SIDECAR,
+            name=f"{pod}.{namespace}",
+            pod=pod,
+            namespace=namespace,
+            domain=f"{namespace}.svc.cluster.local",
+            addresses=("10.0.0.7",),
+            network=NetworkId("n1"),
+        )
+        return self.connections.open(callers.Caller(C1, namespace, "default", pod), node)
+
+
+def addresses(watch):
+    assignment = snapshot.Resource
+    found = watch.snapshot().of(snapshot.ENDPOINTS)
+    assert all(isinstance(one, assignment) for one in found.values())
+    return found[NAME].body
+
+
+async def test_a_proxy_is_given_the_services_of_the_mesh():
+    setting = Setting()
+
+    watch = setting.connect()
+
+    assert NAME in watch.snapshot().of(snapshot.CLUSTERS)
+    assert b"10.0.0.1" in addresses(watch)
+
+
+async def test_a_change_wakes_those_who_see_it_with_the_names_that_changed():
+    setting = Setting()
+    watch, woken = setting.connect(), []
+    watch.on_change(woken.append)
+
+    setting.endpoint("10.0.0.1", "10.0.0.2")
+
+    assert woken == [{snapshot.ENDPOINTS: frozenset({NAME})}]
+    assert b"10.0.0.2" in addresses(watch)
+
+
+async def test_nothing_is_handed_out_before_the_mesh_is_known():
+    setting = Setting()
+    setting.reason = "not all clusters are known yet"
+
+    with pytest.raises(ads.NotReady, match="not all clusters"):
+        setting.connect()
+
+
+async def test_proxies_that_see_the_same_share_one_resource():
+    setting = Setting()
+
+    one = setting.connect("a-1").snapshot().of(snapshot.CLUSTERS)[NAME]
+    two = setting.connect("a-2").snapshot().of(snapshot.CLUSTERS)[NAME]
+
+    assert one is two
+
+
+async def test_what_nobody_sees_is_not_kept():
+    setting = Setting()
+    watches = [setting.connect("a-1"), setting.connect("a-2")]
+    assert setting.mesh.graph.items(setting.mesh.resources)
+
+    watches[0].close()
+    assert setting.mesh.graph.items(setting.mesh.resources)
+    watches[1].close()
+    watches[1].close()
+
+    assert not setting.mesh.graph.items(setting.mesh.resources)
+    assert not setting.mesh.graph.items(setting.mesh.views.proxies)
+
+
+async def test_a_proxy_whose_pod_becomes_part_of_a_service_is_told_its_inbound_port():
+    setting = Setting()
+    watch, woken = setting.connect(), []
+    watch.on_change(woken.append)
+    before = watch.snapshot().of(snapshot.LISTENERS)["virtualInbound"].version
+
+    setting.endpoint("10.0.0.1", "10.0.0.7")
+    await asyncio.sleep(0)
+
+    assert watch.snapshot().of(snapshot.LISTENERS)["virtualInbound"].version != before
+    assert any("virtualInbound" in names.get(snapshot.LISTENERS, ()) for names in woken)

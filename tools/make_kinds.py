@@ -95,6 +95,7 @@ def main() -> None:
         types[short(name)] = compact(definitions[name], wanted)
     for (name, field), value in DEFAULTS.items():
         types[f"core.v1.{name}"]["p"][field]["d"] = value
+    assert len(types) == len(done), "two types have one short name"
     text = json.dumps({"kinds": kinds, "types": types}, sort_keys=True, separators=(",", ":"))
     OUT.write_text(text + "\n")
     print(f"{OUT}: {len(kinds)} kinds, {len(types)} types, {len(text) // 1000} kB")

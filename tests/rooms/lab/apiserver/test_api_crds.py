@@ -185,3 +185,22 @@ def test_unknown_fields_of_built_in_kinds_are_reported_and_pruned():
 
     assert report.unknown == ["spec.replics", "spec.template.spec.containers[0].imag"]
     assert cleaned["spec"] == {"template": {"spec": {"containers": [{"name": "a"}]}}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "fits"), [({}, True), ({"a": 1}, True), ({"a": 1, "b": 1}, False)]
+)
+async def test_at_most_one_of_two_fields_can_be_demanded(api, spec, fits):
+    choice = {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+        "oneOf": [
+            {"not": {"anyOf": [{"required": ["a"]}, {"required": ["b"]}]}},
+            {"required": ["a"]},
+            {"required": ["b"]},
+        ],
+    }
+    if fits:
+        assert await made(api, {"x": choice}, {"x": spec}) == {"x": spec}
+    else:
+        assert await fields_refused(api, {"x": choice}, {"x": spec}) == ["spec.x"]

@@ -118,13 +118,12 @@ class Reports:
         return [_plain(finding) for finding in self._findings()]
 
     def _findings(self) -> list[errors.Finding]:
-        found = [
+        return [
             *self._fleet.findings(),
             *self._mesh.graph.findings(),
             *self._mesh.graph.items(self._mesh.model.findings).values(),
             *self._mesh.graph.items(self._mesh.views.findings).values(),
         ]
-        return [finding for finding in found if isinstance(finding, errors.Finding)]
 
     def config_dump(self, proxy: str) -> Document | None:
         """Return what a proxy, `<pod>.<namespace>`, should have; None when it is not here."""

@@ -394,14 +394,15 @@ class Mesh:
         gone = self.clusters.pop(cluster)
         self.pods = [pod for pod in self.pods if pod.cluster != cluster]
         with self.graph.transaction() as transaction:
-            for source in (
-                self.sources.namespaces,
-                self.sources.nodes,
-                self.sources.services,
-                self.sources.endpoint_slices,
-                self.sources.pods,
-            ):
-                transaction.replace(source, lambda key: key.cluster == gone.id, {})
+
+            def owned(key: ObjectKey) -> bool:
+                return key.cluster == gone.id
+
+            transaction.replace(self.sources.namespaces, owned, {})
+            transaction.replace(self.sources.nodes, owned, {})
+            transaction.replace(self.sources.services, owned, {})
+            transaction.replace(self.sources.endpoint_slices, owned, {})
+            transaction.replace(self.sources.pods, owned, {})
 
     def add_pod(self, pod: Pod) -> None:
         """Take a pod in, unless another one has its address."""

@@ -54,6 +54,14 @@ class MeshLab:
     def boot(self) -> None:
         """Run the demo's steps, and stay."""
         self.run(f"isthmus demo --keep --name {self.name}", timeout=120)
+        self._use_kubeconfig()
+
+    def boot_clusters(self, topology) -> None:
+        """Boot clusters without anything in them."""
+        self.run(f"isthmus lab up {topology} --name {self.name}")
+        self._use_kubeconfig()
+
+    def _use_kubeconfig(self) -> None:
         found = self.run(f"isthmus lab kubeconfig --name {self.name}")
         self.environment["KUBECONFIG"] = found.strip()
 
@@ -66,17 +74,27 @@ class MeshLab:
         """Run a shell command; return how it ended."""
         return subprocess.run(
             ["/bin/sh", "-c", command],
-            cwd=self.environment["HOME"],
-            env=self.environment,
-            user=self.user,
-            group=self.user,
-            extra_groups=None if self.user is None else [],
+            **self._person(),
             input=stdin,
             capture_output=True,
-            text=True,
             timeout=timeout,
             check=False,
         )
+
+    def start(self, command):
+        """Start a shell command whose standard streams are pipes."""
+        pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+        return subprocess.Popen(["/bin/sh", "-c", command], **self._person(), **pipes)
+
+    def _person(self):
+        return {
+            "cwd": self.environment["HOME"],
+            "env": self.environment,
+            "user": self.user,
+            "group": self.user,
+            "extra_groups": None if self.user is None else [],
+            "text": True,
+        }
 
     def run(self, command, *, timeout=60, stdin=""):
         """Run a shell command that must succeed; return what it wrote to standard output."""

@@ -14,7 +14,7 @@ from isthmus.lab.apiserver import (
 )
 from isthmus.lab.apiserver.resources import Resource
 from isthmus.lab.apiserver.state import Options, State
-from isthmus.lab.apiserver.values import Obj
+from isthmus.lab.apiserver.values import Json, Obj
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -22,13 +22,15 @@ _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 async def apply(  # the address of one object and what to make of it
     state: State,
     resource: Resource,
-    config: Obj,
+    config: Json,
     *,
     name: str,
     namespace: str,
     options: Options,
 ) -> tuple[Obj, bool]:
     """Apply `config` on the server's side; returns the object and whether it is new."""
+    if not isinstance(config, dict) or not isinstance(config.get("metadata") or {}, dict):
+        raise errors.bad_request("the patch and its metadata must be objects")
     if (config.get("metadata") or {}).get("managedFields"):
         raise errors.bad_request("metadata.managedFields must be nil")
     writer = writes.writer_of(state, resource, options, operation=ownership.APPLY)
@@ -89,7 +91,7 @@ def _appliable(  # as apply
 ) -> Obj:
     """Return what is to be applied, pruned, so that unknown fields get no owner."""
     wanted = copying.copied(config)
-    meta = wanted.setdefault("metadata", {})
+    meta = wanted["metadata"] = wanted.get("metadata") or {}
     meta["name"] = name
     if resource.namespaced:
         meta["namespace"] = namespace

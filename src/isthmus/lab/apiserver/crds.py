@@ -14,6 +14,7 @@ from isthmus.lab.apiserver.resources import Resource
 from isthmus.lab.apiserver.validation import REQUIRED
 from isthmus.lab.apiserver.values import Json, Obj
 
+_DEEPEST = 64
 KEY = "customresourcedefinitions.apiextensions.k8s.io"
 
 
@@ -127,8 +128,12 @@ def _version_findings(version: Obj, path: str) -> Iterator[Cause]:
 
 
 def _schema_findings(raw: Mapping[str, Json], path: str, *, depth: int) -> Iterator[Cause]:
-    if depth > 64:
+    if depth > _DEEPEST:
         yield Cause(path, "Invalid value: nested too deeply")
+        return
+    wrong = _wrong_keyword(raw)
+    if wrong:
+        yield Cause(f"{path}.{wrong}", "Invalid value: not what this keyword takes")
         return
     untyped = not raw.get("type") and not raw.get("x-kubernetes-int-or-string")
     if untyped and not raw.get("x-kubernetes-preserve-unknown-fields"):
@@ -139,14 +144,84 @@ def _schema_findings(raw: Mapping[str, Json], path: str, *, depth: int) -> Itera
         )
     if raw.get("type") == "array" and not isinstance(raw.get("items"), dict):
         yield Cause(f"{path}.items", "Required value: must be specified", REQUIRED)
+    for where, part in _inner_schemas(raw):
+        if not isinstance(part, dict):
+            yield Cause(f"{path}.{where}", "Invalid value: must be an object")
+        elif not (depth == 0 and where in _TOP_FIELDS):
+            yield from _schema_findings(part, f"{path}.{where}", depth=depth + 1)
+    for where, part in _junctors(raw):
+        yield from _keyword_findings(part, f"{path}.{where}", depth=depth + 1)
+
+
+_TOP_FIELDS = ("properties[metadata]", "properties[apiVersion]", "properties[kind]")
+_KEYWORDS: Mapping[str, type | tuple[type, ...]] = {
+    "type": str,
+    "properties": dict,
+    "required": list,
+    "enum": list,
+    "pattern": str,
+    "nullable": bool,
+    "minimum": (int, float),
+    "maximum": (int, float),
+    "multipleOf": (int, float),
+    "minLength": int,
+    "maxLength": int,
+    "minItems": int,
+    "maxItems": int,
+    "minProperties": int,
+    "maxProperties": int,
+    "allOf": list,
+    "anyOf": list,
+    "oneOf": list,
+    "not": dict,
+    "x-kubernetes-list-type": str,
+    "x-kubernetes-list-map-keys": list,
+    "x-kubernetes-map-type": str,
+}
+
+
+_TYPES = ("", "object", "array", "string", "integer", "number", "boolean")
+
+
+def _wrong_keyword(raw: Mapping[str, Json]) -> str:
+    """Return the first keyword whose value makes no sense, or nothing."""
+    for key, kinds in _KEYWORDS.items():
+        if key in raw and not isinstance(raw[key], kinds):
+            return key
+    for key in ("required", "x-kubernetes-list-map-keys"):
+        if not all(isinstance(one, str) for one in raw.get(key, ())):
+            return key
+    return "" if raw.get("type", "") in _TYPES else "type"
+
+
+def _inner_schemas(raw: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
     for name, part in (raw.get("properties") or {}).items():
-        if isinstance(part, dict) and not (
-            depth == 0 and name in ("metadata", "apiVersion", "kind")
-        ):
-            yield from _schema_findings(part, f"{path}.properties[{name}]", depth=depth + 1)
-    for name in ("items", "additionalProperties"):
-        if isinstance(raw.get(name), dict):
-            yield from _schema_findings(raw[name], f"{path}.{name}", depth=depth + 1)
+        yield f"properties[{name}]", part
+    if "items" in raw:
+        yield "items", raw["items"]
+    if "additionalProperties" in raw and not isinstance(raw["additionalProperties"], bool):
+        yield "additionalProperties", raw["additionalProperties"]
+
+
+def _junctors(raw: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
+    for name in ("allOf", "anyOf", "oneOf"):
+        for index, part in enumerate(raw.get(name) or ()):
+            yield f"{name}[{index}]", part
+    if "not" in raw:
+        yield "not", raw["not"]
+
+
+def _keyword_findings(raw: Json, path: str, *, depth: int) -> Iterator[Cause]:
+    """Yield what is wrong with a schema that only checks values and so needs no type."""
+    if not isinstance(raw, dict) or depth > _DEEPEST:
+        yield Cause(path, "Invalid value: must be an object, not nested too deeply")
+        return
+    wrong = _wrong_keyword(raw)
+    if wrong:
+        yield Cause(f"{path}.{wrong}", "Invalid value: not what this keyword takes")
+        return
+    for where, part in (*_inner_schemas(raw), *_junctors(raw)):
+        yield from _keyword_findings(part, f"{path}.{where}", depth=depth + 1)
 
 
 def with_status(crd: Obj, *, now: str, taken: str = "") -> Obj:

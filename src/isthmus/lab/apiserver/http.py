@@ -305,9 +305,7 @@ class _Front:
     async def _apply(
         self, request: web.Request, found: requests.Target, config: Json, options: Options
     ) -> web.StreamResponse:
-        if not isinstance(config, dict):
-            raise errors.bad_request("the patch must be an object")
-        meta = config.get("metadata")
+        meta = config.get("metadata") if isinstance(config, dict) else None
         if isinstance(meta, dict):
             _check_namespace(found, meta)
             if meta.get("name") not in (None, "", found.name):

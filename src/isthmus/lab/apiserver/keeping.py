@@ -93,6 +93,8 @@ _CARRIED: Mapping[str, Callable[[Obj, Obj], None]] = {
 def refuse_stale(resource: Resource, old: Obj, wanted: Obj) -> None:
     """Raise 409 when the client saw an older object than the stored one."""
     meta, before = wanted.get("metadata") or {}, old["metadata"]
+    if not isinstance(meta, dict):
+        raise errors.bad_request("metadata must be an object")
     name = before["name"]
     if meta.get("resourceVersion") not in (None, "", "0", before["resourceVersion"]):
         raise errors.conflict(resource.plural, name=name, group=resource.group)

@@ -110,7 +110,11 @@ class _Cleaner:
         inner = shape.items
         if inner is None:
             return value
-        out = [self.value(inner, item, f"{path}[{index}]") for index, item in enumerate(value)]
+        out = [
+            self.value(inner, item, f"{path}[{index}]")
+            for index, item in enumerate(value)
+            if self._nulls or item is not None
+        ]
         if shape.list_type == "map" and self._nulls:
             self._duplicates([_key(item, shape.keys) for item in out], path)
         elif shape.list_type == "set" and self._nulls:

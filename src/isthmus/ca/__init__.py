@@ -1,1 +1,1 @@
-"""ca: who may have which certificate and until when; pure, keys and time are handed in."""
+"""Who may have which certificate and until when; pure, keys and time are handed in."""

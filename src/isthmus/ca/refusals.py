@@ -21,8 +21,6 @@ from isthmus.base import errors
 class CaRefusal(errors.IsthmusError):
     """Root of this room's errors; never raised itself."""
 
-    code = "ISM-CA-000"
-
 
 class BundleIncomplete(CaRefusal):
     """Some of the files that make a signing authority are missing or empty."""

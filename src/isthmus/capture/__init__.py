@@ -1,1 +1,1 @@
-"""capture: how packets reach a proxy, as values; nothing here touches a kernel."""
+"""How packets reach a proxy, as values; nothing here touches a kernel."""

@@ -38,17 +38,15 @@ class FilesMissing(refusals.CaRefusal):
     code = "ISM-CA-013"
 
 
-@click.group(
-    epilog="""\b
-Example: a root for the mesh, one intermediate per cluster, both installed
-  isthmus ca root
-  isthmus ca intermediate cluster1
-  isthmus ca intermediate cluster2
-  isthmus ca push --context cluster1 cluster1
-  isthmus ca push --context cluster2 cluster2"""
-)
+@click.group()
 def command() -> None:
-    """Make and install the certificates that clusters share."""
+    """Make and install the certificates that clusters share.
+
+    One root for the mesh, one intermediate per cluster, each pushed to its cluster.
+
+    Example: isthmus ca root && isthmus ca intermediate cluster1 &&
+    isthmus ca push --context cluster1 cluster1
+    """
 
 
 _OUT = click.option(
@@ -62,15 +60,7 @@ _FORCE = click.option("--force", is_flag=True, help="Replace files that are ther
 _RSA = click.option("--rsa", is_flag=True, help="RSA of 4096 bits instead of EC P-256.")
 
 
-@command.command(
-    "root",
-    epilog="""\b
-Examples:
-  isthmus ca root
-  isthmus ca root --out certs --rsa --organization "Example Inc"
-
-Keep root-key.pem offline: only `isthmus ca intermediate` reads it.""",
-)
+@command.command("root")
 @_OUT
 @_FORCE
 @_RSA
@@ -81,7 +71,12 @@ Keep root-key.pem offline: only `isthmus ca intermediate` reads it.""",
     "--days", default=root.LIFETIME.days, show_default=True, type=click.IntRange(1, 36500)
 )
 def make_root(*, out: pathlib.Path, force: bool, rsa: bool, organization: str, days: int) -> None:
-    """Make the root that a whole mesh trusts."""
+    """Make the root that a whole mesh trusts.
+
+    Keep root-key.pem offline: only `isthmus ca intermediate` reads it.
+
+    Example: isthmus ca root --out certs --rsa --organization "Example Inc"
+    """
     key = _new_key(rsa=rsa)
     certificate = root.build(
         key,
@@ -94,15 +89,7 @@ def make_root(*, out: pathlib.Path, force: bool, rsa: bool, organization: str, d
     render.note(f"root written to `{out}`, valid until {_day(certificate.not_valid_after_utc)}")
 
 
-@command.command(
-    "intermediate",
-    epilog="""\b
-Examples:
-  isthmus ca intermediate cluster1
-  isthmus ca intermediate cluster1 --root certs --out certs --days 3650
-
-It is renewed by running this again with --force, then `isthmus ca push`; workloads keep running.""",
-)
+@command.command("intermediate")
 @click.argument("name")
 @click.option(
     "--root",
@@ -121,7 +108,13 @@ It is renewed by running this again with --force, then `isthmus ca push`; worklo
 def make_intermediate(
     *, name: str, root_folder: pathlib.Path, out: pathlib.Path, force: bool, rsa: bool, days: int
 ) -> None:
-    """Make the intermediate of the cluster NAME, in a directory of that name."""
+    """Make the intermediate of the cluster NAME, in a directory of that name.
+
+    It is renewed by running this again with --force, then `isthmus ca push`; workloads keep
+    running.
+
+    Example: isthmus ca intermediate cluster1 --root certs --out certs --days 30
+    """
     _check_name(name)
     found = _read(root_folder, (ROOT_KEY, ROOT_CERTIFICATE), hint="make it with `isthmus ca root`")
     top = pem.certificates(found[ROOT_CERTIFICATE], file=ROOT_CERTIFICATE)[0]
@@ -149,15 +142,7 @@ def make_intermediate(
     )
 
 
-@command.command(
-    "push",
-    epilog="""\b
-Examples:
-  isthmus ca push --context cluster1 cluster1
-  isthmus ca push --context cluster1 certs/cluster1
-
-The same as: kubectl create secret generic cacerts -n istio-system --from-file=... for each file.""",
-)
+@command.command("push")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=pathlib.Path))
 @options.cluster
 def push(
@@ -167,7 +152,13 @@ def push(
     context: str | None,
     istio_namespace: str,
 ) -> None:
-    """Install the files of DIRECTORY as the signing authority of a cluster."""
+    """Install the files of DIRECTORY as the signing authority of a cluster.
+
+    The same as: kubectl create secret generic cacerts -n istio-system --from-file=... for each
+    file.
+
+    Example: isthmus ca push --context cluster1 certs/cluster1
+    """
     files = _read(directory, authority.FILES, hint="make it with `isthmus ca intermediate`")
     made = authority.load(files, now=_now())
     access = options.accessed(kubeconfig, context=context)
@@ -226,13 +217,7 @@ async def _create_namespace(server: client.Client, name: str) -> None:
             raise
 
 
-@command.command(
-    "show",
-    epilog="""\b
-Examples:
-  isthmus ca show cluster1
-  isthmus ca show --context cluster1""",
-)
+@command.command("show")
 @click.argument(
     "directory", required=False, type=click.Path(file_okay=False, path_type=pathlib.Path)
 )
@@ -244,7 +229,10 @@ def show(
     context: str | None,
     istio_namespace: str,
 ) -> None:
-    """Show the signing authority in DIRECTORY, or the one installed in a cluster."""
+    """Show the signing authority in DIRECTORY, or the one installed in a cluster.
+
+    Example: isthmus ca show --context cluster1
+    """
     if directory is not None:
         files = _read(directory, authority.FILES, hint="make it with `isthmus ca intermediate`")
     else:

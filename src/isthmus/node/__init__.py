@@ -1,1 +1,1 @@
-"""node: the agent beside a proxy: key, certificate, secrets, bootstrap, health, redirect."""
+"""The agent beside a proxy: key, certificate, secrets, bootstrap, health, redirect."""

@@ -23,56 +23,17 @@ def document(wanted: settings.Settings, *, may_mark: bool) -> dict[str, object]:
         wanted: What the agent was told.
         may_mark: Whether sockets can be marked here; packet rules tell Envoy's own by that.
     """
-    ports = wanted.ports
     built: dict[str, object] = {
         "node": dict(wanted.node),
         "admin": {
-            "address": _address("127.0.0.1", ports.admin),
+            "address": _address("127.0.0.1", wanted.ports.admin),
             "profile_path": "/dev/null",
         },
-        "dynamic_resources": {
-            "ads_config": {
-                "api_type": "DELTA_GRPC",
-                "transport_api_version": "V3",
-                "set_node_on_first_message_only": True,
-                "grpc_services": [_grpc("xds-grpc")],
-            },
-            "cds_config": _ADS,
-            "lds_config": _ADS,
-        },
-        "static_resources": {
-            "listeners": [
-                _page(
-                    "health",
-                    port=ports.health,
-                    path="/healthz/ready",
-                    cluster="agent",
-                ),
-                _page(
-                    "prometheus",
-                    port=ports.prometheus,
-                    path="/stats/prometheus",
-                    cluster="prometheus_stats",
-                ),
-            ],
-            "clusters": [
-                _cluster("xds-grpc", {"pipe": {"path": wanted.discovery_socket}}, http2=True),
-                _cluster("sds-grpc", {"pipe": {"path": wanted.secrets_socket}}, http2=True),
-                _cluster("agent", _address("127.0.0.1", ports.status)),
-                _cluster("prometheus_stats", _address("127.0.0.1", ports.admin)),
-            ],
-        },
+        "dynamic_resources": _DYNAMIC,
+        "static_resources": {"listeners": _pages(wanted.ports), "clusters": _clusters(wanted)},
         "layered_runtime": {"layers": [{"name": "admin", "admin_layer": {}}]},
         "overload_manager": {"resource_monitors": [_UNLIMITED]},
-        "bootstrap_extensions": [
-            {
-                "name": "envoy.bootstrap.internal_listener",
-                "typed_config": {
-                    "@type": TYPE
-                    + "envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
-                },
-            }
-        ],
+        "bootstrap_extensions": [_INTERNAL_LISTENERS],
         "stats_config": _stats(wanted.stats),
     }
     if may_mark:
@@ -80,7 +41,54 @@ def document(wanted: settings.Settings, *, may_mark: bool) -> dict[str, object]:
     return built
 
 
+def _pages(ports: settings.Ports) -> list[dict[str, object]]:
+    return [
+        _page("health", port=ports.health, path="/healthz/ready", cluster="agent"),
+        _page(
+            "prometheus",
+            port=ports.prometheus,
+            path="/stats/prometheus",
+            cluster="prometheus_stats",
+        ),
+    ]
+
+
+def _clusters(wanted: settings.Settings) -> list[dict[str, object]]:
+    return [
+        _cluster("xds-grpc", {"pipe": {"path": wanted.discovery_socket}}, http2=True),
+        _cluster("sds-grpc", {"pipe": {"path": wanted.secrets_socket}}, http2=True),
+        _cluster("agent", _address("127.0.0.1", wanted.ports.status)),
+        _cluster("prometheus_stats", _address("127.0.0.1", wanted.ports.admin)),
+    ]
+
+
 _ADS = {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}
+
+_DISCOVERY = {
+    "envoy_grpc": {
+        "cluster_name": "xds-grpc",
+        # The agent listens a moment after Envoy starts, so the first failures are retried quickly.
+        "retry_policy": {"retry_back_off": {"base_interval": "0.1s", "max_interval": "3s"}},
+    },
+}
+
+_DYNAMIC = {
+    "ads_config": {
+        "api_type": "DELTA_GRPC",
+        "transport_api_version": "V3",
+        "set_node_on_first_message_only": True,
+        "grpc_services": [_DISCOVERY],
+    },
+    "cds_config": _ADS,
+    "lds_config": _ADS,
+}
+
+_INTERNAL_LISTENERS = {
+    "name": "envoy.bootstrap.internal_listener",
+    "typed_config": {
+        "@type": TYPE + "envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
+    },
+}
 
 _UNLIMITED = {
     # A proxy takes what its application would take; the limit is said so that Envoy warns of none.
@@ -109,14 +117,6 @@ _MARKED = {
 
 def _address(host: str, port: int) -> dict[str, object]:
     return {"socket_address": {"address": host, "port_value": port}}
-
-
-def _grpc(cluster: str) -> dict[str, object]:
-    # The agent listens a moment after Envoy starts, so the first failures are retried quickly.
-    backoff = {"base_interval": "0.1s", "max_interval": "3s"}
-    return {
-        "envoy_grpc": {"cluster_name": cluster, "retry_policy": {"retry_back_off": backoff}},
-    }
 
 
 def _cluster(name: str, address: object, *, http2: bool = False) -> dict[str, object]:

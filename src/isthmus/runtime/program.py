@@ -16,8 +16,6 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-import grpc
-
 from isthmus.base import clock, logs, metrics, tasks, version
 from isthmus.ca import authority as authorities
 from isthmus.fleet import supervisor
@@ -207,7 +205,7 @@ class Program:
         self._trust.listen(take)
         return await found
 
-    def _signing(self) -> grpc.GenericRpcHandler:
+    def _signing(self) -> csr.Handler:
         return csr.handler(
             self._authenticator,
             authority=lambda: self._trust.authority,

@@ -8,7 +8,7 @@ Source: spec sections 1.3, 1.4 and 1.8; security rules CA-3, CA-4 and CA-8.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 import grpc
 from google.protobuf import message as protobuf_message
@@ -25,6 +25,9 @@ LARGEST_MESSAGE_BYTES = signing.LARGEST_REQUEST_BYTES + 4096
 """A request of the largest size, and some room for its metadata."""
 
 _LOG = logs.Log("isthmus.csr")
+
+Handler: TypeAlias = grpc.GenericRpcHandler
+"""A service to be added to a server."""
 
 _BAD_REQUESTS = (refusals.RequestRefused, refusals.KeyRefused, refusals.LifetimeRefused)
 
@@ -83,7 +86,7 @@ def handler(
     system_clock: clock.Clock,
     registered: metrics.Metrics,
     limits: signing.Lifetimes | None = None,
-) -> grpc.GenericRpcHandler:
+) -> Handler:
     """Make the service, to be added to a gRPC server."""
     return service(
         Signatory(
@@ -97,7 +100,7 @@ def handler(
     )
 
 
-def service(signatory: Signatory) -> grpc.GenericRpcHandler:
+def service(signatory: Signatory) -> Handler:
     """Make the service of one signatory."""
 
     async def create(request: bytes, context: grpc.aio.ServicerContext) -> bytes:

@@ -36,7 +36,7 @@ def test_requests_to_another_network_go_through_its_gateway_and_others_go_direct
 
 
 def test_gateways_refuse_plain_text(mesh):
-    report = mesh.json("isthmus verify --requests 4 -o json")
+    report = mesh.json("isthmus verify --requests 20 -o json")
 
     assert len(report["refused_plaintext"]) == 2
 

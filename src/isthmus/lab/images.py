@@ -56,7 +56,8 @@ class Image:
 
 
 def _with_python(argv: Sequence[str]) -> tuple[str, ...]:
-    return (sys.executable, *argv[1:]) if argv[:1] == ("python",) else tuple(argv)
+    words = tuple(argv)
+    return (sys.executable, *words[1:]) if words[:1] == ("python",) else words
 
 
 def _found_by_python() -> Mapping[str, str]:

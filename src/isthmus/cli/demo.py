@@ -43,14 +43,15 @@ def command(topology: str, name: str, *, keep: bool) -> int:
 
     Example: isthmus demo --keep
     """
+    chosen = walkthrough.TOPOLOGIES[topology]
     with tempfile.TemporaryDirectory(prefix="isthmus-demo-") as folder:
         show = _Show(Path(folder), name)
         try:
             show.run(
-                walkthrough.Step("Boot two clusters", f"isthmus lab up {topology} --name {name}")
+                walkthrough.Step("Boot two clusters", f"isthmus lab up {chosen.lab} --name {name}")
             )
             show.use_kubeconfig()
-            for step in walkthrough.TOPOLOGIES[topology]:
+            for step in chosen.steps:
                 show.run(step)
             show.sum_up()
         finally:
@@ -82,7 +83,7 @@ class _Show:
         self._lab = lab
         self._began = time.monotonic()
         self.first_answer_s = 0.0
-        self._environment = _environment(folder)
+        self._environment = environment(folder)
         samples = Path(__file__).resolve().parents[3] / "samples"
         if not samples.is_dir():
             raise StepFailed(
@@ -161,7 +162,7 @@ class _Show:
         )
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path) -> dict[str, str]:
     """Return an environment in which `isthmus` is this one, and `kubectl` is one that exists."""
     programs = folder / "bin"
     programs.mkdir()

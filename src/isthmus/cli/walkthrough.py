@@ -209,16 +209,105 @@ VERIFICATION = (
     Step("", "isthmus --context=cluster1 proxy-status", shows_output=True),
 )
 
-TOPOLOGIES: Mapping[str, tuple[Step, ...]] = {
-    "primary-remote": (
-        *TRUST,
-        *PRIMARY,
-        *REMOTE,
-        *_samples("cluster1", "v1"),
-        *_samples("cluster2", "v2"),
-        _ready("cluster1"),
-        _ready("cluster2"),
-        *VERIFICATION,
+
+def _primary(number: int, network: str) -> tuple[Step, ...]:
+    """Return the steps that give a cluster a control plane of its own."""
+    name = f"cluster{number}"
+    return (
+        Step(f"An intermediate authority for {name}", f"isthmus ca intermediate {name}"),
+        Step("", f"isthmus ca push --context={name} {name}"),
+        Step(
+            f"Install a control plane in {name}",
+            _lines(
+                f"kubectl --context={name} label namespace istio-system",
+                f"topology.istio.io/network={network}",
+            ),
+        ),
+        Step(
+            "",
+            f"isthmus install --context={name} -y -f {name}.yaml",
+            files={
+                f"{name}.yaml": CLUSTER1.replace("cluster1", name)
+                .replace("network1", network)
+                .replace("spec:\n", "spec:\n  profile: minimal\n")
+            },
+        ),
+    )
+
+
+def _east_west(number: int) -> tuple[Step, ...]:
+    name = f"cluster{number}"
+    return (
+        Step(
+            f"Install the east-west gateway in {name} and expose its services",
+            _lines(
+                "samples/multicluster/gen-eastwest-gateway.sh",
+                f"--mesh mesh1 --cluster {name} --network network{number} |",
+                f"isthmus --context={name} install -y -f -",
+            ),
+        ),
+        Step(
+            "",
+            _lines(
+                f"kubectl --context={name} apply -n istio-system -f",
+                "samples/multicluster/expose-services.yaml",
+            ),
+        ),
+    )
+
+
+def _attach(watched: str, watcher: str) -> Step:
+    return Step(
+        f"Let {watcher} discover the endpoints of {watched}",
+        _lines(
+            f"isthmus x create-remote-secret --context={watched} --name={watched} |",
+            f"kubectl apply -f - --context={watcher}",
+        ),
+    )
+
+
+BOTH_WAYS = (
+    _attach("cluster1", "cluster2"),
+    _attach("cluster2", "cluster1"),
+    Step("", "isthmus --context=cluster1 remote-clusters", shows_output=True),
+)
+
+WORKLOADS = (
+    *_samples("cluster1", "v1"),
+    *_samples("cluster2", "v2"),
+    _ready("cluster1"),
+    _ready("cluster2"),
+    *VERIFICATION,
+)
+
+ROOT = Step("Trust: one root for both clusters", "isthmus ca root")
+
+
+@dataclass(frozen=True, slots=True)
+class Walkthrough:
+    """A way to join clusters: the lab that it needs, and the steps after booting."""
+
+    lab: str
+    steps: tuple[Step, ...]
+
+
+TOPOLOGIES: Mapping[str, Walkthrough] = {
+    "primary-remote": Walkthrough("primary-remote", (*TRUST, *PRIMARY, *REMOTE, *WORKLOADS)),
+    "multi-primary": Walkthrough(
+        "shared-network",
+        (ROOT, *_primary(1, "network1"), *_primary(2, "network1"), *BOTH_WAYS, *WORKLOADS),
+    ),
+    "multi-primary-multi-network": Walkthrough(
+        "multi-primary",
+        (
+            ROOT,
+            *_primary(1, "network1"),
+            *_east_west(1),
+            *_primary(2, "network2"),
+            *_east_west(2),
+            *BOTH_WAYS,
+            *WORKLOADS,
+        ),
     ),
 }
-"""The steps after booting, by topology."""
+"""The walkthroughs that `isthmus demo` runs."""

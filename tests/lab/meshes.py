@@ -51,9 +51,9 @@ class MeshLab:
             "TMPDIR": str(home),
         }
 
-    def boot(self) -> None:
+    def boot(self, topology="primary-remote") -> None:
         """Run the demo's steps, and stay."""
-        self.run(f"isthmus demo --keep --name {self.name}", timeout=120)
+        self.run(f"isthmus demo --keep --name {self.name} --topology {topology}", timeout=120)
         self._use_kubeconfig()
 
     def boot_clusters(self, topology) -> None:

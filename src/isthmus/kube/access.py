@@ -109,6 +109,11 @@ def from_kubeconfig(path: str | None = None, *, context: str | None = None) -> A
         return in_cluster()
     name = context or merged["current-context"]
     shown = ", ".join(f"`{item}`" for item in sorted(merged["contexts"])) or "none"
+    if not any(item.exists() for item in paths):
+        raise problems.KubeconfigBroken(
+            f"there is no kubeconfig at {', '.join(f'`{item}`' for item in paths)}",
+            hint="pass `--kubeconfig`, or set KUBECONFIG to a file that exists",
+        )
     if not name or name not in merged["contexts"]:
         raise problems.KubeconfigBroken(
             f"no context `{name}` in the kubeconfig" if name else "the kubeconfig names no context",
@@ -225,9 +230,12 @@ def _own_document(path: pathlib.Path) -> dict[str, Any]:
             for item in document.get(section) or []:
                 if not isinstance(item["name"], str | int):
                     raise TypeError(f"a name in `{section}` is no text")
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+                if not isinstance(item.get(section[:-1]) or {}, dict):
+                    raise TypeError(f"`{item['name']}` in `{section}` has no fields")
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, RecursionError) as error:
+        said = str(error).replace("<unicode string>", str(path))
         raise problems.KubeconfigBroken(
-            f"not a kubeconfig: `{path}`", detail=f"{type(error).__name__}: {error}"
+            f"not a kubeconfig: `{path}`", detail=f"{type(error).__name__}: {said}"
         ) from error
     assert isinstance(document, dict)
     return document
@@ -254,7 +262,11 @@ def _read(path: pathlib.Path) -> str:
     try:
         return path.read_text()
     except OSError as error:
-        raise problems.KubeconfigBroken(f"cannot read `{path}`", detail=str(error)) from error
+        raise problems.KubeconfigBroken(
+            f"cannot read `{path}`", detail=error.strerror or str(error)
+        ) from error
+    except UnicodeDecodeError as error:
+        raise problems.KubeconfigBroken(f"`{path}` is not a text", detail=str(error)) from error
 
 
 def _decoded(text: str, *, what: str) -> str:

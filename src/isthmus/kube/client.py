@@ -22,7 +22,7 @@ from aiohttp import abc, resolver
 from typing_extensions import override
 
 from isthmus.base import clock, version
-from isthmus.kube import access, answers, kinds, problems, tls
+from isthmus.kube import access, answers, kinds, problems, reasons, tls
 
 Obj = dict[str, Any]
 """An object as JSON says it."""
@@ -346,7 +346,9 @@ class Client:
                     params=parameters,
                     data=payload,
                     headers={**typed, **self._credential(), **(headers or {})},
-                    timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=10),
+                    timeout=aiohttp.ClientTimeout(
+                        total=self._timeout_s, sock_connect=reasons.CONNECT_S
+                    ),
                     allow_redirects=False,
                     server_hostname=self.access.tls_server_name or None,
                     proxy=self.access.proxy_url or None,
@@ -397,7 +399,7 @@ class Client:
                 params={key: value for key, value in query.items() if value},
                 headers=self._credential(),
                 timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=10, sock_read=timeout_s + 30.0
+                    total=None, sock_connect=reasons.CONNECT_S, sock_read=timeout_s + 30.0
                 ),
                 allow_redirects=False,
                 server_hostname=self.access.tls_server_name or None,
@@ -427,12 +429,8 @@ class Client:
         return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
     def _unreachable(self, error: BaseException, timeout_s: float) -> problems.Unreachable:
-        said = f"no answer within {timeout_s:g} s" if isinstance(error, TimeoutError) else ""
-        where = f"cluster `{self.access.name}`" if self.access.name else "the API server"
-        return problems.Unreachable(
-            f"cannot reach {where}",
-            detail=f"{self.access.server}: {said or str(error) or type(error).__name__}",
-            hint="check the address, and that its API server is up and its authority is right",
+        return reasons.unreachable(
+            error, server=self.access.server, name=self.access.name, limit_s=timeout_s
         )
 
 

@@ -22,6 +22,7 @@ class NetworkGateway:
         cluster: The cluster that it stands in; empty when only configuration knows it.
         port: For mutual TLS by server name; 0 when it has none.
         hbone_port: For ambient tunnels; 0 when it has none.
+        is_up: Whether anything answers there, as far as is known.
     """
 
     network: NetworkId
@@ -29,3 +30,4 @@ class NetworkGateway:
     address: str
     port: int = MTLS_PORT
     hbone_port: int = 0
+    is_up: bool = True

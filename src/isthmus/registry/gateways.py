@@ -1,6 +1,8 @@
 """The gateways through which networks are reached from outside.
 
-They are found by the network label on Services of any cluster, and named by the settings.
+They are found by the network label on Services of any cluster, and named by the settings. One that
+has no pod that is ready is down: what has another destination is then sent there at once, instead
+of being refused first or, behind many load balancers, waiting for an answer in vain.
 
 Source: spec sections 3.2 and 3.3.
 """
@@ -16,7 +18,7 @@ from isthmus.kube import objects
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.networks import HBONE_PORT, MTLS_PORT, NetworkGateway
 from isthmus.mesh.settings import ConfiguredGateway, NetworkMember
-from isthmus.registry import addresses, checked, naming, settings, topology
+from isthmus.registry import addresses, checked, endpoints, naming, settings, topology
 
 PORT_LABEL: Final = "networking.istio.io/gatewayPort"
 GATEWAY_UNUSABLE: Final = "ISM-REG-012"
@@ -41,12 +43,16 @@ def declare(
     settings_: settings.Nodes,
 ) -> Nodes:
     """Declare the gateways of all networks in `graph_`."""
+    slices = graph_.index("network_gateways.slices", sources_.endpoint_slices, _service_of)
 
     def check(
-        _: reader.Reader, key: sources.ObjectKey, service: objects.Service
+        read: reader.Reader, key: sources.ObjectKey, service: objects.Service
     ) -> Iterable[tuple[sources.ObjectKey, checked.Checked[Gateways]]]:
         if service.metadata.label(topology.NETWORK_LABEL):
-            yield key, gateways_of(key, service)
+            yield key, gateways_of(key, service, is_down=is_down(read, key))
+
+    def is_down(read: reader.Reader, key: sources.ObjectKey) -> bool:
+        return nobody_is_ready(read.lookup(slices, key).values())
 
     both = graph_.derive("network_gateways.checked", sources_.services, check)
     labelled = checked.values_of(graph_, "network_gateways.labelled", both)
@@ -67,9 +73,11 @@ def declare(
         members = read.value(settings_.members) if named else ()
         for cluster in _clusters_of(gateway.network, members):
             name, namespace = named or ("", "")
-            service = read.get(sources_.services, sources.ObjectKey(cluster, namespace, name))
+            key = sources.ObjectKey(cluster, namespace, name)
+            service = read.get(sources_.services, key)
+            is_up = not is_down(read, key)
             for address in reachable(service) if service else ():
-                yield NetworkGateway(gateway.network, cluster, address, gateway.port)
+                yield NetworkGateway(gateway.network, cluster, address, gateway.port, is_up=is_up)
 
     return Nodes(
         gateways=graph_.single("network_gateways", all_gateways),
@@ -77,7 +85,25 @@ def declare(
     )
 
 
-def gateways_of(key: sources.ObjectKey, service: objects.Service) -> checked.Checked[Gateways]:
+def nobody_is_ready(slices: Iterable[objects.EndpointSlice]) -> bool:
+    """Say whether a Service is known to have no endpoint that takes new connections.
+
+    A Service without slices may be answered by something that its API server knows nothing of.
+    """
+    conditions = [[m.conditions for m in slice_.endpoints or ()] for slice_ in slices]
+    return bool(conditions) and all(
+        one.ready is False or one.terminating is True for some in conditions for one in some
+    )
+
+
+def _service_of(key: sources.ObjectKey, slice_: objects.EndpointSlice) -> tuple[sources.ObjectKey]:
+    name = slice_.metadata.label(endpoints.SERVICE_LABEL)
+    return (sources.ObjectKey(key.cluster, key.namespace, name),)
+
+
+def gateways_of(
+    key: sources.ObjectKey, service: objects.Service, *, is_down: bool = False
+) -> checked.Checked[Gateways]:
     """Return the gateways that a labelled Service stands for, and what is wrong with it."""
     network = NetworkId(service.metadata.label(topology.NETWORK_LABEL))
     problems: list[str] = []
@@ -93,10 +119,12 @@ def gateways_of(key: sources.ObjectKey, service: objects.Service) -> checked.Che
     usable = reachable(service)
     if not usable and not refused:
         problems.append("has no external address yet")
-    found = (
-        tuple(NetworkGateway(network, key.cluster, address, mtls, hbone) for address in usable)
+    if is_down:
+        problems.append("has no pod that is ready")
+    found = tuple(
+        NetworkGateway(network, key.cluster, address, mtls, hbone, is_up=not is_down)
+        for address in usable
         if mtls or hbone
-        else ()
     )
     return checked.Checked(found, tuple(_finding(key, network, text) for text in problems))
 

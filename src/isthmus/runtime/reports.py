@@ -92,6 +92,7 @@ class Reports:
                 "Addr": gateway.address,
                 "Port": gateway.port,
                 "HBONEPort": gateway.hbone_port,
+                "Up": gateway.is_up,
             }
             for gateway in self._mesh.graph.value(self._mesh.model.network_gateways)
         ]

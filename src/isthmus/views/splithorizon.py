@@ -2,8 +2,8 @@
 
 Endpoints of the same network are addressed directly. Those of another network stand behind its
 gateways, which share their weight; a gateway passes only mutual TLS, so that what does not speak
-it is left out. Weights are scaled so that sharing leaves no remainder: a request is as likely to
-go to any one pod, near or far.
+it is left out, as is what stands only behind gateways that are down. Weights are scaled so that
+sharing leaves no remainder: a request is as likely to go to any one pod, near or far.
 
 A gateway's address appears once: Envoy keeps the first of equal addresses and forgets the weight
 of the others. It stands in the place where most of the weight behind it is.
@@ -32,15 +32,19 @@ class Table:
 
     Attributes:
         scale: What weights are multiplied with, so that any gateways can share them.
-        by_place: Those of a network and cluster, and with None those of a network.
+        by_place: Those that are up of a network and cluster, and with None those of a network.
     """
 
     gateways: tuple[NetworkGateway, ...]
     scale: int
     by_place: GatewaysByPlace = field(compare=False, repr=False)
 
+    def hides(self, endpoint: Endpoint) -> bool:
+        """Say whether an endpoint's network has gateways, be they up or down."""
+        return (endpoint.network, None) in self.by_place
+
     def before(self, endpoint: Endpoint) -> Sequence[NetworkGateway]:
-        """Return the gateways through which an endpoint is reached from other networks."""
+        """Return the gateways through which an endpoint is reached from other networks now."""
         own = self.by_place.get((endpoint.network, endpoint.cluster))
         return own or self.by_place.get((endpoint.network, None), ())
 
@@ -73,9 +77,10 @@ def table_of(gateways: Iterable[NetworkGateway]) -> Table:
     )
     places = dict[tuple[NetworkId, ClusterId | None], list[NetworkGateway]]()
     for gateway in usable:
-        places.setdefault((gateway.network, gateway.cluster), []).append(gateway)
-        places.setdefault((gateway.network, None), []).append(gateway)
-    scale = math.lcm(*(len(members) for members in places.values()))
+        for place in ((gateway.network, gateway.cluster), (gateway.network, None)):
+            up = [gateway] if gateway.is_up else []
+            places.setdefault(place, []).extend(up)
+    scale = math.lcm(*(len(members) or 1 for members in places.values()))
     return Table(usable, scale, {place: tuple(members) for place, members in places.items()})
 
 
@@ -95,12 +100,12 @@ def groups_of(
     hidden = dict[tuple[str, int], Hidden]()
     for candidate in candidates:
         endpoint = candidate.endpoint
-        gateways = table.before(endpoint)
         weight = min((endpoint.weight or 1) * table.scale, locality.MOST)
-        if _is_direct(endpoint, horizon=horizon, has_gateway=bool(gateways)):
+        if _is_direct(endpoint, horizon=horizon, has_gateway=table.hides(endpoint)):
             direct.append((endpoint.locality, _direct(candidate, weight=weight)))
         elif candidate.speaks_mtls:
-            _hide(endpoint, behind=_dialable(gateways), weight=weight, hidden=hidden)
+            behind = _dialable(table.before(endpoint))
+            _hide(endpoint, behind=behind, weight=weight, hidden=hidden)
     return locality.grouped([*direct, *_gateways(hidden)])
 
 

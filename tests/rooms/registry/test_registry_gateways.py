@@ -113,3 +113,63 @@ def test_gateways_do_not_change_when_the_mesh_changes_elsewhere(world):
     world.settings("accessLogFile: /dev/stdout")
 
     assert world.graph.value(world.model.network_gateways) is known
+
+
+@pytest.fixture(name="are_up")
+def are_up_fixture(world):
+    return lambda: [gateway.is_up for gateway in world.graph.value(world.model.network_gateways)]
+
+
+def test_a_gateway_is_down_while_none_of_its_pods_is_ready(world, are_up, member):
+    world.gateway_service("c2", "n2", ingress=["9.9.9.9"])
+    slice_ = {"cluster": "c2", "service": "eastwest", "namespace": "istio-system"}
+
+    world.slice(**slice_, members=[member("10.1.0.1", ready=False)])
+    assert are_up() == [False]
+    assert world.findings[0].endswith("has no pod that is ready")
+
+    world.slice(**slice_, members=[member("10.1.0.1", ready=False), member("10.1.0.2")])
+    assert are_up() == [True]
+    assert world.findings == []
+
+
+def test_pods_that_end_do_not_keep_a_gateway_up(world, are_up, member):
+    world.gateway_service("c2", "n2", ingress=["9.9.9.9"])
+    ending = member("10.1.0.1", ready=False, serving=True, terminating=True)
+
+    world.slice("c2", service="eastwest", namespace="istio-system", members=[ending])
+
+    assert are_up() == [False]
+
+
+def test_a_gateway_whose_slices_are_empty_is_down(world, are_up):
+    world.gateway_service("c2", "n2", ingress=["9.9.9.9"])
+
+    world.slice("c2", service="eastwest", namespace="istio-system", members=[])
+
+    assert are_up() == [False]
+
+
+def test_a_gateway_of_which_no_slice_is_known_counts_as_up(world, are_up):
+    world.gateway_service("c2", "n2", ingress=["9.9.9.9"])
+
+    world.slice("c1", service="eastwest", namespace="istio-system", members=[])
+    world.slice("c2", service="other", namespace="istio-system", members=[])
+
+    assert are_up() == [True]
+
+
+def test_a_named_gateway_is_down_while_none_of_its_pods_is_ready(world, are_up):
+    world.service("c2", "ingress", "istio-system", type="LoadBalancer", ingress=["9.9.9.9"])
+    world.settings(
+        networks="""
+        networks:
+          n2:
+            endpoints: [{fromRegistry: c2}]
+            gateways: [{registryServiceName: ingress.istio-system.svc.cluster.local, port: 443}]
+        """
+    )
+
+    world.slice("c2", service="ingress", namespace="istio-system", members=[])
+
+    assert are_up() == [False]

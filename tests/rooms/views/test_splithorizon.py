@@ -1,5 +1,6 @@
 """Which addresses stand for endpoints, seen from one place."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 from hypothesis import given
@@ -30,6 +31,7 @@ gateways = st.builds(
     cluster=st.sampled_from(["c1", "c2", ""]),
     address=st.ip_addresses(v=4, network="172.16.0.0/12").map(str),
 )
+any_gateways = st.builds(replace, gateways, is_up=st.booleans())
 
 
 def candidates(found, *, speaks=True):
@@ -64,11 +66,11 @@ def test_no_address_is_told_twice(found, doors):
     assert len(addresses(groups)) == len(set(addresses(groups)))
 
 
-@given(st.lists(endpoints, max_size=8, unique_by=lambda one: one.address), st.sets(gateways))
+@given(st.lists(endpoints, max_size=8, unique_by=lambda one: one.address), st.sets(any_gateways))
 def test_behind_a_known_gateway_no_address_of_its_network_is_told(found, doors):
     groups, table = told(found, doors)
 
-    hidden = {one.address for one in found if one.network not in {"", "n1"} and table.before(one)}
+    hidden = {one.address for one in found if one.network not in {"", "n1"} and table.hides(one)}
     assert not hidden & set(addresses(groups))
 
 
@@ -129,6 +131,25 @@ def test_a_gateway_that_only_has_a_name_hides_its_network_all_the_same():
     groups, _ = told([endpoint("10.9.0.1", "n2")], doors)
 
     assert groups == ()
+
+
+def test_what_stands_only_behind_a_gateway_that_is_down_is_left_out():
+    doors = [NetworkGateway("n2", "c1", "172.16.0.1", is_up=False)]
+
+    groups, _ = told([endpoint("10.9.0.1", "n2"), endpoint("10.0.0.1", "n1")], doors)
+
+    assert addresses(groups) == ["10.0.0.1"]
+
+
+def test_another_gateway_of_the_network_stands_in_for_one_that_is_down():
+    doors = [
+        NetworkGateway("n2", "c1", "172.16.0.1", is_up=False),
+        NetworkGateway("n2", "c2", "172.16.0.2"),
+    ]
+
+    groups, _ = told([endpoint("10.9.0.1", "n2")], doors)
+
+    assert addresses(groups) == ["172.16.0.2"]
 
 
 def test_a_gateway_stands_where_most_of_its_weight_is():

@@ -17,7 +17,8 @@ from isthmus.views import view
 RETRY_ON: Final = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 RETRY_INBOUND: Final = "reset-before-request"
 ATTEMPTS: Final = 2
-HOST_ATTEMPTS: Final = 5
+# Istio's 5 lets one retry in sixty go to the endpoint that just failed, where there are but two.
+HOST_ATTEMPTS: Final = 16
 UNAVAILABLE: Final = 503
 MAX_BODY: Final = 1024 * 1024
 

@@ -65,15 +65,17 @@ class Connections(ads.Discovery):
         before = {scope for scope in (*fresh, *instead_of) if self._seen[scope]}
         self._seen.update(fresh)
         self._seen.subtract(instead_of)
+        unseen = [scope for scope in dict.fromkeys(instead_of) if self._seen[scope] <= 0]
         with self._mesh.graph.transaction() as transaction:
-            for scope in {*fresh, *instead_of}:
-                if self._seen[scope] > 0 and scope not in before:
+            for scope in dict.fromkeys(fresh):
+                if scope not in before:
                     # How many see it is kept here: a count in the graph would recompute it.
                     transaction.put(self._mesh.views.scopes, scope, 1)
-                elif self._seen[scope] <= 0:
-                    transaction.delete(self._mesh.views.scopes, scope)
-                    del self._seen[scope]
-        for scope in instead_of:
+            for scope in unseen:
+                transaction.delete(self._mesh.views.scopes, scope)
+                del self._seen[scope]
+        for scope in unseen:
+            # What somebody goes on seeing stays: the compiler tells differences only.
             self._catalog.drop(scope)
 
     @property
@@ -153,23 +155,18 @@ class ProxyWatch(ads.Watch):
         """See other scopes from now on, and tell the proxy of the difference."""
         if scopes == self._scopes:
             return
-        before = self.snapshot()
+        before = self.snapshot()  # It follows changes, also those that come of our leaving.
+        names = {type_url: frozenset(before.of(type_url)) for type_url in snapshot.PUSH_ORDER}
         old, self._scopes = self._scopes, scopes
         self._connections.catalog.leave(old, self._wake)
         self._connections.see(scopes, instead_of=old)
         self._connections.catalog.read(scopes, self._wake)
-        self._wake(_differing(before, self.snapshot()))
+        after = self.snapshot()
+        self._wake({kind: some | frozenset(after.of(kind)) for kind, some in names.items()})
 
     def _wake(self, changed: Mapping[TypeUrl, frozenset[str]]) -> None:
         for wake in self._wakes:
             wake(changed)
-
-
-def _differing(before: Snapshot, after: Snapshot) -> Mapping[TypeUrl, frozenset[str]]:
-    return {
-        type_url: frozenset(before.of(type_url)) | frozenset(after.of(type_url))
-        for type_url in snapshot.PUSH_ORDER
-    }
 
 
 def proxy_of(caller: callers.Caller, node: nodes.Node) -> Proxy:

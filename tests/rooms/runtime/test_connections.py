@@ -136,3 +136,32 @@ async def test_a_proxy_whose_pod_becomes_part_of_a_service_is_told_its_inbound_p
 
     assert watch.snapshot().of(snapshot.LISTENERS)["virtualInbound"].version != before
     assert any("virtualInbound" in names.get(snapshot.LISTENERS, ()) for names in woken)
+
+
+async def test_what_a_proxy_goes_on_seeing_stays_when_it_sees_something_else_besides():
+    setting = Setting()
+    watch = setting.connect()
+
+    setting.endpoint("10.0.0.1", "10.0.0.7")
+    await asyncio.sleep(0)
+
+    assert NAME in watch.snapshot().of(snapshot.CLUSTERS)
+    assert b"10.0.0.7" in addresses(watch)
+
+
+async def test_a_proxy_is_told_the_names_that_it_no_longer_sees():
+    setting = Setting()
+    setting.endpoint("10.0.0.1", "10.0.0.7")
+    watch, woken = setting.connect(), []
+    watch.on_change(woken.append)
+    before = watch.snapshot()
+    seen = {kind: set(before.of(kind)) for kind in snapshot.PUSH_ORDER}
+
+    setting.endpoint("10.0.0.1")
+    await asyncio.sleep(0)
+
+    after = watch.snapshot()
+    for kind in snapshot.PUSH_ORDER:
+        gone = seen[kind] - set(after.of(kind))
+        assert gone <= {name for names in woken for name in names.get(kind, ())}
+    assert "inbound|8080||" in seen[snapshot.CLUSTERS] - set(after.of(snapshot.CLUSTERS))

@@ -41,6 +41,9 @@ class Program:
     async def wait(self):
         return await self._process.wait()
 
+    def resize(self, *, rows, columns):
+        self.size = (rows, columns)
+
 
 class Runtime:
     """Runs programs here, dials here, and shows the logs that a test wrote."""

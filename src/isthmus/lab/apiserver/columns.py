@@ -56,11 +56,16 @@ def _ready_of(path: str) -> cells.Cell:
 
 
 def _job_status(obj: Obj, _: datetime.datetime) -> Json:
-    for one in cells.at(obj, "status.conditions") or ():
-        if one.get("status") == "True":
-            return one["type"]
+    found = cells.at(obj, "status.conditions") or ()
+    true = {one["type"] for one in found if one.get("status") == "True"}
+    for kind in ("Complete", "Failed"):
+        if kind in true:
+            return kind
     if obj["metadata"].get("deletionTimestamp"):
         return "Terminating"
+    for kind in ("Suspended", "FailureTarget", "SuccessCriteriaMet"):
+        if kind in true:
+            return kind
     return "Suspended" if cells.at(obj, "spec.suspend") else "Running"
 
 
@@ -162,6 +167,17 @@ def _subjects(kind: str) -> cells.Cell:
         )
 
     return cell
+
+
+def _targets(obj: Obj, _: datetime.datetime) -> Json:
+    """Show what an autoscaler aims at; nobody measures here, so that is all that is known."""
+    found = []
+    for one in cells.at(obj, "spec.metrics") or ():
+        aim = cells.at(one, "resource.target") or {}
+        share = aim.get("averageUtilization")
+        value = f"{share}%" if share is not None else aim.get("averageValue", "<unknown>")
+        found.append(f"{cells.at(one, 'resource.name') or one.get('type')}: <unknown>/{value}")
+    return ", ".join(found) or "<none>"
 
 
 def _hosts(obj: Obj, _: datetime.datetime) -> Json:
@@ -374,6 +390,7 @@ _COLUMNS: Mapping[str, tuple[tables.Column, ...]] = {
                 f"{cells.at(obj, 'spec.scaleTargetRef.kind')}/{cells.at(obj, 'spec.scaleTargetRef.name')}"
             ),
         ),
+        tables.Column("Targets", _targets),
         _integer("MinPods", "spec.minReplicas"),
         _integer("MaxPods", "spec.maxReplicas"),
         _integer("Replicas", "status.currentReplicas"),

@@ -65,6 +65,10 @@ def _version(spec: Obj, version: Obj) -> Version:
         singular=names.get("singular") or names["kind"].lower(),
         generation=True,
         custom=True,
+        selectable=tuple(
+            str(each.get("jsonPath", "")).lstrip(".")
+            for each in version.get("selectableFields") or ()
+        ),
         list_kind=names.get("listKind") or names["kind"] + "List",
     )
     return Version(

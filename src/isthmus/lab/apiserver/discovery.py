@@ -9,7 +9,7 @@ from isthmus.lab.apiserver.values import Obj
 VERSION: Obj = {
     "major": "1",
     "minor": "33",
-    "gitVersion": "v1.33.0+lab",
+    "gitVersion": "v1.33.0+isthmus",
     "gitCommit": "",
     "gitTreeState": "clean",
     "buildDate": "1970-01-01T00:00:00Z",

@@ -22,6 +22,7 @@ from isthmus.lab.apiserver import (
     discovery,
     errors,
     lists,
+    openapi,
     requests,
     selectors,
     store,
@@ -155,7 +156,8 @@ class _Front:
             found.watches or selectors.go_bool(request.query.get("watch"))
         )
         verb = requests.verb(request.method, found, watches=watches)
-        await self._security.authorize(user, found.attributes(verb))
+        wanted = found.attributes(verb, fields=request.query.get("fieldSelector", ""))
+        await self._security.authorize(user, wanted)
         if found.resource.virtual:
             return await self._review(request, found, user)
         if found.subresource in _STREAMED:
@@ -176,7 +178,10 @@ class _Front:
         path = request.path.rstrip("/") or "/"
         if path.startswith(("/healthz/", "/livez/", "/readyz/")):
             return web.Response(text="ok")
-        wanted = requests.form(request.headers.get("Accept", ""))
+        accept = request.headers.get("Accept", "")
+        if path == "/openapi/v2" and openapi.OLD_MEDIA in accept.replace("@", "."):
+            return web.Response(body=openapi.OLD, headers={"Content-Type": openapi.OLD_MEDIA})
+        wanted = requests.form(accept)
         aggregated = wanted.kind == "APIGroupDiscoveryList" and path in ("/api", "/apis")
         found = self._descriptions.at(path, aggregated=aggregated)
         if found is None:
@@ -424,7 +429,12 @@ class _Front:
 
     async def _watch(self, request: web.Request, found: requests.Target) -> web.StreamResponse:
         wanted = _form(request, found)
-        asked = watching.wish(self._state, namespace=found.namespace, query=request.query)
+        asked = watching.wish(
+            self._state,
+            namespace=found.namespace,
+            query=request.query,
+            resource=found.resource,
+        )
         encode = answers.encoder(self._state, found.resource, wanted=wanted, query=request.query)
         watch = watching.Watch(self._state, found.resource, asked, encode)
         self._feeds.add(watch.feed)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from isthmus.lab.apiserver import errors, requests, selectors, store
+from isthmus.lab.apiserver import errors, requests, selectable, selectors, store
 from isthmus.lab.apiserver.resources import Resource
 from isthmus.lab.apiserver.state import State
 from isthmus.lab.apiserver.values import Obj
@@ -44,7 +44,9 @@ class Page:
 def page(state: State, resource: Resource, *, namespace: str, query: Mapping[str, str]) -> Page:
     """Return what a list request asks for; raises 400, 410 or 504."""
     matches = selectors.parse(
-        labels=query.get("labelSelector", ""), fields=query.get("fieldSelector", "")
+        labels=query.get("labelSelector", ""),
+        fields=query.get("fieldSelector", ""),
+        known=selectable.fields_of(resource),
     )
     limit = requests.number(query.get("limit") or "0", "limit")
     token = _token(query)

@@ -11,6 +11,10 @@ from isthmus.lab.apiserver.resources import Resource
 from isthmus.lab.apiserver.state import State
 from isthmus.lab.apiserver.values import Obj
 
+OLD_MEDIA = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+OLD = b"\x0a\x032.0"
+"""The document in its old form: version 2.0 (field 1), without types, so that clients that ask for
+unknown kinds go on to say that there is no such kind."""
 _DEEPEST = 24
 _QUERY = ("dryRun", "fieldManager", "fieldValidation", "force")
 
@@ -101,6 +105,8 @@ def _described(shape: schemas.Schema, *, depth: int, above: tuple[int, ...]) -> 
     if shape.type == "int-or-string":
         return {"x-kubernetes-int-or-string": True}
     out: Obj = {"type": _TYPES.get(shape.type, shape.type)}
+    if shape.text:
+        out["description"] = shape.text
     out.update(_parts(shape, depth, (*above, id(shape))))
     if shape.required:
         out["required"] = list(shape.required)

@@ -27,9 +27,13 @@ class Target:
     rest: str = ""
     watches: bool = False
 
-    def attributes(self, verb: str) -> Attributes:
-        """Return what authorization is to judge."""
+    def attributes(self, verb: str, *, fields: str = "") -> Attributes:
+        """Return what authorization is to judge.
+
+        To list or watch by name is to ask for the object of that name, which a role may grant.
+        """
         one = self.resource
+        by_name = selectors.name_in(fields) if verb in ("list", "watch") else ""
         return Attributes(
             verb,
             group=one.group,
@@ -37,7 +41,7 @@ class Target:
             resource=one.plural,
             subresource=self.subresource,
             namespace=self.namespace,
-            name=self.name,
+            name=self.name or by_name,
         )
 
 

@@ -21,6 +21,7 @@ class Resource:
         stored_as: The key of another resource that holds the same objects in another form.
         generation: Whether a change of the spec raises `metadata.generation`.
         custom: Whether a CustomResourceDefinition made it.
+        selectable: Further fields that its objects can be selected by, if it is custom.
         virtual: Whether it only answers posts and stores nothing.
     """
 
@@ -37,6 +38,7 @@ class Resource:
     custom: bool = False
     virtual: bool = False
     list_kind: str = ""
+    selectable: tuple[str, ...] = ()
     stored_as: str = ""
 
     @property

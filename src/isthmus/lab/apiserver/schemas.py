@@ -62,6 +62,7 @@ class Schema:
         nullable: Whether null is a value.
         default: What a missing value becomes, or `MISSING`.
         limits: The value checks of a custom resource's schema, as written there.
+        text: What a custom resource's schema says about it.
     """
 
     __slots__ = (
@@ -82,6 +83,7 @@ class Schema:
         "open",
         "required",
         "retains",
+        "text",
         "type",
     )
 
@@ -99,6 +101,7 @@ class Schema:
         self.nullable = False
         self.default: Json = MISSING
         self.limits: Mapping[str, Json] = {}
+        self.text = ""
         self._fields: Mapping[str, Json] = {}
         self._values: Json = None
         self._items: Json = None
@@ -233,6 +236,7 @@ def structural(raw: Mapping[str, Json]) -> Schema:
     one.nullable = bool(raw.get("nullable"))
     one.default = raw.get("default", MISSING)
     one.open = bool(raw.get("x-kubernetes-preserve-unknown-fields")) or one.type == "any"
+    one.text = str(raw.get("description") or "")
     one.limits = {name: raw[name] for name in _LIMITS if name in raw}
     return one
 

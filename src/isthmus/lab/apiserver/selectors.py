@@ -1,11 +1,11 @@
 """Label and field selectors: parsed once, then asked of many objects.
 
-It knows the grammar. Which fields a kind lets one select by follows from the object: any path
-of plain fields works, and an unknown one matches only the empty value.
+It knows the grammar. Which fields a kind lets one select by is told by whoever asks; without
+that any path of plain fields works, and an unknown one matches only the empty value.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeAlias
 
 from isthmus.lab.apiserver import errors
@@ -22,6 +22,7 @@ _TERM = re.compile(
 _FIELD = re.compile(
     r"\s*(?P<key>[\w.\[\]/-]+)\s*(?P<op>==|=|!=)\s*(?P<value>(?:\\.|[^,\\])*)(?:,|$)"
 )
+_NAME = "metadata.name"
 
 
 def everything(_: Obj) -> bool:
@@ -29,12 +30,24 @@ def everything(_: Obj) -> bool:
     return True
 
 
-def parse(*, labels: str = "", fields: str = "") -> Match:
-    """Return what tells whether an object matches both selectors; raises 400 on bad grammar."""
+def parse(*, labels: str = "", fields: str = "", known: Collection[str] | None = None) -> Match:
+    """Return what tells whether an object matches both selectors.
+
+    Args:
+        labels: A label selector as in a query.
+        fields: A field selector as in a query.
+        known: The fields that may be named; any, if not given.
+
+    Raises:
+        ApiError: 400, bad grammar or an unknown field.
+    """
     if not labels and not fields:
         return everything
     terms = _label_terms(labels)
     wanted = _field_terms(fields)
+    for path, _, _ in wanted:
+        if known is not None and path not in known:
+            raise errors.bad_request(f"field label not supported: {path}")
 
     def matches(obj: Obj) -> bool:
         have = obj.get("metadata", {}).get("labels") or {}
@@ -43,6 +56,12 @@ def parse(*, labels: str = "", fields: str = "") -> Match:
         )
 
     return matches
+
+
+def name_in(fields: str) -> str:
+    """Return the one name that a field selector asks for; empty when it may be any."""
+    named = [value for path, value, equal in _field_terms(fields) if path == _NAME and equal]
+    return named[0] if len(named) == 1 else ""
 
 
 def of_labels(text: str) -> Callable[[Mapping[str, str]], bool]:

@@ -43,6 +43,11 @@ class PodRuntime(Protocol):
     ) -> terminals.ExecStream:
         """Start a program in a container. Raises LookupError when it is not running."""
 
+    async def attach(
+        self, namespace: str, pod: str, container: str, *, stdin: bool
+    ) -> terminals.JoinedStream:
+        """Join a container's main program. Raises LookupError when it is not running."""
+
     def logs(  # noqa: PLR0913  # what a log request can ask for
         self,
         namespace: str,
@@ -130,25 +135,20 @@ class PodStreams:
         return socket
 
     async def attach(self, request: web.Request, pod: Obj) -> web.StreamResponse:
-        """Join a container's main program: what it writes from now on; input goes nowhere."""
+        """Join a container's main program."""
         container = container_of(pod, request.query.get("container", ""))
         socket = await terminals.opened(request)
         namespace, name = _key(pod)
-        lines = self._runtime.logs(
-            namespace,
-            name,
-            container,
-            follow=True,
-            tail=0,
-            previous=False,
-            since_s=None,
-            timestamps=False,
-        )
+        stdin = selectors.go_bool(request.query.get("stdin"))
         try:
-            async with _closed_after(lines) as parts:
-                await terminals.show(socket, parts)
+            program = await self._runtime.attach(namespace, name, container, stdin=stdin)
         except LookupError as error:
             await terminals.refuse(socket, _why_not(error, container))
+            return socket
+        try:
+            await terminals.join(socket, program, stdin=stdin)
+        finally:
+            program.leave()
         return socket
 
     async def portforward(self, request: web.Request, pod: Obj) -> web.StreamResponse:

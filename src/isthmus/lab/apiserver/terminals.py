@@ -7,7 +7,7 @@ size of the terminal, 255 (v5) the end of a channel. It refuses to know what run
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from aiohttp import WSMsgType, web
@@ -16,7 +16,7 @@ from isthmus.lab.apiserver import errors
 from isthmus.lab.apiserver.values import Obj
 
 _PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
-_STDIN, _STDOUT, _STDERR, _OUTCOME, _CLOSE = 0, 1, 2, 3, 255
+_STDIN, _STDOUT, _STDERR, _OUTCOME, _SIZE, _CLOSE = 0, 1, 2, 3, 4, 255
 _LARGEST_MESSAGE = 4 << 20
 _HEARTBEAT_S = 30.0
 
@@ -38,6 +38,16 @@ class ExecStream(Protocol):
 
     async def wait(self) -> int:
         """Return the exit status once the program has ended."""
+
+    def resize(self, *, rows: int, columns: int) -> None:
+        """Tell the program's terminal its size, if it has one."""
+
+
+class JoinedStream(ExecStream, Protocol):
+    """A program that runs with or without whoever joined it."""
+
+    def leave(self) -> None:
+        """Listen no longer."""
 
 
 async def opened(request: web.Request) -> web.WebSocketResponse:
@@ -77,17 +87,6 @@ async def join(socket: web.WebSocketResponse, program: ExecStream, *, stdin: boo
     await socket.close()
 
 
-async def show(socket: web.WebSocketResponse, parts: AsyncIterator[bytes]) -> None:
-    """Send what a program writes until it ends or the client goes."""
-    async with asyncio.TaskGroup() as group:
-        heard = group.create_task(_ignore(socket))
-        said = group.create_task(_copy(socket, parts))
-        await asyncio.wait({heard, said}, return_when=asyncio.FIRST_COMPLETED)
-        said.cancel()
-        heard.cancel()
-    await socket.close()
-
-
 async def refuse(socket: web.WebSocketResponse, why: str) -> None:
     """Say that nothing could be run, and why."""
     outcome = {
@@ -118,9 +117,13 @@ def outcome_of(status: int) -> Obj:
 async def _hear(socket: web.WebSocketResponse, program: ExecStream, *, stdin: bool) -> None:
     open_ = stdin
     async for message in socket:
-        if message.type is not WSMsgType.BINARY or not message.data or not open_:
+        if message.type is not WSMsgType.BINARY or not message.data:
             continue
         channel, content = message.data[0], message.data[1:]
+        if channel == _SIZE:
+            _resize(program, content)
+        if not open_:
+            continue
         with contextlib.suppress(OSError):
             if channel == _STDIN:
                 await program.write_stdin(content)
@@ -130,6 +133,14 @@ async def _hear(socket: web.WebSocketResponse, program: ExecStream, *, stdin: bo
     if open_:
         with contextlib.suppress(OSError):
             await program.close_stdin()
+
+
+def _resize(program: ExecStream, content: bytes) -> None:
+    try:
+        size = json.loads(content)
+        program.resize(rows=int(size["Height"]) & 0xFFFF, columns=int(size["Width"]) & 0xFFFF)
+    except (ValueError, KeyError, TypeError):
+        return  # a size that cannot be read changes nothing
 
 
 async def _say(socket: web.WebSocketResponse, program: ExecStream) -> None:
@@ -147,18 +158,6 @@ async def _pump(
     with contextlib.suppress(ConnectionError):
         while content := await read():
             await _send(socket, channel, content)
-
-
-async def _copy(socket: web.WebSocketResponse, parts: AsyncIterator[bytes]) -> None:
-    with contextlib.suppress(ConnectionError):
-        async for part in parts:
-            await _send(socket, _STDOUT, part)
-        await _send(socket, _OUTCOME, json.dumps(outcome_of(0)).encode())
-
-
-async def _ignore(socket: web.WebSocketResponse) -> None:
-    async for _ in socket:
-        continue
 
 
 async def _send(socket: web.WebSocketResponse, channel: int, content: bytes) -> None:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from isthmus.lab.apiserver import errors, lists, requests, selectors, store
+from isthmus.lab.apiserver import errors, lists, requests, selectable, selectors, store
 from isthmus.lab.apiserver.resources import Resource
 from isthmus.lab.apiserver.state import State
 
@@ -38,7 +38,9 @@ class Wish:
     timeout_s: int
 
 
-def wish(state: State, *, namespace: str, query: Mapping[str, str]) -> Wish:
+def wish(
+    state: State, *, namespace: str, query: Mapping[str, str], resource: Resource | None = None
+) -> Wish:
     """Read a watch request; raises 400, 422 or 504."""
     initial = query.get("sendInitialEvents")
     bookmarks = selectors.go_bool(query.get("allowWatchBookmarks"))
@@ -59,7 +61,9 @@ def wish(state: State, *, namespace: str, query: Mapping[str, str]) -> Wish:
     return Wish(
         namespace,
         selectors.parse(
-            labels=query.get("labelSelector", ""), fields=query.get("fieldSelector", "")
+            labels=query.get("labelSelector", ""),
+            fields=query.get("fieldSelector", ""),
+            known=None if resource is None else selectable.fields_of(resource),
         ),
         None if starts_full else revision or state.store.revision,
         bookmarks,

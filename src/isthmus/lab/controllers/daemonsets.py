@@ -11,7 +11,14 @@ from isthmus.base import clock, tasks
 from isthmus.lab.apiserver import api as apis
 from isthmus.lab.apiserver import mirrors
 from isthmus.lab.apiserver.values import Obj
-from isthmus.lab.controllers import owners, pacing, reconciling, replicasets, scheduling
+from isthmus.lab.controllers import (
+    owned_pods,
+    owners,
+    pacing,
+    reconciling,
+    replicasets,
+    scheduling,
+)
 
 _RESOURCE = "daemonsets.apps"
 _HASH = "controller-revision-hash"
@@ -32,6 +39,9 @@ class DaemonSets:
     def __init__(self, api: apis.Api, follow: mirrors.Mirrors, system_clock: clock.Clock) -> None:
         self._api = api
         self._clock = system_clock
+        self._owned = owned_pods.OwnedPods(
+            api, component="daemonset-controller", system_clock=system_clock
+        )
         self._sets = follow.of(_RESOURCE)
         self._nodes = follow.of("nodes")
         self._loop = reconciling.Reconciler("daemonsets", self._reconcile)
@@ -79,13 +89,13 @@ class DaemonSets:
             if "deletionTimestamp" in pod["metadata"]:
                 busy.add(node)
             elif node not in wanted or node in kept or not owners.is_active(pod):
-                await self._delete(pod)
+                await self._owned.delete(pod, owner=found)
                 busy.add(node)
             else:
                 kept[node] = pod
         for node in wanted:
             if node not in kept and node not in busy:
-                kept[node] = await self._api.create("pods", _pod(found, node))
+                kept[node] = await self._owned.create(_pod(found, node), owner=found)
         return list(kept.values())
 
     async def _replace_one(self, found: Obj, pods: list[Obj], wanted: int) -> None:
@@ -97,14 +107,10 @@ class DaemonSets:
         missing = wanted - len(self._available(found, pods))
         for pod in _outdated(found, pods):
             if not owners.is_ready(pod):
-                await self._delete(pod)
+                await self._owned.delete(pod, owner=found)
             elif missing < allowed:
-                await self._delete(pod)
+                await self._owned.delete(pod, owner=found)
                 missing += 1
-
-    async def _delete(self, pod: Obj) -> None:
-        namespace, name = mirrors.key_of(pod)
-        await self._api.delete("pods", name, namespace)
 
     def _available(self, found: Obj, pods: list[Obj]) -> list[Obj]:
         after_s = found["spec"].get("minReadySeconds", 0)

@@ -11,7 +11,7 @@ from isthmus.base import clock, tasks
 from isthmus.lab.apiserver import api as apis
 from isthmus.lab.apiserver import mirrors
 from isthmus.lab.apiserver.values import Obj
-from isthmus.lab.controllers import owners, pacing, reconciling, replicasets
+from isthmus.lab.controllers import events, owners, pacing, reconciling, replicasets
 
 _RESOURCE = "deployments.apps"
 _SETS = "replicasets.apps"
@@ -46,6 +46,9 @@ class Deployments:
     def __init__(self, api: apis.Api, follow: mirrors.Mirrors, system_clock: clock.Clock) -> None:
         self._api = api
         self._clock = system_clock
+        self._events = events.Recorder(
+            api, component="deployment-controller", system_clock=system_clock
+        )
         self._deployments = follow.of(_RESOURCE)
         self._loop = reconciling.Reconciler("deployments", self._reconcile)
         self._deployments.listen(self._on_deployment)
@@ -95,6 +98,7 @@ class Deployments:
         latest = max((_revision(each) for each in rollout.old), default=0)
         if rollout.new is None:
             new = await self._api.create(_SETS, _new_set(rollout, latest + 1))
+            await self._tell_scaled(rollout.deployment, new, 0, new["spec"]["replicas"])
         else:
             new = rollout.new
             if _revision(new) <= latest:
@@ -121,7 +125,7 @@ class Deployments:
         else:
             wishes = pacing.rolling(spec.get("replicas", 1), _counts(rollout), _pace(spec))
         for found, replicas in zip(rollout.all, wishes, strict=True):
-            await self._scale(found, replicas)
+            await self._scale(rollout.deployment, found, replicas)
 
     async def _old_are_gone(self, rollout: _Rollout) -> bool:
         uids = {each["metadata"]["uid"] for each in rollout.old}
@@ -137,10 +141,11 @@ class Deployments:
             return
         others = sum(each["spec"]["replicas"] for each in active if each is not target)
         wanted = rollout.deployment["spec"].get("replicas", 1)
-        await self._scale(target, max(0, wanted - others))
+        await self._scale(rollout.deployment, target, max(0, wanted - others))
 
-    async def _scale(self, found: Obj, replicas: int) -> None:
-        if found["spec"].get("replicas") == replicas:
+    async def _scale(self, deployment: Obj, found: Obj, replicas: int) -> None:
+        before = found["spec"].get("replicas", 1)
+        if before == replicas:
             return
         metadata = found["metadata"]
         await self._api.patch(
@@ -148,6 +153,19 @@ class Deployments:
             metadata["name"],
             {"spec": {"replicas": replicas}},
             namespace=metadata["namespace"],
+        )
+        await self._tell_scaled(deployment, found, before, replicas)
+
+    async def _tell_scaled(self, deployment: Obj, found: Obj, before: int, after: int) -> None:
+        if before == after:
+            return
+        way = "up" if after > before else "down"
+        name = found["metadata"]["name"]
+        await self._events.record(
+            deployment,
+            kind="Normal",
+            reason="ScalingReplicaSet",
+            message=f"Scaled {way} replica set {name} from {before} to {after}",
         )
 
     async def _forget_history(self, rollout: _Rollout) -> None:
@@ -302,7 +320,12 @@ def _conditions(rollout: _Rollout, status: Obj, now: clock.Instant) -> list[Obj]
         )
     conditions = _put(conditions, "Available", available, now, moved=False)
     progressing, moved = _progress(rollout, status, now)
-    return _put(conditions, "Progressing", progressing, now, moved=moved)
+    conditions = _put(conditions, "Progressing", progressing, now, moved=moved)
+    refused = owners.condition(rollout.new or {}, "ReplicaFailure")
+    if refused:
+        said = (refused["status"], refused["reason"], refused["message"])
+        return _put(conditions, "ReplicaFailure", said, now, moved=False)
+    return [each for each in conditions if each["type"] != "ReplicaFailure"]
 
 
 def _put(

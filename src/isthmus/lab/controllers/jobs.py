@@ -10,7 +10,7 @@ from isthmus.base import clock, tasks
 from isthmus.lab.apiserver import api as apis
 from isthmus.lab.apiserver import mirrors
 from isthmus.lab.apiserver.values import Obj
-from isthmus.lab.controllers import owners, reconciling, replicasets
+from isthmus.lab.controllers import owned_pods, owners, reconciling, replicasets
 
 _RESOURCE = "jobs.batch"
 _FIRST_BACKOFF_S = 1.0
@@ -23,6 +23,9 @@ class Jobs:
     def __init__(self, api: apis.Api, follow: mirrors.Mirrors, system_clock: clock.Clock) -> None:
         self._api = api
         self._clock = system_clock
+        self._owned = owned_pods.OwnedPods(
+            api, component="job-controller", system_clock=system_clock
+        )
         self._jobs = follow.of(_RESOURCE)
         self._loop = reconciling.Reconciler("jobs", self._reconcile)
         self._jobs.listen(self._on_job)
@@ -54,7 +57,7 @@ class Jobs:
         active = [pod for pod in pods if owners.is_active(pod)]
         if verdict or job["spec"].get("suspend"):
             for pod in active:
-                await self._api.delete("pods", pod["metadata"]["name"], namespace)
+                await self._owned.delete(pod, owner=job)
             active = []
         else:
             await self._settle(job, pods, active)
@@ -63,7 +66,7 @@ class Jobs:
     async def _settle(self, job: Obj, pods: list[Obj], active: list[Obj]) -> None:
         wanted = _wanted(job, _count(pods, "Succeeded"))
         for pod in active[max(0, wanted) :]:
-            await self._api.delete("pods", pod["metadata"]["name"], pod["metadata"]["namespace"])
+            await self._owned.delete(pod, owner=job)
         if len(active) >= wanted:
             del active[max(0, wanted) :]
             return
@@ -71,7 +74,7 @@ class Jobs:
             self._loop.touch_later(mirrors.key_of(job), delay_s=delay_s)
             return
         missing = wanted - len(active)
-        active.extend([await self._api.create("pods", _pod(job)) for _ in range(missing)])
+        active.extend([await self._owned.create(_pod(job), owner=job) for _ in range(missing)])
 
     def _backoff(self, pods: list[Obj]) -> float:
         """Return for how many seconds a failure still holds back the next try."""
@@ -140,6 +143,12 @@ class Jobs:
         if not job["spec"].get("suspend"):
             status["startTime"] = old.get("startTime") or owners.stamp(now)
         await replicasets.put_status(self._api, _RESOURCE, job, status)
+        if verdict:
+            _, reason, message = verdict
+            if status.get("completionTime"):
+                await self._owned.tell(job, "Completed", "Job completed")
+            else:
+                await self._owned.tell(job, reason, message, bad=True)
 
     async def _expire(self, job: Obj) -> None:
         after_s = job["spec"].get("ttlSecondsAfterFinished")

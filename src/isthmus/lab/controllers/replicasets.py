@@ -6,8 +6,9 @@ It decides which pods to add and which to remove first. It refuses to know about
 from isthmus.base import clock, tasks
 from isthmus.lab.apiserver import api as apis
 from isthmus.lab.apiserver import labels, mirrors
+from isthmus.lab.apiserver.errors import ApiError
 from isthmus.lab.apiserver.values import Obj
-from isthmus.lab.controllers import owners, reconciling
+from isthmus.lab.controllers import owned_pods, owners, reconciling
 
 _RESOURCE = "replicasets.apps"
 
@@ -18,6 +19,9 @@ class ReplicaSets:
     def __init__(self, api: apis.Api, follow: mirrors.Mirrors, system_clock: clock.Clock) -> None:
         self._api = api
         self._clock = system_clock
+        self._owned = owned_pods.OwnedPods(
+            api, component="replicaset-controller", system_clock=system_clock
+        )
         self._sets = follow.of(_RESOURCE)
         self._loop = reconciling.Reconciler("replicasets", self._reconcile)
         self._sets.listen(self._on_set)
@@ -44,13 +48,19 @@ class ReplicaSets:
         replicas = found["spec"].get("replicas", 1)
         pods = await self._pods_of(found)
         active = [pod for pod in pods if owners.is_active(pod)]
-        for _ in range(replicas - len(active)):
-            pod = owners.pod_from(found["spec"]["template"], owner=found)
-            active.append(await self._api.create("pods", pod))
+        refused: ApiError | None = None
+        try:
+            for _ in range(replicas - len(active)):
+                pod = owners.pod_from(found["spec"]["template"], owner=found)
+                active.append(await self._owned.create(pod, owner=found))
+        except ApiError as error:
+            refused = error
         for pod in _first_to_go(active)[: max(0, len(active) - replicas)]:
-            await self._api.delete("pods", pod["metadata"]["name"], namespace)
+            await self._owned.delete(pod, owner=found)
             active.remove(pod)
-        await self._write_status(found, active)
+        await self._write_status(found, active, refused)
+        if refused is not None:
+            raise refused
 
     async def _pods_of(self, found: Obj) -> list[Obj]:
         pods = await self._api.list("pods", found["metadata"]["namespace"])
@@ -61,20 +71,22 @@ class ReplicaSets:
             if owners.is_owned(pod, found) and labels.matches(selector, labels.labels_of(pod))
         ]
 
-    async def _write_status(self, found: Obj, active: list[Obj]) -> None:
+    async def _write_status(self, found: Obj, active: list[Obj], refused: ApiError | None) -> None:
         after_s = found["spec"].get("minReadySeconds", 0)
         now = self._clock.now()
         available = [pod for pod in active if owners.is_available(pod, after_s=after_s, now=now)]
         ready = [pod for pod in active if owners.is_ready(pod)]
         if len(available) < len(ready):
             self._loop.touch_later(mirrors.key_of(found), delay_s=min(after_s, 1))
-        status = {
+        status: Obj = {
             "replicas": len(active),
             "fullyLabeledReplicas": len(active),
             "readyReplicas": len(ready),
             "availableReplicas": len(available),
             "observedGeneration": found["metadata"].get("generation", 1),
         }
+        if conditions := self._owned.failure(found, refused):
+            status["conditions"] = conditions
         await write_status(self._api, _RESOURCE, found, status)
 
 

@@ -10,7 +10,7 @@ from isthmus.base import clock, tasks
 from isthmus.lab.apiserver import api as apis
 from isthmus.lab.apiserver import mirrors
 from isthmus.lab.apiserver.values import Obj
-from isthmus.lab.controllers import owners, reconciling, replicasets
+from isthmus.lab.controllers import owned_pods, owners, reconciling, replicasets
 
 _RESOURCE = "statefulsets.apps"
 _HASH = "controller-revision-hash"
@@ -23,6 +23,9 @@ class StatefulSets:
     def __init__(self, api: apis.Api, follow: mirrors.Mirrors, system_clock: clock.Clock) -> None:
         self._api = api
         self._clock = system_clock
+        self._owned = owned_pods.OwnedPods(
+            api, component="statefulset-controller", system_clock=system_clock
+        )
         self._sets = follow.of(_RESOURCE)
         self._loop = reconciling.Reconciler("statefulsets", self._reconcile)
         self._sets.listen(self._on_set)
@@ -55,16 +58,16 @@ class StatefulSets:
         await self._write_status(found, list(pods.values()))
 
     async def _step(self, found: Obj, pods: dict[str, Obj]) -> None:
-        name, namespace = found["metadata"]["name"], found["metadata"]["namespace"]
+        name = found["metadata"]["name"]
         wanted = [f"{name}-{index}" for index in range(found["spec"].get("replicas", 1))]
         ordered = found["spec"].get("podManagementPolicy", "OrderedReady") == "OrderedReady"
         for each in wanted:
             pod = pods.get(each)
             if pod is None:
-                pods[each] = pod = await self._api.create("pods", _pod(found, each))
+                pods[each] = pod = await self._owned.create(_pod(found, each), owner=found)
             elif not owners.is_active(pod):
                 if "deletionTimestamp" not in pod["metadata"]:
-                    await self._api.delete("pods", each, namespace)
+                    await self._owned.delete(pod, owner=found)
                 return
             if ordered and not owners.is_ready(pod):
                 return
@@ -73,9 +76,9 @@ class StatefulSets:
         ending = any("deletionTimestamp" in pod["metadata"] for pod in pods.values())
         unready = any(not owners.is_ready(pods[each]) for each in wanted)
         if surplus and not ending:
-            await self._api.delete("pods", surplus[-1], namespace)
+            await self._owned.delete(pods[surplus[-1]], owner=found)
         elif outdated and not ending and not unready and _rolls(found):
-            await self._api.delete("pods", outdated[-1], namespace)
+            await self._owned.delete(pods[outdated[-1]], owner=found)
 
     async def _write_status(self, found: Obj, pods: list[Obj]) -> None:
         updated = sum(not _is_outdated(found, pod) for pod in pods)

@@ -7,11 +7,14 @@ it should run.
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import signal
+import struct
+import termios
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from isthmus.base import clock
 from isthmus.lab import images
@@ -37,6 +40,10 @@ DEFAULT_CAPABILITIES = (
 
 _NEVER_GIVEN = frozenset({"SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO", "SYS_BOOT", "MKNOD", "SYS_TIME"})
 _CHUNK = 64 << 10
+_MOST_UNSEEN = 1 << 20
+
+Listener: TypeAlias = Callable[[str, bytes], None]
+"""Takes the name of a stream and what was written to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,7 @@ class Plan:
     Attributes:
         namespaces: The pod's network, host name and shared memory.
         keeps_stdin: Whether its standard input stays open.
+        reads_once: Whether that ends with the first client who wrote to it.
     """
 
     image: images.Image
@@ -53,6 +61,7 @@ class Plan:
     root: roots.Root
     namespaces: tuple[int, int, int]
     keeps_stdin: bool = False
+    reads_once: bool = False
 
 
 def plan(
@@ -89,8 +98,16 @@ def plan(
         capabilities=_kept(security.get("capabilities") or {}, image, many_users=many_users),
         change_user=many_users,
         no_new_privileges=security.get("allowPrivilegeEscalation") is False,
+        terminal=bool(container.get("tty")),
     )
-    return Plan(image, program, root, pod_namespaces, bool(container.get("stdin")))
+    return Plan(
+        image,
+        program,
+        root,
+        pod_namespaces,
+        keeps_stdin=bool(container.get("stdin")),
+        reads_once=bool(container.get("stdinOnce")),
+    )
 
 
 def _kept(wanted: Obj, image: images.Image, *, many_users: bool) -> tuple[str, ...]:
@@ -107,6 +124,7 @@ class Container:
 
     Attributes:
         log: What it has written.
+        finished: Done with its exit code once it has ended and all that it wrote was given on.
     """
 
     def __init__(self, plan_: Plan, owner: spawning.Spawning, system_clock: clock.Clock) -> None:
@@ -116,24 +134,40 @@ class Container:
         self._child: spawning.Child | None = None
         self._stdin = -1
         self._outputs: list[asyncio.Future[None]] = []
+        self._listeners: list[Listener] = []
+        # What nobody has seen: for a program that waits for a client, the first one sees all.
+        self._unseen: list[tuple[str, bytes]] | None = [] if plan_.reads_once else None
+        self.finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def start(self) -> str:
         """Start it; return why it could not, or an empty text."""
         with contextlib.ExitStack() as opened:
-            stdin = self._open_stdin(opened)
-            ends = [self._collect(name, opened) for name in ("stdout", "stderr")]
+            if self._plan.program.terminal:
+                streams = self._open_terminal(opened)
+            else:
+                stdin = self._open_stdin(opened)
+                ends = [self._collect(name, opened) for name in ("stdout", "stderr")]
+                streams = spawning.Streams(stdin, *ends)
             self._child = self._owner.start(
                 self._plan.program,
                 root=self._plan.root,
                 pod=self._plan.namespaces,
-                streams=spawning.Streams(stdin, *ends),
+                streams=streams,
             )
         return await self._child.started
+
+    def _open_terminal(self, opened: contextlib.ExitStack) -> spawning.Streams:
+        own, other = os.openpty()
+        self._outputs.append(pump(own, lambda content: self._take("stdout", content)))
+        self._stdin = os.dup(own)
+        _closed_later(other, opened)
+        return spawning.Streams(other, other, other)
 
     def _open_stdin(self, opened: contextlib.ExitStack) -> int:
         if not self._plan.keeps_stdin:
             return _closed_later(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), opened)
         read, self._stdin = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._stdin, False)
         return _closed_later(read, opened)
 
     def _collect(self, stream: str, opened: contextlib.ExitStack) -> int:
@@ -141,8 +175,43 @@ class Container:
         if self._plan.program.change_user:
             # Programs open `/dev/stdout` again, which is this pipe: it must be their user's own.
             os.fchown(write, self._plan.program.uid, self._plan.program.gid)
-        self._outputs.append(pump(read, lambda content: self.log.feed(stream, content)))
+        self._outputs.append(pump(read, lambda content: self._take(stream, content)))
         return _closed_later(write, opened)
+
+    def _take(self, stream: str, content: bytes) -> None:
+        self.log.feed(stream, content)
+        for listener in self._listeners:
+            listener(stream, content)
+        if self._unseen is not None and sum(len(each) for _, each in self._unseen) < _MOST_UNSEEN:
+            self._unseen.append((stream, content))
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Give what it writes from now on to `listener`, until the answer is called."""
+        for stream, content in self._unseen or ():
+            listener(stream, content)
+        self._unseen = None
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    @property
+    def reads_once(self) -> bool:
+        """Whether its standard input ends with the first client who wrote to it."""
+        return self._plan.reads_once
+
+    async def write_stdin(self, content: bytes) -> None:
+        """Send `content` to standard input; what the program no longer reads is dropped."""
+        if self._stdin >= 0 and not await pour(self._stdin, content):
+            self.close_stdin()
+
+    def close_stdin(self) -> None:
+        """End standard input."""
+        if self._stdin >= 0:
+            os.close(self._stdin)
+            self._stdin = -1
+
+    def resize(self, *, rows: int, columns: int) -> None:
+        """Tell its terminal its size, if it has one."""
+        resize(self._stdin, rows=rows, columns=columns)
 
     async def wait(self) -> int:
         """Return its exit code once it has ended and all that it wrote is kept."""
@@ -153,9 +222,9 @@ class Container:
                 async with asyncio.timeout(1):
                     await asyncio.shield(output)
         self.log.close()
-        if self._stdin >= 0:
-            os.close(self._stdin)
-            self._stdin = -1
+        self.close_stdin()
+        if not self.finished.done():
+            self.finished.set_result(code)
         return code
 
     @property
@@ -254,3 +323,40 @@ def pump(fd: int, take: Callable[[bytes], None]) -> asyncio.Future[None]:
 
     loop.add_reader(fd, readable)
     return finished
+
+
+async def pour(fd: int, content: bytes) -> bool:
+    """Write all of `content`; say whether it was taken."""
+    rest = memoryview(content)
+    while rest:
+        try:
+            rest = rest[os.write(fd, rest) :]
+        except BlockingIOError:
+            await _writable(fd)
+        except OSError:
+            return False
+    return True
+
+
+async def _writable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(fd, ready.set_result, None)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(fd)
+
+
+async def next_of(queue: "asyncio.Queue[bytes]") -> bytes:
+    """Return the next bytes of a stream; whoever reads again after the end gets the end again."""
+    content = await queue.get()
+    if not content:
+        queue.put_nowait(b"")
+    return content
+
+
+def resize(terminal: int, *, rows: int, columns: int) -> None:
+    """Tell a terminal its size; anything else does not care."""
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))

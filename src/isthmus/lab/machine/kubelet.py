@@ -4,11 +4,12 @@ Decides which pods run here; what a pod does is its worker's business.
 """
 
 import asyncio
+import os
 from typing import Any
 
 from isthmus.base import logs, tasks
 from isthmus.lab import topology as topologies
-from isthmus.lab.apiserver import mirrors
+from isthmus.lab.apiserver import discovery, mirrors
 from isthmus.lab.machine import environment, pods, status, volumes
 
 Obj = dict[str, Any]
@@ -16,7 +17,7 @@ Obj = dict[str, Any]
 _LOG = logs.Log("isthmus.lab.kubelet")
 _LEASE_S = 40
 _RENEW_S = 10.0
-_VERSION = "v1.32.0+isthmus"
+_VERSION = discovery.VERSION["gitVersion"]
 _KINDS = {"configmaps": environment.CONFIG_MAP, "secrets": environment.SECRET}
 
 
@@ -125,7 +126,7 @@ class Kubelet:
         labels = {
             "kubernetes.io/hostname": node.name,
             "kubernetes.io/os": "linux",
-            "kubernetes.io/arch": "amd64",
+            "kubernetes.io/arch": _architecture(),
             "topology.kubernetes.io/region": node.region,
             "topology.kubernetes.io/zone": node.zone,
         }
@@ -156,12 +157,24 @@ class Kubelet:
                 )
 
 
+def _architecture() -> str:
+    """Return the machine's kind of processor as Kubernetes names it."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+
+
 def _node_status(node: topologies.Node, now: str) -> Obj:
     amounts = {"cpu": "8", "memory": "16Gi", "pods": "240", "ephemeral-storage": "16Gi"}
-    pressures = ("MemoryPressure", "DiskPressure", "PIDPressure")
+    fine = (
+        ("MemoryPressure", "SufficientMemory", "sufficient memory available"),
+        ("DiskPressure", "NoDiskPressure", "no disk pressure"),
+        ("PIDPressure", "SufficientPID", "sufficient PID available"),
+    )
     conditions = [
-        ("Ready", "True", "KubeletReady"),
-        *((name, "False", "None") for name in pressures),
+        *(
+            (name, "False", f"KubeletHas{enough}", f"kubelet has {told}")
+            for name, enough, told in fine
+        ),
+        ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
     ]
     return {
         "addresses": [
@@ -176,18 +189,19 @@ def _node_status(node: topologies.Node, now: str) -> Obj:
                 "type": kind,
                 "status": value,
                 "reason": reason,
+                "message": message,
                 "lastHeartbeatTime": now,
                 "lastTransitionTime": now,
             }
-            for kind, value, reason in conditions
+            for kind, value, reason, message in conditions
         ],
         "nodeInfo": {
             "kubeletVersion": _VERSION,
             "kubeProxyVersion": _VERSION,
             "operatingSystem": "linux",
-            "architecture": "amd64",
+            "architecture": _architecture(),
             "osImage": "Isthmus lab",
-            "kernelVersion": "",
+            "kernelVersion": os.uname().release,
             "containerRuntimeVersion": "isthmus-lab://1",
             "bootID": "",
             "machineID": node.name,
@@ -204,6 +218,7 @@ def _lease(name: str, now: str) -> Obj:
         "spec": {
             "holderIdentity": name,
             "leaseDurationSeconds": _LEASE_S,
+            "acquireTime": now.replace("Z", ".000000Z"),
             "renewTime": now.replace("Z", ".000000Z"),
         },
     }

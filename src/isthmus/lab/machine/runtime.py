@@ -5,17 +5,11 @@ business.
 """
 
 import asyncio
-import contextlib
-import fcntl
 import os
 import signal
-import struct
-import termios
 from collections.abc import AsyncIterator, Sequence
 
-from isthmus.lab.machine import containers, kubelet, logbook, pods, probes, spawning
-
-_CHUNK = 64 << 10
+from isthmus.lab.machine import attaching, containers, kubelet, logbook, pods, probes, spawning
 
 
 class Running:
@@ -34,22 +28,16 @@ class Running:
 
     async def read_stdout(self) -> bytes:
         """Return the next bytes of standard output, or nothing at its end."""
-        return await _next(self._out)
+        return await containers.next_of(self._out)
 
     async def read_stderr(self) -> bytes:
         """Return the next bytes of standard error, or nothing at its end."""
-        return await _next(self._err)
+        return await containers.next_of(self._err)
 
     async def write_stdin(self, data: bytes) -> None:
         """Send `data` to standard input; what a program no longer reads is dropped."""
-        rest = memoryview(data)
-        while rest and self._stdin >= 0:
-            try:
-                rest = rest[os.write(self._stdin, rest) :]
-            except BlockingIOError:
-                await _writable(self._stdin)
-            except OSError:
-                await self.close_stdin()
+        if self._stdin >= 0 and not await containers.pour(self._stdin, data):
+            await self.close_stdin()
 
     async def close_stdin(self) -> None:
         """End standard input."""
@@ -59,8 +47,7 @@ class Running:
 
     def resize(self, *, rows: int, columns: int) -> None:
         """Tell the program's terminal its size."""
-        with contextlib.suppress(OSError):
-            fcntl.ioctl(self._stdin, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        containers.resize(self._stdin, rows=rows, columns=columns)
 
     async def wait(self) -> int:
         """Return the exit status once the program has ended."""
@@ -76,24 +63,6 @@ class Running:
 def _into(fd: int, queue: "asyncio.Queue[bytes]") -> None:
     finished = containers.pump(fd, queue.put_nowait)
     finished.add_done_callback(lambda _: queue.put_nowait(b""))
-
-
-async def _next(queue: "asyncio.Queue[bytes]") -> bytes:
-    content = await queue.get()
-    if not content:
-        # Whoever reads again after the end gets the end again.
-        queue.put_nowait(b"")
-    return content
-
-
-async def _writable(fd: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-    loop.add_writer(fd, ready.set_result, None)
-    try:
-        await ready
-    finally:
-        loop.remove_writer(fd)
 
 
 class Runtime:
@@ -126,6 +95,17 @@ class Runtime:
             await result.close_stdin()
             raise LookupError(failure)
         return result
+
+    async def attach(
+        self, namespace: str, pod: str, container: str, *, stdin: bool
+    ) -> attaching.Attached:
+        """Join the main program of a container.
+
+        Raises:
+            LookupError: The container does not run.
+        """
+        found = self._container(self._nodes.worker(namespace, pod), container)
+        return attaching.Attached(found, stdin=stdin)
 
     def _container(self, worker: pods.PodWorker, name: str) -> containers.Container:
         wanted = name or worker.pod["spec"]["containers"][0]["name"]
@@ -161,7 +141,10 @@ class Runtime:
         wanted = name or worker.pod["spec"]["containers"][0]["name"]
         if previous:
             if wanted not in worker.previous:
-                raise LookupError(f"previous terminated container {wanted} not found")
+                pod = worker.pod["metadata"]["name"]
+                raise LookupError(
+                    f'previous terminated container "{wanted}" in pod "{pod}" not found'
+                )
             return worker.previous[wanted]
         if wanted not in worker.containers:
             raise LookupError(f"container {wanted} is waiting to start")

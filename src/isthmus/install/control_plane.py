@@ -1,14 +1,13 @@
 """The objects of a control plane in its own cluster, named as Istio's.
 
-Source: spec section 6.2. The roles are what this control plane uses, rule by rule.
+Source: spec section 6.2. What it may do is in `rights`.
 """
 
 import json
-from collections.abc import Mapping
 
 import yaml
 
-from isthmus.install import labels, operator, webhook
+from isthmus.install import labels, operator, rights, webhook
 from isthmus.install.options import Options
 
 Manifest = dict[str, object]
@@ -107,47 +106,23 @@ def _service_account(options: Options, name: str) -> Manifest:
 
 
 def _roles(options: Options, name: str) -> list[Manifest]:
-    watch = ["get", "list", "watch"]
-    cluster_rules: list[Mapping[str, object]] = [
-        _rule("", ["namespaces", "nodes", "pods", "services", "endpoints"], watch),
-        _rule("discovery.k8s.io", ["endpointslices"], watch),
-        _rule("networking.istio.io", ["*"], watch),
-        _rule("security.istio.io", ["*"], watch),
-        _rule("apiextensions.k8s.io", ["customresourcedefinitions"], watch),
-        _rule(
-            "admissionregistration.k8s.io",
-            ["mutatingwebhookconfigurations"],
-            [*watch, "update", "patch"],
-        ),
-        # The root certificate is written into a ConfigMap of every namespace.
-        _rule("", ["configmaps"], [*watch, "create", "update", "patch"]),
-        _rule("authentication.k8s.io", ["tokenreviews"], ["create"]),
-    ]
-    own_rules: list[Mapping[str, object]] = [
-        _rule("", ["secrets"], watch),
-        _rule("coordination.k8s.io", ["leases"], [*watch, "create", "update", "patch"]),
-    ]
     cluster_name = f"istiod-clusterrole{options.suffix}-{options.namespace}"
     return [
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRole",
             "metadata": labels.metadata(options, cluster_name, component="Pilot", namespace=""),
-            "rules": cluster_rules,
+            "rules": [*rights.followed(), *rights.configured(), *rights.kept()],
         },
         _binding(options, "ClusterRole", cluster_name, name),
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "Role",
             "metadata": labels.metadata(options, name, component="Pilot"),
-            "rules": own_rules,
+            "rules": rights.own(),
         },
         _binding(options, "Role", name, name),
     ]
-
-
-def _rule(group: str, resources: list[str], verbs: list[str]) -> Mapping[str, object]:
-    return {"apiGroups": [group], "resources": resources, "verbs": verbs}
 
 
 def _binding(options: Options, kind: str, role: str, account: str) -> Manifest:

@@ -1,9 +1,10 @@
 """The objects of a gateway: proxies that the injector fills in, behind a Service.
 
 The labels of a gateway go to its Service as well: `topology.istio.io/network` there is how other
-networks find it.
+networks find it. Its account is granted nothing: whoever takes a gateway over, which stands in the
+open, reads neither the certificate authority's key nor the remote secrets beside it.
 
-Source: spec sections 6.2 and 6.4.
+Source: spec sections 6.2 and 6.4; security rule GW-7.
 """
 
 from isthmus.install import labels
@@ -23,7 +24,6 @@ def objects(options: Options, gateway: Gateway) -> list[Manifest]:
             "kind": "ServiceAccount",
             "metadata": _metadata(options, gateway, account),
         },
-        *_secret_reader(options, gateway, account),
         _service(options, gateway),
         _deployment(options, gateway, account),
         {
@@ -47,29 +47,6 @@ def _metadata(options: Options, gateway: Gateway, name: str) -> dict[str, object
 
 def _selector(gateway: Gateway) -> dict[str, str]:
     return {key: value for key, value in gateway.labels.items() if key in {"app", "istio"}}
-
-
-def _secret_reader(options: Options, gateway: Gateway, account: str) -> list[Manifest]:
-    name = f"{gateway.name}-sds"
-    return [
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "Role",
-            "metadata": _metadata(options, gateway, name),
-            "rules": [
-                {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "watch", "list"]},
-            ],
-        },
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "RoleBinding",
-            "metadata": _metadata(options, gateway, name),
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-            "subjects": [
-                {"kind": "ServiceAccount", "name": account, "namespace": gateway.namespace},
-            ],
-        },
-    ]
 
 
 def _service(options: Options, gateway: Gateway) -> Manifest:

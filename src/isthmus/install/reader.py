@@ -7,11 +7,11 @@ only where this cluster asked to be managed.
 Source: spec section 2.2; security rule RS-4.
 """
 
+from isthmus.install import rights
 from isthmus.install.control_plane import Manifest
 
 SERVICE_ACCOUNT = "istio-reader-service-account"
 _RBAC = "rbac.authorization.k8s.io"
-_WATCH = ("get", "list", "watch")
 
 
 def objects(*, namespace: str, suffix: str = "", manages_cluster: bool = False) -> list[Manifest]:
@@ -49,28 +49,6 @@ def objects(*, namespace: str, suffix: str = "", manages_cluster: bool = False) 
     ]
 
 
-def rules(*, manages_cluster: bool) -> list[dict[str, object]]:
+def rules(*, manages_cluster: bool) -> list[rights.Rule]:
     """Return the rules of the reader's role."""
-    found = [
-        _rule("", ("endpoints", "namespaces", "nodes", "pods", "services")),
-        _rule("discovery.k8s.io", ("endpointslices",)),
-        _rule("apiextensions.k8s.io", ("customresourcedefinitions",)),
-        _rule("authentication.k8s.io", ("tokenreviews",), ("create",)),
-        _rule("authorization.k8s.io", ("subjectaccessreviews",), ("create",)),
-    ]
-    if manages_cluster:
-        found += [
-            _rule("", ("configmaps",), ("create", *_WATCH, "update")),
-            _rule(
-                "admissionregistration.k8s.io",
-                ("mutatingwebhookconfigurations",),
-                (*_WATCH, "update", "patch"),
-            ),
-        ]
-    return found
-
-
-def _rule(
-    group: str, resources: tuple[str, ...], verbs: tuple[str, ...] = _WATCH
-) -> dict[str, object]:
-    return {"apiGroups": [group], "resources": list(resources), "verbs": list(verbs)}
+    return [*rights.followed(), *(rights.kept() if manages_cluster else [])]

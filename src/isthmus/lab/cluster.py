@@ -18,7 +18,7 @@ from isthmus.base import clock, logs, namespaces, tasks
 from isthmus.lab import state
 from isthmus.lab import topology as topologies
 from isthmus.lab.apiserver import api as apis
-from isthmus.lab.apiserver import http, mirrors, pki, security, streams
+from isthmus.lab.apiserver import audit, http, mirrors, pki, security, streams
 from isthmus.lab.controllers import events, running
 from isthmus.lab.machine import (
     dns,
@@ -106,7 +106,8 @@ class _Cluster:
                 cluster_ip=cluster.api_service,
                 addresses=[cluster.api_address],
             )
-            secure = security.ClusterSecurity(api, authority=authority, nursery=nursery)
+            asked = audit.Audit(self._place.audit(cluster.name))
+            secure = security.ClusterSecurity(api, authority=authority, nursery=nursery, log=asked)
             settings = running.Settings(
                 authority=authority,
                 signer=secure.signer,

@@ -69,6 +69,10 @@ class Place:
         """What the lab's own processes write."""
         return self.folder / "lab.log"
 
+    def audit(self, cluster: str) -> pathlib.Path:
+        """Return the file with what was asked of a cluster's API server, and by whom."""
+        return self.folder / f"audit-{cluster}.jsonl"
+
     @property
     def scratch(self) -> pathlib.Path:
         """An empty folder on which the lab mounts its memory."""

@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from isthmus.cli import gen_eastwest_gateway
-from isthmus.install import manifests, operator, options
+from isthmus.install import manifests, operator, options, rights
+from isthmus.runtime import leadership, rootcerts
 
 PRIMARY = """
 apiVersion: install.istio.io/v1alpha1
@@ -104,8 +105,24 @@ def test_only_a_remote_cluster_lets_the_reader_write_root_certificates_and_webho
             for verb in rule["verbs"]
         }
 
-    assert {"create", "update", "patch"} <= verbs(objects(REMOTE.format(address="172.30.0.9")))
-    assert not {"create", "update", "patch"} & verbs(objects(PRIMARY))
+    assert {"create", "update"} <= verbs(objects(REMOTE.format(address="172.30.0.9")))
+    assert not verbs(objects(PRIMARY))
+
+
+def test_the_names_in_the_roles_are_those_that_the_control_plane_uses():
+    assert rights.ROOTS == rootcerts.NAME
+    assert rights.LOCK == leadership.NAMESPACE_LOCK
+
+
+def test_no_role_grants_everything_of_a_kind_or_the_making_of_rights():
+    for manifest in [
+        *objects(PRIMARY).values(),
+        *objects(REMOTE.format(address="1.2.3.4")).values(),
+    ]:
+        for rule in manifest.get("rules", []):
+            assert "*" not in {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
+            assert not {"impersonate", "bind", "escalate", "delete"} & {*rule["verbs"]}
+            assert "secrets" not in rule["resources"] or manifest["kind"] == "Role"
 
 
 def test_a_remote_profile_without_an_address_is_refused_with_the_next_step():
@@ -124,7 +141,7 @@ def test_the_printed_east_west_gateway_installs_a_gateway_and_nothing_else():
     pod = found["Deployment", "istio-system", "istio-eastwestgateway"]["spec"]["template"]
 
     assert {kind for kind, _, _ in found} == {
-        "ServiceAccount", "Role", "RoleBinding", "Service", "Deployment", "PodDisruptionBudget",
+        "ServiceAccount", "Service", "Deployment", "PodDisruptionBudget",
     }  # fmt: skip
     assert service["metadata"]["labels"]["topology.istio.io/network"] == "network1"
     assert {port["port"] for port in service["spec"]["ports"]} == {15021, 15443, 15012, 15017}

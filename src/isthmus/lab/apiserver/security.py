@@ -23,6 +23,7 @@ from isthmus.base import clock as clocks
 from isthmus.base import tasks
 from isthmus.lab.apiserver import (
     admission,
+    audit,
     authn,
     errors,
     mirrors,
@@ -70,7 +71,9 @@ class ClusterSecurity:
         nursery: tasks.Nursery,
         clock: clocks.Clock | None = None,
         connect: Connect | None = None,
+        log: audit.Audit | None = None,
     ) -> None:
+        self.audit = log or audit.Audit()
         self.signer = tokens.Signer(authority.token_key_pem)
         follow = mirrors.Mirrors(api, nursery)
         self._roles = StoredRoles(api.state.store)
@@ -97,9 +100,9 @@ class ClusterSecurity:
 
     async def authorize(self, user: User, attributes: Attributes) -> None:
         """Return when `user` may, or raise a 403."""
-        if rbac.MASTERS in user.groups:
-            return
-        if not rbac.is_allowed(user, attributes, self._roles):
+        allowed = rbac.is_allowed(user, attributes, self._roles)
+        self.audit.note(user, attributes, allowed=allowed)
+        if not allowed:
             raise rbac.refusal(user, attributes)
 
     async def _sender(self, request: web.Request) -> User:

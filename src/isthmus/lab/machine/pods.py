@@ -303,6 +303,7 @@ class PodWorker:
                 dns=self._machine.cluster.dns_service,
             ),
             binds=volumes.binds(spec, self._folder, env),
+            read_only=bool((spec.get("securityContext") or {}).get("readOnlyRootFilesystem")),
         )
         pulled = f'Container image "{spec["image"]}" already present on machine'
         await self._event("Normal", "Pulled", pulled)

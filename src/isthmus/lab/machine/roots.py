@@ -62,11 +62,13 @@ class Root:
         place: A folder to build it on; every container may use the same.
         files: Small files of its own, path to text.
         binds: Volumes, parents before children.
+        read_only: Whether all but volumes and `/dev` can only be read.
     """
 
     place: str
     files: Mapping[str, str] = field(default_factory=dict)
     binds: tuple[Bind, ...] = ()
+    read_only: bool = False
 
 
 def build(root: Root) -> None:
@@ -92,6 +94,9 @@ def build(root: Root) -> None:
         _bound(bind.source, bind.target, read_only=bind.read_only)
     namespaces.unmount(f"/{_OLD}")
     pathlib.Path(f"/{_OLD}").rmdir()
+    if root.read_only:
+        flags = namespaces.MS_REMOUNT | namespaces.MS_BIND | namespaces.MS_RDONLY
+        namespaces.mount("none", "/", flags=flags)
 
 
 def _machine(path: str) -> pathlib.Path:
@@ -126,7 +131,7 @@ def _devices() -> None:
     for name, target in _LINKS.items():
         pathlib.Path("/dev", name).symlink_to(target)
     pathlib.Path("/dev/shm").mkdir()
-    pathlib.Path("/dev/shm").chmod(_TEMPORARY)
+    namespaces.mount("shm", "/dev/shm", "tmpfs", options="mode=1777,size=64m")
     pathlib.Path("/dev/pts").mkdir()
     with contextlib.suppress(OSError):
         namespaces.mount(

@@ -135,6 +135,7 @@ class _Spawner:
             place=root["place"],
             files=root["files"],
             binds=tuple(roots.Bind(*each) for each in root["binds"]),
+            read_only=root["read_only"],
         )
         namespaces.unshare(namespaces.NEWPID)
         pid = -1

@@ -84,6 +84,7 @@ class Spawning:
             "place": root.place,
             "files": dict(root.files),
             "binds": [(each.source, each.target, each.read_only) for each in root.binds],
+            "read_only": root.read_only,
         }
         request: dict[str, object] = {"op": spawner.START, "root": plan}
         return self._ask(request, program, (*pod, *streams.descriptors()))

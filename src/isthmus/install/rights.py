@@ -1,0 +1,64 @@
+"""What a control plane may do in a cluster, as rules of roles: what it does, and nothing more.
+
+Tests compare these rules with what the control plane asked of the lab's API servers: nothing that
+was asked may be missing here, and nothing here may go unasked.
+
+Source: security rules RS-4 and section 4.11.
+"""
+
+from collections.abc import Sequence
+
+Rule = dict[str, object]
+
+ROOTS = "istio-ca-root-cert"
+"""The ConfigMap with the mesh's roots, in every namespace."""
+
+LOCK = "istio-namespace-controller-election"
+"""The ConfigMap by which replicas agree on who writes those."""
+
+_FOLLOW = ("list", "watch")
+
+
+def followed() -> list[Rule]:
+    """Return what is needed in every cluster: where workloads are, and whether tokens are real."""
+    return [
+        _rule("", ("namespaces", "nodes", "pods", "services"), _FOLLOW),
+        _rule("discovery.k8s.io", ("endpointslices",), _FOLLOW),
+        _rule("authentication.k8s.io", ("tokenreviews",), ("create",)),
+    ]
+
+
+def configured() -> list[Rule]:
+    """Return what is needed in the cluster that configuration comes from."""
+    return [
+        _rule("networking.istio.io", ("destinationrules", "gateways", "virtualservices"), _FOLLOW),
+        _rule("security.istio.io", ("peerauthentications",), _FOLLOW),
+    ]
+
+
+def kept() -> list[Rule]:
+    """Return what is needed where roots and webhooks' bundles are kept current.
+
+    Other ConfigMaps than our own cannot be read. Whether one may be made cannot depend on its name.
+    """
+    return [
+        _rule("", ("configmaps",), ("create",)),
+        _rule("", ("configmaps",), ("get", *_FOLLOW, "update"), names=(ROOTS, LOCK)),
+        _rule(
+            "admissionregistration.k8s.io",
+            ("mutatingwebhookconfigurations",),
+            ("get", *_FOLLOW, "update"),
+        ),
+    ]
+
+
+def own() -> list[Rule]:
+    """Return what is needed in the control plane's own namespace only."""
+    return [_rule("", ("configmaps", "secrets"), _FOLLOW)]
+
+
+def _rule(
+    group: str, resources: Sequence[str], verbs: Sequence[str], *, names: Sequence[str] = ()
+) -> Rule:
+    rule: Rule = {"apiGroups": [group], "resources": list(resources), "verbs": list(verbs)}
+    return {**rule, "resourceNames": list(names)} if names else rule

@@ -1,6 +1,6 @@
 # One entry for everything. `make demo` and `make test` set up what they need by themselves.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench bench-full lock clean
+.PHONY: help venv demo test check format bench lock clean
 
 PY := .venv/bin/python
 STAMP := .venv/.complete
@@ -31,8 +31,9 @@ format: $(STAMP) ## format and mend what can be mended by itself
 	@$(PY) -m ruff format src tests bench tools
 	@$(PY) -m ruff check --fix src tests bench tools
 
-bench: $(STAMP) ## measure; prints a table and writes bench/out/
+bench: $(STAMP) ## measure; prints a table, writes bench/out/ and the page of figures
 	@$(PY) -m bench
+	@$(PY) -m bench --page
 
 lock: $(STAMP) ## pin all dependencies anew, with hashes
 	@.venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes \

@@ -1,0 +1,176 @@
+"""What is measured: every name that a result may have, its unit and what it means.
+
+A figure without an entry here is refused, so that the page, the table and the file agree.
+"""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from isthmus.cli import walkthrough
+
+NEWEST: Final = Path(__file__).parent / "out" / "latest.json"
+CASES: Final = {
+    "direct": "from pod to pod, in plain text, without proxies",
+    "sidecars": "through two sidecars, over mutual TLS",
+    "gateway": "through two sidecars and the gateway of another network",
+}
+"""The ways from client to server, in the order in which they are compared."""
+
+TOPOLOGY: Final = "primary-remote"
+SIZES: Final = (100, 1000)
+"""Services in each of two clusters."""
+
+PART_TITLES: Final = {
+    "traffic": "Traffic",
+    "boot": "From nothing to a mesh",
+    "step": "The walkthrough's steps",
+    "activation": "A new pod in the other cluster",
+    "memory": "Memory",
+    "cpu": "CPU time",
+    "start": "Programs' start",
+    "compile": "Computing configuration",
+    "push": "Telling proxies",
+    "csr": "Certificates",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a figure says."""
+
+    text: str
+    unit: str
+
+
+def _traffic() -> dict[str, Meaning]:
+    found: dict[str, Meaning] = {}
+    for case, way in CASES.items():
+        name = f"traffic/{case}"
+        found[f"{name}/rate"] = Meaning(f"requests answered {way}", "requests/s")
+        found[f"{name}/p50"] = Meaning("half of the requests are answered within", "ms")
+        found[f"{name}/p99"] = Meaning("99 of 100 requests are answered within", "ms")
+        found[f"{name}/proxies"] = Meaning("all proxies' CPU time for one request", "µs")
+        found[f"{name}/generator"] = Meaning("how busy the load generator was itself", "%")
+    found["traffic/generator/ceiling"] = Meaning(
+        "what the load generator could send if nothing else ran", "requests/s"
+    )
+    found["traffic/failed"] = Meaning("requests that were not answered", "requests")
+    return found
+
+
+def _steps() -> dict[str, Meaning]:
+    titles = [step.title for step in walkthrough.TOPOLOGIES[TOPOLOGY].steps if step.title]
+    return {step_name(title): Meaning(title, "s") for title in titles}
+
+
+def step_name(title: str) -> str:
+    """Return the name of the measure of a walkthrough's step."""
+    words = "".join(each if each.isalnum() else " " for each in title.lower()).split()
+    return "step/" + "-".join(words)
+
+
+def _compiling() -> dict[str, Meaning]:
+    found: dict[str, Meaning] = {}
+    for size in SIZES:
+        name = f"compile/{size}"
+        found[f"{name}/whole"] = Meaning(f"two clusters of {size} services, from nothing", "ms")
+        found[f"{name}/change"] = Meaning("one endpoint's change, to encoded resources", "µs")
+        found[f"{name}/nodes"] = Meaning("functions that ran for it", "functions")
+    return found
+
+
+CATALOG: Final[Mapping[str, Meaning]] = {
+    **_traffic(),
+    "boot/lab": Meaning("both clusters' API servers answer, all nodes are ready", "s"),
+    "boot/first-answer": Meaning("first answer from another cluster, from the lab's start", "s"),
+    "boot/demo": Meaning("the whole walkthrough with its verification", "s"),
+    "boot/down": Meaning("the lab is gone", "s"),
+    **_steps(),
+    "activation/p50": Meaning("from ready to the first answer, half of the times within", "ms"),
+    "activation/max": Meaning("the slowest time", "ms"),
+    "activation/failed": Meaning("requests lost while pods came and went", "requests"),
+    "activation/cpu": Meaning("the control plane's CPU time for one pod that comes and goes", "ms"),
+    "memory/control-plane": Meaning("the control plane (PSS)", "MiB"),
+    "memory/control-plane/private": Meaning("the same, what is its own alone", "MiB"),
+    "memory/agent": Meaning("an agent beside a proxy, on average (PSS)", "MiB"),
+    "memory/agent/private": Meaning("the same, what is its own alone", "MiB"),
+    "memory/envoy": Meaning("an Envoy, on average (PSS)", "MiB"),
+    "memory/envoy/private": Meaning("the same, what is its own alone", "MiB"),
+    "memory/cluster": Meaning("a lab's cluster: API server, controllers, nodes (PSS)", "MiB"),
+    "memory/cluster/private": Meaning("the same, what is its own alone", "MiB"),
+    "cpu/control-plane/joining": Meaning("the control plane, from its start to the mesh", "s"),
+    "cpu/control-plane/idle": Meaning("the control plane, at rest, of one core", "%"),
+    "cpu/lab/idle": Meaning("everything in the lab, at rest, of one core", "%"),
+    "start/version": Meaning("`isthmus version`", "ms"),
+    "start/install-help": Meaning("`isthmus install --help`", "ms"),
+    "start/control-plane": Meaning("importing the control plane's program", "ms"),
+    "start/agent": Meaning("importing the agent's program", "ms"),
+    **_compiling(),
+    "push/proxy": Meaning("one changed endpoint set of 100 pods, per proxy, encoded", "µs"),
+    "csr/rate": Meaning("certificates requested, checked and signed, on one core", "1/s"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One figure: the median of its runs, unless its meaning says otherwise."""
+
+    name: str
+    value: float
+    unit: str
+    runs: tuple[float, ...] = ()
+
+
+@dataclass(slots=True)
+class Results:
+    """Figures as they come in."""
+
+    runs: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, name: str, value: float) -> None:
+        """Take in one run's figure."""
+        assert name in CATALOG, name
+        self.runs.setdefault(name, []).append(value)
+
+    def measures(self) -> list[Measure]:
+        """Return all figures in the catalog's order."""
+        return [
+            Measure(name, _rounded(statistics.median(runs)), meaning.unit, tuple(runs))
+            for name, meaning in CATALOG.items()
+            if (runs := self.runs.get(name))
+        ]
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def document(measures: Sequence[Measure], facts: Mapping[str, object]) -> dict[str, Any]:
+    """Return the file of a run."""
+    rows = [
+        {
+            "name": each.name,
+            "value": each.value,
+            "unit": each.unit,
+            "runs": [_rounded(run) for run in each.runs],
+        }
+        for each in measures
+    ]
+    return {**facts, "measures": rows}
+
+
+def write(content: Mapping[str, Any], path: Path = NEWEST) -> None:
+    """Keep a run."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read(path: Path = NEWEST) -> dict[str, Any]:
+    """Return the run that was kept last."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found

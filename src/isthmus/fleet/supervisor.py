@@ -440,5 +440,6 @@ class _Measures:
 
     def forget(self, cluster: ClusterId) -> None:
         """Remove what was said of a cluster."""
+        self.timeouts.remove(cluster)
         for status in STATUSES:
             self._status.remove(cluster, "remote", status)

@@ -1,9 +1,13 @@
 """Finds out who calls: the API server of the caller's own cluster reviews its token.
 
 A caller names its cluster; the token must then convince that cluster's API server. There is no
-trying of other clusters. Answers are kept for a short time, by the token's digest.
+trying of other clusters. Answers are kept for a short time, by the token's digest; of those who
+come at once, each API server is asked about a few at a time.
 
 Source: spec section 1.3.1; security rule CA-4.
+
+    IsthmusError
+    └── NobodyJudges      the caller should come again, with the same proof
 """
 
 import asyncio
@@ -24,6 +28,7 @@ KEEP_S = 60.0
 KEEP_REFUSAL_S = 5.0
 KEPT_ANSWERS = 10_000
 DEADLINE_S = 3.0
+AT_ONCE = 32
 ACCOUNT_PARTS = 4
 POD_NAME = "authentication.kubernetes.io/pod-name"
 POD_UID = "authentication.kubernetes.io/pod-uid"
@@ -33,6 +38,12 @@ Review = Callable[[ClusterId, str, Sequence[str]], Awaitable[Mapping[str, object
 
 Raises `KeyError` when the cluster is not known.
 """
+
+
+class NobodyJudges(errors.IsthmusError):
+    """The API server of the caller's cluster does not answer, so that nothing is proven or refuted."""
+
+    code = "ISM-RUN-003"
 
 
 class TokenAuthenticator(callers.Authenticator):
@@ -53,6 +64,7 @@ class TokenAuthenticator(callers.Authenticator):
         self._audiences = tuple(audiences)
         self._clock = system_clock
         self._answers: OrderedDict[bytes, tuple[float, callers.Caller | str]] = OrderedDict()
+        self._turns: dict[ClusterId, asyncio.Semaphore] = {}
 
     @override
     async def authenticate(self, credentials: callers.Credentials) -> callers.Caller:
@@ -95,10 +107,7 @@ class TokenAuthenticator(callers.Authenticator):
     async def _by_token(self, credentials: callers.Credentials) -> callers.Caller:
         cluster = self._cluster_of(credentials)
         digest = hashlib.sha256(f"{cluster}\0{credentials.token}".encode()).digest()
-        kept = self._kept(digest)
-        if kept is None:
-            kept = await self._asked(cluster, credentials.token)
-            self._keep(digest, kept)
+        kept = self._kept(digest) or await self._asked(cluster, credentials.token, digest)
         if isinstance(kept, str):
             raise callers.CallerRefused(kept, detail=f"cluster `{cluster}`")
         return kept
@@ -113,17 +122,25 @@ class TokenAuthenticator(callers.Authenticator):
         while len(self._answers) > KEPT_ANSWERS:
             self._answers.popitem(last=False)
 
-    async def _asked(self, cluster: ClusterId, token: str) -> callers.Caller | str:
+    async def _asked(self, cluster: ClusterId, token: str, digest: bytes) -> callers.Caller | str:
+        turn = self._turns.setdefault(cluster, asyncio.Semaphore(AT_ONCE))
         try:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(DEADLINE_S), turn:
+                kept = self._kept(digest)  # Somebody with the same token may have been before us.
+                if kept is not None:
+                    return kept
                 status = await self._review(cluster, token, self._audiences)
         except (errors.IsthmusError, TimeoutError, KeyError) as error:
             # Not kept: the API server may answer the next time.
             _LOG.warning("token review failed", cluster=cluster, error=type(error).__name__)
-            raise callers.CallerRefused(
-                f"cluster `{cluster}` could not be asked about the caller's token"
+            raise NobodyJudges(
+                f"cluster `{cluster}` could not be asked about the caller's token",
+                still_working="proxies keep the configuration and certificates that they have",
+                hint=f"see why with `isthmus remote-clusters`: `{cluster}` does not answer",
             ) from error
-        return caller_of(cluster, status, self._audiences)
+        answer = caller_of(cluster, status, self._audiences)
+        self._keep(digest, answer)
+        return answer
 
 
 def caller_of(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing_extensions import override
 
 from isthmus.engine import changes
+from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.proxies import Proxy
 from isthmus.resources import snapshot
 from isthmus.resources.snapshot import Snapshot, TypeUrl
@@ -21,8 +22,8 @@ from isthmus.views.view import Scope
 from isthmus.wire import ads, callers, nodes
 from isthmus.xds import messages
 
-Ready = Callable[[], str]
-"""Says why nothing can be served yet; empty when all is well."""
+Ready = Callable[[ClusterId], str]
+"""Says why the proxies of a cluster cannot be served yet; empty when all is well."""
 
 
 class Connections(ads.Discovery):
@@ -43,7 +44,7 @@ class Connections(ads.Discovery):
 
     @override
     def open(self, caller: callers.Caller, node: nodes.Node) -> "ProxyWatch":
-        reason = self._unready()
+        reason = self._unready(caller.cluster)
         if reason:
             # An early answer would take configuration away from a proxy that has some.
             raise ads.NotReady(reason)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from isthmus.base import clock, logs, metrics, tasks, version
 from isthmus.ca import authority as authorities
+from isthmus.ca import signing
 from isthmus.fleet import supervisor
 from isthmus.inject import injection as injecting
 from isthmus.inject import settings as inject_settings
@@ -77,7 +78,7 @@ class Program:
             system_clock=self._clock,
         )
         self._proxies = connections.Connections(
-            self._mesh, authenticator=self._authenticator, unready=self.unready
+            self._mesh, authenticator=self._authenticator, unready=self._unready_for
         )
         self._discovery = ads.Service(
             self._proxies, system_clock=self._clock, registered=self._metrics
@@ -112,6 +113,14 @@ class Program:
             return f"not all clusters are known yet: {', '.join(waiting) or 'our own'}"
         return ""
 
+    def _unready_for(self, cluster: ClusterId) -> str:
+        """Say why proxies of a cluster cannot be served yet; empty when they can."""
+        status = next((one for one in self._fleet.clusters() if one.cluster == cluster), None)
+        if status is not None and status.status != "synced":
+            # Their own pods are not known: what they have would be taken away from them.
+            return f"cluster `{cluster}` is not known yet"
+        return self.unready()
+
     def _known_clusters(self) -> list[ClusterId]:
         return [status.cluster for status in self._fleet.clusters()]
 
@@ -126,13 +135,6 @@ class Program:
 
     def _roots(self) -> str:
         return self._trust.authority.roots_pem if self._trust.authority else ""
-
-    def _serving_names(self) -> tuple[str, ...]:
-        suffix = "" if self._settings.revision == "default" else f"-{self._settings.revision}"
-        where = f"{self._settings.namespace}.svc"
-        names = [f"istiod{suffix}", "istiod", "istiod-remote", "istio-pilot"]
-        usual = [f"{name}.{where}" for name in dict.fromkeys(names)]
-        return (*usual, *self._settings.custom_hosts)
 
     # --- running --------------------------------------------------------------------------------
 
@@ -212,10 +214,19 @@ class Program:
             trust_domain=lambda: self._mesh.graph.value(self._mesh.model.settings).trust_domain,
             system_clock=self._clock,
             registered=self._metrics,
+            limits=signing.Lifetimes(
+                usual=datetime.timedelta(seconds=self._settings.default_ttl_s),
+                longest=datetime.timedelta(seconds=self._settings.max_ttl_s),
+            ),
         )
 
     def _certificate(self, signer: authorities.Authority) -> tls.Certificate:
-        return tls.issue(signer, names=self._serving_names(), now=self._clock.now())
+        names = signing.serving_names(
+            self._settings.namespace,
+            revision=self._settings.revision,
+            custom_hosts=self._settings.custom_hosts,
+        )
+        return tls.issue(signer, names=names, now=self._clock.now())
 
     def _renew(self, serving: tls.Serving, signer: authorities.Authority) -> None:
         if serving.certificate.roots_pem != signer.roots_pem:

@@ -71,12 +71,14 @@ class Stewardship:
         """Begin with a cluster; to be called within a running loop."""
         self.removed(cluster)
         if cluster == self._steward.cluster:
-            work = self._work(cluster, writes)
+            work = self._work
         elif self._steward.manages_remotes:
-            work = self._while_invited(cluster, writes)
+            work = self._while_invited
         else:
             return
-        self._posts[cluster] = self._nursery.start(f"write in {cluster}", work)
+        self._posts[cluster] = self._nursery.keep(
+            f"write in {cluster}", lambda: work(cluster, writes)
+        )
 
     def removed(self, cluster: ClusterId) -> None:
         """End with a cluster."""
@@ -115,7 +117,9 @@ class Stewardship:
                 invited = self._invited(system.items)
                 if invited and at_work is None:
                     _LOG.info("managing cluster", cluster=cluster)
-                    at_work = nursery.start(f"work in {cluster}", self._work(cluster, writes))
+                    at_work = nursery.keep(
+                        f"work in {cluster}", lambda: self._work(cluster, writes)
+                    )
                 elif not invited and at_work is not None:
                     _LOG.info("no longer managing cluster", cluster=cluster)
                     at_work.cancel()

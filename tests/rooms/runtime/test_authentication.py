@@ -1,5 +1,7 @@
 """Who may call, and what is proof."""
 
+import asyncio
+
 import pytest
 
 from isthmus.base import clock
@@ -117,11 +119,36 @@ async def test_a_cluster_that_cannot_be_asked_is_asked_again_next_time():
     reviews = Reviews(TimeoutError())
     asked = authenticator(reviews)
 
-    with pytest.raises(callers.CallerRefused, match="could not be asked"):
+    with pytest.raises(authentication.NobodyJudges, match="could not be asked"):
         await asked.authenticate(shown())
     reviews.status = GOOD
 
     assert (await asked.authenticate(shown())).service_account == "sleep"
+
+
+async def test_who_could_not_be_judged_is_not_told_that_the_proof_is_bad():
+    with pytest.raises(authentication.NobodyJudges) as caught:
+        await authenticator(Reviews(TimeoutError())).authenticate(shown())
+
+    assert not isinstance(caught.value, callers.CallerRefused)
+
+
+async def test_a_storm_of_callers_asks_their_cluster_about_few_at_a_time():
+    busy, most = 0, 0
+
+    async def review(cluster, token, audiences):
+        nonlocal busy, most
+        busy, most = busy + 1, max(most, busy + 1)
+        await asyncio.sleep(0)
+        busy -= 1
+        return GOOD
+
+    asked = authenticator(review)
+    async with asyncio.TaskGroup() as group:
+        for number in range(200):
+            group.create_task(asked.authenticate(shown(token=f"t{number}")))
+
+    assert most == authentication.AT_ONCE
 
 
 async def test_a_certificate_alone_proves_nothing_while_clusters_share_a_trust_domain():

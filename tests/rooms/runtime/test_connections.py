@@ -25,7 +25,7 @@ class Setting:
         )
         self.reason = ""
         self.connections = connections.Connections(
-            self.mesh, authenticator=None, unready=lambda: self.reason
+            self.mesh, authenticator=None, unready=lambda cluster: self.reason
         )
         self.service("web")
         self.endpoint("10.0.0.1")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import pathlib
+import re
 import signal
 import sys
 import time
@@ -17,7 +18,17 @@ from isthmus.lab import doctor as doctors
 from isthmus.lab import starting, state
 from isthmus.lab import topology as topologies
 
-_NAME = click.option("--name", default="lab", show_default=True, help="Which lab.")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+
+
+def _plain(_: click.Context, __: click.Parameter, name: str) -> str:
+    # It becomes the name of a directory.
+    if not _PLAIN_NAME.fullmatch(name):
+        raise click.BadParameter("use letters, digits, `-` and `_`, at most 40")
+    return name
+
+
+_NAME = click.option("--name", default="lab", show_default=True, callback=_plain, help="Which lab.")
 _OUTPUT = click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
 )

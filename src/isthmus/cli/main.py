@@ -5,12 +5,13 @@ fast.
 """
 
 import importlib
+import os
 import sys
 
 import click
 from typing_extensions import override
 
-from isthmus.base import errors
+from isthmus.base import boundary
 from isthmus.cli import render
 
 COMMANDS = {
@@ -36,6 +37,9 @@ ALIASES = {"ps": "proxy-status"}
 EXPERIMENTAL = ("create-remote-secret",)
 """Commands that Istio's users also reach as `x <command>`."""
 
+
+INTERRUPTED = 130
+"""Exit status of a command that Ctrl-C ended, as shells have it."""
 
 SHARED = ("context", "kubeconfig", "istio_namespace", "namespace")
 """Options that may also stand before the command, as Istio's own command line takes them."""
@@ -98,18 +102,27 @@ command.params += [
 
 
 def main() -> None:
-    """Run the command line; errors end with a code, a hint and exit status 1."""
+    """Run the command line; errors end with a code, a hint and exit status 1, never a traceback."""
+    sys.exit(_status())
+
+
+def _status() -> int:
     try:
         outcome = command.main(prog_name="isthmus", standalone_mode=False)
-    except click.exceptions.Abort:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (click.exceptions.Abort, KeyboardInterrupt):
         render.problem("interrupted")
-        sys.exit(130)
+        return INTERRUPTED
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
-    except errors.IsthmusError as error:
-        render.error(error)
-        sys.exit(1)
+        return error.exit_code
     except BrokenPipeError:
-        sys.exit(0)
-    sys.exit(outcome if isinstance(outcome, int) else 0)
+        # Whoever read our output has enough; what is left in the buffer must go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        click.echo(boundary.trace(error), err=True, nl=False)
+        render.error(boundary.explained(error))
+        return 1
+    return outcome if isinstance(outcome, int) else 0

@@ -43,7 +43,7 @@ def _told(error: BaseException, limit_s: float) -> tuple[str, str]:
                 "the kubeconfig's certificate-authority-data belongs to another API server",
             )
         case ssl.SSLError():
-            told = f"no TLS: {error.reason or error}", f"{address} and speaks HTTPS there"
+            told = f"no TLS: {error.strerror or error}", f"{address} and speaks HTTPS there"
         case ConnectionRefusedError():
             told = "nothing listens there", address
         case socket.gaierror():

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from isthmus.base import errors, logs
+from isthmus.base import boundary, logs
 
 USAGE = """usage: python -m isthmus.node <command>
 
@@ -33,8 +33,10 @@ def main(argv: Sequence[str]) -> int:
         return 2
     try:
         return commands[command](rest)
-    except errors.IsthmusError as error:
-        sys.stderr.write(_text(error))
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        sys.stderr.write(boundary.trace(error) + boundary.text(boundary.explained(error)))
         return 1
 
 
@@ -88,13 +90,6 @@ def _wait(argv: Sequence[str]) -> int:
         return False
 
     return 0 if asyncio.run(until_ready()) else 1
-
-
-def _text(error: errors.IsthmusError) -> str:
-    lines = [f"error[{error.code}]: {error.happened}"]
-    lines += [f"  {line}" for line in error.detail.splitlines()]
-    lines += [f"hint: {error.hint}"] if error.hint else []
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

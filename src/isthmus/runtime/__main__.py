@@ -9,7 +9,7 @@ import http
 import os
 import sys
 
-from isthmus.base import errors, logs
+from isthmus.base import boundary, logs
 from isthmus.runtime import asking
 
 
@@ -32,10 +32,10 @@ def _discovery(arguments: list[str]) -> int:
         chosen = settings.read(os.environ, arguments)
         logs.configure(chosen.log_level)
         asyncio.run(program.Program(chosen).run())
-    except errors.IsthmusError as error:
-        sys.stderr.write(f"error[{error.code}]: {error.happened}\n")
-        if error.hint:
-            sys.stderr.write(f"hint: {error.hint}\n")
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        sys.stderr.write(boundary.trace(error) + boundary.text(boundary.explained(error)))
         return 1
     return 0
 

@@ -8,7 +8,7 @@ import pytest
 from isthmus.kube import reasons
 
 
-class Wrapped(OSError):
+class WrappedError(OSError):
     """An error of a connection, which carries the kernel's inside."""
 
     def __init__(self, inner):
@@ -38,7 +38,9 @@ def test_each_cause_is_told_in_its_own_words(error, detail):
 
 
 def test_the_cause_inside_counts_not_its_wrapping():
-    assert told(Wrapped(ConnectionRefusedError(111, "x"))).detail.endswith("nothing listens there")
+    assert told(WrappedError(ConnectionRefusedError(111, "x"))).detail.endswith(
+        "nothing listens there"
+    )
 
 
 def test_a_foreign_certificate_points_to_the_kubeconfig():

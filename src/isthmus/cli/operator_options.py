@@ -56,6 +56,6 @@ def _text(name: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise operator.OptionsRefused(
             f"cannot read `{name}`",
-            detail=str(error),
+            detail=getattr(error, "strerror", None) or str(error),
             still_working="nothing was changed in the cluster",
         ) from error

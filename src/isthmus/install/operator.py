@@ -10,126 +10,23 @@ Source: spec section 6.1.
 
 import copy
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import yaml
 
 from isthmus.base import errors
+from isthmus.install import fields
 
 Tree = dict[str, object]
 """A document as YAML gives it."""
 
 API_VERSION = "install.istio.io/v1alpha1"
 KIND = "IstioOperator"
+MOST_DIGITS = 2
+"""Of a place in a list that a flag names."""
 
-SPEC_FIELDS = {
-    "profile", "revision", "hub", "tag", "namespace", "meshConfig", "components", "values",
-    "unvalidatedValues", "installPackagePath", "compatibilityVersion",
-}  # fmt: skip
-
-COMPONENTS = {"base", "pilot", "cni", "ztunnel", "istiodRemote", "ingressGateways",
-              "egressGateways"}  # fmt: skip
-
-COMPONENT_FIELDS = {"enabled", "namespace", "hub", "tag", "k8s", "name", "label"}
-
-K8S_FIELDS = {
-    "env", "resources", "service", "serviceAnnotations", "podAnnotations", "replicaCount",
-    "nodeSelector", "tolerations", "affinity", "hpaSpec", "strategy", "overlays",
-    "imagePullPolicy", "priorityClassName", "readinessProbe", "securityContext",
-}  # fmt: skip
-
-ANYTHING: Mapping[str, object] = {}
-"""Marks a value whose inside is free."""
-
-VALUES: Mapping[str, object] = {
-    "profile": None,
-    "hub": None,
-    "tag": None,
-    "revision": None,
-    "defaultRevision": None,
-    "meshConfig": ANYTHING,
-    "base": ANYTHING,
-    "cni": ANYTHING,
-    "ztunnel": ANYTHING,
-    "platforms": ANYTHING,
-    "telemetry": ANYTHING,
-    "gateways": ANYTHING,
-    "sidecarInjectorWebhook": ANYTHING,
-    "istio_cni": ANYTHING,
-    "ownerName": None,
-    "compatibilityVersion": None,
-    "experimental": ANYTHING,
-    "pilot": {
-        "env": ANYTHING,
-        "resources": ANYTHING,
-        "image": None,
-        "hub": None,
-        "tag": None,
-        "replicaCount": None,
-        "autoscaleEnabled": None,
-        "autoscaleMin": None,
-        "autoscaleMax": None,
-        "traceSampling": None,
-        "nodeSelector": ANYTHING,
-        "tolerations": None,
-        "affinity": ANYTHING,
-        "podAnnotations": ANYTHING,
-        "podLabels": ANYTHING,
-        "deploymentLabels": ANYTHING,
-        "serviceAnnotations": ANYTHING,
-        "cni": ANYTHING,
-        "enabled": None,
-    },
-    "istiodRemote": {
-        "enabled": None,
-        "injectionPath": None,
-        "injectionURL": None,
-        "injectionCABundle": None,
-        "enabledLocalInjectorIstiod": None,
-    },
-    "global": {
-        "meshID": None,
-        "network": None,
-        "hub": None,
-        "tag": None,
-        "multiCluster": {"clusterName": None, "enabled": None},
-        "meshNetworks": ANYTHING,
-        "remotePilotAddress": None,
-        "externalIstiod": None,
-        "configCluster": None,
-        "istioNamespace": None,
-        "caAddress": None,
-        "pilotCertProvider": None,
-        "imagePullPolicy": None,
-        "imagePullSecrets": None,
-        "logging": ANYTHING,
-        "logAsJson": None,
-        "proxy": ANYTHING,
-        "proxy_init": ANYTHING,
-        "sds": ANYTHING,
-        "sts": ANYTHING,
-        "platform": None,
-        "priorityClassName": None,
-        "defaultPodDisruptionBudget": ANYTHING,
-        "defaultNodeSelector": ANYTHING,
-        "defaultResources": ANYTHING,
-        "defaultTolerations": None,
-        "mountMtlsCerts": None,
-        "omitSidecarInjectorConfigMap": None,
-        "operatorManageWebhooks": None,
-        "autoscalingv2API": None,
-        "networkPolicy": ANYTHING,
-        "waypoint": ANYTHING,
-        "variant": None,
-        "trustBundleName": None,
-        "certSigners": None,
-        "ipFamilies": None,
-        "ipFamilyPolicy": None,
-        "nativeNftables": None,
-        "resourceScope": None,
-    },
-}
-"""Helm values that exist; None is a leaf. What is none of these is a typing mistake."""
+UNCHANGED = "nothing was changed in the cluster"
 
 
 class OptionsRefused(errors.IsthmusError):
@@ -154,7 +51,7 @@ def read(texts: Iterable[tuple[str, str]], *, flags: Sequence[str] = ()) -> Tree
         for document in _documents(name, text):
             spec = merged(spec, _spec_of(name, document))
     for flag in flags:
-        spec = merged(spec, _flag(flag))
+        spec = _flagged(spec, _flag(flag))
     check(spec)
     return spec
 
@@ -171,44 +68,90 @@ def merged(base: Tree, over: Mapping[str, object]) -> Tree:
     return result
 
 
+def _flagged(base: Tree, over: Mapping[str, object]) -> Tree:
+    """Return `base` with a flag's one value laid on it; lists merge place by place."""
+    return {**base, **{key: _laid(base.get(key), value) for key, value in over.items()}}
+
+
+def _laid(old: object, value: object) -> object:
+    if isinstance(old, dict) and isinstance(value, Mapping):
+        return _flagged(old, value)
+    if isinstance(old, list) and isinstance(value, list):
+        pairs: Iterable[tuple[object, object]] = itertools.zip_longest(old, value, fillvalue={})
+        return [_laid(one, two) for one, two in pairs]
+    return copy.deepcopy(value)
+
+
 def check(spec: Mapping[str, object]) -> None:
-    """Refuse fields that do not exist, with the nearest one that does.
+    """Refuse fields that do not exist, with the nearest one that does, and values of a wrong kind.
 
     Raises:
         OptionsRefused: With the path of the field (ISM-INST-001).
     """
-    _known("spec", spec, SPEC_FIELDS)
-    components = _mapping("spec.components", spec.get("components"))
-    _known("spec.components", components, COMPONENTS)
-    for name, component in components.items():
-        for part in component if isinstance(component, list) else [component]:
-            path = f"spec.components.{name}"
-            tree = _mapping(path, part)
-            _known(path, tree, COMPONENT_FIELDS)
-            _known(f"{path}.k8s", _mapping(f"{path}.k8s", tree.get("k8s")), K8S_FIELDS)
-    _check_values("spec.values", _mapping("spec.values", spec.get("values")), VALUES)
-    _mapping("spec.meshConfig", spec.get("meshConfig"))
+    for _ in given(spec):
+        pass
 
 
-def _check_values(path: str, values: Mapping[str, object], known: Mapping[str, object]) -> None:
-    _known(path, values, known, hint="or put it below `spec.unvalidatedValues`")
-    for key, inside in known.items():
-        if isinstance(inside, Mapping) and key in values:
-            below = _mapping(f"{path}.{key}", values[key])
-            if inside:
-                _check_values(f"{path}.{key}", below, inside)
+def given(
+    value: object, *, shape: fields.Shape = fields.SPEC, path: str = "spec"
+) -> Iterator[tuple[str, fields.Field]]:
+    """Yield each field that a document gives, with its path.
+
+    Raises:
+        OptionsRefused: A field does not exist or holds something else than it may (ISM-INST-001).
+    """
+    if value is None or value == {} or value == []:
+        return
+    if isinstance(shape, fields.Field):
+        _check_kind(path, value, shape.kind)
+        yield path, shape
+    elif isinstance(shape, fields.Each):
+        for part in _list(path, value):
+            yield from given(part, shape=shape.fields, path=path)
+    else:
+        tree = _mapping(path, value)
+        _known(path, tree, shape)
+        for key, inside in tree.items():
+            below = shape.get(key) or shape[fields.OTHER]
+            yield from given(inside, shape=below, path=f"{path}.{key}")
 
 
-def _known(path: str, tree: Mapping[str, object], known: Iterable[str], *, hint: str = "") -> None:
+_TYPES: Mapping[fields.Kind, tuple[type, ...]] = {
+    # A number is how YAML reads a text such as `5`; a truth is how it reads `no`.
+    fields.Kind.TEXT: (str, int, float),
+    fields.Kind.WHOLE: (int,),
+    fields.Kind.TRUTH: (bool,),
+    fields.Kind.LIST: (list,),
+    fields.Kind.FIELDS: (Mapping,),
+    fields.Kind.ANY: (object,),
+}
+
+
+def _check_kind(path: str, value: object, kind: fields.Kind) -> None:
+    is_stray_truth = isinstance(value, bool) and kind in {fields.Kind.TEXT, fields.Kind.WHOLE}
+    if is_stray_truth or not isinstance(value, _TYPES[kind]):
+        raise OptionsRefused(
+            f"`{path}` must hold {kind.value}, but is: `{str(value)[:60]}`",
+            still_working=UNCHANGED,
+            hint="put it in quotes" if is_stray_truth and kind is fields.Kind.TEXT else "",
+        )
+
+
+def _known(path: str, tree: Mapping[str, object], known: Iterable[str]) -> None:
     names = sorted(known)
     for key in tree:
-        if key not in names:
+        if key not in names and fields.OTHER not in names:
             near = difflib.get_close_matches(str(key), names, n=1)
             advice = [f"did you mean `{near[0]}`?"] if near else []
+            beside = (
+                "or put it below `spec.unvalidatedValues`"
+                if path.startswith("spec.values")
+                else f"known here: {', '.join(names)}"
+            )
             raise OptionsRefused(
                 f"unknown field: `{path}.{key}`",
-                still_working="nothing was changed in the cluster",
-                hint=" ".join([*advice, hint or f"known here: {', '.join(names)}"]),
+                still_working=UNCHANGED,
+                hint=" ".join([*advice, beside]),
             )
 
 
@@ -218,13 +161,15 @@ def _documents(name: str, text: str) -> list[Mapping[str, object]]:
     except (yaml.YAMLError, RecursionError) as error:
         raise OptionsRefused(
             f"`{name}` is not YAML",
-            detail=str(error),
-            still_working="nothing was changed in the cluster",
+            detail=str(error).replace("<unicode string>", name),
+            still_working=UNCHANGED,
             hint="check indentation at the line that is named above",
         ) from error
     for document in loaded:
         if not isinstance(document, Mapping):
-            raise OptionsRefused(f"`{name}` holds no object but: {str(document)[:60]}")
+            raise OptionsRefused(
+                f"`{name}` holds no object but: {str(document)[:60]}", still_working=UNCHANGED
+            )
     return loaded
 
 
@@ -233,7 +178,7 @@ def _spec_of(name: str, document: Mapping[str, object]) -> Mapping[str, object]:
     if kind != KIND or version != API_VERSION:
         raise OptionsRefused(
             f"`{name}` is of kind `{kind}` in `{version}`, not {KIND} in {API_VERSION}",
-            still_working="nothing was changed in the cluster",
+            still_working=UNCHANGED,
             hint="apply other objects with `kubectl apply`",
         )
     _known(name, document, {"apiVersion", "kind", "metadata", "spec", "status"})
@@ -243,11 +188,14 @@ def _spec_of(name: str, document: Mapping[str, object]) -> Mapping[str, object]:
 def _mapping(path: str, value: object) -> Mapping[str, object]:
     if value is None:
         return {}
-    if not isinstance(value, Mapping):
-        raise OptionsRefused(
-            f"`{path}` must hold fields, but is: `{str(value)[:60]}`",
-            still_working="nothing was changed in the cluster",
-        )
+    _check_kind(path, value, fields.Kind.FIELDS)
+    assert isinstance(value, Mapping)
+    return value
+
+
+def _list(path: str, value: object) -> list[object]:
+    _check_kind(path, value, fields.Kind.LIST)
+    assert isinstance(value, list)
     return value
 
 
@@ -256,18 +204,38 @@ def _flag(flag: str) -> Tree:
     if not separator or not path:
         raise OptionsRefused(
             f"`--set` wants path=value, but got: `{flag}`",
+            still_working=UNCHANGED,
             hint="such as `--set values.global.network=network1`",
         )
-    value: object = yaml.safe_load(text) if text else ""
+    try:
+        value: object = yaml.safe_load(text) if text else ""
+    except (yaml.YAMLError, RecursionError) as error:
+        raise OptionsRefused(
+            f"`--set {path}` has a value that is not YAML: `{text[:60]}`",
+            still_working=UNCHANGED,
+            hint="put it in quotes",
+        ) from error
     if path.startswith(("values.pilot.env.", "meshConfig.defaultConfig.proxyMetadata.")):
         # Environment variables are texts: `true` must not become a boolean.
         value = text
     for part in reversed(_split(path)):
-        value = {part: value}
+        value = [*[{}] * part, value] if isinstance(part, int) else {part: value}
     assert isinstance(value, dict)
     return value
 
 
-def _split(path: str) -> list[str]:
-    parts = path.replace("\\.", "\0").split(".")
-    return [part.replace("\0", ".") for part in parts]
+def _split(path: str) -> list[str | int]:
+    """Return the steps of `a.b[0].c`: names, and places in lists."""
+    found: list[str | int] = []
+    for part in path.replace("\\.", "\0").split("."):
+        name, *places = part.replace("\0", ".").split("[")
+        found.append(name)
+        for place in places:
+            number = place.removesuffix("]")
+            if not (place.endswith("]") and number.isdecimal() and len(number) <= MOST_DIGITS):
+                raise OptionsRefused(
+                    f"`--set` wants a place in a list as [0], but got: `[{place}`",
+                    hint="such as `values.global.meshNetworks.network2.gateways[0].port=15443`",
+                )
+            found.append(int(number))
+    return found

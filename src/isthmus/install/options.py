@@ -24,6 +24,8 @@ PROFILES: Mapping[str, Tree] = {
 PROXY_HUB = "docker.io/istio"
 PILOT_IMAGE = "docker.io/isthmus/pilot"
 SYSTEM_NAMESPACE = "istio-system"
+REMOTE_DISCOVERY = "istiod-remote"
+"""The Service by which proxies reach another cluster's control plane, beside one of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ INGRESS_PORTS = (
     Port("http2", 80, 8080),
     Port("https", 443, 8443),
 )
+PASSING_PORT = Port("tls", 15443, 15443)
+EXPANSION_PORT = Port("tcp-istiod", 15012, 15012)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +71,13 @@ class Options:
         remote: Whether the control plane is in another cluster (profile `remote`).
         cluster: Id of this cluster; empty leaves it to the injection path.
         pilot_env: Environment of the control plane, over its defaults.
-        remote_address: Where the control plane is reached, for `remote`.
+        remote_address: Where the control plane is reached, for `remote`. Otherwise only proxies'
+            configuration comes from there, while a control plane here injects and signs.
         mesh_config: MeshConfig fields that were given.
         mesh_networks: MeshNetworks' `networks` that were given.
+        expands_mesh: Whether the ingress gateway leads to the control plane.
+        strict: Whether workloads accept nothing but mutual TLS.
+        spec: The document that all this was read from.
     """
 
     profile: str = "default"
@@ -94,7 +102,10 @@ class Options:
     injection_ca_bundle: str = ""
     mesh_config: Tree = field(default_factory=dict)
     mesh_networks: Tree = field(default_factory=dict)
+    expands_mesh: bool = False
+    strict: bool = False
     values: Tree = field(default_factory=dict)
+    spec: Tree = field(default_factory=dict)
 
     @property
     def suffix(self) -> str:
@@ -149,10 +160,21 @@ def of_spec(spec: Tree) -> Options:
         injection_path=str(remote.get("injectionPath") or "/inject"),
         injection_url=str(remote.get("injectionURL") or ""),
         injection_ca_bundle=str(remote.get("injectionCABundle") or ""),
-        mesh_config=operator.merged(_tree(values, "meshConfig"), _tree(spec, "meshConfig")),
+        mesh_config=_mesh_config(spec, values, namespace, is_remote=is_remote),
         mesh_networks=_tree(globals_, "meshNetworks"),
+        expands_mesh=_tree(globals_, "meshExpansion").get("enabled") is True,
+        strict=_tree(globals_, "mtls").get("enabled") is True,
         values=values,
+        spec=spec,
     )
+
+
+def _mesh_config(spec: Tree, values: Tree, namespace: str, *, is_remote: bool) -> Tree:
+    given = operator.merged(_tree(values, "meshConfig"), _tree(spec, "meshConfig"))
+    if is_remote or not _tree(values, "global").get("remotePilotAddress"):
+        return given
+    address = f"{REMOTE_DISCOVERY}.{namespace}.svc:15012"
+    return operator.merged({"defaultConfig": {"discoveryAddress": address}}, given)
 
 
 def _tree(tree: Mapping[str, object], key: str) -> Tree:
@@ -223,7 +245,7 @@ def _gateways(components: Tree, profile: str, namespace: str, values: Tree) -> t
     for kind, key in (("ingress", "ingressGateways"), ("egress", "egressGateways")):
         listed = _list(components.get(key))
         if PROFILES[profile][kind] is True:
-            listed = [{"name": f"istio-{kind}gateway", "enabled": True}, *listed]
+            listed = [_built_in(f"istio-{kind}gateway", values), *listed]
         for part in listed:
             name = str(part.get("name") or f"istio-{kind}gateway")
             gateways[name] = operator.merged(gateways.get(name, {"kind": kind}), part)
@@ -232,6 +254,25 @@ def _gateways(components: Tree, profile: str, namespace: str, values: Tree) -> t
         for name, part in gateways.items()
         if part.get("enabled", True) is True
     )
+
+
+def _built_in(name: str, values: Tree) -> Tree:
+    """Return a profile's gateway, with what older charts say of it below `values.gateways`."""
+    chart = _tree(values, "gateways")
+    own = _tree(chart, name)
+    enabled = chart.get("enabled", True) is True and own.get("enabled", True) is True
+    env = [{"name": key, "value": value} for key, value in _tree(own, "env").items()]
+    return {"name": name, "enabled": enabled, **({"k8s": {"env": env}} if env else {})}
+
+
+def _usual_ports(name: str, values: Tree) -> tuple[Port, ...]:
+    """Return the ports of a gateway that names none: what other clusters need goes with them."""
+    globals_ = _tree(values, "global")
+    expands = _tree(globals_, "meshExpansion").get("enabled") is True
+    joined = expands or globals_.get("meshNetworks") or globals_.get("remotePilotAddress")
+    if name != "istio-ingressgateway" or not joined:
+        return INGRESS_PORTS
+    return (*INGRESS_PORTS, PASSING_PORT, *((EXPANSION_PORT,) if expands else ()))
 
 
 def _gateway(name: str, part: Tree, namespace: str, values: Tree) -> Gateway:
@@ -247,7 +288,7 @@ def _gateway(name: str, part: Tree, namespace: str, values: Tree) -> Gateway:
         name=name,
         namespace=str(part.get("namespace") or namespace),
         labels=labels,
-        ports=ports or INGRESS_PORTS,
+        ports=ports or _usual_ports(name, values),
         env=env,
         service_type=str(service.get("type") or "LoadBalancer"),
         service_annotations={k: str(v) for k, v in _tree(k8s, "serviceAnnotations").items()},

@@ -3,10 +3,10 @@
 Findings only; they never stop an installation.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from isthmus.base import errors
-from isthmus.install import options
+from isthmus.install import operator, options
 from isthmus.kube import client as kube_client
 from isthmus.kube import kinds
 from isthmus.mesh import trust
@@ -14,27 +14,18 @@ from isthmus.mesh import trust
 CODE_NO_EFFECT = "ISM-INST-003"
 CODE_NO_AUTHORITY = "ISM-INST-004"
 
-WITHOUT_EFFECT: Mapping[tuple[str, ...], str] = {
-    ("cni",): "capture is set up by the init container in this version",
-    ("ztunnel",): "ambient mode is not part of this version",
-    ("telemetry",): "proxies export Envoy's own statistics only",
-    ("global", "configCluster"): "an external control plane is not part of this version",
-    ("istiodRemote", "enabledLocalInjectorIstiod"): "a local injector is not part of this version",
-}
-
 
 def warnings_for(chosen: options.Options) -> Iterator[errors.Finding]:
-    """Yield a finding for each given setting that this version does not obey."""
-    for path, reason in WITHOUT_EFFECT.items():
-        value: object = chosen.values
-        for part in path:
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if value:
+    """Yield a finding for each given field that this version does not obey."""
+    said = set()
+    for path, field in operator.given(chosen.spec):
+        if not field.is_obeyed and path not in said:
+            said.add(path)
             yield errors.Finding(
                 CODE_NO_EFFECT,
-                f"spec.values.{'.'.join(path)}",
-                f"has no effect: {reason}",
-                hint="see docs/explanation/known-limits.md",
+                path,
+                f"has no effect: {field.why}" if field.why else "has no effect in this version",
+                hint="docs/reference/settings.md lists what is obeyed",
             )
 
 

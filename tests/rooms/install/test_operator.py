@@ -1,8 +1,11 @@
 """IstioOperator files: which fields exist, and what a mistake is answered with."""
 
+import json
+
 import pytest
 
-from isthmus.install import operator
+from isthmus.cli import gen_eastwest_gateway
+from isthmus.install import operator, options, settings_check
 
 HEAD = "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\n"
 
@@ -77,3 +80,47 @@ def test_a_broken_file_is_refused_with_its_reason(text, reason):
 def test_a_flag_without_a_value_is_refused():
     with pytest.raises(operator.OptionsRefused, match="wants path=value"):
         operator.read([], flags=["values.global.network"])
+
+
+@pytest.mark.parametrize(
+    ("flag", "refusal"),
+    [
+        ("values.pilot.replicaCount=many", "`spec.values.pilot.replicaCount` must hold a whole"),
+        ("values.pilot.replicaCount=true", "must hold a whole number, but is: `True`"),
+        ("values.pilot.autoscaleEnabled=maybe", "must hold true or false"),
+        ("values.global.network=no", "must hold a text, but is: `False`"),
+        ("values.global.meshID=[a]", "`spec.values.global.meshID` must hold a text"),
+        ("values.global.imagePullSecrets=one", "must hold a list"),
+        ("values.pilot.env=x", "must hold fields"),
+        ("values.global.hub=[", "is not YAML"),
+        ("components.ingressGateways={name: x}", "must hold a list"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_with_its_path(flag, refusal):
+    with pytest.raises(operator.OptionsRefused) as caught:
+        operator.read([], flags=[flag])
+
+    assert refusal in caught.value.happened
+    assert caught.value.still_working == "nothing was changed in the cluster"
+
+
+def test_what_is_accepted_but_not_obeyed_is_said_once():
+    spec = read(
+        "spec:\n  values:\n    cni:\n      chained: true\n    telemetry: {}\n"
+        "  components:\n    ingressGateways:\n"
+        "    - {name: a, k8s: {affinity: {x: 1}}}\n    - {name: b, k8s: {affinity: {x: 1}}}\n"
+    )
+
+    said = [finding.subject for finding in settings_check.warnings_for(options.of_spec(spec))]
+
+    assert said == [
+        "spec.values.cni",
+        "spec.components.ingressGateways.k8s.affinity",
+    ]
+
+
+def test_the_eastwest_gateway_of_the_walkthrough_has_no_field_without_effect():
+    document = gen_eastwest_gateway.document(network="network1", revision="")
+    spec = operator.read([("-", json.dumps(document))])
+
+    assert list(settings_check.warnings_for(options.of_spec(spec))) == []

@@ -281,7 +281,7 @@ class Client:
         path = kinds.POD.path(pod, namespace=namespace, subresource="log")
         return (await self.raw("GET", path, query=query)).decode(errors="replace")
 
-    async def exec(  # each argument is one of the API's own
+    async def exec(  # noqa: PLR0913  # each argument is one of the API's own
         self,
         namespace: str,
         pod: str,
@@ -289,9 +289,13 @@ class Client:
         *,
         container: str = "",
         stdin: bytes | None = None,
-        timeout_s: float = 60.0,
+        timeout_s: float | None = 60.0,
+        on_output: Callable[[int, bytes], None] | None = None,
     ) -> ExecResult:
-        """Run a command in a container and return what it wrote."""
+        """Run a command in a container and return what it wrote.
+
+        `on_output` gets it instead, as it comes, with 1 for standard output and 2 for errors.
+        """
         query = [("command", word) for word in argv]
         query += [("stdout", "1"), ("stderr", "1")]
         query += [("container", container)] if container else []
@@ -314,13 +318,13 @@ class Client:
                 if stdin is not None:
                     await stream.send_bytes(b"\0" + stdin)
                     await stream.send_bytes(bytes((_CLOSE, 0)))
-                return await _command_ended(stream)
+                return await _command_ended(stream, on_output)
         except aiohttp.WSServerHandshakeError as error:
             raise problems.ApiError(
                 error.status, "", f"cannot run a command in `{namespace}/{pod}`: {error.message}"
             ) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._unreachable(error, timeout_s) from error
+            raise self._unreachable(error, timeout_s or 0.0) from error
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -453,14 +457,18 @@ async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
                 yield line
 
 
-async def _command_ended(stream: aiohttp.ClientWebSocketResponse) -> ExecResult:
+async def _command_ended(
+    stream: aiohttp.ClientWebSocketResponse, on_output: Callable[[int, bytes], None] | None
+) -> ExecResult:
     written: dict[int, bytearray] = {_STDOUT: bytearray(), _STDERR: bytearray()}
     code: int | None = None
     async for message in stream:
         if message.type is not aiohttp.WSMsgType.BINARY or not message.data:
             continue
         channel, content = message.data[0], message.data[1:]
-        if channel in written:
+        if channel in written and on_output is not None:
+            on_output(channel, content)
+        elif channel in written:
             written[channel] += content
         elif channel == _ERROR:
             code = answers.exit_code(content)

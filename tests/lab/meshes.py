@@ -83,7 +83,7 @@ class MeshLab:
 
     def start(self, command):
         """Start a shell command whose standard streams are pipes."""
-        pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         return subprocess.Popen(["/bin/sh", "-c", command], **self._person(), **pipes)
 
     def _person(self):
@@ -109,8 +109,16 @@ class MeshLab:
 
     def kubectl(self, cluster, words, **more):
         """Run kubectl, or our small one where there is none, against a cluster."""
-        program = "kubectl" if shutil.which("kubectl") else "isthmus kubectl"
-        return self.run(f"{program} --context {cluster} {words}", **more)
+        return self.run(f"{self.kubectl_program} --context {cluster} {words}", **more)
+
+    def json_of(self, cluster, words):
+        """Return the objects that kubectl's words after `get` name."""
+        return json.loads(self.kubectl(cluster, f"get {words} -o json"))
+
+    @property
+    def kubectl_program(self):
+        """What stands for kubectl on this machine."""
+        return "kubectl" if shutil.which("kubectl") else "isthmus kubectl"
 
 
 def readable(place, copies):

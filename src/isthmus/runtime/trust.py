@@ -1,9 +1,15 @@
 """The signing authority as it is on disk, followed while it changes.
 
 What cannot be used never replaces what can: the last good authority keeps signing, and the reason
-is reported. Without any, the control plane is not ready; it never makes a root of its own.
+is reported. Roots may be added or taken away, never exchanged at once: certificates that are in
+use would then be worthless. Without any authority, the control plane is not ready; it never makes
+a root of its own.
 
-Source: spec section 1.1; promise P11; security rule CA-10.
+Source: spec section 1.1; promise P11; security rules CA-10 and CA-11.
+
+    IsthmusError
+    ├── AuthorityMissing
+    └── RootsExchanged
 """
 
 from collections.abc import Callable
@@ -22,6 +28,12 @@ class AuthorityMissing(errors.IsthmusError):
     """No certificate authority was given to the control plane."""
 
     code = "ISM-RUN-002"
+
+
+class RootsExchanged(errors.IsthmusError):
+    """The new authority's roots have nothing to do with those in force."""
+
+    code = "ISM-RUN-004"
 
 
 class Trust:
@@ -54,15 +66,26 @@ class Trust:
     def look(self) -> None:
         """Read the files; take them over when they have changed and can be used."""
         files = self._read()
-        if files == self._seen:
+        if files == self._seen and self._fault is None:
             return
         self._seen = files
         try:
             if not files:
                 raise self._missing()
+            # Also what was refused before: it may only have been too early for it.
             fresh = authorities.load(files, now=self._clock.now())
+            self._check_roots(fresh)
         except errors.IsthmusError as error:
-            self._fault = error
+            self._note(error)
+            return
+        self._fault = None
+        self._authority = fresh
+        _LOG.info("certificate authority in force", ends=fresh.ends.isoformat())
+        for listener in self._listeners:
+            listener(fresh)
+
+    def _note(self, error: errors.IsthmusError) -> None:
+        if self._fault is None or self._fault.happened != error.happened:
             _LOG.error(
                 "certificate authority cannot be used",
                 code=error.code,
@@ -70,12 +93,19 @@ class Trust:
                 keeps_last=self._authority is not None,
                 hint=error.hint,
             )
+        self._fault = error
+
+    def _check_roots(self, fresh: authorities.Authority) -> None:
+        if self._authority is None:
             return
-        self._fault = None
-        self._authority = fresh
-        _LOG.info("certificate authority in force", ends=fresh.ends.isoformat())
-        for listener in self._listeners:
-            listener(fresh)
+        now, then = set(self._authority.roots), set(fresh.roots)
+        if not (now <= then or then <= now):
+            raise RootsExchanged(
+                "the roots in Secret `cacerts` are others than those that the mesh trusts now",
+                still_working="the authority of before keeps signing",
+                hint="first put both roots into `root-cert.pem`, then sign with the new one, and "
+                "take the old one away when no certificate of it is in use",
+            )
 
     async def follow(self) -> None:
         """Look again and again."""

@@ -10,14 +10,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from isthmus.base import errors
-from isthmus.cli import walkthrough
+from isthmus.cli import older_walkthroughs, walkthrough
 
 OUTPUT_INDENT = "    "
+PLACES = ("WORK_DIR", "ISTIO")
+"""Where older guides keep files: their own, and those of a release."""
+TOPOLOGIES = {**walkthrough.TOPOLOGIES, **older_walkthroughs.TOPOLOGIES}
 
 
 class StepFailed(errors.IsthmusError):
@@ -31,7 +35,7 @@ class StepFailed(errors.IsthmusError):
     "--topology",
     default="primary-remote",
     show_default=True,
-    type=click.Choice(sorted(walkthrough.TOPOLOGIES)),
+    type=click.Choice(sorted(TOPOLOGIES)),
     help="Which walkthrough to run.",
 )
 @click.option("--keep", is_flag=True, help="Leave the lab running afterwards.")
@@ -43,7 +47,7 @@ def command(topology: str, name: str, *, keep: bool) -> int:
 
     Example: isthmus demo --keep
     """
-    chosen = walkthrough.TOPOLOGIES[topology]
+    chosen = TOPOLOGIES[topology]
     with tempfile.TemporaryDirectory(prefix="isthmus-demo-") as folder:
         show = _Show(Path(folder), name)
         try:
@@ -51,6 +55,7 @@ def command(topology: str, name: str, *, keep: bool) -> int:
                 walkthrough.Step("Boot two clusters", f"isthmus lab up {chosen.lab} --name {name}")
             )
             show.use_kubeconfig()
+            show.name(chosen.variables)
             for step in chosen.steps:
                 show.run(step)
             show.sum_up()
@@ -84,18 +89,29 @@ class _Show:
         self._began = time.monotonic()
         self.first_answer_s = 0.0
         self._environment = environment(folder)
-        samples = Path(__file__).resolve().parents[3] / "samples"
-        if not samples.is_dir():
-            raise StepFailed(
-                "the demo's sample files are not beside this installation",
-                hint="run `make demo` in a checkout of the project",
-            )
-        (folder / "samples").symlink_to(samples)
+        for part in ("samples", "tools"):
+            place = Path(__file__).resolve().parents[3] / part
+            if not place.is_dir():
+                raise StepFailed(
+                    f"the demo's {part} are not beside this installation",
+                    hint="run `make demo` in a checkout of the project",
+                )
+            (folder / part).symlink_to(place)
 
     def use_kubeconfig(self) -> None:
         """Point every further command to the lab's clusters."""
         found = self._output(f"isthmus lab kubeconfig --name {self._lab}")
         self._environment["KUBECONFIG"] = found.strip()
+
+    def name(self, variables: Mapping[str, str]) -> None:
+        """Set what the steps' guide calls things."""
+        if variables:
+            click.echo("\n" + click.style("What the guide calls things", bold=True))
+            places = dict.fromkeys(PLACES, str(self._folder))
+            for key, value in {**places, **variables}.items():
+                click.echo(f"  $ export {key}={value}")
+                self._environment[key] = value
+            click.echo("  $ alias istioctl=isthmus")
 
     def run(self, step: walkthrough.Step) -> None:
         """Print a step, run it, and print how long it took.
@@ -166,7 +182,8 @@ def environment(folder: Path) -> dict[str, str]:
     """Return an environment in which `isthmus` is this one, and `kubectl` is one that exists."""
     programs = folder / "bin"
     programs.mkdir()
-    _program(programs / "isthmus", f'exec {sys.executable} -m isthmus "$@"')
+    for name in ("isthmus", "istioctl"):
+        _program(programs / name, f'exec {sys.executable} -m isthmus "$@"')
     if shutil.which("kubectl") is None:
         _program(programs / "kubectl", f'exec {sys.executable} -m isthmus kubectl "$@"')
     return {**os.environ, "PATH": f"{programs}:{os.environ.get('PATH', '/usr/bin:/bin')}"}

@@ -52,7 +52,7 @@ spec:
 EOF"""
 
 
-def _lines(*lines: str) -> str:
+def lines(*lines: str) -> str:
     """Return one command over several lines, as a person would break it."""
     return " \\\n    ".join(lines)
 
@@ -66,14 +66,14 @@ TRUST = (
 PRIMARY = (
     Step(
         "Set the default network for cluster1",
-        _lines(
+        lines(
             "kubectl --context=cluster1 label namespace istio-system",
             "topology.istio.io/network=network1",
         ),
     ),
     Step(
         "Configure cluster1 as a primary",
-        _lines(
+        lines(
             "isthmus install --set values.pilot.env.EXTERNAL_ISTIOD=true",
             "--context=cluster1 -y -f cluster1.yaml",
         ),
@@ -81,7 +81,7 @@ PRIMARY = (
     ),
     Step(
         "Install the east-west gateway in cluster1",
-        _lines(
+        lines(
             "samples/multicluster/gen-eastwest-gateway.sh",
             "--mesh mesh1 --cluster cluster1 --network network1 |",
             "isthmus --context=cluster1 install -y -f -",
@@ -94,14 +94,14 @@ PRIMARY = (
     ),
     Step(
         "Expose the control plane and the services in cluster1",
-        _lines(
+        lines(
             "kubectl apply --context=cluster1 -n istio-system -f",
             "samples/multicluster/expose-istiod.yaml",
         ),
     ),
     Step(
         "",
-        _lines(
+        lines(
             "kubectl --context=cluster1 apply -n istio-system -f",
             "samples/multicluster/expose-services.yaml",
         ),
@@ -115,21 +115,21 @@ REMOTE = (
     ),
     Step(
         "",
-        _lines(
+        lines(
             "kubectl --context=cluster2 annotate namespace istio-system",
             "topology.istio.io/controlPlaneClusters=cluster1",
         ),
     ),
     Step(
         "",
-        _lines(
+        lines(
             "kubectl --context=cluster2 label namespace istio-system",
             "topology.istio.io/network=network2",
         ),
     ),
     Step(
         "Configure cluster2 as a remote",
-        _lines(
+        lines(
             "kubectl --context=cluster1 -n istio-system get svc istio-eastwestgateway",
             "-o jsonpath='{.status.loadBalancer.ingress[0].ip}'",
         ),
@@ -140,7 +140,7 @@ REMOTE = (
     Step("", "isthmus install --context=cluster2 -y -f cluster2.yaml"),
     Step(
         "Install the east-west gateway in cluster2 and expose its services",
-        _lines(
+        lines(
             "samples/multicluster/gen-eastwest-gateway.sh",
             "--mesh mesh1 --cluster cluster2 --network network2 |",
             "isthmus --context=cluster2 install -y -f -",
@@ -148,14 +148,14 @@ REMOTE = (
     ),
     Step(
         "",
-        _lines(
+        lines(
             "kubectl --context=cluster2 apply -n istio-system -f",
             "samples/multicluster/expose-services.yaml",
         ),
     ),
     Step(
         "Attach cluster2 as a remote cluster of cluster1",
-        _lines(
+        lines(
             "isthmus x create-remote-secret --context=cluster2 --name=cluster2 |",
             "kubectl apply -f - --context=cluster1",
         ),
@@ -170,8 +170,8 @@ def _samples(context: str, version: str) -> tuple[Step, ...]:
     return (
         Step(f"Deploy the samples in {context}", f"{kubectl} create namespace sample"),
         Step("", f"{kubectl} label namespace sample istio-injection=enabled"),
-        Step("", _lines(f"{kubectl} apply -n sample -l service=helloworld", manifest)),
-        Step("", _lines(f"{kubectl} apply -n sample -l version={version}", manifest)),
+        Step("", lines(f"{kubectl} apply -n sample -l service=helloworld", manifest)),
+        Step("", lines(f"{kubectl} apply -n sample -l version={version}", manifest)),
         Step("", f"{kubectl} apply -n sample -f samples/sleep/sleep.yaml"),
     )
 
@@ -179,7 +179,7 @@ def _samples(context: str, version: str) -> tuple[Step, ...]:
 def _ready(context: str) -> Step:
     return Step(
         "",
-        _lines(
+        lines(
             f"kubectl --context={context} -n sample wait",
             "--for=condition=Ready pod --all --timeout=60s",
         ),
@@ -189,7 +189,7 @@ def _ready(context: str) -> Step:
 def _requests(context: str, awaited: str) -> Step:
     return Step(
         f"Send requests from {context}",
-        _lines(
+        lines(
             f"kubectl --context={context} exec -n sample -c sleep deploy/sleep --",
             "curl -sS 'helloworld.sample:5000/hello?n=[1-4]'",
         ),
@@ -218,7 +218,7 @@ def _primary(number: int, network: str) -> tuple[Step, ...]:
         Step("", f"isthmus ca push --context={name} {name}"),
         Step(
             f"Install a control plane in {name}",
-            _lines(
+            lines(
                 f"kubectl --context={name} label namespace istio-system",
                 f"topology.istio.io/network={network}",
             ),
@@ -240,7 +240,7 @@ def _east_west(number: int) -> tuple[Step, ...]:
     return (
         Step(
             f"Install the east-west gateway in {name} and expose its services",
-            _lines(
+            lines(
                 "samples/multicluster/gen-eastwest-gateway.sh",
                 f"--mesh mesh1 --cluster {name} --network network{number} |",
                 f"isthmus --context={name} install -y -f -",
@@ -248,7 +248,7 @@ def _east_west(number: int) -> tuple[Step, ...]:
         ),
         Step(
             "",
-            _lines(
+            lines(
                 f"kubectl --context={name} apply -n istio-system -f",
                 "samples/multicluster/expose-services.yaml",
             ),
@@ -259,7 +259,7 @@ def _east_west(number: int) -> tuple[Step, ...]:
 def _attach(watched: str, watcher: str) -> Step:
     return Step(
         f"Let {watcher} discover the endpoints of {watched}",
-        _lines(
+        lines(
             f"isthmus x create-remote-secret --context={watched} --name={watched} |",
             f"kubectl apply -f - --context={watcher}",
         ),
@@ -285,10 +285,15 @@ ROOT = Step("Trust: one root for both clusters", "isthmus ca root")
 
 @dataclass(frozen=True, slots=True)
 class Walkthrough:
-    """A way to join clusters: the lab that it needs, and the steps after booting."""
+    """A way to join clusters: the lab that it needs, and the steps after booting.
+
+    Attributes:
+        variables: Names that the steps use, set before them.
+    """
 
     lab: str
     steps: tuple[Step, ...]
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 TOPOLOGIES: Mapping[str, Walkthrough] = {

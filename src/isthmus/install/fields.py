@@ -149,8 +149,6 @@ _GLOBAL: Mapping[str, Shape] = {
     "remotePolicyAddress": _ignored(Kind.TEXT, "proxies decide on policy by themselves"),
     "remoteTelemetryAddress": _ignored(Kind.TEXT, "proxies are asked, they report to nobody"),
     "externalIstiod": TRUTH,
-    "meshExpansion": {"enabled": TRUTH, OTHER: NOTHING},
-    "mtls": {"enabled": TRUTH, OTHER: NOTHING},
     "istioNamespace": TEXT,
     "caAddress": TEXT,
     "imagePullPolicy": TEXT,

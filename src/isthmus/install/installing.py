@@ -10,7 +10,7 @@ Source: spec sections 6.1 and 10.5.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from isthmus.install import crds, labels, manifests, options
+from isthmus.install import crds, labels, manifests, older, options
 from isthmus.install.control_plane import Manifest
 from isthmus.kube import apply, kinds, waiting
 from isthmus.kube import client as kube_client
@@ -18,6 +18,9 @@ from isthmus.kube import client as kube_client
 SELECTOR = f"{labels.OWNER}=installed-state"
 REMOVED_KINDS = (
     kinds.MUTATING_WEBHOOK,
+    kinds.VIRTUAL_SERVICE,
+    kinds.GATEWAY,
+    kinds.PEER_AUTHENTICATION,
     kinds.DEPLOYMENT,
     kinds.SERVICE,
     kinds.ENDPOINT_SLICE,
@@ -104,7 +107,7 @@ async def carry_out(
         )
         if phase.title == GATEWAYS and await _is_unattached(client, chosen):
             tell(
-                "Gateways: applied; their pods start when this cluster is attached to its "
+                "Gateways: applied; their pods are ready when this cluster is attached to its "
                 "control plane\n  next: isthmus create-remote-secret --context THIS --name NAME "
                 "| kubectl apply --context PRIMARY -f -"
             )
@@ -162,12 +165,14 @@ def _lacks_bundle(webhook: kube_client.Obj | None) -> str:
 
 
 async def _is_unattached(client: kube_client.Client, chosen: options.Options) -> bool:
-    """Say whether the webhook leads to another cluster that does not manage this one yet.
+    """Say whether another cluster configures or injects here that may not know of this one yet.
 
     The walkthroughs install the gateway of a remote cluster before they attach the cluster, so
     its pods cannot start yet, and waiting for them would never end.
     """
     name = f"istio-sidecar-injector{chosen.suffix}"
+    if older.has_own_discovery(chosen):
+        return True
     webhook = await client.find(kinds.MUTATING_WEBHOOK, name)
     account = await client.find(kinds.DEPLOYMENT, f"istiod{chosen.suffix}",
                                 namespace=chosen.namespace)  # fmt: skip

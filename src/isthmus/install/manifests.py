@@ -5,7 +5,16 @@ Source: spec section 6.2.
 
 from collections.abc import Mapping
 
-from isthmus.install import control_plane, crds, gateways, labels, reader, remote_plane
+from isthmus.install import (
+    control_plane,
+    crds,
+    expansion,
+    gateways,
+    labels,
+    older,
+    reader,
+    remote_plane,
+)
 from isthmus.install.control_plane import Manifest
 from isthmus.install.options import Options
 
@@ -17,9 +26,19 @@ def of_options(options: Options) -> list[Manifest]:
         found += _base(options)
     if options.pilot:
         found += remote_plane.objects(options) if options.remote else control_plane.objects(options)
+        found += _around(options)
     for gateway in options.gateways:
         found += gateways.objects(options, gateway)
     return found
+
+
+def _around(options: Options) -> list[Manifest]:
+    """Return what stands beside a control plane, as older charts ask for it."""
+    return [
+        *(remote_plane.discovery(options) if older.has_own_discovery(options) else ()),
+        *(expansion.objects(options) if options.expands_mesh else ()),
+        *((older.strict(options),) if options.strict else ()),
+    ]
 
 
 def _base(options: Options) -> list[Manifest]:

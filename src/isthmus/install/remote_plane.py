@@ -7,10 +7,11 @@ Source: spec sections 6.2 and 6.3.
 """
 
 import ipaddress
+from collections.abc import Sequence
 
 from isthmus.install import labels, webhook
 from isthmus.install.control_plane import Manifest
-from isthmus.install.options import Options
+from isthmus.install.options import REMOTE_DISCOVERY, Options
 
 PORTS = (("tcp-istiod", 15012, 15012), ("tcp-webhook", 443, 15017))
 
@@ -18,13 +19,21 @@ PORTS = (("tcp-istiod", 15012, 15012), ("tcp-webhook", 443, 15017))
 def objects(options: Options) -> list[Manifest]:
     """Return the objects that stand for the control plane."""
     name = f"istiod{options.suffix}"
-    return [*_address(options, name), webhook.manifest(options)]
+    return [*_address(options, name, PORTS), webhook.manifest(options)]
 
 
-def _address(options: Options, name: str) -> list[Manifest]:
+def discovery(options: Options) -> list[Manifest]:
+    """Return what leads proxies to another control plane although there is one here.
+
+    The one here injects, signs and keeps roots; the other one alone configures proxies.
+    """
+    return _address(options, REMOTE_DISCOVERY, PORTS[:1])
+
+
+def _address(options: Options, name: str, wanted: Sequence[tuple[str, int, int]]) -> list[Manifest]:
     ports = [
         {"name": port, "port": number, "targetPort": target, "protocol": "TCP"}
-        for port, number, target in PORTS
+        for port, number, target in wanted
     ]
     metadata = labels.metadata(options, name, component="Pilot", app="istiod")
     try:
@@ -46,7 +55,7 @@ def _address(options: Options, name: str) -> list[Manifest]:
             "addressType": f"IPv{address.version}",
             "endpoints": [{"addresses": [str(address)], "conditions": {"ready": True}}],
             "ports": [
-                {"name": port, "port": target, "protocol": "TCP"} for port, _, target in PORTS
+                {"name": port, "port": target, "protocol": "TCP"} for port, _, target in wanted
             ],
         },
     ]

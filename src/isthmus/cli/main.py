@@ -19,6 +19,7 @@ COMMANDS = {
     "ca": "Make and install the certificates that clusters share",
     "create-remote-secret": "Print the secret that lets one cluster watch another",
     "demo": "Boot two clusters, join them, show traffic and identities",
+    "findings": "What is wrong with single objects, and what to do",
     "gen-eastwest-gateway": "Print the options of an east-west gateway",
     "install": "Install or change Isthmus in a cluster",
     "lab": "Small Kubernetes clusters on this machine",

@@ -5,9 +5,12 @@ from typing import Any, Final
 
 import click
 
-from isthmus.cli import asking, options, render
+from isthmus.base import errors
+from isthmus.cli import asking, findings, options, render
 from isthmus.kube import client as kube_client
 
+PAGE: Final = "/debug/clusterz"
+OF_SECRETS: Final = "ISM-FLEET-"
 HEADINGS: Final = ("NAME", "SECRET", "STATUS", "ISTIOD", "REVISION")
 
 
@@ -17,21 +20,28 @@ HEADINGS: Final = ("NAME", "SECRET", "STATUS", "ISTIOD", "REVISION")
 def command(kubeconfig: str | None, context: str | None, istio_namespace: str, output: str) -> None:
     """Print the clusters that each control plane watches, and how well.
 
+    Remote secrets that were refused are named below the table, with the reason.
+
     Example: isthmus remote-clusters --context cluster1
     """
     reached_by = options.accessed(kubeconfig, context=context)
 
-    async def ask() -> list[asking.Answer]:
+    async def ask() -> tuple[list[asking.Answer], list[asking.Answer]]:
         async with kube_client.Client(reached_by) as client:
-            return await asking.control_planes(client, "/debug/clusterz", namespace=istio_namespace)
+            known = await asking.control_planes(client, PAGE, namespace=istio_namespace)
+            wrong = await asking.control_planes(client, findings.PAGE, namespace=istio_namespace)
+            return known, wrong
 
-    answers = options.run(ask())
+    answers, wrong = options.run(ask())
     if output == "json":
         render.as_json(document(answers))
         return
     is_wide = output == "wide"
     headings = (*HEADINGS, "AGE", "ERROR") if is_wide else HEADINGS
     render.table(headings, rows(answers, is_wide=is_wide), gap=5)
+    for finding in findings.document(wrong):
+        if finding["code"].startswith(OF_SECRETS):
+            render.finding(errors.Finding(**finding))
 
 
 def document(answers: Iterable[asking.Answer]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from isthmus.base import clock, logs, metrics, tasks, version
+from isthmus.base import clock, errors, logs, metrics, tasks, version
 from isthmus.ca import authority as authorities
 from isthmus.ca import signing
 from isthmus.fleet import supervisor
@@ -95,7 +95,11 @@ class Program:
             system_clock=self._clock,
         )
         self._reports = reports.Reports(
-            self._mesh, fleet=self._fleet, proxies=self._proxies, discovery=self._discovery
+            self._mesh,
+            fleet=self._fleet,
+            proxies=self._proxies,
+            discovery=self._discovery,
+            own_findings=self._own_findings,
         )
         self._metrics.gauge("istio_build", "Build of this control plane.", "component", "tag").set(
             1, "pilot", version.VERSION
@@ -120,6 +124,23 @@ class Program:
             # Their own pods are not known: what they have would be taken away from them.
             return f"cluster `{cluster}` is not known yet"
         return self.unready()
+
+    def _own_findings(self) -> list[errors.Finding]:
+        """Say what is wrong with the certificate authority's files, if anything."""
+        fault = self._trust.fault
+        if fault is None:
+            return []
+        working = "certificates are signed with the last good one" if self._trust.authority else ""
+        subject = f"Secret {self._settings.namespace}/cacerts"
+        return [
+            errors.Finding(
+                fault.code,
+                subject,
+                "; ".join([fault.happened, *fault.detail.splitlines()]),
+                still_working=working or fault.still_working,
+                hint=fault.hint,
+            )
+        ]
 
     def _known_clusters(self) -> list[ClusterId]:
         return [status.cluster for status in self._fleet.clusters()]

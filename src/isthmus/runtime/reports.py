@@ -8,7 +8,7 @@ Source: spec section 9.1.
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from isthmus.base import errors
@@ -33,11 +33,13 @@ class Reports:
         fleet: supervisor.Supervisor,
         proxies: connections.Connections,
         discovery: ads.Service,
+        own_findings: Callable[[], list[errors.Finding]] = list,
     ) -> None:
         self._mesh = mesh
         self._fleet = fleet
         self._proxies = proxies
         self._discovery = discovery
+        self._own_findings = own_findings
 
     def clusterz(self) -> Document:
         """Return the clusters, our own first, with the age of those that do not answer."""
@@ -120,6 +122,7 @@ class Reports:
 
     def _findings(self) -> list[errors.Finding]:
         return [
+            *self._own_findings(),
             *self._fleet.findings(),
             *self._mesh.graph.findings(),
             *self._mesh.graph.items(self._mesh.model.findings).values(),

@@ -6,6 +6,7 @@ a task as JSON on standard input, and gets JSON back.
 
 import asyncio
 import base64
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -24,6 +25,7 @@ SOL_PACKET, ADD_MEMBERSHIP, STATISTICS = 263, 1, 6
 PROMISCUOUS = 1
 LARGEST_FRAME = 1 << 18
 PATIENCE_S = 10.0
+AT_ONCE = 16
 
 
 def enter(pid, address):
@@ -109,7 +111,8 @@ def capture(task):
 
 def knock(task):
     """Try each of some conversations; tell what came back."""
-    return [attempt(**each) for each in task["attempts"]]
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as threads:
+        return list(threads.map(lambda each: attempt(**each), task["attempts"]))
 
 
 def attempt(

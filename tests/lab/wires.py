@@ -82,7 +82,10 @@ class Wires:
         with program:
             program.stdin.write(json.dumps({"pid": self._pid, "address": at, **task}) + "\n")
             program.stdin.flush()
-            yield program
+            try:
+                yield program
+            finally:
+                program.kill()
 
 
 def kubectl_of(cluster):

@@ -22,12 +22,17 @@ class NetworkMember:
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredGateway:
-    """A gateway of a network that the settings name, by address or by Service."""
+    """A gateway of a network that the settings name, by address or by Service.
+
+    Attributes:
+        is_known: False for the placeholder `0.0.0.0`: the address is filled in later.
+    """
 
     network: NetworkId
     address: str = ""
     registry_service_name: str = ""
     port: int = 15443
+    is_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)

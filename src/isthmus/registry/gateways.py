@@ -61,9 +61,8 @@ def declare(
         found = {gateway for some in read.items(labelled).values() for gateway in some}
         for gateway in read.value(settings_.gateways):
             if gateway.address:
-                found.add(
-                    NetworkGateway(gateway.network, ClusterId(""), gateway.address, gateway.port)
-                )
+                place = (gateway.network, ClusterId(""), gateway.address, gateway.port)
+                found.add(NetworkGateway(*place, is_up=gateway.is_known))
             else:
                 found.update(named_gateways(read, gateway))
         return tuple(sorted(found))

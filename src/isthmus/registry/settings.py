@@ -271,7 +271,8 @@ def _gateways(network: NetworkId, part: fields.Fields) -> Iterable[ConfiguredGat
         if service:
             yield ConfiguredGateway(network, registry_service_name=service, port=port)
         elif addresses.is_unspecified(address):
-            continue  # A placeholder: the address is not known yet (spec section 3.2).
+            # A placeholder: what is behind it cannot be reached yet, neither is it near.
+            yield ConfiguredGateway(network, address=address, port=port, is_known=False)
         elif fault := addresses.fault_of_reachable(address):
             gateway.problem("address", f"cannot be sent to, it is {fault}: `{address[:64]}`")
         else:

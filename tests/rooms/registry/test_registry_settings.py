@@ -119,7 +119,7 @@ def test_a_malformed_document_says_where():
 # --- networks
 
 
-def test_networks_are_read_and_placeholders_are_no_addresses(world):
+def test_networks_are_read_and_placeholders_are_not_known_yet(world):
     world.settings(
         networks="""
         networks:
@@ -139,10 +139,11 @@ def test_networks_are_read_and_placeholders_are_no_addresses(world):
         ("n1", "c1", ""),
         ("n2", "", "192.168.0.0/16"),
     ]
-    assert [gateway.address for gateway in world.mesh.configured_gateways] == [
-        "1.2.3.4",
-        "lb.example.org",
-        "",
+    assert [(one.address, one.is_known) for one in world.mesh.configured_gateways] == [
+        ("0.0.0.0", False),
+        ("1.2.3.4", True),
+        ("lb.example.org", True),
+        ("", True),
     ]
     assert world.findings == []
 

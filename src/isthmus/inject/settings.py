@@ -111,7 +111,7 @@ def read(
         trust_domain=str(mesh.trust_domain),
         discovery_address=defaults.text("discoveryAddress"),
         ca_address=found.text("global", "caAddress"),
-        revision=found.text("revision"),
+        revision=_revision(found.text("revision")),
         namespace=found.text("global", "istioNamespace") or own.namespace,
         domain=proxy.text("clusterDomain") or mesh.domain,
         proxy_metadata=tuple(
@@ -166,6 +166,11 @@ class _Tree:
     def flag(self, *path: str, default: bool) -> bool:
         value = self.below(*path[:-1]).tree.get(path[-1])
         return default if value is None else str(value).lower() == "true"
+
+
+def _revision(text: str) -> str:
+    # The default revision may be named; its objects bear no suffix all the same.
+    return "" if text == "default" else text
 
 
 def _image(values: _Tree) -> str:

@@ -221,7 +221,9 @@ def _container(options: Options) -> Manifest:
 
 
 def _deployment(options: Options, name: str) -> Manifest:
-    pod_labels = {"app": "istiod", "istio": "pilot", "istio.io/rev": options.revision_label}
+    # As in Istio: pods of a revision must not be selected by the default one's Service.
+    role = "istiod" if options.suffix else "pilot"
+    pod_labels = {"app": "istiod", "istio": role, "istio.io/rev": options.revision_label}
     selector = {"app": "istiod"} | _selected_revision(options)
     return {
         "apiVersion": "apps/v1",

@@ -1,45 +1,105 @@
 """What the injector works with, read anew when its ConfigMap or the mesh's settings change.
 
+Nothing is guessed: without its ConfigMap there are no settings, because a pod that says a wrong
+cluster or network of itself is worse than one that is refused. A ConfigMap that is broken leaves
+the last good settings in force.
+
 Source: spec section 5.2.
 """
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from isthmus.engine import collections, reader
+from isthmus.base import errors
+from isthmus.engine import collections, faults, graph, reader
 from isthmus.fleet.sources import ObjectKey
 from isthmus.inject import settings as inject_settings
+from isthmus.kube import objects
 from isthmus.registry import documents
 from isthmus.runtime import assembly, settings
 
+SETTINGS_UNUSABLE = "ISM-RUN-005"
 
-def declare(
-    mesh: assembly.Mesh, chosen: settings.Settings
-) -> collections.Single[inject_settings.InjectionSettings]:
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What this module declares.
+
+    Attributes:
+        last_good: Without a value while there were never any that could be used.
+        findings: What is wrong with them, if anything.
+    """
+
+    graph: graph.Graph
+    last_good: collections.Single[inject_settings.InjectionSettings]
+    findings: collections.Single[tuple[errors.Finding, ...]]
+
+    def settings(self) -> inject_settings.InjectionSettings | None:
+        """Return the settings in force; None while there are none."""
+        try:
+            return self.graph.value(self.last_good)
+        except faults.NoValueYet:
+            return None
+
+
+def declare(mesh: assembly.Mesh, chosen: settings.Settings) -> Declared:
     """Declare the injector's settings in the compiler's graph."""
     suffix = "" if chosen.revision in {"", "default"} else f"-{chosen.revision}"
     key = ObjectKey(chosen.cluster, chosen.namespace, f"istio-sidecar-injector{suffix}")
     mesh_key = ObjectKey(chosen.cluster, chosen.namespace, f"istio{suffix}")
 
-    def found(read: reader.Reader) -> inject_settings.InjectionSettings:
+    def parsed(read: reader.Reader) -> tuple[inject_settings.InjectionSettings | None, str]:
         config_map = read.get(mesh.sources.config_maps, key)
+        if config_map is None:
+            return None, "is missing"
         mesh_map = read.get(mesh.sources.config_maps, mesh_key)
-        texts = (config_map.data or {}) if config_map else {}
-        mesh_texts = (mesh_map.data or {}) if mesh_map else {}
         try:
-            values = _mapping(json.loads(texts.get("values", "{}")))
-            config = _mapping(documents.parse(texts.get("config", "")))
-            mesh_config = _mapping(documents.parse(mesh_texts.get("mesh", "")))
-        except (ValueError, documents.DocumentBroken) as error:
-            raise reader.KeepLast(f"the injector's settings are broken: {error}") from error
-        return inject_settings.read(
-            values,
-            config=config,
+            values = json.loads(_text(config_map, "values") or "{}")
+            config = documents.parse(_text(config_map, "config"))
+            mesh_config = documents.parse(_text(mesh_map, "mesh"))
+        except documents.DocumentBroken as error:
+            return None, error.happened
+        except (ValueError, RecursionError) as error:
+            return None, f"`values` is no JSON: {str(error)[:200]}"
+        found = inject_settings.read(
+            _mapping(values),
+            config=_mapping(config),
             mesh=read.value(mesh.model.settings),
-            default_config=_mapping(mesh_config.get("defaultConfig")),
+            default_config=_mapping(_mapping(mesh_config).get("defaultConfig")),
         )
+        return found, ""
 
-    return mesh.graph.single("injection", found)
+    def good(read: reader.Reader) -> inject_settings.InjectionSettings:
+        found, _ = read.value(both)
+        if found is None:
+            raise reader.KeepLast
+        return found
+
+    def findings(read: reader.Reader) -> tuple[errors.Finding, ...]:
+        _, fault = read.value(both)
+        return (_finding(key, fault),) if fault else ()
+
+    both = mesh.graph.single("injection.parsed", parsed)
+    return Declared(
+        mesh.graph,
+        mesh.graph.single("injection", good),
+        mesh.graph.single("injection.findings", findings),
+    )
+
+
+def _finding(key: ObjectKey, fault: str) -> errors.Finding:
+    return errors.Finding(
+        SETTINGS_UNUSABLE,
+        f"ConfigMap {key.namespace}/{key.name} in cluster `{key.cluster}`",
+        fault,
+        still_working="pods get their proxies by the last good settings, if there were any",
+        hint="run the same `isthmus install` again: it puts the ConfigMap back",
+    )
+
+
+def _text(config_map: objects.ConfigMap | None, name: str) -> str:
+    return ((config_map.data or {}) if config_map else {}).get(name, "")
 
 
 def _mapping(value: object) -> Mapping[str, object]:

@@ -126,7 +126,10 @@ class Program:
         return self.unready()
 
     def _own_findings(self) -> list[errors.Finding]:
-        """Say what is wrong with the certificate authority's files, if anything."""
+        """Say what is wrong with the authority's files and the injector's settings, if anything."""
+        return [*self._trust_findings(), *self._mesh.graph.value(self._injection.findings)]
+
+    def _trust_findings(self) -> list[errors.Finding]:
         fault = self._trust.fault
         if fault is None:
             return []
@@ -152,7 +155,7 @@ class Program:
 
     def _injection_settings(self) -> inject_settings.InjectionSettings | None:
         own = self._fleet.clusters()[0]
-        return self._mesh.graph.value(self._injection) if own.status == "synced" else None
+        return self._injection.settings() if own.status == "synced" else None
 
     def _roots(self) -> str:
         return self._trust.authority.roots_pem if self._trust.authority else ""

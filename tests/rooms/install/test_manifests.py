@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from isthmus.cli import gen_eastwest_gateway
+from isthmus.fleet import generations
 from isthmus.install import manifests, operator, options, rights
 from isthmus.runtime import leadership, rootcerts
 
@@ -159,6 +160,19 @@ def test_a_revision_is_part_of_names_labels_and_selectors():
     assert deployment["spec"]["selector"]["matchLabels"]["istio.io/rev"] == "canary"
 
 
+@pytest.mark.parametrize("other", ["", "stable"])
+def test_no_control_plane_selects_the_pods_of_another_revision(other):
+    pods = objects(PRIMARY, "revision=canary")["Deployment", "istio-system", "istiod-canary"]
+    labels = pods["spec"]["template"]["metadata"]["labels"]
+    beside = objects(PRIMARY, *([f"revision={other}"] if other else []))
+
+    for (kind, _, name), manifest in beside.items():
+        selector = manifest.get("spec", {}).get("selector")
+        if name.startswith("istiod") and selector:
+            wanted = selector.get("matchLabels", selector)
+            assert not wanted.items() <= labels.items(), (kind, name)
+
+
 def test_every_object_can_be_found_again_by_its_labels():
     for manifest in objects(PRIMARY).values():
         labels = manifest["metadata"]["labels"]
@@ -171,3 +185,20 @@ def test_an_unknown_profile_is_refused_with_those_that_exist():
         chosen("apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec: {profile: big}")
 
     assert "minimal" in refusal.value.hint
+
+
+def test_roles_grant_what_the_control_plane_follows_and_no_more():
+    def following(rules):
+        return {
+            (group, resource)
+            for rule in rules
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+            if {"list", "watch"} <= set(rule["verbs"])
+        }
+
+    def kinds_of(followed):
+        return {(one.kind.group, one.kind.plural) for one in followed if not one.system_only}
+
+    assert following(rights.followed()) == kinds_of(generations.EVERYWHERE)
+    assert following(rights.configured()) == kinds_of(generations.CONFIGURATION)

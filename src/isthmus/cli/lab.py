@@ -21,9 +21,9 @@ from isthmus.lab import topology as topologies
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
-def _plain(_: click.Context, __: click.Parameter, name: str) -> str:
+def _plain(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
     # It becomes the name of a directory.
-    if not _PLAIN_NAME.fullmatch(name):
+    if name is not None and not _PLAIN_NAME.fullmatch(name):
         raise click.BadParameter("use letters, digits, `-` and `_`, at most 40")
     return name
 
@@ -113,24 +113,34 @@ def down(name: str) -> None:
 
 
 @command.command()
+@click.option("--name", default=None, callback=_plain, help="Only this lab, which must run.")
 @_OUTPUT
-def status(output: str) -> None:
+def status(name: str | None, output: str) -> None:
     """Show this user's labs and their clusters.
 
-    Exit status: 0, also when there are none.
+    Exit status: 0, also when there are none; 1 the lab that --name names does not run.
 
     Example: isthmus lab status -o json
     """
-    labs = [_described(place) for place in state.all_places()]
+    if name:
+        state.place(name).alive()
+    places = [state.place(name)] if name else state.all_places()
+    labs = [_described(place) for place in places]
     if output == "json":
         render.as_json({"labs": labs})
         return
     rows = [
         (lab["name"], lab["state"], each["name"], each["network"], each["server"], each["api"])
         for lab in labs
-        for each in lab["clusters"]
+        for each in lab["clusters"] or [_NO_CLUSTER]
     ]
+    if not rows:
+        render.note("no lab is running; start one with `isthmus lab up`")
+        return
     render.table(("LAB", "STATE", "CLUSTER", "NETWORK", "API SERVER", "INSIDE"), rows)
+
+
+_NO_CLUSTER = {"name": "-", "network": "-", "server": "-", "api": "-"}
 
 
 def _described(place: state.Place) -> dict[str, Any]:

@@ -190,6 +190,8 @@ def parse(document: Mapping[str, object]) -> Topology:
     for number, entry in enumerate(entries):
         clusters.append(_cluster(entry, number, networks, hosts))
     _no_overlap(clusters)
+    for cluster in clusters:
+        _no_confusion(cluster, networks)
     return Topology(_name(document.get("name", "lab"), "topology"), networks, tuple(clusters))
 
 
@@ -197,7 +199,8 @@ def _only(entry: Mapping[str, object], known: set[str], what: str) -> None:
     for field in entry:
         if field not in known:
             raise TopologyError(
-                f"{what} has an unknown field `{field}`", hint=f"known: {sorted(known)}"
+                f"{what} has an unknown field `{field}`",
+                hint=f"known fields: {', '.join(sorted(known))}",
             )
 
 
@@ -215,7 +218,7 @@ def _entry(value: object, number: int) -> dict[str, str]:
         raise TopologyError(f"cluster number {number + 1} is not a mapping")
     _only(value, _FIELDS, f"cluster number {number + 1}")
     nodes = value.get("nodes", 2)
-    if not isinstance(nodes, int) or not 1 <= nodes <= _MOST_NODES:
+    if not isinstance(nodes, int) or isinstance(nodes, bool) or not 1 <= nodes <= _MOST_NODES:
         raise TopologyError(f"`nodes: {nodes}` is not a number from 1 to {_MOST_NODES}")
     return {
         "name": _name(value.get("name"), "cluster"),
@@ -294,6 +297,27 @@ def _no_overlap(clusters: list[Cluster]) -> None:
                 raise TopologyError(
                     f"`{one.name}` and `{other.name}` share a network and pod addresses",
                     hint="give one of them other `pods`",
+                )
+
+
+def _no_confusion(cluster: Cluster, networks: Mapping[str, str]) -> None:
+    """Refuse ranges of a cluster that are something else already, as seen from its pods."""
+    others = {
+        "its own services": cluster.services,
+        "the transit network": str(TRANSIT),
+        "the nodes of its network": networks[cluster.network],
+        "this machine itself": "127.0.0.0/8",
+        "the way to its node": "169.254.0.0/16",
+    }
+    for ours, field in ((cluster.pods, "pods"), (cluster.services, "services")):
+        for what, theirs in others.items():
+            if field == "services" and theirs == ours:
+                continue
+            if ipaddress.IPv4Network(ours).overlaps(ipaddress.IPv4Network(theirs)):
+                raise TopologyError(
+                    f"`{cluster.name}` cannot have {field} in {ours}",
+                    detail=f"{theirs} is {what}",
+                    hint=f"give it other `{field}`, or leave them out",
                 )
 
 

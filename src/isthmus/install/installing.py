@@ -10,7 +10,7 @@ Source: spec sections 6.1 and 10.5.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from isthmus.install import crds, labels, manifests, older, options
+from isthmus.install import crds, labels, manifests, older, options, reader, webhook
 from isthmus.install.control_plane import Manifest
 from isthmus.kube import apply, kinds, waiting
 from isthmus.kube import client as kube_client
@@ -150,15 +150,15 @@ async def _wait_for_webhook(
     await waiting.until(
         client,
         kinds.MUTATING_WEBHOOK,
-        f"istio-sidecar-injector{chosen.suffix}",
+        webhook.name(chosen),
         missing=_lacks_bundle,
         timeout_s=timeout_s,
         on_progress=_teller(tell, "injection webhook"),
     )
 
 
-def _lacks_bundle(webhook: kube_client.Obj | None) -> str:
-    hooks = (webhook or {}).get("webhooks") or []
+def _lacks_bundle(injector: kube_client.Obj | None) -> str:
+    hooks = (injector or {}).get("webhooks") or []
     if hooks and all((hook.get("clientConfig") or {}).get("caBundle") for hook in hooks):
         return ""
     return "the control plane's certificate is not in it yet"
@@ -170,19 +170,30 @@ async def _is_unattached(client: kube_client.Client, chosen: options.Options) ->
     The walkthroughs install the gateway of a remote cluster before they attach the cluster, so
     its pods cannot start yet, and waiting for them would never end.
     """
-    name = f"istio-sidecar-injector{chosen.suffix}"
     if older.has_own_discovery(chosen):
         return True
-    webhook = await client.find(kinds.MUTATING_WEBHOOK, name)
+    injector = await client.find(kinds.MUTATING_WEBHOOK, webhook.name(chosen))
     account = await client.find(kinds.DEPLOYMENT, f"istiod{chosen.suffix}",
                                 namespace=chosen.namespace)  # fmt: skip
-    return webhook is not None and account is None and bool(_lacks_bundle(webhook))
+    return injector is not None and account is None and bool(_lacks_bundle(injector))
 
 
 async def installed(client: kube_client.Client, *, revision: str) -> list[kube_client.Obj]:
-    """Return the objects that an installation brought, but for the definitions of kinds."""
-    selector = SELECTOR + (f"-{revision}" if revision else "")
-    return await apply.labelled(client, REMOVED_KINDS, labels=selector)
+    """Return the objects that an installation brought, but for the definitions of kinds.
+
+    The account whose tokens remote secrets hold belongs to no revision: only who removes the
+    default one removes it.
+    """
+    selector = SELECTOR + (f"-{revision}" if revision not in {"", "default"} else "")
+    found = await apply.labelled(client, REMOVED_KINDS, labels=selector)
+    return [one for one in found if not revision or not _is_shared(one)]
+
+
+def _is_shared(manifest: kube_client.Obj) -> bool:
+    return (manifest["kind"], manifest["metadata"]["name"]) == (
+        kinds.SERVICE_ACCOUNT.kind,
+        reader.SERVICE_ACCOUNT,
+    )
 
 
 async def definitions(client: kube_client.Client) -> list[kube_client.Obj]:

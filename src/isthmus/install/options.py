@@ -110,7 +110,7 @@ class Options:
     @property
     def suffix(self) -> str:
         """What names of objects end with: nothing, or the revision."""
-        return "" if self.revision in {"", "default"} else f"-{self.revision}"
+        return f"-{self.revision}" if self.revision else ""
 
     @property
     def revision_label(self) -> str:
@@ -141,7 +141,7 @@ def of_spec(spec: Tree) -> Options:
     components = _tree(spec, "components")
     return Options(
         profile=profile,
-        revision=str(spec.get("revision") or values.get("revision") or ""),
+        revision=_revision(spec, values),
         namespace=namespace,
         base=_enabled(components, "base", PROFILES[profile]["base"] is True),
         pilot=_enabled(components, "pilot", PROFILES[profile]["pilot"] is True),
@@ -175,6 +175,12 @@ def _mesh_config(spec: Tree, values: Tree, namespace: str, *, is_remote: bool) -
         return given
     address = f"{REMOTE_DISCOVERY}.{namespace}.svc:15012"
     return operator.merged({"defaultConfig": {"discoveryAddress": address}}, given)
+
+
+def _revision(spec: Tree, values: Tree) -> str:
+    # The default revision may be named; its objects are the same as without.
+    revision = str(spec.get("revision") or values.get("revision") or "")
+    return "" if revision == "default" else revision
 
 
 def _tree(tree: Mapping[str, object], key: str) -> Tree:

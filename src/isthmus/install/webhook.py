@@ -9,13 +9,19 @@ Source: spec section 5.1.
 from collections.abc import Mapping
 
 from isthmus.install import labels
-from isthmus.install.options import Options
+from isthmus.install.options import SYSTEM_NAMESPACE, Options
 
 Manifest = dict[str, object]
 
 INJECT, INJECTION, REVISION = "sidecar.istio.io/inject", "istio-injection", "istio.io/rev"
 SUFFIX = "sidecar-injector.istio.io"
 TIMEOUT_S = 10
+
+
+def name(options: Options) -> str:
+    """Return the name of the MutatingWebhookConfiguration, which all namespaces share."""
+    own = "" if options.namespace == SYSTEM_NAMESPACE else f"-{options.namespace}"
+    return f"istio-sidecar-injector{options.suffix}{own}"
 
 
 def manifest(options: Options) -> Manifest:
@@ -25,7 +31,7 @@ def manifest(options: Options) -> Manifest:
     """
     metadata = labels.metadata(
         options,
-        f"istio-sidecar-injector{options.suffix}" + _namespace_suffix(options),
+        name(options),
         component="Pilot",
         namespace="",
         app="sidecar-injector",
@@ -36,10 +42,6 @@ def manifest(options: Options) -> Manifest:
         "metadata": metadata,
         "webhooks": [_webhook(options, *selectors) for selectors in _selectors(options)],
     }
-
-
-def _namespace_suffix(options: Options) -> str:
-    return "" if options.namespace == "istio-system" else f"-{options.namespace}"
 
 
 def _selectors(options: Options) -> list[tuple[str, list[Manifest], list[Manifest]]]:

@@ -173,6 +173,10 @@ def test_no_control_plane_selects_the_pods_of_another_revision(other):
             assert not wanted.items() <= labels.items(), (kind, name)
 
 
+def test_the_default_revision_may_be_named():
+    assert objects(PRIMARY, "revision=default") == objects(PRIMARY)
+
+
 def test_every_object_can_be_found_again_by_its_labels():
     for manifest in objects(PRIMARY).values():
         labels = manifest["metadata"]["labels"]

@@ -22,7 +22,8 @@ def certificates(text: str, *, file: str) -> tuple[x509.Certificate, ...]:
     except ValueError as error:
         raise refusals.PemMalformed(
             f"cannot read the certificates in `{file}`",
-            detail=str(error)[:200],
+            # The library's sentence goes on with the address of its own manual.
+            detail=str(error).partition(". See ")[0][:200],
             hint="write PEM certificates, each between BEGIN CERTIFICATE and END CERTIFICATE",
         ) from error
     return found

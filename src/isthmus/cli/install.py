@@ -1,11 +1,12 @@
 """`isthmus install`: shows what will change, applies it, waits until it works."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
-from isthmus.base import errors
+from isthmus.base import clock, errors
+from isthmus.ca import authority
 from isthmus.cli import operator_options
 from isthmus.cli import options as cli_options
 from isthmus.install import installing, options
@@ -82,12 +83,20 @@ async def _install(
     if due and not yes and sys.stdin.isatty() and not _agreed(chosen, client):
         click.echo("nothing was changed", err=True)
         return 1
-    await checks.authority(client, chosen, _warn)
+    await checks.authority(client, chosen, judge=_fault, warn=_warn)
     await installing.carry_out(
         client, chosen, planned, force=force, timeout_s=timeout_s, tell=_tell
     )
     _tell("✔ Installation complete")
     return 0
+
+
+def _fault(files: Mapping[str, str]) -> errors.IsthmusError | None:
+    try:
+        authority.load(files, now=clock.SystemClock().now())
+    except errors.IsthmusError as error:
+        return error
+    return None
 
 
 def _agreed(chosen: options.Options, client: kube_client.Client) -> bool:

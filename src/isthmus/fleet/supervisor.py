@@ -12,6 +12,7 @@ Source: spec sections 2.3 and 2.7; design rules 4 and 5; drills 03, 04, 09, 10, 
 """
 
 import asyncio
+import dataclasses
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -319,7 +320,8 @@ class Supervisor:
         return generations.Generation(
             cluster,
             number,
-            reached_by,
+            # Its messages name the cluster as the mesh does, whatever the kubeconfig calls it.
+            dataclasses.replace(reached_by, name=cluster),
             namespace=self._namespace,
             followed=followed,
             on_changes=self._write,

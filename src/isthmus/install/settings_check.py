@@ -3,7 +3,8 @@
 Findings only; they never stop an installation.
 """
 
-from collections.abc import Callable, Iterator
+import base64
+from collections.abc import Callable, Iterator, Mapping
 
 from isthmus.base import errors
 from isthmus.install import operator, options
@@ -29,27 +30,40 @@ def warnings_for(chosen: options.Options) -> Iterator[errors.Finding]:
             )
 
 
+Judge = Callable[[Mapping[str, str]], errors.IsthmusError | None]
+"""Says why the files of a certificate authority cannot be used; None when they can."""
+
+
 async def authority(
     client: kube_client.Client,
     chosen: options.Options,
+    *,
+    judge: Judge,
     warn: Callable[[errors.Finding], None],
 ) -> None:
-    """Warn when a control plane will wait for its certificate authority."""
+    """Warn when a control plane will wait for its certificate authority, and say why."""
     if not chosen.pilot or chosen.remote:
         return
     secret = await client.find(kinds.SECRET, trust.SECRET, namespace=chosen.namespace)
-    present = set((secret or {}).get("data") or {})
-    missing = [name for name in trust.FILES if name not in present]
-    if missing and trust.TLS_CERTIFICATE not in present:
-        warn(
-            errors.Finding(
-                CODE_NO_AUTHORITY,
-                f"Secret {chosen.namespace}/cacerts",
-                "is missing" if secret is None else f"lacks {', '.join(missing)}",
-                still_working="the control plane is installed, and waits for it",
-                hint=(
-                    "isthmus ca root && isthmus ca intermediate CLUSTER && "
-                    "isthmus ca push --context CONTEXT CLUSTER"
-                ),
-            )
+    fault = None if secret is None else judge(_files(secret))
+    if secret is not None and fault is None:
+        return
+    warn(
+        errors.Finding(
+            CODE_NO_AUTHORITY,
+            f"Secret {chosen.namespace}/{trust.SECRET}",
+            "is missing" if fault is None else "; ".join([fault.happened, fault.detail]),
+            still_working="the control plane is installed, and waits for it",
+            hint=(
+                "isthmus ca root && isthmus ca intermediate CLUSTER && "
+                "isthmus ca push --context CONTEXT CLUSTER"
+            ),
         )
+    )
+
+
+def _files(secret: kube_client.Obj) -> dict[str, str]:
+    return {
+        name: base64.b64decode(text).decode(errors="replace")
+        for name, text in (secret.get("data") or {}).items()
+    }

@@ -3,6 +3,7 @@
 Decides the words only; the waiting and trying again are others'.
 """
 
+import os
 import socket
 import ssl
 
@@ -48,8 +49,9 @@ def _told(error: BaseException, limit_s: float) -> tuple[str, str]:
             told = "nothing listens there", address
         case socket.gaierror():
             told = "its name is not known", "check the name, and that this machine can resolve it"
-        case OSError(strerror=str(text)):
-            told = text.lower(), address
+        case OSError(errno=int(number)) if number > 0:
+            # The kernel's words, not those of whoever passed the error on.
+            told = os.strerror(number).lower(), address
         case _:
             told = str(error) or type(error).__name__, address
     return told

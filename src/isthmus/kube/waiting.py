@@ -179,9 +179,14 @@ def _pod_causes(pod: client.Obj) -> list[str]:
         for state in [(item.get("state") or {}).get("waiting")]
         if state and state.get("reason") not in ("PodInitializing", "ContainerCreating")
     ]
+    unready = [
+        f"pod {name}, container {item['name']}: it runs, but its readiness probe fails"
+        for item in status.get("containerStatuses") or []
+        if (item.get("state") or {}).get("running") and not item.get("ready")
+    ]
     blocked = [
         f"pod {name}: {condition.get('message') or condition.get('reason')}"
         for condition in status.get("conditions") or []
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False"
     ]
-    return waiting + blocked
+    return waiting + unready + blocked

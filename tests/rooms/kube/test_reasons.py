@@ -25,7 +25,7 @@ def told(error):
     [
         (ConnectionRefusedError(111, "Connection refused"), "nothing listens there"),
         (socket.gaierror(-2, "Name or service not known"), "its name is not known"),
-        (OSError(113, "No route to host"), "no route to host"),
+        (OSError(113, "Connect call failed"), "no route to host"),
         (TimeoutError("Connection timeout to host"), "no connection within 10 s"),
         (TimeoutError(), "no answer within 30 s"),
         (ssl.SSLError(1, "[SSL] wrong version number"), "no TLS: "),

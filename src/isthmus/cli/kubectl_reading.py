@@ -69,7 +69,8 @@ def get(  # noqa: PLR0913  # a command's options
             each["metadata"].pop("managedFields", None)
         one = len(wanted) == 1 and len(wanted[0][1]) == 1
         whole = found[0] if one else {"apiVersion": "v1", "kind": "List", "items": found}
-        click.echo(printed(whole, found, output))
+        if found or output != "name":
+            click.echo(printed(whole, found, output))
         return 0
 
     return target.run(work)

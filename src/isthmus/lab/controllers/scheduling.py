@@ -1,6 +1,7 @@
 """The scheduler: gives each waiting pod a node.
 
-It decides which nodes fit and which of them is best. It refuses to know how pods run; resource
+It decides which nodes fit and which of them is best: pods of one controller are spread first, then
+all pods. It refuses to know how pods run; resource
 requests are not counted, because the nodes share one machine.
 """
 
@@ -61,18 +62,24 @@ class Scheduler:
         if not fitting:
             await self._refuse(pod, len(nodes), reasons)
             return
-        load = self._load()
-        chosen = min(fitting, key=lambda node: (load[node], node))
+        load, siblings = self._load(), self._load(owners.controller_of(pod))
+        chosen = min(fitting, key=lambda node: (siblings[node], load[node], node))
         await self._bind(pod, chosen)
 
-    def _load(self) -> Counter[str]:
-        """Count the pods per node; a binding counts before the mirror tells of it."""
-        load = Counter(
-            pod["spec"]["nodeName"]
-            for pod in self._pods.items()
-            if pod["spec"].get("nodeName") and owners.is_active(pod)
-        )
-        return load + Counter(self._bound.values())
+    def _load(self, controller: Obj | None = None) -> Counter[str]:
+        """Count the pods per node, of one controller if it is given.
+
+        A binding counts before the mirror tells of it.
+        """
+        load: Counter[str] = Counter()
+        for pod in self._pods.items():
+            node = pod["spec"].get("nodeName") or self._bound.get(mirrors.key_of(pod))
+            theirs = (owners.controller_of(pod) or {}).get("uid")
+            if controller is not None and theirs != controller["uid"]:
+                continue
+            if node and owners.is_active(pod):
+                load[node] += 1
+        return load
 
     async def _bind(self, pod: Obj, node: str) -> None:
         namespace, name = key = mirrors.key_of(pod)

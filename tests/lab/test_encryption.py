@@ -41,12 +41,12 @@ def renew_clients(mesh):
 
 
 def is_renewed(mesh, cluster):
-    pods = wires.found(mesh, cluster, "pods -n sample -l app=sleep")["items"]
-    return len(pods) == 1 and wires.is_ready(pods[0])
+    pods = mesh.json_of(cluster, "pods -n sample -l app=sleep")["items"]
+    return len(pods) == 1 and traffic.is_ready(pods[0])
 
 
 def gateway_of(mesh, cluster):
-    service = wires.found(mesh, cluster, "service -n istio-system istio-eastwestgateway")
+    service = mesh.json_of(cluster, "service -n istio-system istio-eastwestgateway")
     return service["status"]["loadBalancer"]["ingress"][0]["ip"]
 
 
@@ -158,7 +158,7 @@ def in_force(mesh, text):
 def plain_request(mesh, cluster):
     """Send a request from a pod without a proxy; return curl's exit code and the status."""
     ended = mesh.attempt(
-        f"{wires.kubectl_of(cluster)} exec -n {OUTSIDE} deploy/sleep -- curl -s -m 5"
+        f"{mesh.kubectl_program} --context {cluster} exec -n {OUTSIDE} deploy/sleep -- curl -s -m 5"
         " -o /dev/null -w '%{http_code}' http://helloworld.sample:5000/hello"
     )
     return ended.returncode, ended.stdout.strip()
@@ -191,7 +191,7 @@ def test_strict_refuses_plain_text_and_loses_no_request_of_the_mesh(mesh, outsid
                 traffic.until(lambda cluster=cluster: is_refused(mesh, cluster))
             assert all(is_refused(mesh, cluster) for cluster in CLUSTERS * 2)
             for client in clients:
-                client.until_both_answer()
+                client.until_answered_by({"v1", "v2"})
         for cluster in CLUSTERS:
             traffic.until(lambda cluster=cluster: is_answered(mesh, cluster))
 

@@ -41,7 +41,7 @@ class Stranger:
         self.far = OTHER[home]
         self.wires = wires.Wires(mesh)
         self.place = self.wires.node(home, 0)
-        service = wires.found(mesh, self.far, "service -n istio-system istio-eastwestgateway")
+        service = mesh.json_of(self.far, "service -n istio-system istio-eastwestgateway")
         self.gateway = service["status"]["loadBalancer"]["ingress"][0]["ip"]
 
     def knock(self, *attempts):
@@ -85,7 +85,7 @@ def member(mesh, caller):
 
 
 def roots_of(mesh):
-    config = wires.found(mesh, "cluster2", "configmap -n sample istio-ca-root-cert")
+    config = mesh.json_of("cluster2", "configmap -n sample istio-ca-root-cert")
     return config["data"]["root-cert.pem"]
 
 
@@ -146,7 +146,7 @@ def of_another_root():
 def all_server_names(mesh):
     """Yield a server name for every port of every service of both clusters."""
     for cluster in CLUSTERS:
-        for service in wires.found(mesh, cluster, "services -A")["items"]:
+        for service in mesh.json_of(cluster, "services -A")["items"]:
             home = service["metadata"]["namespace"]
             for port in service["spec"]["ports"]:
                 host = f"{service['metadata']['name']}.{home}.svc.cluster.local"
@@ -315,7 +315,7 @@ def test_the_token_of_a_pod_proves_nothing_once_the_pod_is_gone(caller, mesh):
     before = caller.call(token=used, cluster="cluster2", csr=key_and_csr())
     mesh.kubectl("cluster2", f"delete pod -n sample {pod}")
     after = caller.call(token=unused, cluster="cluster2", csr=key_and_csr())
-    traffic.until(lambda: wires.is_ready(wires.pod_of(mesh, "cluster2", "app=sleep")))
+    traffic.until(lambda: traffic.is_ready(wires.pod_of(mesh, "cluster2", "app=sleep")))
 
     assert before["status"] == "OK"
     assert after["status"] == "UNAUTHENTICATED"

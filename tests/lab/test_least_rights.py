@@ -50,7 +50,7 @@ def used_by(mesh, cluster, account):
 def granted_to(mesh, cluster, account):
     found = set()
     for role in ROLES[cluster, account]:
-        for rule in wires.found(mesh, cluster, f"{role} -n istio-system")["rules"]:
+        for rule in mesh.json_of(cluster, f"{role} -n istio-system")["rules"]:
             found |= {
                 (group, resource, verb)
                 for group in rule["apiGroups"]
@@ -174,7 +174,7 @@ def run_in(mesh, part, command, *, cluster="cluster1"):
     """Run a shell command in a container of ours."""
     namespace, target, container = PARTS[part]
     return mesh.attempt(
-        f"{wires.kubectl_of(cluster)} exec -n {namespace} {target} -c {container} -- sh -c '{command}'"
+        f"{mesh.kubectl_program} --context {cluster} exec -n {namespace} {target} -c {container} -- sh -c '{command}'"
     )
 
 
@@ -280,7 +280,7 @@ DEBUG = "default:debug"
 @contextlib.contextmanager
 def talkative(mesh):
     """Have the control plane and the clients' agents tell all that they can."""
-    usual = wires.found(mesh, "cluster1", "deployment -n istio-system istiod")
+    usual = mesh.json_of("cluster1", "deployment -n istio-system istiod")
     arguments = usual["spec"]["template"]["spec"]["containers"][0]["args"]
     loud = [one.replace("default:info", DEBUG) for one in arguments]
     set_arguments(mesh, loud)
@@ -303,9 +303,9 @@ def set_arguments(mesh, arguments):
 
 
 def runs_with(mesh, arguments):
-    pods = wires.found(mesh, "cluster1", "pods -n istio-system -l app=istiod")["items"]
+    pods = mesh.json_of("cluster1", "pods -n istio-system -l app=istiod")["items"]
     args = [one["spec"]["containers"][0]["args"] for one in pods]
-    return args == [arguments] and wires.is_ready(pods[0])
+    return args == [arguments] and traffic.is_ready(pods[0])
 
 
 def set_agents_level(mesh, cluster, level):
@@ -317,10 +317,10 @@ def set_agents_level(mesh, cluster, level):
 
 def has_client(mesh, cluster, level):
     """Say whether there is one client pod, ready, whose agent tells that much."""
-    pods = wires.found(mesh, cluster, "pods -n sample -l app=sleep")["items"]
+    pods = mesh.json_of(cluster, "pods -n sample -l app=sleep")["items"]
     return (
         len(pods) == 1
-        and wires.is_ready(pods[0])
+        and traffic.is_ready(pods[0])
         and pods[0]["metadata"].get("annotations", {}).get("sidecar.istio.io/agentLogLevel")
         == level
     )
@@ -332,7 +332,7 @@ def all_that_is_shown(mesh):
     for file in ("lab.log", "audit-cluster1.jsonl", "audit-cluster2.jsonl"):
         yield file, (place / file).read_text()
     for cluster in CLUSTERS:
-        for pod in wires.found(mesh, cluster, "pods -A")["items"]:
+        for pod in mesh.json_of(cluster, "pods -A")["items"]:
             spec, name = pod["spec"], pod["metadata"]["name"]
             where = f"{cluster} {pod['metadata']['namespace']}/{name}"
             for one in [*spec.get("initContainers", []), *spec["containers"]]:
@@ -359,7 +359,7 @@ def canaries_of(mesh):
     """Return secrets that exist, or parts of them that would not be elsewhere by chance."""
     found = {}
     for cluster in CLUSTERS:
-        for secret in wires.found(mesh, cluster, "secrets -A")["items"]:
+        for secret in mesh.json_of(cluster, "secrets -A")["items"]:
             for key, value in secret.get("data", {}).items():
                 text = base64.b64decode(value).decode(errors="replace")
                 if "PRIVATE KEY" in text:

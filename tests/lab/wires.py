@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -88,23 +87,7 @@ class Wires:
                 program.kill()
 
 
-def kubectl_of(cluster):
-    """Return the words that begin a command against a cluster."""
-    program = "kubectl" if shutil.which("kubectl") else "isthmus kubectl"
-    return f"{program} --context {cluster}"
-
-
-def found(mesh, cluster, words):
-    """Return what `kubectl get` finds."""
-    return mesh.json(f"{kubectl_of(cluster)} get {words} -o json")
-
-
 def pod_of(mesh, cluster, labels, *, namespace="sample"):
     """Return the pod with these labels, which must be one."""
-    (pod,) = found(mesh, cluster, f"pods -n {namespace} -l {labels}")["items"]
+    (pod,) = mesh.json_of(cluster, f"pods -n {namespace} -l {labels}")["items"]
     return pod
-
-
-def is_ready(pod):
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)

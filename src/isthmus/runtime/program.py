@@ -6,6 +6,9 @@ answer before all clusters are known, but nothing is handed out that would take 
 from a proxy that reconnects.
 
 Source: spec sections 4.1, 6.2 and 8.7; promises P1, P2, P11.
+
+    IsthmusError
+    └── ServingFailed
 """
 
 import asyncio
@@ -45,11 +48,18 @@ DRAIN_S = 5.0
 TRUST_LOOK_S = 30.0
 
 
+class ServingFailed(errors.IsthmusError):
+    """The ports that proxies and API servers call cannot be served."""
+
+    code = "ISM-RUN-006"
+
+
 class Program:
     """One control plane."""
 
     def __init__(self, chosen: settings.Settings) -> None:
         self._settings = chosen
+        self._is_serving = False
         self._clock = clock.SystemClock()
         self._metrics = metrics.Metrics()
         self._trust = trust.Trust(chosen.ca_directory, system_clock=self._clock)
@@ -81,7 +91,10 @@ class Program:
             self._mesh, authenticator=self._authenticator, unready=self._unready_for
         )
         self._discovery = ads.Service(
-            self._proxies, system_clock=self._clock, registered=self._metrics
+            self._proxies,
+            limits=ads.Limits(age_s=chosen.stream_age_s),
+            system_clock=self._clock,
+            registered=self._metrics,
         )
         self._stewardship = stewardship.Stewardship(
             stewardship.Steward(
@@ -176,10 +189,18 @@ class Program:
             stack.push_async_callback(self._stewardship.close)
             _ = nursery.keep("follow certificate authority", self._trust.follow)
             _ = nursery.keep("follow clusters", self._fleet.run)
-            _ = nursery.start("serve", self._serve(stack, nursery))
+            serving = nursery.start("serve", self._serve(stack, nursery))
+            # Without its ports it is of no use: whoever runs it must notice, and start it again.
+            serving.add_done_callback(lambda _: None if self._is_serving else stop.set())
             _ = nursery.start("settle memory", self._settle())
             await stop.wait()
             _LOG.info("ending")
+        if not self._is_serving and serving.done() and not serving.cancelled():
+            raise ServingFailed(
+                "the control plane cannot serve proxies",
+                detail="the log says why, above",
+                hint=f"are ports {SECURE_PORT} and {WEBHOOK_PORT} in use by something else?",
+            )
 
     async def _settle(self) -> None:
         """Take what was learnt at the start out of the garbage collector's sight."""
@@ -191,7 +212,7 @@ class Program:
     async def _serve_plain(self, stack: contextlib.AsyncExitStack) -> None:
         pages = admin.Pages(
             reports=self._reports,
-            unready=self.unready,
+            unready=lambda: self.unready() or ("" if self._is_serving else "not serving yet"),
             metrics_text=self._metrics.text,
         )
         for port in (READY_PORT, MONITORING_PORT):
@@ -218,6 +239,7 @@ class Program:
         await stack.enter_async_context(
             admin.listening(hook, host=ANY, port=WEBHOOK_PORT, tls=serving.web_context())
         )
+        self._is_serving = True
         self._stewardship.root_changed()
         _LOG.info("serving", cluster=self._settings.cluster, secure=SECURE_PORT)
 

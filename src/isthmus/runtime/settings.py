@@ -30,6 +30,7 @@ class Settings:
         ca_directory: Where the files of Secret `cacerts` are mounted.
         run_directory: Where its Unix socket for reports lives.
         remote_timeout_s: How long a remote cluster may keep the control plane unready.
+        stream_age_s: After about how long a proxy must connect and prove itself again; 0 never.
         kubeconfig: A file to reach the cluster by; empty uses the pod's own account.
     """
 
@@ -45,6 +46,7 @@ class Settings:
     default_ttl_s: int = 24 * 3600
     max_ttl_s: int = 90 * 24 * 3600
     remote_timeout_s: float = 30.0
+    stream_age_s: float = 1800.0
     kubeconfig: str = ""
     log_level: str = "info"
     custom_hosts: tuple[str, ...] = ()
@@ -60,6 +62,7 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
     parser.add_argument("--domain", default="cluster.local", help="DNS suffix of services")
     parser.add_argument("--clusterID", dest="cluster", default="", help="id of this cluster")
     parser.add_argument("--kubeconfig", default=environment.get("KUBECONFIG", ""))
+    parser.add_argument("--keepaliveMaxServerConnectionAge", dest="age", default="30m")
     parser.add_argument("--log_output_level", default="default:info")
     known, _ = parser.parse_known_args(arguments)
     return Settings(
@@ -75,6 +78,7 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
         default_ttl_s=_seconds(environment, "DEFAULT_WORKLOAD_CERT_TTL", 24 * 3600),
         max_ttl_s=_seconds(environment, "MAX_WORKLOAD_CERT_TTL", 90 * 24 * 3600),
         remote_timeout_s=_seconds(environment, "PILOT_REMOTE_CLUSTER_TIMEOUT", 30),
+        stream_age_s=duration_s(known.age),
         kubeconfig=known.kubeconfig,
         log_level=known.log_output_level.rpartition(":")[2] or "info",
         custom_hosts=_words(environment.get("ISTIOD_CUSTOM_HOST", "")),

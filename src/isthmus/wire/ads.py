@@ -9,6 +9,7 @@ Source: spec sections 4.4 and 4.6; security rules XA-1, XA-2 and XA-5.
 
 import asyncio
 import contextlib
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -88,7 +89,8 @@ class Limits:
         proof_s: Seconds until a caller must be proven.
         first_message_s: Seconds until the first message must have come.
         write_s: Seconds that one message may take to be accepted by the connection.
-        age_s: Seconds after which a stream ends, so that proxies spread over replicas; 0 never.
+        age_s: Seconds after which a stream ends, give or take a half, so that proxies spread over
+            replicas and prove themselves again; 0 never.
         streams_per_pod: Open streams of one pod; one more than it needs, for the overlap.
         streams_per_s: New streams each second, from all callers together.
     """
@@ -309,12 +311,16 @@ class _Stream:
         async with tasks.Nursery() as nursery:
             _ = nursery.start(f"read {self.record.id}", self._read())
             try:
-                async with asyncio.timeout(self.service.limits.age_s or None):
+                async with asyncio.timeout(self._age_s() or None):
                     await self._write()
             except TimeoutError:
                 self.ended = _Ended("UNAVAILABLE", "the stream is old; connect again")
         if self.ended is not None:
             raise self.ended
+
+    def _age_s(self) -> float:
+        # Those that came together must not leave together.
+        return self.service.limits.age_s * random.uniform(0.5, 1.5)
 
     def _wake(self, changed: Changed) -> None:
         for type_url, names in changed.items():

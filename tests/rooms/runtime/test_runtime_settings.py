@@ -28,3 +28,13 @@ def test_what_is_no_duration_is_refused(text):
 def test_a_switch_that_is_neither_on_nor_off_is_refused_by_name():
     with pytest.raises(settings.SettingRefused, match="EXTERNAL_ISTIOD"):
         settings.read({"EXTERNAL_ISTIOD": "maybe"}, [])
+
+
+def test_lifetimes_and_ages_are_as_istio_names_them():
+    found = settings.read(
+        {"DEFAULT_WORKLOAD_CERT_TTL": "1h", "MAX_WORKLOAD_CERT_TTL": "48h"},
+        ["--keepaliveMaxServerConnectionAge", "10m"],
+    )
+
+    assert (found.default_ttl_s, found.max_ttl_s, found.stream_age_s) == (3600, 172800, 600)
+    assert settings.read({}, []).stream_age_s == 1800

@@ -2,10 +2,12 @@
 
 TLS is passed on by server name and never ended here; what asks for no known name is closed.
 
-Source: spec sections 3.5 and 4.11.
+Source: spec sections 3.5 and 4.11; security rule GW-6.
 """
 
+import datetime
 from collections.abc import Iterator
+from typing import Final
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_pb2
@@ -13,6 +15,8 @@ from google.protobuf import message
 
 from isthmus.resources.envoy import access_logs, filters, listeners, messages, tls
 from isthmus.views import view
+
+HELLO_WITHIN: Final = datetime.timedelta(seconds=15)
 
 
 def by_server_name(gateway: view.GatewayTls) -> message.Message:
@@ -22,7 +26,8 @@ def by_server_name(gateway: view.GatewayTls) -> message.Message:
         {
             "filter_chains": list(_chains(gateway)),
             "listener_filters": [filters.tls_inspector()],
-            "listener_filters_timeout": messages.FOREVER,
+            # Clients speak first here, so whoever says nothing for long only takes up room.
+            "listener_filters_timeout": HELLO_WITHIN,
             "access_log": access_logs.of_refused(gateway.access_log_path),
         },
     )

@@ -1,9 +1,11 @@
 """Other ways to join clusters, each by its walkthrough's own commands."""
 
 import contextlib
+import json
 
 import meshes
 import pytest
+import traffic
 
 pytestmark = pytest.mark.lab
 
@@ -24,15 +26,15 @@ def joined(topology):
         lab.close()
 
 
-def verified(lab, *, is_direct):
+def verified(lab, *, is_direct, namespace="sample"):
     """Hold what every topology ends with: answers, identities and encryption, near and far."""
-    report = lab.json("isthmus verify --requests 100 -o json")
+    report = lab.json(f"isthmus verify --namespace {namespace} --requests 100 -o json")
     assert report["is_well"], report["findings"]
     assert {(row["source"], row["cluster"]) for row in report["rows"]} == EVERY_PAIR
     assert all(0.3 <= row["share"] <= 0.7 for row in report["rows"])
     assert all(row["encrypted"] for row in report["rows"])
     callers = {caller for row in report["rows"] for caller in row["callers"]}
-    assert callers == {"spiffe://cluster.local/ns/sample/sa/sleep"}
+    assert callers == {f"spiffe://cluster.local/ns/{namespace}/sa/sleep"}
     across = [row["path"] for row in report["rows"] if row["source"] != row["cluster"]]
     assert all((path == "direct") == is_direct for path in across), across
 
@@ -60,3 +62,36 @@ def test_a_cluster_that_injects_by_itself_discovers_through_the_ingress_gateway_
     [address] = ingress["status"]["loadBalancer"]["ingress"]
     assert slice_["endpoints"][0]["addresses"] == [address["ip"]]
     assert {line.split()[1] for line in proxies.splitlines()[1:]} == {"cluster1", "cluster2"}
+
+
+def test_gateways_named_in_the_settings_split_the_horizon_and_edits_hold_at_once():
+    with joined("split-horizon") as lab:
+        verified(lab, is_direct=False, namespace="app1")
+        far = gateway_of_network2(lab)
+
+        edited(lab, far, "0.0.0.0")
+        traffic.until(lambda: answered(lab) == {"v1"})
+        edited(lab, "0.0.0.0", far)
+        traffic.until(lambda: answered(lab) == {"v1", "v2"})
+
+
+def gateway_of_network2(lab):
+    service = lab.json_of("cluster2", "svc istio-ingressgateway -n istio-system")
+    return service["status"]["loadBalancer"]["ingress"][0]["ip"]
+
+
+def edited(lab, old, new):
+    """Edit the settings in cluster1 as a person with an editor would."""
+    held = lab.json_of("cluster1", "configmap istio -n istio-system")
+    assert f"address: {old}" in held["data"]["meshNetworks"]
+    networks = held["data"]["meshNetworks"].replace(f"address: {old}", f"address: {new}")
+    wanted = {**held, "data": {**held["data"], "meshNetworks": networks}}
+    lab.kubectl("cluster1", "replace -f -", stdin=json.dumps(wanted))
+
+
+def answered(lab):
+    """Return the versions that answer a client in cluster1; none may be lost."""
+    command = "exec -n app1 -c sleep deploy/sleep -- curl -sS helloworld.app1:5000/hello?n=[1-20]"
+    answers = lab.kubectl("cluster1", command).splitlines()
+    assert [answer.split()[0] for answer in answers] == ["Hello"] * 20
+    return {answer.split()[2].rstrip(",") for answer in answers}

@@ -62,20 +62,21 @@ def command(topology: str, name: str, *, keep: bool) -> int:
         finally:
             if not keep:
                 show.end()
-    _what_next(name, keep=keep)
+    _what_next(name, chosen.namespace, keep=keep)
     return 0
 
 
-def _what_next(name: str, *, keep: bool) -> None:
+def _what_next(name: str, namespace: str, *, keep: bool) -> None:
     click.echo("\nWhat to try next:")
     if not keep:
         click.echo("  isthmus demo --keep          the same, and the clusters stay for you")
         click.echo("  isthmus lab up --help        clusters of your own on this machine")
     else:
         click.echo(f'  export KUBECONFIG="$(isthmus lab kubeconfig --name {name})"')
-        click.echo("  kubectl --context cluster1 -n sample get pods")
-        click.echo("  kubectl --context cluster2 -n sample scale deploy helloworld-v2 --replicas=0")
-        click.echo("  isthmus verify")
+        kubectl = f"kubectl -n {namespace} --context"
+        click.echo(f"  {kubectl} cluster1 get pods")
+        click.echo(f"  {kubectl} cluster2 scale deploy helloworld-v2 --replicas=0")
+        click.echo(f"  isthmus verify -n {namespace}")
         click.echo(f"  isthmus lab down --name {name}")
     click.echo("  docs/tutorial/first-mesh.md  the same steps by hand, and on real clusters")
 

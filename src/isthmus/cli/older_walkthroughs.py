@@ -118,7 +118,253 @@ SHARED_NETWORK = (
     *walkthrough.WORKLOADS,
 )
 
+HORIZON_NAMES: Mapping[str, str] = {"CTX_LOCAL": "cluster1", "CTX_REMOTE": "cluster2"}
+
+LOCAL, REMOTE = "--context=$CTX_LOCAL", "--context=$CTX_REMOTE"
+
+
+def _authority(context: str, name: str) -> tuple[Step, ...]:
+    files = ("ca-cert.pem", "ca-key.pem", "root-cert.pem", "cert-chain.pem")
+    return (
+        Step(f"An intermediate authority for {name}", f"istioctl ca intermediate {name}"),
+        Step("", f"kubectl {context} create namespace istio-system"),
+        Step(
+            "",
+            lines(
+                f"kubectl {context} create secret generic cacerts -n istio-system",
+                *(f"--from-file={name}/{file}" for file in files),
+            ),
+        ),
+    )
+
+
+def _kinds(context: str, title: str) -> tuple[Step, ...]:
+    """Return the steps that bring the kinds first: `kubectl apply` looks them up beforehand."""
+    return (
+        Step(
+            title,
+            lines(
+                "istioctl manifest generate --set profile=minimal",
+                f"--set components.pilot.enabled=false | kubectl {context} apply -f -",
+            ),
+        ),
+        Step("", f"kubectl {context} wait --for=condition=Established crd --all"),
+    )
+
+
+def _rendered(context: str, file: str, *settings: str) -> tuple[Step, ...]:
+    given = (f"--set values.{setting}" for setting in settings)
+    return (
+        Step("", lines("istioctl manifest generate", *given) + f" > ./{file}"),
+        Step("", f"kubectl {context} apply -f ./{file}"),
+    )
+
+
+def _address_of(context: str, variable: str, title: str) -> Step:
+    return Step(
+        title,
+        lines(
+            f"kubectl get {context} svc --selector=app=istio-ingressgateway",
+            '-n istio-system -o jsonpath="{.items[0].status.loadBalancer.ingress[0].ip}"',
+        ),
+        variable=variable,
+        shows_output=True,
+    )
+
+
+CLUSTER_AWARE_GATEWAY = """\
+kubectl --context=$CTX_LOCAL create -f - <<EOF
+apiVersion: networking.istio.io/v1alpha3
+kind: Gateway
+metadata:
+  name: cluster-aware-gateway
+  namespace: istio-system
+spec:
+  selector:
+    istio: ingressgateway
+  servers:
+  - port:
+      number: 15443
+      name: tls
+      protocol: TLS
+    tls:
+      mode: AUTO_PASSTHROUGH
+    hosts:
+    - "*"
+EOF"""
+
+NEW_ADDRESS = lines(
+    "kubectl --context=$CTX_LOCAL get configmap istio -n istio-system -o yaml |",
+    'sed "s/address: 0.0.0.0/address: ${REMOTE_GW_ADDR}/" |',
+    "kubectl --context=$CTX_LOCAL replace -f -",
+)
+
+KUBECONFIG = """\
+CLUSTER_NAME="cluster2"
+SERVER=https://$(kubectl --context=$CTX_REMOTE get endpoints kubernetes -n default \\
+    -o jsonpath='{.subsets[0].addresses[0].ip}:{.subsets[0].ports[0].port}')
+SECRET_NAME=$(kubectl --context=$CTX_REMOTE get sa istio-multi -n istio-system \\
+    -o jsonpath='{.secrets[].name}')
+CA_DATA=$(kubectl --context=$CTX_REMOTE get secret ${SECRET_NAME} -n istio-system \\
+    -o "jsonpath={.data['ca\\.crt']}")
+TOKEN=$(kubectl --context=$CTX_REMOTE get secret ${SECRET_NAME} -n istio-system \\
+    -o "jsonpath={.data['token']}" | base64 --decode)
+cat <<EOF > n2-k8s-config
+apiVersion: v1
+kind: Config
+clusters:
+- cluster:
+    certificate-authority-data: ${CA_DATA}
+    server: ${SERVER}
+  name: ${CLUSTER_NAME}
+contexts:
+- context:
+    cluster: ${CLUSTER_NAME}
+    user: ${CLUSTER_NAME}
+  name: ${CLUSTER_NAME}
+current-context: ${CLUSTER_NAME}
+users:
+- name: ${CLUSTER_NAME}
+  user:
+    token: ${TOKEN}
+EOF"""
+
+
+def _available(context: str) -> Step:
+    return Step(
+        "",
+        lines(
+            f"kubectl {context} -n istio-system wait",
+            "--for=condition=Available deploy --all --timeout=60s",
+        ),
+    )
+
+
+def _workloads(context: str, version: str, *, client: bool) -> tuple[Step, ...]:
+    kubectl = f"kubectl {context}"
+    found = [
+        Step(f"Deploy helloworld {version}", f"{kubectl} create namespace app1"),
+        Step("", f"{kubectl} label namespace app1 istio-injection=enabled"),
+    ]
+    if client:
+        found.append(Step("", f"{kubectl} apply -n app1 -f samples/sleep/sleep.yaml"))
+    return (
+        *found,
+        Step("", f"{kubectl} apply -n app1 -f samples/helloworld/service.yaml"),
+        Step(
+            "",
+            f"{kubectl} apply -n app1 -f samples/helloworld/helloworld.yaml -l version={version}",
+        ),
+    )
+
+
+def _pods(context: str) -> Step:
+    wait = "--for=condition=Ready pod --all --timeout=60s"
+    return Step("", f"kubectl {context} -n app1 wait {wait}")
+
+
+SPLIT_HORIZON = (
+    Step("Trust: one root for both clusters", "istioctl ca root"),
+    *_authority(LOCAL, "cluster1"),
+    *_kinds(LOCAL, "Install the kinds, then the control plane, in cluster1"),
+    *_rendered(
+        LOCAL,
+        "istio-auth.yaml",
+        "global.mtls.enabled=true",
+        "security.selfSigned=false",
+        "global.controlPlaneSecurityEnabled=true",
+        "global.meshExpansion.enabled=true",
+        "global.multiCluster.clusterName=cluster1",
+        "global.network=network1",
+        "global.meshNetworks.network1.endpoints[0].fromRegistry=cluster1",
+        "global.meshNetworks.network1.gateways[0].registryServiceName="
+        "istio-ingressgateway.istio-system.svc.cluster.local",
+        "global.meshNetworks.network1.gateways[0].port=15443",
+        "global.meshNetworks.network2.endpoints[0].fromRegistry=n2-k8s-config",
+        "global.meshNetworks.network2.endpoints[1].fromCidr=10.11.0.0/16",
+        "global.meshNetworks.network2.gateways[0].address=0.0.0.0",
+        "global.meshNetworks.network2.gateways[0].port=15443",
+    ),
+    _available(LOCAL),
+    Step("Create a gateway to access remote services", CLUSTER_AWARE_GATEWAY),
+    *_authority(REMOTE, "cluster2"),
+    *_kinds(REMOTE, "Deploy the remote components in cluster2"),
+    _address_of(LOCAL, "LOCAL_GW_ADDR", ""),
+    *_rendered(
+        REMOTE,
+        "istio-remote-auth.yaml",
+        "global.mtls.enabled=true",
+        "gateways.enabled=true",
+        "security.selfSigned=false",
+        "global.controlPlaneSecurityEnabled=true",
+        "global.createRemoteSvcEndpoints=true",
+        "global.remotePilotCreateSvcEndpoint=true",
+        "global.remotePilotAddress=${LOCAL_GW_ADDR}",
+        "global.remotePolicyAddress=${LOCAL_GW_ADDR}",
+        "global.remoteTelemetryAddress=${LOCAL_GW_ADDR}",
+        'gateways.istio-ingressgateway.env.ISTIO_META_NETWORK="network2"',
+        'global.network="network2"',
+        "global.multiCluster.clusterName=n2-k8s-config",
+    ),
+    Step("", "kubectl --context=$CTX_REMOTE -n istio-system rollout status deploy/istiod"),
+    _address_of(REMOTE, "REMOTE_GW_ADDR", "Put its gateway where 0.0.0.0 stands in cluster1"),
+    Step("", NEW_ADDRESS),
+    Step(
+        "Create a kubeconfig for cluster2",
+        "kubectl --context=$CTX_REMOTE apply -f samples/multicluster/istio-multi.yaml",
+    ),
+    Step("", KUBECONFIG),
+    Step(
+        "Add cluster2 to the control plane",
+        lines(
+            "kubectl --context=$CTX_LOCAL create secret generic n2-k8s-secret",
+            "--from-file n2-k8s-config -n istio-system",
+        ),
+    ),
+    Step(
+        "",
+        lines(
+            "kubectl --context=$CTX_LOCAL label secret n2-k8s-secret istio/multiCluster=true",
+            "-n istio-system",
+        ),
+    ),
+    _available(REMOTE),
+    *_workloads(LOCAL, "v1", client=True),
+    *_workloads(REMOTE, "v2", client=True),
+    _pods(LOCAL),
+    _pods(REMOTE),
+    Step(
+        "Both versions are registered",
+        lines(
+            "kubectl --context=$CTX_LOCAL exec -n istio-system deploy/istiod --",
+            "pilot-discovery request GET /v1/registration | grep helloworld -A 17 -B 1",
+        ),
+        shows_output=True,
+    ),
+    *(
+        Step(
+            f"Call the service from {name}",
+            lines(
+                f"kubectl {context} exec -n app1 -c sleep deploy/sleep --",
+                "curl -sS 'helloworld.app1:5000/hello?n=[1-4]'",
+            ),
+            shows_output=True,
+            awaited=awaited,
+        )
+        for context, name, awaited in (
+            (LOCAL, "cluster1", "version: v2"),
+            (REMOTE, "cluster2", "version: v1"),
+        )
+    ),
+    Step(
+        "Verify: shares, paths, identities, encryption",
+        "istioctl verify --contexts cluster1,cluster2 --namespace app1 --requests 200",
+        shows_output=True,
+    ),
+)
+
 TOPOLOGIES: Mapping[str, Walkthrough] = {
     "primary-remote-shared-network": Walkthrough("shared-network", SHARED_NETWORK, NAMES),
+    "split-horizon": Walkthrough("primary-remote", SPLIT_HORIZON, HORIZON_NAMES, "app1"),
 }
 """Further walkthroughs that `isthmus demo` runs."""

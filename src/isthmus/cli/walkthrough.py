@@ -289,11 +289,13 @@ class Walkthrough:
 
     Attributes:
         variables: Names that the steps use, set before them.
+        namespace: Where the samples are.
     """
 
     lab: str
     steps: tuple[Step, ...]
     variables: Mapping[str, str] = field(default_factory=dict)
+    namespace: str = "sample"
 
 
 TOPOLOGIES: Mapping[str, Walkthrough] = {

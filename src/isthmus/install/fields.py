@@ -239,6 +239,10 @@ _VALUES: Mapping[str, Shape] = {
         "enabled": TRUTH,
         OTHER: {"enabled": TRUTH, "env": FIELDS, "injectionTemplate": TEXT, OTHER: NOTHING},
     },
+    "security": {
+        "selfSigned": _ignored(Kind.TRUTH, "the authority always comes from Secret `cacerts`"),
+        OTHER: NOTHING,
+    },
     "hub": NO_TEXT,
     "tag": NO_TEXT,
     "defaultRevision": NO_TEXT,

@@ -19,7 +19,6 @@ PROXY = "istio-proxy"
 CLIENTS = ("sleep", "curl")
 LOGS_DEADLINE_S = 12.0
 LOOK_AGAIN_S = 0.1
-GATEWAY_LABELS = "istio=eastwestgateway"
 
 Obj = dict[str, Any]
 
@@ -96,10 +95,11 @@ def _is_ready(pod: Obj) -> bool:
 
 
 async def _gateway_addresses(client: kube_client.Client) -> list[str]:
-    services = await client.list_(kinds.SERVICE, labels=GATEWAY_LABELS)
+    services = await client.list_(kinds.SERVICE)
     return [
         ingress.get("ip") or ingress.get("hostname", "")
         for service in services
+        if any(port["port"] == networks.MTLS_PORT for port in service["spec"].get("ports") or [])
         for ingress in service.get("status", {}).get("loadBalancer", {}).get("ingress") or []
     ]
 

@@ -17,7 +17,7 @@ from isthmus.mesh.services import ServiceKey
 from isthmus.mesh.workloads import Endpoint
 from isthmus.resources import snapshot
 from isthmus.resources.envoy import shown
-from isthmus.runtime import assembly, connections
+from isthmus.runtime import assembly, connections, registration
 from isthmus.wire import ads, streams
 
 Document = Any  # plain values that JSON can say
@@ -67,6 +67,11 @@ class Reports:
         """Return all services, merged across clusters."""
         services = self._mesh.graph.items(self._mesh.model.services)
         return [_plain(service) for _, service in sorted(services.items())]
+
+    def registration(self) -> Document:
+        """Return all services with their instances, port by port."""
+        graph, model = self._mesh.graph, self._mesh.model
+        return registration.listing(graph.items(model.services), graph.items(model.endpoints))
 
     def endpointz(self) -> Document:
         """Return the endpoints of each service, by cluster."""

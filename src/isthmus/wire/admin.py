@@ -34,7 +34,9 @@ DEBUG: Final = (
     "findings",
 )
 OF_PROXY: Final = ("config_dump", "edsz")
-ALIASES: Final = {"/v1/registration": "registryz", "/debug/endpointShardz": "endpointz"}
+ALIASES: Final = {"/debug/endpointShardz": "endpointz"}
+REGISTRATION: Final = "/v1/registration"
+"""Was always laid out in lines, so that people could search it with grep."""
 SECRET_KEYS: Final = frozenset({"private_key", "privateKey", "token", "password"})
 MOST_BYTES: Final = 64 * 1024
 SHUTDOWN_S: Final = 2.0
@@ -52,6 +54,9 @@ class Reports(Protocol):
 
     def syncz(self) -> Document:
         """Return what each proxy was sent and has accepted."""
+
+    def registration(self) -> Document:
+        """Return all services with their instances, port by port."""
 
     def endpointz(self) -> Document:
         """Return the endpoints of all services by cluster."""
@@ -109,6 +114,7 @@ class Pages:
             application.router.add_get(f"/debug/{name}", page)
         for path, name in ALIASES.items():
             application.router.add_get(path, sources[name])
+        application.router.add_get(REGISTRATION, _page(self.reports.registration, lines=True))
         for path in ("/debug", "/debug/list"):
             application.router.add_get(path, _page(lambda: listed))
         return application
@@ -177,9 +183,9 @@ def redacted(document: Document) -> Document:
     return document
 
 
-def _page(source: Callable[[], Document]) -> Page:
+def _page(source: Callable[[], Document], *, lines: bool = False) -> Page:
     async def page(request: web.Request) -> web.Response:
-        return _json(source(), request)
+        return _json(source(), lines=lines or "pretty" in request.query)
 
     return page
 
@@ -194,13 +200,13 @@ def _page_of_proxy(
         document = source(proxy)
         if document is None:
             raise web.HTTPNotFound(text=NOT_CONNECTED)
-        return _json(document, request)
+        return _json(document, lines="pretty" in request.query)
 
     return page
 
 
-def _json(document: Document, request: web.Request) -> web.Response:
-    indent = 2 if "pretty" in request.query else None
+def _json(document: Document, *, lines: bool) -> web.Response:
+    indent = 2 if lines else None
     separators = None if indent else (",", ":")
     text = json.dumps(redacted(document), indent=indent, separators=separators, default=str)
     return web.Response(text=text + "\n", content_type="application/json")

@@ -124,3 +124,24 @@ def test_the_eastwest_gateway_of_the_walkthrough_has_no_field_without_effect():
     spec = operator.read([("-", json.dumps(document))])
 
     assert list(settings_check.warnings_for(options.of_spec(spec))) == []
+
+
+def test_flags_reach_into_lists_place_by_place():
+    spec = read(
+        "spec: {}\n",
+        "values.global.meshNetworks.n2.endpoints[0].fromRegistry=cluster2",
+        "values.global.meshNetworks.n2.endpoints[1].fromCidr=10.0.0.0/16",
+        "values.global.meshNetworks.n2.gateways[0].address=0.0.0.0",
+        "values.global.meshNetworks.n2.gateways[0].port=15443",
+    )
+
+    assert spec["values"]["global"]["meshNetworks"]["n2"] == {
+        "endpoints": [{"fromRegistry": "cluster2"}, {"fromCidr": "10.0.0.0/16"}],
+        "gateways": [{"address": "0.0.0.0", "port": 15443}],
+    }
+
+
+@pytest.mark.parametrize("place", ["[x]", "[-1]", "[1", "[1000000]"])
+def test_a_place_in_a_list_that_is_none_is_refused(place):
+    with pytest.raises(operator.OptionsRefused, match="wants a place in a list"):
+        read("spec: {}\n", f"values.global.meshNetworks.n2.gateways{place}.port=1")

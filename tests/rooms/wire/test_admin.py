@@ -14,6 +14,9 @@ class FakeReports:
             return lambda: [{"page": name, "private_key": "secret"}]
         raise AttributeError(name)
 
+    def registration(self):
+        return [{"service-key": "web.shop.svc.cluster.local|http", "hosts": []}]
+
     def config_dump(self, proxy):
         return {"configs": [{"token": "secret"}]} if proxy == "sleep.default" else None
 
@@ -92,5 +95,9 @@ async def test_pages_can_be_made_pretty_and_are_listed(local):
     assert '"/debug/clusterz"' in (await local("/debug"))[1]
 
 
-async def test_the_old_name_of_a_page_still_leads_to_it(local):
-    assert '"registryz"' in (await local("/v1/registration"))[1]
+async def test_old_names_of_pages_still_lead_to_them(local):
+    assert '"endpointz"' in (await local("/debug/endpointShardz"))[1]
+
+
+async def test_the_old_listing_of_services_is_laid_out_in_lines(local):
+    assert (await local("/v1/registration"))[1].startswith('[\n  {\n    "service-key"')

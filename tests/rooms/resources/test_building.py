@@ -11,7 +11,7 @@ from isthmus.mesh.localities import Locality
 from isthmus.mesh.policies import MtlsMode
 from isthmus.mesh.workloads import Health
 from isthmus.resources import consistency, snapshot
-from isthmus.resources.envoy import build
+from isthmus.resources.envoy import build, gateways
 from isthmus.testing import envoys
 from isthmus.views import view
 
@@ -157,3 +157,11 @@ def told(slices):
     for resource in map(build.build, slices):
         by_type.setdefault(resource.type_url, {})[resource.name] = resource
     return snapshot.Snapshot(by_type)
+
+
+def test_a_gateway_waits_for_the_hello_of_tls_for_some_time_only():
+    chain = view.SniChain(("a",), "a", needs_mesh_alpn=True)
+    listener = gateways.by_server_name(view.GatewayTls(15443, (chain,), ""))
+
+    assert 0 < listener.listener_filters_timeout.seconds <= 15
+    assert not listener.continue_on_listener_filters_timeout

@@ -229,9 +229,7 @@ _VALUES: Mapping[str, Shape] = {
         "injectionPath": TEXT,
         "injectionURL": TEXT,
         "injectionCABundle": TEXT,
-        "enabledLocalInjectorIstiod": _ignored(
-            Kind.TRUTH, "a local injector is not part of this version"
-        ),
+        "enabledLocalInjectorIstiod": TRUTH,
     },
     "sidecarInjectorWebhook": {"rewriteAppHTTPProbe": TRUTH, OTHER: NOTHING},
     # Gateways always have the template that this names.

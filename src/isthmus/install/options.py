@@ -138,6 +138,9 @@ def of_spec(spec: Tree) -> Options:
     pilot = _tree(values, "pilot")
     namespace = str(spec.get("namespace") or globals_.get("istioNamespace") or SYSTEM_NAMESPACE)
     is_remote = profile == "remote" or remote.get("enabled") is True
+    injects_here = remote.get("enabledLocalInjectorIstiod") is True
+    address = _remote_address(globals_, is_remote=is_remote)
+    is_remote = is_remote and not injects_here
     components = _tree(spec, "components")
     return Options(
         profile=profile,
@@ -156,7 +159,7 @@ def of_spec(spec: Tree) -> Options:
         pilot_replicas=_number(pilot, "replicaCount", 1),
         pilot_resources=_tree(pilot, "resources"),
         autoscaled=pilot.get("autoscaleEnabled", True) is True,
-        remote_address=_remote_address(globals_, is_remote=is_remote),
+        remote_address=address,
         injection_path=str(remote.get("injectionPath") or "/inject"),
         injection_url=str(remote.get("injectionURL") or ""),
         injection_ca_bundle=str(remote.get("injectionCABundle") or ""),

@@ -91,3 +91,14 @@ def test_values_whose_matter_is_gone_are_accepted_and_said_to_have_no_effect():
         f"spec.{flag.partition('=')[0]}" for flag in flags
     }
     assert all("has no effect: " in each.happened for each in findings)
+
+
+def test_a_remote_cluster_may_have_an_injector_of_its_own():
+    found = objects(
+        "profile=remote",
+        "values.istiodRemote.enabledLocalInjectorIstiod=true",
+        "values.global.remotePilotAddress=172.30.0.9",
+    )
+
+    assert ("Deployment", SYSTEM, "istiod") in found
+    assert ("Service", SYSTEM, "istiod-remote") in found

@@ -137,7 +137,9 @@ def cell(
 def _note_errors(status: Mapping[str, Any]) -> None:
     for key, each in (status.get("resources") or {}).items():
         if each.get("lastError"):
-            render.note(f"{status['proxy']} refuses {_short(key)}: {each['lastError']}")
+            names = ", ".join(each.get("refused") or ())
+            what = f"{_short(key)} {names}".strip()
+            render.note(f"{status['proxy']} refuses {what}: {each['lastError']}")
 
 
 def _short(type_url: str) -> str:

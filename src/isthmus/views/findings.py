@@ -5,6 +5,7 @@ Each finding names an object and says what goes on working; none stops anything.
     VIEW-001  a VirtualService leads to a host or subset that is not there
     VIEW-002  a server of a Gateway wants what gateways cannot do
     VIEW-003  a DestinationRule wants TLS with keys that are not the mesh's
+    VIEW-004  a Service speaks HTTP on a port where sidecars listen themselves
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -13,12 +14,13 @@ from typing import Final
 from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
-from isthmus.mesh.services import ServiceKey
-from isthmus.views import facts, gateway, names, outbound_slices
+from isthmus.mesh.services import Service, ServiceKey
+from isthmus.views import facts, gateway, names, outbound, outbound_slices
 
 NOWHERE: Final = "ISM-VIEW-001"
 IMPASSABLE: Final = "ISM-VIEW-002"
 FOREIGN_TLS: Final = "ISM-VIEW-003"
+PORT_TAKEN: Final = "ISM-VIEW-004"
 
 Findings = collections.Collection[Hashable, errors.Finding]
 Found = Iterator[tuple[Hashable, errors.Finding]]
@@ -31,6 +33,7 @@ def declare(graph_: graph.Graph, known: facts.Facts) -> Findings:
         graph_.derive("views/routes to nowhere", known.virtual_objects, _nowhere(known)),
         graph_.derive("views/impassable servers", known.gateway_objects, _impassable),
         graph_.derive("views/foreign TLS", known.rules, _foreign),
+        graph_.derive("views/taken ports", known.model.services, _taken),
     )
 
 
@@ -105,5 +108,24 @@ def _foreign(
                 f"`{rule.host}`, which proxies do not start yet",
                 still_working="bytes are passed as the application sends them",
                 hint="let the application start TLS, or use ISTIO_MUTUAL within the mesh",
+            ),
+        )
+
+
+def _taken(_: reader.Reader, name: ServiceKey, service: Service) -> Found:
+    taken = [
+        port.number
+        for port in outbound.ports_of(service)
+        if port.protocol.is_http and port.number in outbound.RESERVED
+    ]
+    if taken:
+        yield (
+            (PORT_TAKEN, name),
+            errors.Finding(
+                PORT_TAKEN,
+                subject=f"Service {name.namespace}/{name.name}",
+                happened=f"speaks HTTP on port {taken[0]}, where sidecars listen themselves",
+                still_working="connections to it are passed on as they are, without mutual TLS",
+                hint="give it another port",
             ),
         )

@@ -22,6 +22,9 @@ ENCRYPTION: Final = {
     policies.ClientTls.MUTUAL: view.UpstreamTls.NONE,
 }
 
+RESERVED: Final = frozenset({15001, 15006, 15021, 15090})
+"""Where every sidecar listens itself, on all addresses: a second listener would be refused."""
+
 
 def ports_of(service: Service) -> Iterator[ServicePort]:
     """Yield the ports that a proxy can serve."""

@@ -233,7 +233,7 @@ def _routed(
             scope,
             routing.assembled(name, tuple(found.values()), fallback_cluster=fallback),
         )
-        if name.isdecimal():
+        if name.isdecimal() and int(name) not in outbound.RESERVED:
             yield view.keyed(scope, outbound.shared_listener(int(name), settings=settings))
 
     return (graph_.derive("views/routes", routes, sliced),)

@@ -36,7 +36,9 @@ class TypeStatus:
     Attributes:
         sent: Nonce of the newest offer, or empty when none was made.
         acked: Nonce of the newest offer that is in use, or empty.
-        error: What the proxy said when it refused the newest offer; empty otherwise.
+        offered: The names in the newest offer.
+        refused: The names that the proxy refuses, until it is told something else of them.
+        error: What it said when it refused them; empty when it refuses none.
     """
 
     sent: str = ""
@@ -44,6 +46,8 @@ class TypeStatus:
     version: str = ""
     sent_at: clock.Instant | None = None
     answered_at: clock.Instant | None = None
+    offered: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
     error: str = ""
 
 
@@ -79,8 +83,16 @@ class Record:
     def sent(self, offer: messages.Offer, *, now: clock.Instant) -> None:
         """Note that an offer is on its way."""
         old = self._types.get(offer.type_url, TypeStatus())
+        names = frozenset(resource.name for resource in offer.resources)
+        refused = old.refused - names - frozenset(offer.removed)
         self._types[offer.type_url] = replace(
-            old, sent=offer.nonce, version=offer.version, sent_at=now, error=""
+            old,
+            sent=offer.nonce,
+            version=offer.version,
+            sent_at=now,
+            offered=names,
+            refused=refused,
+            error=old.error if refused else "",
         )
 
     def heard(self, outcome: messages.Accepted | messages.Refused, *, now: clock.Instant) -> None:
@@ -89,7 +101,10 @@ class Record:
         if isinstance(outcome, messages.Accepted):
             new = replace(old, acked=outcome.nonce, answered_at=now)
         else:
-            new = replace(old, error=outcome.message or "refused", answered_at=now)
+            # It may take the rest when that is offered without what it blames.
+            refused = old.refused | (frozenset(outcome.names) or old.offered)
+            message = outcome.message or "refused"
+            new = replace(old, refused=refused, error=message, answered_at=now)
         self._types[outcome.type_url] = new
 
     def status(self) -> StreamStatus:
@@ -140,10 +155,11 @@ def _synced(status: StreamStatus) -> dict[str, Any]:
     return document
 
 
-def _typed(status: TypeStatus) -> dict[str, str]:
-    document = {"sent": status.sent, "acked": status.acked}
+def _typed(status: TypeStatus) -> dict[str, Any]:
+    document: dict[str, Any] = {"sent": status.sent, "acked": status.acked}
     if status.sent_at is not None:
         document["sentTime"] = status.sent_at.isoformat()
     if status.error:
         document["lastError"] = status.error
+        document["refused"] = sorted(status.refused)
     return document

@@ -51,6 +51,18 @@ def test_a_subset_that_no_rule_names_is_named(mesh):
     assert "v9" in found.happened
 
 
+def test_a_service_at_a_port_of_the_sidecars_own_is_named_and_gets_no_listener(mesh):
+    east = mesh.clusters["east"]
+    ports = {"http": 80, "http-odd": 15021}
+    east.service("odd", ready=["10.0.0.2"], ports=ports)
+    client = east.pod("client", address="10.0.0.9")
+
+    assert codes(mesh) == ["ISM-VIEW-004"]
+    listeners = set(mesh.snapshot_of(client).of(snapshot.LISTENERS))
+    assert "0.0.0.0_80" in listeners
+    assert "0.0.0.0_15021" not in listeners
+
+
 def test_a_mesh_without_mistakes_has_no_findings(mesh):
     assert codes(mesh) == []
     assert mesh.graph.findings() == ()

@@ -299,6 +299,30 @@ async def test_a_refusal_is_reported_with_its_culprit_and_shown(serving, discove
     assert "endpoint_sent" in shown
 
 
+async def test_a_refusal_is_shown_until_its_culprit_is_told_anew(serving, discovery):
+    """The rest is offered again at once, and accepted: that mends nothing."""
+    discovery.change({CLUSTERS: {"a": "1", "b": "1"}})
+    async with serving() as (service, channel, _):
+        stream = Stream(channel)
+        await stream.say(CLUSTERS)
+        offer = await stream.hear()
+        await stream.say(CLUSTERS, nonce=offer.nonce, error="cluster a: no such filter")
+        rest = await stream.hear()
+        await stream.say(CLUSTERS, nonce=rest.nonce)
+        await stream.say(ENDPOINTS, "e")
+        await stream.hear()
+        [during] = streams.syncz(service.statuses())
+        discovery.change({CLUSTERS: {"a": "2", "b": "1"}})
+        await stream.hear()
+        [after] = streams.syncz(service.statuses())
+        stream.call.cancel()
+
+    assert during["cluster_sent"] == during["cluster_acked"] == rest.nonce
+    assert during["resources"][CLUSTERS]["lastError"] == "cluster a: no such filter"
+    assert during["resources"][CLUSTERS]["refused"] == ["a"]
+    assert "lastError" not in after["resources"][CLUSTERS]
+
+
 async def test_what_is_accepted_is_shown_as_accepted(serving, discovery):
     discovery.change({CLUSTERS: {"a": "1"}})
     async with serving() as (service, channel, _):

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from isthmus.install import crds, labels, manifests, older, options, reader, webhook
 from isthmus.install.control_plane import Manifest
-from isthmus.kube import apply, kinds, waiting
+from isthmus.kube import apply, kinds, problems, waiting
 from isthmus.kube import client as kube_client
 
+ADDRESS_S = 5.0
 SELECTOR = f"{labels.OWNER}=installed-state"
 REMOVED_KINDS = (
     kinds.MUTATING_WEBHOOK,
@@ -131,6 +132,33 @@ async def _wait(client: kube_client.Client, phase: Phase, timeout_s: float, tell
                 timeout_s=timeout_s,
                 on_progress=_teller(tell, name),
             )
+        if kind == "Service" and waiting.is_balanced(manifest):
+            await _look_for_address(client, name, namespace, tell)
+
+
+async def _look_for_address(
+    client: kube_client.Client, name: str, namespace: str, tell: Tell
+) -> None:
+    """Wait a moment for an external address; without one, say what does not work until it comes.
+
+    Whoever gives addresses may take minutes or need a person, so an installation does not fail
+    for want of one.
+    """
+    try:
+        await waiting.until(
+            client,
+            kinds.SERVICE,
+            name,
+            namespace=namespace,
+            missing=waiting.address,
+            timeout_s=ADDRESS_S,
+            on_progress=_teller(tell, name),
+        )
+    except problems.WaitEnded:
+        tell(
+            f"  {name}: still no external address; until it has one nobody outside reaches it\n"
+            f"  hint: kubectl -n {namespace} describe svc {name} says who should give it one"
+        )
 
 
 def _teller(tell: Tell, subject: str) -> Tell:

@@ -232,7 +232,11 @@ def _findings(
 
 def _failed(seen: Observation, status: int, count: int) -> errors.Finding:
     reasons = {
-        0: ("got no answer", "is the name known there? kubectl get svc in that cluster"),
+        0: (
+            "got no answer",
+            "a destination is out of reach, or the name is not known there: isthmus findings; "
+            "kubectl get svc in that cluster",
+        ),
         503: (
             "were answered 503 by the proxy",
             "different roots or no healthy endpoint: isthmus proxy-status, "

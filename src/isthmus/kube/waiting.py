@@ -6,7 +6,7 @@ is followed by a watch, so that a change is noticed at once.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -130,6 +130,12 @@ def deployment(obj: client.Obj | None) -> str:
 def address(obj: client.Obj | None) -> str:
     """Say what a Service of type LoadBalancer lacks: an external address."""
     return "" if addresses_of(obj) else "no external address yet"
+
+
+def is_balanced(obj: Mapping[str, Any]) -> bool:
+    """Tell whether somebody outside is to give a Service an external address."""
+    spec = obj.get("spec")
+    return isinstance(spec, Mapping) and spec.get("type") == "LoadBalancer"
 
 
 def addresses_of(obj: client.Obj | None) -> tuple[str, ...]:

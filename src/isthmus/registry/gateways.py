@@ -162,6 +162,9 @@ def _finding(key: sources.ObjectKey, network: NetworkId, happened: str) -> error
         code=GATEWAY_UNUSABLE,
         subject=f"Service {key.namespace}/{key.name} in cluster `{key.cluster}`",
         happened=happened,
-        still_working=f"other gateways of network `{network}` are used",
+        still_working=(
+            f"other gateways of network `{network}`; without any, its endpoints are told with "
+            "their own addresses, which other networks may not reach"
+        ),
         hint=f"it is labelled `{topology.NETWORK_LABEL}: {network}`, which makes it a gateway",
     )

@@ -46,7 +46,11 @@ def test_answers_from_both_clusters_over_mutual_tls_are_well():
 
 
 def test_a_cluster_with_ready_pods_that_never_answers_is_a_finding():
-    assert codes(judged(seen(["hello-v1-a"]))) == ["ISM-CLI-012"]
+    assert codes(judged(seen(["hello-v1-a"] * 16))) == ["ISM-CLI-012"]
+
+
+def test_few_requests_prove_nothing_about_a_cluster_that_answered_none():
+    assert judged(seen(["hello-v1-a"] * 15)).is_well
 
 
 def test_an_answer_without_proof_of_encryption_is_a_finding():

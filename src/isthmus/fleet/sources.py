@@ -36,6 +36,7 @@ class Sources:
     virtual_services: collections.Source[ObjectKey, objects.FreeForm]
     destination_rules: collections.Source[ObjectKey, objects.FreeForm]
     peer_authentications: collections.Source[ObjectKey, objects.PeerAuthentication]
+    authorization_policies: collections.Source[ObjectKey, objects.FreeForm]
 
 
 def declare(graph_: graph.Graph) -> Sources:
@@ -51,4 +52,5 @@ def declare(graph_: graph.Graph) -> Sources:
         virtual_services=graph_.source("virtual_services"),
         destination_rules=graph_.source("destination_rules"),
         peer_authentications=graph_.source("peer_authentications"),
+        authorization_policies=graph_.source("authorization_policies"),
     )

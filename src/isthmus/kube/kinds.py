@@ -104,6 +104,9 @@ PRIORITY_CLASS = _cluster("scheduling.k8s.io", "v1", "priorityclasses", "Priorit
 GATEWAY = Kind("networking.istio.io", "v1", "gateways", "Gateway")
 VIRTUAL_SERVICE = Kind("networking.istio.io", "v1", "virtualservices", "VirtualService")
 DESTINATION_RULE = Kind("networking.istio.io", "v1", "destinationrules", "DestinationRule")
+AUTHORIZATION_POLICY = Kind(
+    "security.istio.io", "v1", "authorizationpolicies", "AuthorizationPolicy"
+)
 PEER_AUTHENTICATION = Kind("security.istio.io", "v1", "peerauthentications", "PeerAuthentication")
 
 KNOWN: tuple[Kind, ...] = tuple(value for value in globals().values() if isinstance(value, Kind))

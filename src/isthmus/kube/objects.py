@@ -280,7 +280,7 @@ class PeerAuthentication(Object, frozen=True):
 class FreeForm(Object, frozen=True):
     """An object whose `spec` is translated field by field where it is used.
 
-    VirtualService and DestinationRule are of this kind: their shape is a union of many optional
+    VirtualService, DestinationRule and AuthorizationPolicy are of this kind: their shape is a union of many optional
     parts, and each is checked where it is understood, so that one bad part names itself.
     """
 

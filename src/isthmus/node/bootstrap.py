@@ -15,6 +15,12 @@ STATS_PREFIXES = ("cluster_manager", "listener_manager", "server.", "cluster.xds
 STATS_SUFFIXES = ("downstream_cx_active",)
 """What this agent reads itself; everything else only costs memory until somebody asks for it."""
 
+RUNTIME = {
+    "name": "static",
+    # Policies must see all values of a header at once: one that fits does not excuse the others.
+    "static_layer": {"envoy.reloadable_features.rbac_match_headers_individually": False},
+}
+
 
 def document(wanted: settings.Settings, *, may_mark: bool) -> dict[str, object]:
     """Build the bootstrap.
@@ -31,7 +37,7 @@ def document(wanted: settings.Settings, *, may_mark: bool) -> dict[str, object]:
         },
         "dynamic_resources": _DYNAMIC,
         "static_resources": {"listeners": _pages(wanted.ports), "clusters": _clusters(wanted)},
-        "layered_runtime": {"layers": [{"name": "admin", "admin_layer": {}}]},
+        "layered_runtime": {"layers": [RUNTIME, {"name": "admin", "admin_layer": {}}]},
         "overload_manager": {"resource_monitors": [_UNLIMITED]},
         "bootstrap_extensions": [_INTERNAL_LISTENERS],
         "stats_config": _stats(wanted.stats),

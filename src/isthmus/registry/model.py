@@ -11,6 +11,7 @@ from isthmus.engine import collections, graph
 from isthmus.fleet import sources
 from isthmus.fleet.sources import ObjectKey, Sources
 from isthmus.mesh import policies
+from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.networks import NetworkGateway
 from isthmus.mesh.services import Service, ServiceKey
@@ -18,11 +19,13 @@ from isthmus.mesh.settings import MeshSettings
 from isthmus.mesh.workloads import Endpoint, Workload, WorkloadKey
 from isthmus.registry import (
     accounts,
+    authorization_policies,
     checked,
     config,
     declared,
     destination_rules,
     endpoints,
+    gateway_names,
     gateway_objects,
     gateways,
     peer_authentications,
@@ -44,6 +47,8 @@ class Model:
         declared_ports: Of pods, in whatever state they are; one entry for each EndpointSlice.
         accounts: SPIFFE identities that answer for each service in all clusters, sorted.
         network_gateways: Sorted, each once.
+        gateway_names: Those that somebody should look up.
+        looked_up: What those names lead to; filled from outside.
         peer_authentications: Of the configuration cluster, as all that follow.
         findings: What is wrong with single objects.
     """
@@ -55,7 +60,10 @@ class Model:
     accounts: collections.Collection[ServiceKey, tuple[str, ...]]
     workloads: collections.Collection[WorkloadKey, Workload]
     network_gateways: collections.Single[tuple[NetworkGateway, ...]]
+    gateway_names: collections.Single[tuple[str, ...]]
+    looked_up: collections.Source[str, tuple[str, ...]]
     peer_authentications: collections.Collection[ObjectKey, policies.PeerAuthentication]
+    authorization_policies: collections.Collection[ObjectKey, AuthorizationPolicy]
     gateways: collections.Collection[ObjectKey, policies.Gateway]
     virtual_services: collections.Collection[ObjectKey, policies.VirtualService]
     destination_rules: collections.Collection[ObjectKey, policies.DestinationRule]
@@ -90,6 +98,7 @@ def build(
         places=places,
     )
     gateways_ = gateways.declare(graph_, sources_, seat=seat, settings_=settings_)
+    names_ = gateway_names.declare(graph_, gateways=gateways_.gateways)
     policies_ = _policies(graph_, sources_, seat)
     return Model(
         settings=settings_.settings,
@@ -100,8 +109,11 @@ def build(
             graph_, services=services_.services, shards=endpoints_.shards, settings_=settings_
         ),
         workloads=workloads_,
-        network_gateways=gateways_.gateways,
+        network_gateways=names_.gateways,
+        gateway_names=names_.names,
+        looked_up=names_.looked_up,
         peer_authentications=policies_.peer_authentications.values,
+        authorization_policies=policies_.authorization_policies.values,
         gateways=policies_.gateways.values,
         virtual_services=policies_.virtual_services.values,
         destination_rules=policies_.destination_rules.values,
@@ -112,6 +124,7 @@ def build(
             endpoints_.findings,
             gateways_.findings,
             policies_.peer_authentications.findings,
+            policies_.authorization_policies.findings,
             policies_.gateways.findings,
             policies_.virtual_services.findings,
             policies_.destination_rules.findings,
@@ -122,6 +135,7 @@ def build(
 @dataclass(frozen=True, slots=True)
 class _Policies:
     peer_authentications: config.Nodes[policies.PeerAuthentication]
+    authorization_policies: config.Nodes[AuthorizationPolicy]
     gateways: config.Nodes[policies.Gateway]
     virtual_services: config.Nodes[policies.VirtualService]
     destination_rules: config.Nodes[policies.DestinationRule]
@@ -135,6 +149,13 @@ def _policies(graph_: graph.Graph, sources_: sources.Sources, seat: settings.Sea
             sources_.peer_authentications,
             seat=seat,
             read=peer_authentications.read,
+        ),
+        authorization_policies=config.declare(
+            graph_,
+            "AuthorizationPolicy",
+            sources_.authorization_policies,
+            seat=seat,
+            read=authorization_policies.read,
         ),
         gateways=config.declare(
             graph_, "Gateway", sources_.gateways, seat=seat, read=gateway_objects.read

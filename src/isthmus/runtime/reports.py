@@ -116,6 +116,9 @@ class Reports:
             "destinationRules": [
                 _plain(one) for one in graph.items(model.destination_rules).values()
             ],
+            "authorizationPolicies": [
+                _plain(one) for one in graph.items(model.authorization_policies).values()
+            ],
             "peerAuthentications": [
                 _plain(one) for one in graph.items(model.peer_authentications).values()
             ],

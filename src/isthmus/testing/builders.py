@@ -293,6 +293,16 @@ class Mesh:
             objects.PeerAuthentication(shapes.metadata(name, namespace), spec=spec),
         )
 
+    def authorization_policy(
+        self, name: str, spec: Mapping[str, object], *, namespace: str = DEFAULT
+    ) -> None:
+        """Add or replace an AuthorizationPolicy."""
+        self.put(
+            self.sources.authorization_policies,
+            self._home(namespace, name),
+            objects.FreeForm(shapes.metadata(name, namespace), spec=spec),
+        )
+
     def destination_rule(
         self, name: str, spec: Mapping[str, object], *, namespace: str = DEFAULT
     ) -> None:

@@ -105,7 +105,17 @@ def _inbound(
             namespace=scope.namespace,
             root=settings.root_namespace,
         )
-        yield view.keyed(scope, inbound.listener_of(scope, policies=policies, settings=settings))
+        yield view.keyed(
+            scope,
+            inbound.listener_of(
+                scope,
+                policies=policies,
+                authorizations=facts.authorizations_for(
+                    read, known, namespace=scope.namespace, root=settings.root_namespace
+                ),
+                settings=settings,
+            ),
+        )
         for cluster in inbound.clusters_of(scope, settings=settings):
             yield view.keyed(scope, cluster)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
+from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.services import Protocol, Service, ServiceKey
 from isthmus.mesh.workloads import Endpoint, Health
@@ -55,6 +56,7 @@ class Facts:
     services_by_host: collections.Index[str, ServiceKey, Service]
     services_by_address: collections.Index[tuple[ClusterId, str], ServiceKey, Service]
     policies_by_namespace: collections.Index[str, Named, policies.PeerAuthentication]
+    authorizations_by_namespace: collections.Index[str, Named, AuthorizationPolicy]
     gateway_objects: collections.Collection[Named, policies.Gateway]
     virtual_objects: collections.Collection[Named, policies.VirtualService]
     rules: collections.Collection[ServiceKey, tuple[policies.DestinationRule, ...]]
@@ -103,6 +105,7 @@ def declare(graph_: graph.Graph, mesh: model.Model) -> Facts:
             "views/services by address", mesh.services, lambda _, service: _addresses(service)
         ),
         policies_by_namespace=policies_by_namespace,
+        authorizations_by_namespace=_authorizations(graph_, mesh),
         gateway_objects=graph_.derive("views/gateway objects", mesh.gateways, _gateway),
         virtual_objects=graph_.derive("views/virtual services", mesh.virtual_services, _virtual),
         rules=_rules(graph_, mesh),
@@ -155,6 +158,20 @@ def _policies(
     objects = graph_.derive("views/peer authentications", mesh.peer_authentications, named)
     return graph_.index(
         "views/peer authentications by namespace", objects, lambda _, policy: (policy.namespace,)
+    )
+
+
+def _authorizations(
+    graph_: graph.Graph, mesh: model.Model
+) -> collections.Index[str, Named, AuthorizationPolicy]:
+    def named(
+        _: reader.Reader, __: object, policy: AuthorizationPolicy
+    ) -> Iterator[tuple[Named, AuthorizationPolicy]]:
+        yield (policy.namespace, policy.name), policy
+
+    objects = graph_.derive("views/authorization policies", mesh.authorization_policies, named)
+    return graph_.index(
+        "views/authorization policies by namespace", objects, lambda _, policy: (policy.namespace,)
     )
 
 
@@ -231,6 +248,15 @@ def policies_for(
 ) -> list[policies.PeerAuthentication]:
     """Return the policies that may hold for workloads of a namespace, in order."""
     found = {**read.lookup(by_namespace, namespace), **read.lookup(by_namespace, root)}
+    return [found[key] for key in sorted(found)]
+
+
+def authorizations_for(
+    read: reader.Reader, known: Facts, *, namespace: str, root: str
+) -> list[AuthorizationPolicy]:
+    """Return the policies about callers that may hold for workloads of a namespace, in order."""
+    index = known.authorizations_by_namespace
+    found = {**read.lookup(index, namespace), **read.lookup(index, root)}
     return [found[key] for key in sorted(found)]
 
 

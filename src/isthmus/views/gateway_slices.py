@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator
 
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
+from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.services import Service, ServiceKey
 from isthmus.views import (
     assignments,
+    authorization,
     facts,
     gateway,
     names,
@@ -160,14 +162,17 @@ def _listeners(
 ) -> Callable[[reader.Reader, view.GatewayScope, gateway.Plan], Sliced]:
     def sliced(read: reader.Reader, scope: view.GatewayScope, plan: gateway.Plan) -> Sliced:
         log_path = read.value(known.model.settings).access_log_path
+        held = _authorizations(read, known, scope)
         for port in plan.ports:
             resolve = _resolver(read, known, scope, port.port)
             if port.http is not None:
                 routes = _routes(port, resolve=resolve)
-                yield view.keyed(scope, view.GatewayHttp(port.port, routes.name, log_path))
+                yield view.keyed(scope, view.GatewayHttp(port.port, routes.name, log_path, held))
                 yield view.keyed(scope, routes)
             elif port.tcp is not None:
-                yield view.keyed(scope, view.GatewayTcp(port.port, resolve(port.tcp), log_path))
+                yield view.keyed(
+                    scope, view.GatewayTcp(port.port, resolve(port.tcp), log_path, held)
+                )
             else:
                 passed = _server_names(read, known, by_scope, scope=scope, port=port)
                 clusters = {target: resolve(target.destination) for target in port.tls}
@@ -176,6 +181,20 @@ def _listeners(
                     yield view.keyed(scope, view.GatewayTls(port.port, chains, log_path))
 
     return sliced
+
+
+def _authorizations(
+    read: reader.Reader, known: facts.Facts, scope: view.GatewayScope
+) -> tuple[AuthorizationPolicy, ...]:
+    settings = read.value(known.model.settings)
+    return authorization.policies_of(
+        facts.authorizations_for(
+            read, known, namespace=scope.namespace, root=settings.root_namespace
+        ),
+        namespace=scope.namespace,
+        labels=dict(scope.labels),
+        settings=settings,
+    )
 
 
 def _routes(port: gateway.PortPlan, *, resolve: routing.Resolve) -> view.RouteSlice:

@@ -5,16 +5,18 @@ Source: spec section 4.9.
 
 from collections.abc import Iterator, Sequence
 
+from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.policies import PeerAuthentication
 from isthmus.mesh.services import Protocol
 from isthmus.mesh.settings import MeshSettings
-from isthmus.views import modes, names, view
+from isthmus.views import authorization, modes, names, view
 
 
 def listener_of(
     scope: view.InboundScope,
     *,
     policies: Sequence[PeerAuthentication],
+    authorizations: Sequence[AuthorizationPolicy],
     settings: MeshSettings,
 ) -> view.Inbound:
     """Return which connections are let in, port by port."""
@@ -37,8 +39,14 @@ def listener_of(
     return view.Inbound(
         tuple(ports),
         accepted.general,
-        tuple(dict.fromkeys((settings.trust_domain, *settings.trust_domain_aliases))),
+        authorization.domains_of(settings),
         settings.access_log_path,
+        authorization.policies_of(
+            authorizations,
+            namespace=scope.namespace,
+            labels=dict(scope.labels),
+            settings=settings,
+        ),
     )
 
 

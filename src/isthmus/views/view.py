@@ -10,6 +10,7 @@ Source: docs/explanation/design.md; spec sections 3.4, 3.5, 4.7 to 4.11.
 import enum
 from dataclasses import dataclass
 
+from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.identities import ClusterId, NetworkId, TrustDomain
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.policies import LoadBalancer, MtlsMode, OutlierDetection
@@ -265,12 +266,14 @@ class Inbound:
     Attributes:
         mode: For ports that no service declares.
         trust_domains: Those whose identities may call.
+        policies: About who may call what; their clauses about callers are IDENTITY alone.
     """
 
     ports: tuple[InboundPort, ...]
     mode: MtlsMode
     trust_domains: tuple[TrustDomain, ...]
     access_log_path: str = ""
+    policies: tuple[AuthorizationPolicy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +306,7 @@ class GatewayTcp:
     port: int
     cluster_name: str
     access_log_path: str = ""
+    policies: tuple[AuthorizationPolicy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +316,7 @@ class GatewayHttp:
     port: int
     route_name: str
     access_log_path: str = ""
+    policies: tuple[AuthorizationPolicy, ...] = ()
 
 
 ListenerSlice = (

@@ -9,6 +9,7 @@ import enum
 from collections.abc import Sequence
 from typing import Final
 
+from envoy.config.core.v3 import protocol_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
@@ -19,12 +20,15 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from google.protobuf import message
 
-from isthmus.resources.envoy import access_logs, messages
+from isthmus.mesh.authorization import AuthorizationPolicy
+from isthmus.resources.envoy import access_logs, messages, rbac
 
 PLAIN: Final = "raw_buffer"
 TLS: Final = "tls"
 SNIFFED_HTTP: Final = ("http/1.1", "h2c")
 SERVER_NAME: Final = "istio-envoy"
+EARLY_BYTES: Final = 65536
+"""How much a client may send before its server is connected."""
 
 Manager = http_connection_manager_pb2.HttpConnectionManager
 
@@ -57,29 +61,54 @@ def http_inspector(*, except_ports: Sequence[int] = ()) -> messages.Fields:
     return inspector | _except(except_ports)
 
 
-def pass_on(cluster: str, *, log_path: str, stat_prefix: str = "") -> messages.Fields:
+def pass_on(cluster: str, *, log_path: str) -> messages.Fields:
     """Return the network filter that passes bytes to one cluster."""
-    return messages.extension(
-        "envoy.filters.network.tcp_proxy",
-        tcp_proxy_pb2.TcpProxy(
-            stat_prefix=stat_prefix or cluster,
-            cluster=cluster,
-            access_log=access_logs.of_traffic(log_path),
-        ),
-    )
+    return messages.extension("envoy.filters.network.tcp_proxy", _proxy(cluster, log_path))
 
 
-def route_by_discovery(route_name: str, *, stat_prefix: str, log_path: str) -> messages.Fields:
-    """Return the network filter that routes a client's requests."""
+def judge_and_pass_on(
+    cluster: str, *, log_path: str, policies: Sequence[AuthorizationPolicy]
+) -> list[messages.Fields]:
+    """Return the network filters that pass bytes to one cluster, as far as `policies` let them."""
+    judges = rbac.network_filters(policies)
+    if not judges:
+        return [pass_on(cluster, log_path=log_path)]
+    waiting = _proxy(cluster, log_path)
+    # Envoy judges with a client's first bytes: before, not even a server's greeting may pass.
+    waiting.upstream_connect_mode = tcp_proxy_pb2.ON_DOWNSTREAM_DATA
+    waiting.max_early_data_bytes.value = EARLY_BYTES
+    return [*judges, messages.extension("envoy.filters.network.tcp_proxy", waiting)]
+
+
+def _proxy(cluster: str, log_path: str) -> tcp_proxy_pb2.TcpProxy:
+    log = access_logs.of_traffic(log_path)
+    return tcp_proxy_pb2.TcpProxy(stat_prefix=cluster, cluster=cluster, access_log=log)
+
+
+def route_by_discovery(
+    route_name: str,
+    *,
+    stat_prefix: str,
+    log_path: str,
+    policies: Sequence[AuthorizationPolicy] = (),
+) -> messages.Fields:
+    """Return the network filter that routes a client's requests, as far as `policies` let it."""
     return _manager(
         Manager(
             rds={"route_config_name": route_name, "config_source": messages.from_ads()},
-            **_common(stat_prefix, side=Side.OUTBOUND, log_path=log_path),
+            **_common(stat_prefix, side=Side.OUTBOUND, log_path=log_path, policies=policies),
         )
     )
 
 
-def route_inline(routes: object, *, side: Side, stat_prefix: str, log_path: str) -> messages.Fields:
+def route_inline(
+    routes: object,
+    *,
+    side: Side,
+    stat_prefix: str,
+    log_path: str,
+    policies: Sequence[AuthorizationPolicy] = (),
+) -> messages.Fields:
     """Return the network filter that routes requests by `routes`, a RouteConfiguration."""
     if side is Side.OUTBOUND:
         return _manager(
@@ -95,7 +124,7 @@ def route_inline(routes: object, *, side: Side, stat_prefix: str, log_path: str)
                 "uri": True,
             },
             server_header_transformation=Manager.PASS_THROUGH,
-            **_common(stat_prefix, side=side, log_path=log_path),
+            **_common(stat_prefix, side=side, log_path=log_path, policies=policies),
         )
     )
 
@@ -104,7 +133,13 @@ def _manager(configured: message.Message) -> messages.Fields:
     return messages.extension("envoy.filters.network.http_connection_manager", configured)
 
 
-def _common(stat_prefix: str, *, side: Side, log_path: str) -> messages.Fields:
+def _common(
+    stat_prefix: str,
+    *,
+    side: Side,
+    log_path: str,
+    policies: Sequence[AuthorizationPolicy] = (),
+) -> messages.Fields:
     reporter = "source" if side is Side.OUTBOUND else "destination"
     return {
         "stat_prefix": stat_prefix,
@@ -114,10 +149,22 @@ def _common(stat_prefix: str, *, side: Side, log_path: str) -> messages.Fields:
         "stream_idle_timeout": messages.FOREVER,
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "http_filters": [
+            *rbac.http_filters(policies),
             messages.extension("envoy.filters.http.router", router_pb2.Router()),
         ],
         "access_log": [*access_logs.of_traffic(log_path), access_logs.of_verified(reporter)],
-    }
+    } | _strictness(policies)
+
+
+def _strictness(policies: Sequence[AuthorizationPolicy]) -> messages.Fields:
+    """Return how requests are read where a policy decides by headers.
+
+    Servers exist for which `x_role` is the same as `x-role`.
+    """
+    if not rbac.looks_at_headers(policies):
+        return {}
+    refuse = protocol_pb2.HttpProtocolOptions.REJECT_REQUEST
+    return {"common_http_protocol_options": {"headers_with_underscores_action": refuse}}
 
 
 def _except(ports: Sequence[int]) -> messages.Fields:

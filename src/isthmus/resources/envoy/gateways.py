@@ -35,16 +35,21 @@ def by_server_name(gateway: view.GatewayTls) -> message.Message:
 
 def tcp(gateway: view.GatewayTcp) -> message.Message:
     """Return a listener that passes every connection to one cluster."""
-    passed = filters.pass_on(gateway.cluster_name, log_path=gateway.access_log_path)
+    judged = filters.judge_and_pass_on(
+        gateway.cluster_name, log_path=gateway.access_log_path, policies=gateway.policies
+    )
     name = view.listener_name(gateway)
-    return _bound(gateway, {"filter_chains": [{"name": name, "filters": [passed]}]})
+    return _bound(gateway, {"filter_chains": [{"name": name, "filters": judged}]})
 
 
 def http(gateway: view.GatewayHttp) -> message.Message:
     """Return a listener that routes requests in plain text."""
     name = view.listener_name(gateway)
     routed = filters.route_by_discovery(
-        gateway.route_name, stat_prefix=f"outbound_{name};", log_path=gateway.access_log_path
+        gateway.route_name,
+        stat_prefix=f"outbound_{name};",
+        log_path=gateway.access_log_path,
+        policies=gateway.policies,
     )
     return _bound(gateway, {"filter_chains": [{"name": name, "filters": [routed]}]})
 

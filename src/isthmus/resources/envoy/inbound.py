@@ -131,18 +131,24 @@ def _chain(
     if port.port:
         match["destination_port"] = {"value": port.port}
     result: messages.Fields = {"name": name, "filter_chain_match": match}
-    result["filters"] = [_filter(chain, port=port, log_path=inbound.access_log_path)]
+    result["filters"] = _filters(chain, port=port, inbound=inbound)
     if chain.ends_tls:
         result["transport_socket"] = tls.server_socket(inbound.trust_domains)
     return result
 
 
-def _filter(chain: Chain, *, port: view.InboundPort, log_path: str) -> messages.Fields:
+def _filters(
+    chain: Chain, *, port: view.InboundPort, inbound: view.Inbound
+) -> list[messages.Fields]:
     if not chain.reads_http:
-        return filters.pass_on(port.cluster_name, log_path=log_path)
-    return filters.route_inline(
+        return filters.judge_and_pass_on(
+            port.cluster_name, log_path=inbound.access_log_path, policies=inbound.policies
+        )
+    routed = filters.route_inline(
         routes.inbound(port),
         side=filters.Side.INBOUND,
         stat_prefix=f"inbound_{listeners.ANY_ADDRESS}_{port.port};",
-        log_path=log_path,
+        log_path=inbound.access_log_path,
+        policies=inbound.policies,
     )
+    return [routed]

@@ -1,0 +1,122 @@
+"""Who may call what: AuthorizationPolicy, understood and checked.
+
+A clause looks at one property of a call. Clauses of one list must all hold; of several lists one
+must. What a clause means for a request is said here once; how a proxy finds it out is not.
+
+Source: spec section 4.13; docs/reference/authorization.md.
+"""
+
+import enum
+from dataclasses import dataclass
+
+
+class Action(enum.Enum):
+    """What becomes of calls that a policy matches."""
+
+    ALLOW = "ALLOW"
+    DENY = "DENY"
+
+
+class Form(enum.Enum):
+    """How a pattern compares with a text."""
+
+    EXACT = "exact"
+    PREFIX = "prefix"
+    SUFFIX = "suffix"
+    PRESENT = "present"
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A text, or how it begins or ends; PRESENT fits any."""
+
+    form: Form
+    text: str = ""
+
+
+class Property(enum.Enum):
+    """What a clause looks at.
+
+    IDENTITY is the whole SPIFFE URI of the caller; PRINCIPAL, NAMESPACE and ACCOUNT are how users
+    write of it, and depend on the mesh's trust domains.
+    """
+
+    PRINCIPAL = "principal"
+    NAMESPACE = "namespace"
+    ACCOUNT = "account"
+    IDENTITY = "identity"
+    ADDRESS = "address"
+    PORT = "port"
+    HOST = "host"
+    METHOD = "method"
+    PATH = "path"
+    HEADER = "header"
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether it says who calls."""
+        return self in _IDENTITIES
+
+    @property
+    def needs_request(self) -> bool:
+        """Whether only requests have it, and connections as such do not."""
+        return self in _OF_REQUESTS
+
+
+_IDENTITIES = frozenset(
+    {Property.PRINCIPAL, Property.NAMESPACE, Property.ACCOUNT, Property.IDENTITY}
+)
+_OF_REQUESTS = frozenset({Property.HOST, Property.METHOD, Property.PATH, Property.HEADER})
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One of `patterns` must fit, or none of them where it is negated.
+
+    Attributes:
+        header: The name of a HEADER, in small letters.
+    """
+
+    property: Property
+    patterns: tuple[Pattern, ...]
+    is_negated: bool = False
+    header: str = ""
+
+
+Clauses = tuple[Clause, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Calls from one of `sources` that do one of `operations` while all `conditions` hold.
+
+    No sources stand for any, and no operations too.
+    """
+
+    sources: tuple[Clauses, ...] = ()
+    operations: tuple[Clauses, ...] = ()
+    conditions: Clauses = ()
+
+    def clauses(self) -> Clauses:
+        """Return all clauses."""
+        parts = (*self.sources, *self.operations, self.conditions)
+        return tuple(clause for part in parts for clause in part)
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationPolicy:
+    """One AuthorizationPolicy object; one that is not understood denies all calls.
+
+    Attributes:
+        selector: Labels that a workload must have; empty selects the namespace (or the mesh).
+    """
+
+    namespace: str
+    name: str
+    action: Action = Action.ALLOW
+    rules: tuple[Rule, ...] = ()
+    selector: tuple[tuple[str, str], ...] = ()
+
+
+ALL_CALLS = (Rule(),)
+"""The rules of a policy that matches every call."""

@@ -32,7 +32,7 @@ def configured() -> list[Rule]:
     """Return what is needed in the cluster that configuration comes from."""
     return [
         _rule("networking.istio.io", ("destinationrules", "gateways", "virtualservices"), _FOLLOW),
-        _rule("security.istio.io", ("peerauthentications",), _FOLLOW),
+        _rule("security.istio.io", ("authorizationpolicies", "peerauthentications"), _FOLLOW),
     ]
 
 

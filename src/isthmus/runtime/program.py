@@ -34,6 +34,7 @@ from isthmus.runtime import (
     connections,
     injection,
     reports,
+    resolving,
     settings,
     stewardship,
     trust,
@@ -70,6 +71,7 @@ class Program:
             domain=chosen.domain,
         )
         self._injection = injection.declare(self._mesh, chosen)
+        self._resolver = resolving.Resolver(self._mesh, system_clock=self._clock)
         self._fleet = supervisor.Supervisor(
             self._mesh.graph,
             self._mesh.sources,
@@ -128,7 +130,7 @@ class Program:
         if not self._fleet.ready.is_set():
             waiting = [one.cluster for one in self._fleet.clusters() if one.status == "syncing"]
             return f"not all clusters are known yet: {', '.join(waiting) or 'our own'}"
-        return ""
+        return "" if self._resolver.is_settled else "names of gateways are being looked up"
 
     def _unready_for(self, cluster: ClusterId) -> str:
         """Say why proxies of a cluster cannot be served yet; empty when they can."""
@@ -139,8 +141,12 @@ class Program:
         return self.unready()
 
     def _own_findings(self) -> list[errors.Finding]:
-        """Say what is wrong with the authority's files and the injector's settings, if anything."""
-        return [*self._trust_findings(), *self._mesh.graph.value(self._injection.findings)]
+        """Say what is wrong with the control plane's own files, settings and names, if anything."""
+        return [
+            *self._trust_findings(),
+            *self._mesh.graph.value(self._injection.findings),
+            *self._resolver.findings(),
+        ]
 
     def _trust_findings(self) -> list[errors.Finding]:
         fault = self._trust.fault
@@ -189,6 +195,7 @@ class Program:
             stack.push_async_callback(self._stewardship.close)
             _ = nursery.keep("follow certificate authority", self._trust.follow)
             _ = nursery.keep("follow clusters", self._fleet.run)
+            _ = nursery.keep("look up gateways", self._resolver.run)
             serving = nursery.start("serve", self._serve(stack, nursery))
             # Without its ports it is of no use: whoever runs it must notice, and start it again.
             serving.add_done_callback(lambda _: None if self._is_serving else stop.set())

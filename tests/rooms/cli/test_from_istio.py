@@ -1,0 +1,57 @@
+"""The page for users of Istio, held against the program."""
+
+import pathlib
+import re
+
+import click
+import pytest
+
+from isthmus.cli import demo, main, older_walkthroughs
+
+PAGE = (pathlib.Path(main.__file__).resolve().parents[3] / "docs/howto/from-istio.md").read_text()
+ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and "not yet" not in line]
+CALLED = sorted(
+    {
+        words
+        for row in ROWS
+        for words in re.findall(
+            r"(?:isthmus|istioctl)(?: --context=\S+)? ((?:[a-z][a-z-]+ ?)+)", row
+        )
+    }
+)
+
+
+def found(words):
+    """Follow words down the command line as far as they name commands; return what is left."""
+    here = main.command
+    for number, word in enumerate(words):
+        if not isinstance(here, click.Group):
+            return []
+        with click.Context(here) as context:
+            here = here.get_command(context, word)
+        if here is None:
+            return words[number:]
+    return []
+
+
+@pytest.mark.parametrize("called", CALLED)
+def test_every_command_of_the_page_exists(called):
+    assert found(called.split()) == []
+
+
+def test_the_page_was_read():
+    assert len(CALLED) > 5
+
+
+def test_the_topologies_that_the_page_shows_exist():
+    assert set(re.findall(r"--topology ([a-z-]+)", PAGE)) <= set(demo.TOPOLOGIES)
+
+
+@pytest.mark.parametrize("topology", older_walkthroughs.TOPOLOGIES)
+def test_what_older_walkthroughs_set_is_what_their_steps_use(topology):
+    walk = older_walkthroughs.TOPOLOGIES[topology]
+    text = "\n".join(step.command for step in walk.steps)
+    used = set(re.findall(r"\$\{?([A-Z][A-Z0-9_]*)\}?", text))
+    made = {step.variable for step in walk.steps} | set(re.findall(r"^([A-Z_]+)=", text, re.M))
+
+    assert used - made - set(demo.PLACES) == set(walk.variables)

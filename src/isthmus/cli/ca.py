@@ -9,6 +9,7 @@ import os
 import pathlib
 import secrets
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -16,7 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from isthmus.base import clock
 from isthmus.ca import authority, intermediate, keys, pem, refusals, root, shapes
 from isthmus.cli import options, render
-from isthmus.kube import client, kinds, problems
+from isthmus.kube import kinds, problems
+
+if TYPE_CHECKING:
+    from isthmus.kube import client
 
 ROOT_KEY = "root-key.pem"
 ROOT_CERTIFICATE = "root-cert.pem"
@@ -164,7 +168,7 @@ def push(
     access = options.accessed(kubeconfig, context=context)
 
     async def pushed() -> str:
-        async with client.Client(access) as server:
+        async with options.client_of(access) as server:
             return await install(server, files, namespace=istio_namespace)
 
     outcome = options.run(pushed())
@@ -177,7 +181,7 @@ def push(
 CREATED, UNCHANGED, REPLACED = "created", "unchanged", "replaced"
 
 
-async def install(server: client.Client, files: Mapping[str, str], *, namespace: str) -> str:
+async def install(server: "client.Client", files: Mapping[str, str], *, namespace: str) -> str:
     """Make Secret `cacerts` hold `files`; return what that took.
 
     Raises:
@@ -207,7 +211,7 @@ async def install(server: client.Client, files: Mapping[str, str], *, namespace:
     return REPLACED
 
 
-async def _create_namespace(server: client.Client, name: str) -> None:
+async def _create_namespace(server: "client.Client", name: str) -> None:
     try:
         await server.create(
             kinds.NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
@@ -252,7 +256,7 @@ def show(
 async def _installed(
     kubeconfig: str | None, *, context: str | None, namespace: str
 ) -> dict[str, str]:
-    async with client.Client(options.accessed(kubeconfig, context=context)) as server:
+    async with options.client_of(options.accessed(kubeconfig, context=context)) as server:
         held = await server.find(kinds.SECRET, SECRET, namespace=namespace)
     if held is None:
         raise FilesMissing(

@@ -8,15 +8,17 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from isthmus.cli import render
-from isthmus.kube import access, client
+from isthmus.cli import options, render
 from isthmus.lab import doctor as doctors
 from isthmus.lab import starting, state
 from isthmus.lab import topology as topologies
+
+if TYPE_CHECKING:
+    from isthmus.kube import access, client
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
@@ -205,8 +207,8 @@ def exec_(name: str, container: str, cluster: str, pod: str, argv: Sequence[str]
     namespace, _, pod_name = pod.rpartition("/")
     reached = _reached(name, cluster)
 
-    async def run() -> client.ExecResult:
-        async with client.Client(reached) as server:
+    async def run() -> "client.ExecResult":
+        async with options.client_of(reached) as server:
             return await server.exec(namespace or "default", pod_name, argv, container=container)
 
     result = asyncio.run(run())
@@ -240,17 +242,17 @@ def logs(name: str, container: str, cluster: str | None, pod: str | None) -> Non
     reached = _reached(name, cluster)
 
     async def read() -> str:
-        async with client.Client(reached) as server:
+        async with options.client_of(reached) as server:
             return await server.logs(namespace or "default", pod_name, container)
 
     sys.stdout.write(asyncio.run(read()))
 
 
-def _reached(name: str, cluster: str) -> access.Access:
+def _reached(name: str, cluster: str) -> "access.Access":
     place = state.place(name)
     record = place.alive()
     topologies.parse(json.loads(record.topology)).cluster(cluster)
-    return access.from_kubeconfig(str(place.kubeconfig), context=cluster)
+    return options.accessed(str(place.kubeconfig), context=cluster)
 
 
 @command.command()

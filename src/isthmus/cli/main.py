@@ -11,7 +11,7 @@ import sys
 import click
 from typing_extensions import override
 
-from isthmus.base import boundary
+from isthmus.base import boundary, imports
 from isthmus.cli import render
 
 COMMANDS = {
@@ -72,7 +72,8 @@ class LazyGroup(click.Group):
             return LazyGroup(EXPERIMENTAL, text="Commands under their experimental spelling.")
         if name not in self._names:
             return None
-        module = importlib.import_module(f"isthmus.cli.{name.replace('-', '_')}")
+        with imports.without_authorities():
+            module = importlib.import_module(f"isthmus.cli.{name.replace('-', '_')}")
         found = module.command
         assert isinstance(found, click.Command)
         return found

@@ -6,11 +6,15 @@ their values on.
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from isthmus.base import imports
 from isthmus.kube import access
+
+if TYPE_CHECKING:
+    from isthmus.kube import client
 
 Outcome = TypeVar("Outcome")
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -62,6 +66,16 @@ def output(*formats: str) -> Callable[[Command], Command]:
 def accessed(kubeconfig: str | None, *, context: str | None) -> access.Access:
     """Return how to reach the cluster that `kubeconfig` and `context` name."""
     return access.from_kubeconfig(kubeconfig, context=context)
+
+
+def client_of(reached: access.Access) -> "client.Client":
+    """Return a connection to a cluster, for commands that only sometimes need one.
+
+    What speaks HTTP takes longer to import than most commands run.
+    """
+    with imports.without_authorities():
+        from isthmus.kube import client
+    return client.Client(reached)
 
 
 def run(work: Coroutine[object, object, Outcome]) -> Outcome:

@@ -9,7 +9,7 @@ import http
 import os
 import sys
 
-from isthmus.base import boundary, logs
+from isthmus.base import boundary, imports, logs
 from isthmus.runtime import asking
 
 
@@ -26,7 +26,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _discovery(arguments: list[str]) -> int:
-    from isthmus.runtime import program, settings  # these load much; `request` must start fast
+    with imports.without_authorities():  # these load much; `request` must start fast
+        from isthmus.runtime import program, settings
 
     try:
         chosen = settings.read(os.environ, arguments)

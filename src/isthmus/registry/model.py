@@ -11,6 +11,7 @@ from isthmus.engine import collections, graph
 from isthmus.fleet import sources
 from isthmus.fleet.sources import ObjectKey, Sources
 from isthmus.mesh import policies
+from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.networks import NetworkGateway
 from isthmus.mesh.services import Service, ServiceKey
@@ -18,6 +19,7 @@ from isthmus.mesh.settings import MeshSettings
 from isthmus.mesh.workloads import Endpoint, Workload, WorkloadKey
 from isthmus.registry import (
     accounts,
+    authorization_policies,
     checked,
     config,
     declared,
@@ -61,6 +63,7 @@ class Model:
     gateway_names: collections.Single[tuple[str, ...]]
     looked_up: collections.Source[str, tuple[str, ...]]
     peer_authentications: collections.Collection[ObjectKey, policies.PeerAuthentication]
+    authorization_policies: collections.Collection[ObjectKey, AuthorizationPolicy]
     gateways: collections.Collection[ObjectKey, policies.Gateway]
     virtual_services: collections.Collection[ObjectKey, policies.VirtualService]
     destination_rules: collections.Collection[ObjectKey, policies.DestinationRule]
@@ -110,6 +113,7 @@ def build(
         gateway_names=names_.names,
         looked_up=names_.looked_up,
         peer_authentications=policies_.peer_authentications.values,
+        authorization_policies=policies_.authorization_policies.values,
         gateways=policies_.gateways.values,
         virtual_services=policies_.virtual_services.values,
         destination_rules=policies_.destination_rules.values,
@@ -120,6 +124,7 @@ def build(
             endpoints_.findings,
             gateways_.findings,
             policies_.peer_authentications.findings,
+            policies_.authorization_policies.findings,
             policies_.gateways.findings,
             policies_.virtual_services.findings,
             policies_.destination_rules.findings,
@@ -130,6 +135,7 @@ def build(
 @dataclass(frozen=True, slots=True)
 class _Policies:
     peer_authentications: config.Nodes[policies.PeerAuthentication]
+    authorization_policies: config.Nodes[AuthorizationPolicy]
     gateways: config.Nodes[policies.Gateway]
     virtual_services: config.Nodes[policies.VirtualService]
     destination_rules: config.Nodes[policies.DestinationRule]
@@ -143,6 +149,13 @@ def _policies(graph_: graph.Graph, sources_: sources.Sources, seat: settings.Sea
             sources_.peer_authentications,
             seat=seat,
             read=peer_authentications.read,
+        ),
+        authorization_policies=config.declare(
+            graph_,
+            "AuthorizationPolicy",
+            sources_.authorization_policies,
+            seat=seat,
+            read=authorization_policies.read,
         ),
         gateways=config.declare(
             graph_, "Gateway", sources_.gateways, seat=seat, read=gateway_objects.read

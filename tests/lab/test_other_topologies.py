@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 
 import meshes
 import pytest
@@ -48,6 +49,52 @@ def test_two_control_planes_see_both_clusters(topology, is_direct):
 
         verified(lab, is_direct=is_direct)
     assert {one["id"] for one in clusters} == {"cluster1", "cluster2"}
+
+
+GKE_GUIDE = """\
+kubectl delete ns sample --context ${CTX_1}
+kubectl delete ns sample --context ${CTX_2}
+isthmus x create-remote-secret --context=${CTX_1} --name=${CLUSTER_1} > ${CTX_1}.secret
+isthmus x create-remote-secret --context=${CTX_2} --name=${CLUSTER_2} \
+    --server=https://${PRIV_IP} > ${CTX_2}.secret
+kubectl apply -f ${CTX_1}.secret --context=${CTX_2}
+kubectl apply -f ${CTX_2}.secret --context=${CTX_1}
+for CTX in ${CTX_1} ${CTX_2}
+do
+  kubectl create --context=${CTX} namespace sample
+  kubectl label --context=${CTX} namespace sample \
+      istio-injection- istio.io/rev=default --overwrite
+  kubectl create --context=${CTX} \
+      -f ${PROJECT_DIR}/samples/helloworld/helloworld.yaml -l service=helloworld -n sample
+  kubectl apply --context=${CTX} -f ${PROJECT_DIR}/samples/sleep/sleep.yaml -n sample
+done
+kubectl create --context=${CTX_1} \
+    -f ${PROJECT_DIR}/samples/helloworld/helloworld.yaml -l version=v1 -n sample
+kubectl create --context=${CTX_2} \
+    -f ${PROJECT_DIR}/samples/helloworld/helloworld.yaml -l version=v2 -n sample
+for CTX in ${CTX_1} ${CTX_2}
+do kubectl wait --context=${CTX} --for=condition=Ready pod --all -n sample
+done
+kubectl exec --context="${CTX_1}" -n sample -c sleep \
+    "$(kubectl get pod --context="${CTX_1}" -n sample -l app=sleep \
+    -o jsonpath='{.items[0].metadata.name}')" \
+    -- curl -sS helloworld.sample:5000/hello
+"""
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="the guide's lines need kubectl")
+def test_the_guide_for_gke_runs_as_written_with_revision_labels():
+    with joined("multi-primary") as lab:
+        names = {"CTX_1": "cluster1", "CTX_2": "cluster2", "PROJECT_DIR": str(meshes.ROOT)}
+        names |= {"CLUSTER_1": "cluster1", "CLUSTER_2": "cluster2"}
+        slices = "endpointslices -n default -l kubernetes.io/service-name=kubernetes"
+        [private] = lab.json_of("cluster2", slices)["items"]
+        address = private["endpoints"][0]["addresses"][0]
+        names["PRIV_IP"] = f"{address}:{private['ports'][0]['port']}"
+        exports = "".join(f"export {key}={value}\n" for key, value in names.items())
+
+        assert lab.run(f"set -e\n{exports}{GKE_GUIDE}").splitlines()[-1].startswith("Hello version")
+        verified(lab, is_direct=True)
 
 
 def test_a_cluster_that_injects_by_itself_discovers_through_the_ingress_gateway_of_another():

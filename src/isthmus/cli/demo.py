@@ -48,6 +48,7 @@ def command(topology: str, name: str, *, keep: bool) -> int:
     Example: isthmus demo --keep
     """
     chosen = TOPOLOGIES[topology]
+    _check_programs(chosen)
     with tempfile.TemporaryDirectory(prefix="isthmus-demo-") as folder:
         show = _Show(Path(folder), name)
         try:
@@ -64,6 +65,15 @@ def command(topology: str, name: str, *, keep: bool) -> int:
                 show.end()
     _what_next(name, chosen.namespace, keep=keep)
     return 0
+
+
+def _check_programs(chosen: walkthrough.Walkthrough) -> None:
+    missing = [name for name in chosen.programs if shutil.which(name) is None]
+    if missing:
+        raise StepFailed(
+            f"this walkthrough calls `{missing[0]}`, which is not on this machine",
+            hint="install it, or take another --topology",
+        )
 
 
 def _what_next(name: str, namespace: str, *, keep: bool) -> None:

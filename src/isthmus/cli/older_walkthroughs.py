@@ -364,7 +364,15 @@ SPLIT_HORIZON = (
 )
 
 TOPOLOGIES: Mapping[str, Walkthrough] = {
-    "primary-remote-shared-network": Walkthrough("shared-network", SHARED_NETWORK, NAMES),
-    "split-horizon": Walkthrough("primary-remote", SPLIT_HORIZON, HORIZON_NAMES, "app1"),
+    "primary-remote-shared-network": Walkthrough(
+        "shared-network", SHARED_NETWORK, variables=NAMES, programs=("kubectl", "make")
+    ),
+    "split-horizon": Walkthrough(
+        "primary-remote",
+        SPLIT_HORIZON,
+        variables=HORIZON_NAMES,
+        namespace="app1",
+        programs=("kubectl",),
+    ),
 }
 """Further walkthroughs that `isthmus demo` runs."""

@@ -290,12 +290,14 @@ class Walkthrough:
     Attributes:
         variables: Names that the steps use, set before them.
         namespace: Where the samples are.
+        programs: What the steps call that we do not bring.
     """
 
     lab: str
     steps: tuple[Step, ...]
     variables: Mapping[str, str] = field(default_factory=dict)
     namespace: str = "sample"
+    programs: tuple[str, ...] = ()
 
 
 TOPOLOGIES: Mapping[str, Walkthrough] = {

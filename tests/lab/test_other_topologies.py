@@ -11,6 +11,10 @@ import traffic
 pytestmark = pytest.mark.lab
 
 
+GUIDES = pytest.mark.skipif(
+    any(shutil.which(name) is None for name in ("kubectl", "make")),
+    reason="the guides' lines call kubectl and make",
+)
 EVERY_PAIR = {
     ("cluster1", "cluster1"), ("cluster1", "cluster2"),
     ("cluster2", "cluster1"), ("cluster2", "cluster2"),
@@ -82,7 +86,7 @@ kubectl exec --context="${CTX_1}" -n sample -c sleep \
 """
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="the guide's lines need kubectl")
+@GUIDES
 def test_the_guide_for_gke_runs_as_written_with_revision_labels():
     with joined("multi-primary") as lab:
         names = {"CTX_1": "cluster1", "CTX_2": "cluster2", "PROJECT_DIR": str(meshes.ROOT)}
@@ -97,6 +101,7 @@ def test_the_guide_for_gke_runs_as_written_with_revision_labels():
         verified(lab, is_direct=True)
 
 
+@GUIDES
 def test_a_cluster_that_injects_by_itself_discovers_through_the_ingress_gateway_of_another():
     with joined("primary-remote-shared-network") as lab:
         [slice_] = lab.json_of(
@@ -104,13 +109,16 @@ def test_a_cluster_that_injects_by_itself_discovers_through_the_ingress_gateway_
         )["items"]
         ingress = lab.json_of("cluster1", "svc istio-ingressgateway -n istio-system")
         proxies = lab.run("isthmus --context=cluster1 proxy-status")
+        signing = lab.kubectl("cluster2", "logs -n istio-system deploy/istiod").splitlines()
 
         verified(lab, is_direct=True)
     [address] = ingress["status"]["loadBalancer"]["ingress"]
     assert slice_["endpoints"][0]["addresses"] == [address["ip"]]
     assert {line.split()[1] for line in proxies.splitlines()[1:]} == {"cluster1", "cluster2"}
+    assert any("/sa/sleep" in line and 'issuer="L=cluster2,' in line for line in signing)
 
 
+@GUIDES
 def test_gateways_named_in_the_settings_split_the_horizon_and_edits_hold_at_once():
     with joined("split-horizon") as lab:
         verified(lab, is_direct=False, namespace="app1")

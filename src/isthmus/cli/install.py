@@ -73,7 +73,7 @@ async def _install(
     force: bool,
 ) -> int:
     for warning in checks.warnings_for(chosen):
-        _warn(warning)
+        warn(warning)
     planned = installing.phases(chosen)
     changes = await installing.changes(client, planned, force=force)
     _show(changes)
@@ -83,7 +83,7 @@ async def _install(
     if due and not yes and sys.stdin.isatty() and not _agreed(chosen, client):
         click.echo("nothing was changed", err=True)
         return 1
-    await checks.authority(client, chosen, judge=_fault, warn=_warn)
+    await checks.authority(client, chosen, judge=_fault, warn=warn)
     await installing.carry_out(
         client, chosen, planned, force=force, timeout_s=timeout_s, tell=_tell
     )
@@ -121,7 +121,8 @@ def _show(changes: Sequence[apply.Change]) -> None:
         _tell(f"  {unchanged} objects are as they should be")
 
 
-def _warn(finding: errors.Finding) -> None:
+def warn(finding: errors.Finding) -> None:
+    """Tell of something that does not stop an installation, on standard error."""
     click.echo(f"warning[{finding.code}]: {finding.subject}: {finding.happened}", err=True)
     if finding.hint:
         click.echo(f"  hint: {finding.hint}", err=True)

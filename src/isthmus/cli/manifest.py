@@ -6,7 +6,7 @@ import click
 import yaml
 
 from isthmus.cli import install, operator_options
-from isthmus.install import installing
+from isthmus.install import installing, settings_check
 
 
 @click.group()
@@ -25,6 +25,8 @@ def generate(files: Sequence[str], flags: Sequence[str], revision: str) -> None:
     Example: isthmus manifest generate -f cluster1.yaml > cluster1-objects.yaml
     """
     chosen = operator_options.chosen(files, flags, revision)
+    for warning in settings_check.warnings_for(chosen):
+        install.warn(warning)
     objects = [manifest for phase in installing.phases(chosen) for manifest in phase.objects]
     click.echo(yaml.safe_dump_all(objects, sort_keys=False, explicit_start=True), nl=False)
 

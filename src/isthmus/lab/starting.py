@@ -59,8 +59,12 @@ def up(topology: topologies.Topology, *, place: state.Place, tell: Tell) -> stat
     try:
         configs = _wait(heard, process, topology, tell)
     except BootError:
-        process.kill()
-        process.wait()
+        _abandon(process)
+        raise
+    except BaseException:
+        # Interrupted: nobody will want to read its log.
+        _abandon(process)
+        place.remove()
         raise
     finally:
         os.close(heard)
@@ -76,6 +80,11 @@ def up(topology: topologies.Topology, *, place: state.Place, tell: Tell) -> stat
     # It runs on; nobody here waits for it any more.
     process.returncode = 0
     return record
+
+
+def _abandon(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait()
 
 
 def _refuse_second(place: state.Place) -> None:

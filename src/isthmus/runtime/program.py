@@ -109,15 +109,18 @@ class Program:
             root=self._roots,
             system_clock=self._clock,
         )
-        self._reports = reports.Reports(
+        self._reports = self._told()
+        self._metrics.gauge("istio_build", "Build of this control plane.", "component", "tag").set(
+            1, "pilot", version.VERSION
+        )
+
+    def _told(self) -> reports.Reports:
+        return reports.Reports(
             self._mesh,
             fleet=self._fleet,
             proxies=self._proxies,
             discovery=self._discovery,
             own_findings=self._own_findings,
-        )
-        self._metrics.gauge("istio_build", "Build of this control plane.", "component", "tag").set(
-            1, "pilot", version.VERSION
         )
 
     # --- what the parts ask of each other -------------------------------------------------------

@@ -9,7 +9,6 @@ Source: spec section 2.3; security rules RS-1 and RS-6.
 """
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -149,7 +148,7 @@ def _judged(
         if kept is not None and kept.digest == digest:
             return kept, None
         reached_by = parse(content.decode())
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # Of any kind: one secret must not keep others from being judged.
         return kept, _unusable(claim, "kubeconfig is not valid: it is not a text", kept=bool(kept))
     except problems.KubeconfigRefused as error:
         return kept, _unusable(claim, error.happened, kept=bool(kept), hint=error.hint)

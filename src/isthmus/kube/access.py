@@ -8,7 +8,6 @@ Source: spec sections 2.1 and 2.3; security rules RS-2 and PY (reliability.md 5.
 """
 
 import base64
-import binascii
 import ipaddress
 import os
 import pathlib
@@ -272,7 +271,7 @@ def _read(path: pathlib.Path) -> str:
 def _decoded(text: str, *, what: str) -> str:
     try:
         return base64.b64decode("".join(text.split()), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:  # Of any kind: no base64, letters of no alphabet, no text.
         raise problems.KubeconfigBroken(f"`{what}` is not base64 of a text") from error
 
 
@@ -464,7 +463,7 @@ def _pem(fields: Mapping[str, str], key: str) -> str:
     try:
         raw = "".join(fields.get(key, "").split())
         return base64.b64decode(raw, validate=True).decode("ascii")
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:  # Of any kind: no base64, letters of no alphabet, no text.
         raise _refusal(f"kubeconfig is not valid: {key} is not base64 of a text") from error
 
 

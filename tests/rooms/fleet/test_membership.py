@@ -40,6 +40,17 @@ def test_each_key_of_a_secret_is_a_cluster():
     assert found.findings == ()
 
 
+@pytest.mark.parametrize("encoded", ["%", "LS0ö", "gICA", "\ud800"])
+def test_what_is_no_text_keeps_no_other_secret_from_being_judged(encoded):
+    metadata = objects.Metadata(name="a", namespace="istio-system")
+    odd = objects.Secret(metadata=metadata, data={"cluster2": encoded})
+
+    found = decide(odd, secret("b", cluster3="three"))
+
+    assert list(found.wanted) == ["cluster3"]
+    assert [finding.code for finding in found.findings] == ["ISM-FLEET-014"]
+
+
 def test_the_key_is_the_id_whatever_the_secret_is_called():
     assert list(decide(secret("n2-k8s-secret", n2_k8s_config="x")).wanted) == ["n2-k8s-config"]
 

@@ -1,6 +1,7 @@
 """How API servers are reached: the user's own kubeconfig, and foreign ones."""
 
 import base64
+import contextlib
 import datetime
 import json
 import sys
@@ -210,6 +211,26 @@ def test_the_credential_is_in_no_text_about_the_access():
 
 
 _VIGILANT = []
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_kubeconfig_with_any_text_anywhere_is_accepted_or_refused_and_nothing_else(data):
+    whole = text()
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(whole)))
+        skip = data.draw(st.integers(0, 5))
+        odd = data.draw(st.text(max_size=5) | st.sampled_from(["&a", "*a", "!!x", "[" * 999, "ö"]))
+        whole = whole[:at] + odd + whole[at + skip :]
+
+    with contextlib.suppress(problems.KubeconfigRefused):
+        access.parse_untrusted(whole)
+
+
+def test_an_authority_of_strange_letters_is_refused():
+    found = refusal(text({"certificate-authority-data": "LS0tö"}))
+
+    assert "is not base64 of a text" in found.happened
 
 
 def _watch_io(event, arguments):

@@ -75,7 +75,17 @@ def moment() -> str:
 
 def commit() -> str:
     """Return what is measured: the commit, with a mark if files differ from it."""
-    command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    command = [
+        "git",
+        "-c",
+        "safe.directory=*",
+        "-C",
+        str(_ROOT),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     return ended.stdout.strip() or "unknown"
 

@@ -35,8 +35,9 @@ def table(run: Mapping[str, Any]) -> Iterator[str]:
             cells = "".join(f"{cell:>16}" for cell in _compared(values, name))
             yield f"{label:32}{cells}"
     for part, rows in _parts(run):
-        yield ""
-        yield measures.PART_TITLES[part].upper()
+        if part != "traffic":
+            yield ""
+            yield measures.PART_TITLES[part].upper()
         for row in rows:
             value = f"{number(row['value'])} {row['unit']}"
             text = measures.CATALOG[row["name"]].text
@@ -60,7 +61,7 @@ def _figures(run: Mapping[str, Any]) -> Iterator[str]:
         for name, label in _SHOWN:
             yield f"| {label} | " + " | ".join(_compared(values, name)) + " |"
     for part, rows in _parts(run):
-        yield f"\n### {measures.PART_TITLES[part]}\n"
+        yield f"\n### {measures.PART_TITLES[part]}\n" if part != "traffic" else ""
         yield "| figure | | |\n|---|--:|---|"
         for row in rows:
             text = measures.CATALOG[row["name"]].text

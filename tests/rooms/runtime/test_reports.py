@@ -1,0 +1,129 @@
+"""What people are shown of a control plane's state."""
+
+import json
+
+from isthmus.base import errors
+from isthmus.fleet import supervisor
+from isthmus.fleet.sources import ObjectKey
+from isthmus.kube import objects
+from isthmus.mesh.identities import ClusterId, NetworkId
+from isthmus.mesh.proxies import ProxyKind
+from isthmus.runtime import assembly, connections, reports
+from isthmus.wire import callers, nodes
+
+C1, C2 = ClusterId("c1"), ClusterId("c2")
+NAME = "outbound|80||web.shop.svc.cluster.local"
+
+
+class Fleet:
+    """Two clusters, one of which does not answer."""
+
+    def clusters(self):
+        return (
+            supervisor.ClusterStatus(C1, "", "synced", generation=1),
+            supervisor.ClusterStatus(
+                C2, "istio-system/s", "timeout", age_s=1.26, error="refused", generation=3
+            ),
+        )
+
+    def findings(self):
+        return (errors.Finding("ISM-FLEET-014", "Secret istio-system/s", "is odd"),)
+
+
+class NoStreams:
+    def statuses(self):
+        return ()
+
+
+class Setting:
+    """A mesh with one service in two clusters and one proxy."""
+
+    def __init__(self):
+        self.mesh = assembly.assemble(
+            config_cluster=C1, revision="", system_namespace="istio-system", domain="cluster.local"
+        )
+        for cluster, address in ((C1, "10.0.0.1"), (C2, "10.1.0.1")):
+            self.serve(cluster, address)
+        proxies = connections.Connections(self.mesh, authenticator=None, unready=lambda cluster: "")
+        node = nodes.Node(
+            id="n",
+            kind=ProxyKind.SIDECAR,
+            name="a-1.shop",
+            pod="a-1",
+            namespace="shop",
+            domain="shop.svc.cluster.local",
+            addresses=("10.0.0.7",),
+            network=NetworkId("n1"),
+        )
+        proxies.open(callers.Caller(C1, "shop", "default", "a-1"), node)
+        self.reports = reports.Reports(
+            self.mesh, fleet=Fleet(), proxies=proxies, discovery=NoStreams()
+        )
+
+    def serve(self, cluster, address):
+        spec = objects.ServiceSpec(
+            cluster_ip="10.96.0.9", ports=(objects.ServicePort(port=80, name="http"),)
+        )
+        slice_ = objects.EndpointSlice(
+            objects.Metadata(
+                name="web-1", namespace="shop", labels={"kubernetes.io/service-name": "web"}
+            ),
+            endpoints=(objects.SliceEndpoint(addresses=(address,)),),
+            ports=(objects.EndpointPort(port=8080, name="http"),),
+        )
+        service = objects.Service(objects.Metadata(name="web", namespace="shop"), spec)
+        with self.mesh.graph.transaction() as transaction:
+            sources = self.mesh.sources
+            transaction.put(sources.services, ObjectKey(cluster, "shop", "web"), service)
+            transaction.put(sources.endpoint_slices, ObjectKey(cluster, "shop", "web-1"), slice_)
+
+
+def test_clusters_are_shown_with_their_age_and_the_reason_of_silence():
+    own, remote = Setting().reports.clusterz()
+
+    assert (own["id"], own["syncStatus"], own["secretName"]) == ("c1", "synced", "")
+    assert (remote["syncStatus"], remote["ageSeconds"], remote["error"]) == (
+        "timeout",
+        1.3,
+        "refused",
+    )
+
+
+def test_endpoints_are_shown_by_cluster_under_the_name_of_their_service():
+    found = Setting().reports.endpointz()["web.shop.svc.cluster.local"]["shop"]
+
+    assert {key: one[0]["Addresses"] for key, one in found["Shards"].items()} == {
+        "Kubernetes/c1": ["10.0.0.1"],
+        "Kubernetes/c2": ["10.1.0.1"],
+    }
+
+
+def test_what_a_proxy_should_have_is_shown_and_of_a_stranger_nothing():
+    made = Setting().reports
+
+    assert NAME in json.dumps(made.config_dump("a-1.shop"))
+    assert any(NAME in json.dumps(one) for one in made.edsz("a-1.shop"))
+    assert made.config_dump("b-1.shop") is None
+    assert made.edsz("b-1.shop") is None
+
+
+def test_findings_come_from_every_room():
+    made = Setting().reports
+
+    assert "ISM-FLEET-014" in {one["code"] for one in made.findings()}
+
+
+def test_every_report_can_be_said_as_json():
+    made = Setting().reports
+
+    for name in (
+        "clusterz",
+        "syncz",
+        "connections",
+        "registryz",
+        "networkz",
+        "configz",
+        "findings",
+    ):
+        json.dumps(getattr(made, name)())
+    assert made.registryz()[0]["hostname"] == "web.shop.svc.cluster.local"

@@ -48,10 +48,12 @@ def declare(
     *,
     seat: settings.Seat,
     read: Callable[[Origin, O, fields.Problems], P | None],
+    used: str = "the rest of the object is used",
 ) -> Nodes[P]:
     """Declare the objects of one kind in `graph_`.
 
     `read` says what an object means and notes what is wrong with it; None if it means nothing.
+    `used` says what becomes of an object with something wrong in it.
     """
 
     def check(
@@ -63,7 +65,8 @@ def declare(
         origin = Origin(kind, key.namespace, key.name, seat.domain)
         value = read(origin, object_, problems)
         findings = tuple(
-            _finding(origin, text, is_used=value is not None) for text in problems.texts()
+            _finding(origin, text, used="all other objects are used" if value is None else used)
+            for text in problems.texts()
         )
         yield key, checked.Checked(value, findings)
 
@@ -74,11 +77,11 @@ def declare(
     )
 
 
-def _finding(origin: Origin, happened: str, *, is_used: bool) -> errors.Finding:
+def _finding(origin: Origin, happened: str, *, used: str) -> errors.Finding:
     return errors.Finding(
         code=OBJECT_DOUBTFUL,
         subject=f"{origin.kind} {origin.namespace}/{origin.name}",
         happened=happened,
-        still_working="the rest of the object is used" if is_used else "all other objects are used",
+        still_working=used,
         hint="correct the field, or remove what is not supported",
     )

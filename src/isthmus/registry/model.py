@@ -156,6 +156,7 @@ def _policies(graph_: graph.Graph, sources_: sources.Sources, seat: settings.Sea
             sources_.authorization_policies,
             seat=seat,
             read=authorization_policies.read,
+            used="nobody gets in who should not; other workloads are not touched",
         ),
         gateways=config.declare(
             graph_, "Gateway", sources_.gateways, seat=seat, read=gateway_objects.read

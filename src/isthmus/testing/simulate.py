@@ -19,7 +19,7 @@ from google.protobuf import any_pb2
 
 from isthmus.mesh.services import ServiceKey
 from isthmus.resources import snapshot
-from isthmus.testing import chains, envoys, shapes
+from isthmus.testing import chains, envoys, rbac, shapes
 
 if TYPE_CHECKING:
     from isthmus.testing import builders
@@ -321,14 +321,33 @@ class Walk:
             return replace(end, refused="no certificate of the mesh")
         if hop.accepted and pod.identity not in hop.accepted:
             return replace(end, refused=f"server is {pod.identity}")
+        caller = source.identity if hop.is_encrypted else ""
+        is_request = any(one.name == MANAGER for one in chain.filters)
+        known = rbac.Asked(
+            caller=caller,
+            address=self._last_sender(source, hop),
+            port=hop.port,
+            path=asked.path,
+            method=asked.method,
+            host=asked.host,
+            headers={name.lower(): value for name, value in asked.headers.items()},
+            is_request=is_request,
+        )
+        if not rbac.lets_in(chain.filters, known):
+            return replace(end, refused=rbac.REFUSED)
         return replace(
             end,
             address=pod.address,
             cluster=pod.cluster,
             is_encrypted=hop.is_encrypted,
-            caller=source.identity if hop.is_encrypted else "",
-            is_request=any(one.name == MANAGER for one in chain.filters),
+            caller=caller,
+            is_request=is_request,
         )
+
+    def _last_sender(self, source: shapes.Pod, hop: Hop) -> str:
+        """Return the address from which a destination is dialled: a gateway's, behind one."""
+        gateways = {pod.name: pod.address for pod in self._mesh.pods}
+        return gateways[hop.via[-1]] if hop.via else source.address
 
 
 def _plain_end(hop: Hop, pod: shapes.Pod) -> Landing:

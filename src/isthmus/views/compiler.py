@@ -22,6 +22,7 @@ from isthmus.views import (
     inbound,
     outbound_slices,
     sidecar,
+    unread,
     view,
 )
 
@@ -67,7 +68,11 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
         graph_.derive("views/scopes of proxies", proxies, _scopes_of(known)),
         slices,
         graph_.index("views/slices by scope", slices, lambda key, _: (key.scope,)),
-        findings.declare(graph_, known),
+        graph_.join(
+            "views/all findings",
+            findings.declare(graph_, known),
+            graph_.derive("views/unread requests", scopes, unread.findings(known)),
+        ),
     )
 
 

@@ -257,6 +257,18 @@ async def test_a_silent_cluster_delays_neither_the_others_nor_readiness_for_ever
         await kube_server.eventually(lambda: fleet.status("cluster2").status == "synced")
 
 
+async def test_nothing_is_measured_of_a_cluster_that_has_left():
+    async with fleet_of("cluster2", remote_timeout_s=0.05) as fleet:
+        fleet.remotes["cluster2"].faults.append(kube_server.failing("/", 503))
+        fleet.link("cluster2")
+        await kube_server.eventually(lambda: fleet.status("cluster2").status == "timeout")
+        assert "cluster2" in fleet.metrics.text()
+
+        fleet.unlink("cluster2")
+
+        await kube_server.eventually(lambda: "cluster2" not in fleet.metrics.text())
+
+
 async def test_readiness_waits_for_a_cluster_that_is_there_at_the_start():
     async with fleet_of("cluster2") as fleet:
         gate = asyncio.Event()

@@ -57,6 +57,15 @@ def scale(mesh, replicas, *, name="helloworld-v2", namespace="sample"):
     mesh.kubectl("cluster2", f"scale deploy {name} -n {namespace} --replicas={replicas}")
 
 
+@contextlib.contextmanager
+def afterwards(repair):
+    """Have the mesh repaired however the block ends."""
+    try:
+        yield
+    finally:
+        repair()
+
+
 def ready_pods(mesh, *, version="v2"):
     pods = traffic.pods_of(mesh, "cluster2", "sample", "helloworld")
     own = [pod for pod in pods if pod["metadata"]["labels"]["version"] == version]
@@ -100,7 +109,10 @@ def restarts(mesh, cluster, app):
 
 
 def test_a_version_may_have_any_number_of_pods_none_too(mesh):
-    with traffic.flowing(mesh, "cluster1", "cluster2") as clients:
+    with (
+        traffic.flowing(mesh, "cluster1", "cluster2") as clients,
+        afterwards(lambda: scale(mesh, 1)),
+    ):
         for replicas in (0, 3, 1, 0, 1):
             scale(mesh, replicas)
             traffic.until(lambda wanted=replicas: ready_pods(mesh) == wanted)
@@ -114,9 +126,9 @@ def test_a_cluster_is_unlinked_and_linked_again(mesh):
     secret = mesh.run("isthmus create-remote-secret --context cluster2 --name cluster2")
 
     with traffic.flowing(mesh, "cluster1") as client:
-        mesh.kubectl("cluster1", f"delete secret -n {SYSTEM} {SECRET}")
-        client.until_answered_by({"v1"})
-        mesh.kubectl("cluster1", "apply -f -", stdin=secret)
+        with afterwards(lambda: mesh.kubectl("cluster1", "apply -f -", stdin=secret)):
+            mesh.kubectl("cluster1", f"delete secret -n {SYSTEM} {SECRET}")
+            client.until_answered_by({"v1"})
         client.until_answered_by({"v1", "v2"})
 
     assert client.lost == []
@@ -151,8 +163,8 @@ def token(mesh):
     traffic.until(
         lambda: mesh.json_of("cluster2", f"secret -n {SYSTEM} {name}").get("data", {}).get("token")
     )
-    yield mesh.run(f"isthmus create-remote-secret {words}")
-    mesh.kubectl("cluster2", f"delete secret -n {SYSTEM} {name}")
+    with afterwards(lambda: mesh.kubectl("cluster2", f"delete secret -n {SYSTEM} {name}")):
+        yield mesh.run(f"isthmus create-remote-secret {words}")
 
 
 @pytest.mark.parametrize("way", ["rolled", "killed"])
@@ -239,11 +251,11 @@ def test_a_gateway_is_killed(mesh):
 
 def test_a_gateway_goes_and_comes_back(mesh):
     with traffic.flowing(mesh, "cluster1") as client:
-        scale(mesh, 0, name=GATEWAY, namespace=SYSTEM)
-        client.until_answered_by({"v1"}, limit_s=5.0)
-        traffic.until(lambda: traffic.pods_of(mesh, "cluster2", SYSTEM, GATEWAY) == [])
-        client.goes_on()
-        scale(mesh, 1, name=GATEWAY, namespace=SYSTEM)
+        with afterwards(lambda: scale(mesh, 1, name=GATEWAY, namespace=SYSTEM)):
+            scale(mesh, 0, name=GATEWAY, namespace=SYSTEM)
+            client.until_answered_by({"v1"}, limit_s=5.0)
+            traffic.until(lambda: traffic.pods_of(mesh, "cluster2", SYSTEM, GATEWAY) == [])
+            client.goes_on()
         client.until_answered_by({"v1", "v2"})
         client.goes_on()
 

@@ -42,14 +42,25 @@ def exec_(
             raise targets.Misused("which command?", hint="exec POD -- COMMAND")
         name = await reading.pod_of(client, pod, where=where)
         given = sys.stdin.buffer.read() if stdin else None
-        ended = await client.exec(where, name, list(argv), container=container, stdin=given)
-        sys.stdout.buffer.write(ended.stdout)
-        sys.stdout.flush()
-        sys.stderr.buffer.write(ended.stderr)
-        sys.stderr.flush()
+        ended = await client.exec(
+            where,
+            name,
+            list(argv),
+            container=container,
+            stdin=given,
+            timeout_s=None,
+            on_output=_written,
+        )
         return ended.code
 
     return target.run(work)
+
+
+def _written(channel: int, content: bytes) -> None:
+    """Show what a command wrote at once: it may run for long."""
+    stream = sys.stdout.buffer if channel == 1 else sys.stderr.buffer
+    stream.write(content)
+    stream.flush()
 
 
 @click.command()

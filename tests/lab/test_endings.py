@@ -1,8 +1,11 @@
 """However a lab ends, nothing of it is left."""
 
+import contextlib
 import os
 import pathlib
 import signal
+import subprocess
+import sys
 import time
 
 import booted
@@ -26,6 +29,33 @@ def test_nothing_is_left_of_a_lab_however_it_ends(way, victim):
         deadline = time.monotonic() + 5
         while left := [pid for pid in before if _lives(pid)]:
             assert time.monotonic() < deadline, left
+
+
+def test_a_lab_whose_start_is_killed_ends_by_itself(tmp_path):
+    argv = [sys.executable, "-m", "isthmus", "lab", "up", "single", "--name", "orphan"]
+    environment = {**os.environ, "ISTHMUS_LAB_HOME": str(tmp_path)}
+    with subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL) as starter:
+        _await(lambda: len(_mentioning(tmp_path)) >= 2)
+        starter.kill()
+
+    _await(lambda: not _mentioning(tmp_path))
+
+
+def _mentioning(folder):
+    """Return the processes whose command lines name a lab's folder below `folder`."""
+    found = []
+    for place in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"--folder={folder}" in (place / "cmdline").read_text():
+                found.append(place.name)
+    return found
+
+
+def _await(reached):
+    deadline = time.monotonic() + 10
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def _lives(pid):

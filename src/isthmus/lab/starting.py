@@ -58,6 +58,7 @@ def up(topology: topologies.Topology, *, place: state.Place, tell: Tell) -> stat
         each.close()
     try:
         configs = _wait(heard, process, topology, tell)
+        record = _kept(place, process, topology, servers, configs)
     except BootError:
         _abandon(process)
         raise
@@ -67,7 +68,20 @@ def up(topology: topologies.Topology, *, place: state.Place, tell: Tell) -> stat
         place.remove()
         raise
     finally:
+        # Not before it can be found: a lab that nobody listens to, and nobody knows, ends.
         os.close(heard)
+    # It runs on; nobody here waits for it any more.
+    process.returncode = 0
+    return record
+
+
+def _kept(
+    place: state.Place,
+    process: "subprocess.Popen[bytes]",
+    topology: topologies.Topology,
+    servers: dict[str, str],
+    configs: dict[str, str],
+) -> state.Record:
     place.write_private(place.kubeconfig, _merged(list(configs.values())))
     record = state.Record(
         name=place.name,
@@ -77,8 +91,6 @@ def up(topology: topologies.Topology, *, place: state.Place, tell: Tell) -> stat
         servers=servers,
     )
     place.record(record)
-    # It runs on; nobody here waits for it any more.
-    process.returncode = 0
     return record
 
 

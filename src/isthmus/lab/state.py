@@ -83,6 +83,7 @@ class Place:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder.chmod(stat.S_IRWXU)
         self.scratch.mkdir(exist_ok=True)
+        (self.folder / "lab.json").unlink(missing_ok=True)  # of one that has ended
 
     def write_private(self, path: pathlib.Path, text: str) -> None:
         """Write a file that only this user may read, in one step."""
@@ -102,6 +103,11 @@ class Place:
             "servers": dict(record.servers),
         }
         self.write_private(self.folder / "lab.json", json.dumps(fields))
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether somebody has said where it is, so that it can be ended."""
+        return (self.folder / "lab.json").exists()
 
     def read(self) -> Record | None:
         """Return what the lab says of itself if it is alive."""

@@ -149,7 +149,6 @@ class _Inner:
             _compile_package()
         for fd in self._listeners.values():
             os.close(fd)
-        self._drop_progress()
 
     def _only(self, link: int) -> None:
         for fd in (*self._listeners.values(), self._progress, self._alive):
@@ -192,10 +191,16 @@ class _Inner:
         signal.set_wakeup_fd(bell_in, warn_on_full_buffer=False)
         while True:
             self._reap()
-            ready, _, _ = select.select([bell_out, self._alive], [], [], 5.0)
+            progress = [self._progress] if self._progress >= 0 else []
+            ready, _, _ = select.select([bell_out, self._alive, *progress], [], [], 5.0)
             if self._alive in ready:
                 # The outer process is gone: end, and let the kernel end everything else.
                 os._exit(0)
+            if self._progress in ready:
+                # Nobody listens any more: it is known by now, or whoever started it is gone.
+                if not self._place.is_recorded:
+                    os._exit(1)
+                self._drop_progress()
             if bell_out in ready:
                 os.read(bell_out, 4096)
 

@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,12 +69,17 @@ def up(topology: str, name: str, *, foreground: bool) -> None:
     except starting.BootError:
         _explain()
         raise
-    render.note(f"lab `{name}` is up after {time.monotonic() - began:.1f} s")
-    render.note(f"  export KUBECONFIG={place.kubeconfig}")
-    for cluster in described.clusters:
-        render.note(f"  kubectl --context {cluster.name} get nodes")
+
+    def tell() -> None:
+        render.note(f"lab `{name}` is up after {time.monotonic() - began:.1f} s")
+        render.note(f"  export KUBECONFIG={place.kubeconfig}")
+        for cluster in described.clusters:
+            render.note(f"  kubectl --context {cluster.name} get nodes")
+
     if foreground:
-        _stay(record, place)
+        _stay(record, place, tell)
+    else:
+        tell()
 
 
 def _progress(began: float, step: str) -> None:
@@ -88,12 +93,13 @@ def _explain() -> None:
             render.note(f"  fix: {check.fix}")
 
 
-def _stay(record: state.Record, place: state.Place) -> None:
+def _stay(record: state.Record, place: state.Place, tell: Callable[[], None]) -> None:
     def end(*_: object) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, end)
     try:
+        tell()
         starting.wait(record)
     except KeyboardInterrupt:
         starting.down(place)

@@ -92,6 +92,19 @@ def test_a_change_is_applied_and_waited_for(cluster):
     assert "MAX_WORKLOAD_CERT_TTL" in env
 
 
+def test_what_is_wanted_no_more_is_removed_and_gateways_of_other_files_stay(cluster):
+    cluster.run("isthmus gen-eastwest-gateway --network network1 | isthmus install -y -f -")
+    install(cluster, OPTIONS, "--set values.global.meshExpansion.enabled=true")
+    exposed = "isthmus kubectl get gateways.networking.istio.io -n istio-system -o name"
+    assert "meshexpansion-gateway" in cluster.run(exposed)
+
+    said = install(cluster, OPTIONS)
+
+    assert "delete Gateway istio-system/meshexpansion-gateway" in said
+    assert "meshexpansion-gateway" not in cluster.run(exposed)
+    assert "istio-eastwestgateway" in versions(cluster)
+
+
 def test_uninstall_removes_just_what_install_brought(cluster):
     cluster.run(
         "isthmus kubectl apply -n istio-system -f -",

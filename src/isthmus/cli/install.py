@@ -75,7 +75,7 @@ async def _install(
     for warning in checks.warnings_for(chosen):
         warn(warning)
     planned = installing.phases(chosen)
-    changes = await installing.changes(client, planned, force=force)
+    changes = await installing.changes(client, chosen, planned, force=force)
     _show(changes)
     if dry_run:
         return 0

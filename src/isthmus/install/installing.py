@@ -79,11 +79,31 @@ def _labels(manifest: Mapping[str, object]) -> Mapping[str, str]:
 
 
 async def changes(
-    client: kube_client.Client, planned: Sequence[Phase], *, force: bool
+    client: kube_client.Client,
+    chosen: options.Options,
+    planned: Sequence[Phase],
+    *,
+    force: bool,
 ) -> list[apply.Change]:
     """Return what an installation would change; nothing is changed."""
     everything = [manifest for phase in planned for manifest in phase.objects]
-    return await apply.plan(client, everything, field_manager=labels.FIELD_MANAGER, force=force)
+    found = await apply.plan(client, everything, field_manager=labels.FIELD_MANAGER, force=force)
+    gone = [manifests.identity(one) for one in await leftovers(client, chosen, planned)]
+    return found + [apply.Change("delete", kind, name, namespace) for kind, namespace, name in gone]
+
+
+async def leftovers(
+    client: kube_client.Client, chosen: options.Options, planned: Sequence[Phase]
+) -> list[kube_client.Obj]:
+    """Return what an earlier installation of this control plane brought and this one does not.
+
+    Gateways are never among them: each may have come from a file of its own.
+    """
+    if not chosen.pilot:
+        return []
+    kept = {manifests.identity(manifest) for phase in planned for manifest in phase.objects}
+    found = await installed(client, revision=chosen.revision, component="Pilot")
+    return [manifest for manifest in found if manifests.identity(manifest) not in kept]
 
 
 async def carry_out(
@@ -116,6 +136,8 @@ async def carry_out(
         await _wait(client, phase, timeout_s, tell)
         if phase.title == CONTROL_PLANE and chosen.pilot and not chosen.remote:
             await _wait_for_webhook(client, chosen, timeout_s, tell)
+        if phase.title == CONTROL_PLANE:
+            await apply.delete(client, await leftovers(client, chosen, planned))
         tell(f"{phase.title}: ready")
 
 
@@ -206,15 +228,24 @@ async def _is_unattached(client: kube_client.Client, chosen: options.Options) ->
     return injector is not None and account is None and bool(_lacks_bundle(injector))
 
 
-async def installed(client: kube_client.Client, *, revision: str) -> list[kube_client.Obj]:
+async def installed(
+    client: kube_client.Client, *, revision: str, component: str = ""
+) -> list[kube_client.Obj]:
     """Return the objects that an installation brought, but for the definitions of kinds.
 
     The account whose tokens remote secrets hold belongs to no revision: only who removes the
-    default one removes it.
+    default one removes it. What others made of our objects, labels and all, is theirs.
+
+    Args:
+        client: The cluster.
+        revision: Of the control plane.
+        component: Only objects of this component; empty for all.
     """
     selector = SELECTOR + (f"-{revision}" if revision not in {"", "default"} else "")
+    selector += f",{labels.COMPONENT}={component}" if component else ""
     found = await apply.labelled(client, REMOVED_KINDS, labels=selector)
-    return [one for one in found if not revision or not _is_shared(one)]
+    own = [one for one in found if not one["metadata"].get("ownerReferences")]
+    return [one for one in own if not revision or not _is_shared(one)]
 
 
 def _is_shared(manifest: kube_client.Obj) -> bool:

@@ -159,14 +159,11 @@ class _Cluster:
         self, application: web.Application, authority: pki.Authority, outside: socket.socket
     ) -> None:
         tls = pki.server_context(authority)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
-        await runner.setup()
         outside.setblocking(False)
         inside = network.listener(
             self._wires.control, self._cluster.api_address, topologies.API_PORT
         )
-        for listener in (outside, inside):
-            await web.SockSite(runner, listener, ssl_context=tls).start()
+        await http.listen(application, [outside, inside], context=tls)
 
     def _kubeconfig(self, authority: pki.Authority, outside: socket.socket) -> str:
         host, port = outside.getsockname()

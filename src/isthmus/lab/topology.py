@@ -40,6 +40,7 @@ _BLOCK = 32
 _FIRST_NODE, _FIRST_BALANCER, _LAST_BALANCER = 2, 10, 30
 _MOST_CLUSTERS = TRANSIT.num_addresses // _BLOCK
 _MOST_NODES = _FIRST_BALANCER - _FIRST_NODE
+_OWN_SERVICES = "its own services"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?")
 
 
@@ -303,7 +304,7 @@ def _no_overlap(clusters: list[Cluster]) -> None:
 def _no_confusion(cluster: Cluster, networks: Mapping[str, str]) -> None:
     """Refuse ranges of a cluster that are something else already, as seen from its pods."""
     others = {
-        "its own services": cluster.services,
+        _OWN_SERVICES: cluster.services,
         "the transit network": str(TRANSIT),
         "the nodes of its network": networks[cluster.network],
         "this machine itself": "127.0.0.0/8",
@@ -311,7 +312,7 @@ def _no_confusion(cluster: Cluster, networks: Mapping[str, str]) -> None:
     }
     for ours, field in ((cluster.pods, "pods"), (cluster.services, "services")):
         for what, theirs in others.items():
-            if field == "services" and theirs == ours:
+            if field == "services" and what == _OWN_SERVICES:
                 continue
             if ipaddress.IPv4Network(ours).overlaps(ipaddress.IPv4Network(theirs)):
                 raise TopologyError(

@@ -15,6 +15,7 @@ from isthmus.lab.apiserver import (
     errors,
     merging,
     patches,
+    receiving,
     selectors,
     state,
     store,
@@ -193,16 +194,21 @@ class Api:
         """Post `obj` to the subresource that `options` name; returns the answer."""
         match (resource.key, options.subresource):
             case ("pods", "binding"):
+                obj = receiving.typed(obj, group="", version="v1", kind="Binding")
                 await subresources.bind(
                     self.state, obj, name=name, namespace=namespace, options=options
                 )
                 return success(code=201)
             case ("pods", "eviction"):
+                obj = receiving.typed(obj, group="policy", version="v1", kind="Eviction")
                 await subresources.evict(
                     self.state, obj, name=name, namespace=namespace, options=options
                 )
                 return success(code=201)
             case ("serviceaccounts", "token"):
+                obj = receiving.typed(
+                    obj, group="authentication.k8s.io", version="v1", kind="TokenRequest"
+                )
                 return await subresources.token(
                     self.state, obj, name=name, namespace=namespace, options=options
                 )

@@ -16,6 +16,7 @@ PATCHES: Mapping[str, str] = {
 }
 
 _MOST_NODES = 200_000
+_DEEPEST = 128
 _JSON = ("", "application/json", "application/merge-patch+json", "*/*")
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml", "application/apply-patch+yaml")
 _PROTOBUF = "application/vnd.kubernetes.protobuf"
@@ -38,7 +39,11 @@ def parsed(raw: bytes, media: str) -> Json:
     if media in _YAML and raw.lstrip()[:1] not in (b"{", b"["):
         return _yaml(raw)
     if media in _JSON or media in _YAML or media in PATCHES:
-        return _json(raw)
+        value = _json(raw)
+        # Only what has this many brackets can be too deep, which is next to nothing.
+        if raw.count(b"{") + raw.count(b"[") > _DEEPEST:
+            _size(value, len(raw), _DEEPEST)
+        return value
     raise errors.unsupported(media, known=["application/json", "application/yaml", _PROTOBUF])
 
 
@@ -64,24 +69,29 @@ def _yaml(raw: bytes) -> Json:
         value = yaml.load(raw, Loader=_Loader)  # a safe loader
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise errors.bad_request(f"error converting YAML to JSON: {error}") from error
-    if _size(value, _MOST_NODES) <= 0:
+    if _size(value, _MOST_NODES, _DEEPEST) <= 0:
         raise errors.bad_request("error converting YAML to JSON: too many values")
     return value
 
 
-def _size(value: Json, left: int) -> int:
-    """Count down by the values in `value`: aliases can make few bytes stand for very many."""
+def _size(value: Json, left: int, depth: int) -> int:
+    """Count down by the values in `value`: aliases can make few bytes stand for very many.
+
+    What nests so deeply that no later step could walk through it is refused.
+    """
+    if depth <= 0:
+        raise errors.bad_request(f"the body of the request nests deeper than {_DEEPEST} levels")
     left -= 1
     parts = value.items() if isinstance(value, dict) else ()
     for key, part in parts:
         if not isinstance(key, str):
             raise errors.bad_request(f"error converting YAML to JSON: the key {key!r} is no text")
-        left = _size(part, left)
+        left = _size(part, left, depth - 1)
         if left <= 0:
             break
     if isinstance(value, list):
         for part in value:
-            left = _size(part, left)
+            left = _size(part, left, depth - 1)
             if left <= 0:
                 break
     return left

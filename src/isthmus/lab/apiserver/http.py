@@ -23,6 +23,7 @@ from isthmus.lab.apiserver import (
     errors,
     lists,
     openapi,
+    receiving,
     requests,
     selectors,
     store,
@@ -38,6 +39,7 @@ _LOG = logs.Log("isthmus.lab.apiserver")
 
 LARGEST_BODY = 3 * 1024 * 1024
 _LIVENESS_S = 5.0
+_LONGEST_LINE = 1 << 20
 _LONGEST_WATCH_S = 3600.0
 _RETURNS_DELETED = (
     "pods",
@@ -63,7 +65,7 @@ def application(
     """
     front = _Front(served, security, streams, bookmark_s=bookmark_s)
     app = web.Application(client_max_size=LARGEST_BODY)
-    app.router.add_route("*", "/{path:.*}", front.answer)
+    app.router.add_route("*", r"/{path:[\s\S]*}", front.answer)
     app.on_shutdown.append(front.close)
     return app
 
@@ -72,7 +74,14 @@ async def listen(
     app: web.Application, sockets: list[Json], *, context: ssl.SSLContext | None = None
 ) -> web.AppRunner:
     """Serve `app` on listening sockets; call `cleanup` of what is returned to stop."""
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handler_cancellation=True,
+        shutdown_timeout=1.0,
+        max_line_size=_LONGEST_LINE,
+        max_field_size=_LONGEST_LINE,
+    )
     await runner.setup()
     for one in sockets:
         site = web.SockSite(runner, one, ssl_context=context)
@@ -152,8 +161,10 @@ class _Front:
         except errors.ApiError:
             await self._security.authorize(user, Attributes(request.method.lower(), path=path))
             return self._bare(request)
-        watches = not found.name and (
-            found.watches or selectors.go_bool(request.query.get("watch"))
+        watches = (
+            request.method == "GET"  # the answer to HEAD has no body, so that nothing is watched
+            and not found.name
+            and (found.watches or selectors.go_bool(request.query.get("watch")))
         )
         verb = requests.verb(request.method, found, watches=watches)
         wanted = found.attributes(verb, fields=request.query.get("fieldSelector", ""))
@@ -395,13 +406,15 @@ class _Front:
     async def _review(
         self, request: web.Request, found: requests.Target, user: User
     ) -> web.StreamResponse:
+        if found.name or request.method != "POST":
+            raise errors.no_resource() if found.name else errors.no_method()
         body = await self._body(request)
         if self._state.review is None:
             raise errors.no_resource()
-        body.setdefault("apiVersion", found.resource.api_version)
-        body.setdefault("kind", found.resource.kind)
-        if body["kind"] != found.resource.kind:
-            raise errors.bad_request(f"{body['kind']} is not a {found.resource.kind}")
+        resource = found.resource
+        body = receiving.typed(
+            body, group=resource.group, version=resource.version, kind=resource.kind
+        )
         meta = body.get("metadata")
         body["metadata"] = {"creationTimestamp": None, **(meta if isinstance(meta, dict) else {})}
         if found.namespace:

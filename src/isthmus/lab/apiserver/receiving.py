@@ -6,7 +6,7 @@ later, once defaults and admission have had their say.
 
 import base64
 
-from isthmus.lab.apiserver import conversion, copying, crds, errors, validation
+from isthmus.lab.apiserver import conversion, copying, crds, errors, schemas, validation
 from isthmus.lab.apiserver.resources import Resource
 from isthmus.lab.apiserver.state import Options, State
 from isthmus.lab.apiserver.values import Obj
@@ -39,6 +39,24 @@ def received(state: State, resource: Resource, given: Obj, options: Options) -> 
         encode_string_data(cleaned)
     stored = state.catalog.named(resource.key)
     return conversion.to_storage(resource, cleaned, stored=stored)
+
+
+def typed(given: Obj, *, group: str, version: str, kind: str) -> Obj:
+    """Return a clean copy of a body that is never stored, such as a review; raises 400."""
+    if given.get("kind", kind) != kind:
+        raise errors.bad_request(
+            f'{given["kind"]} in version "{version}" cannot be handled as a {kind}'
+        )
+    obj = {"apiVersion": f"{group}/{version}".lstrip("/"), "kind": kind, **copying.copied(given)}
+    cleaned: Obj
+    cleaned, report = validation.clean(schemas.builtin(group, version, kind), obj, nulls=False)
+    if report.mistyped:
+        first = report.mistyped[0]
+        what = first.message.removeprefix("Invalid value: ")
+        raise errors.bad_request(
+            f'{kind} in version "{version}" cannot be handled as a {kind}: {first.field}: {what}'
+        )
+    return cleaned
 
 
 def refuse_bad(resource: Resource, obj: Obj, report: validation.Report) -> None:

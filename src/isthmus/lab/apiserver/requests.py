@@ -45,6 +45,9 @@ class Target:
         )
 
 
+_WITH_SUBRESOURCE = 3
+
+
 def target(catalog: Catalog, path: str) -> Target:
     """Return what `path` points at, or raise 404."""
     parts = path.strip("/").split("/")
@@ -74,6 +77,8 @@ def target(catalog: Catalog, path: str) -> Target:
     if found.name and resource.namespaced and not namespace:
         raise errors.no_resource()
     if found.subresource and found.subresource not in resource.subresources:
+        raise errors.no_resource()
+    if len(rest) > _WITH_SUBRESOURCE and found.subresource != "proxy":
         raise errors.no_resource()
     return found
 

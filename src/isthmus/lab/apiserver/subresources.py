@@ -5,7 +5,7 @@ It translates them into changes of the object. Status and finalize are ordinary 
 
 from collections.abc import Mapping
 
-from isthmus.lab.apiserver import copying, deletion, errors, writes
+from isthmus.lab.apiserver import copying, deletion, errors, receiving, writes
 from isthmus.lab.apiserver.resources import Resource
 from isthmus.lab.apiserver.state import Options, State
 from isthmus.lab.apiserver.values import AdmissionRequest, Json, Obj
@@ -51,7 +51,8 @@ async def rescale(  # the address of one object and what to make of it
     path = state.scale_paths(resource).get("specReplicasPath", "")
 
     def edit(old: Obj) -> Obj:
-        wanted = scale(scale_of(state, resource, old))
+        asked = scale(scale_of(state, resource, old))
+        wanted = receiving.typed(asked, group="autoscaling", version="v1", kind="Scale")
         replicas = (wanted.get("spec") or {}).get("replicas", 0)
         if not isinstance(replicas, int) or replicas < 0:
             cause = errors.Cause(
@@ -156,6 +157,7 @@ async def token(state: State, request: Obj, *, name: str, namespace: str, option
 
 def finalize(old: Obj, given: Obj) -> Obj:
     """Return a namespace with the finalizers of `given`."""
+    given = receiving.typed(given, group="", version="v1", kind="Namespace")
     out = copying.copied(old)
     out["spec"] = {**(out.get("spec") or {}), **copying.copied(given.get("spec") or {})}
     return out

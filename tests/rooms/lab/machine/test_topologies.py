@@ -1,9 +1,11 @@
 """Addresses that follow from a topology, and images that follow from a table."""
 
 import json
+import pathlib
 import sys
 
 import pytest
+import yaml
 
 from isthmus.lab import images, topology
 
@@ -103,3 +105,37 @@ def test_an_unknown_image_is_refused_with_those_that_are_known():
         images.find("nginx:1")
 
     assert "curlimages/curl" in caught.value.hint
+
+
+GUIDE = pathlib.Path(__file__).parents[4] / "docs" / "howto" / "lab-topologies.md"
+
+
+def test_the_guides_example_is_what_the_guide_says():
+    example = GUIDE.read_text().split("```yaml\n")[1].split("```")[0]
+
+    lab = topology.parse(yaml.safe_load(example))
+
+    assert [each.name for each in lab.on_network("inland")] == ["west", "middle"]
+    west, _, island = lab.clusters
+    assert [node.zone for node in west.nodes] == ["west-zone1", "west-zone2", "west-zone3"]
+    assert (island.pods, island.services) == (west.pods, west.services)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("nodes", True),
+        ("nodes", 9),
+        ("pods", "172.30.0.0/16"),
+        ("pods", "192.168.0.0/16"),
+        ("pods", "10.110.0.0/16"),
+        ("services", "127.0.0.0/16"),
+        ("services", "172.30.0.0/24"),
+        ("netwrok", "n1"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_starts(field, value):
+    with pytest.raises(topology.TopologyError) as caught:
+        topology.parse({"clusters": [{"name": "a", field: value}]})
+
+    assert caught.value.hint or str(value) in caught.value.happened

@@ -167,6 +167,17 @@ class Program:
             )
         ]
 
+    def _send_away(self, cluster: ClusterId) -> None:
+        """End the streams of a cluster that leaves: nobody vouches for its proxies any more.
+
+        They keep what they have, which is better than to be told of a mesh without their pods.
+        """
+        if cluster in self._known_clusters():
+            return  # It only gets another credential.
+        for status in self._discovery.statuses():
+            if status.caller.cluster == cluster:
+                self._discovery.end(status.id, reason=f"cluster `{cluster}` has left the mesh")
+
     def _known_clusters(self) -> list[ClusterId]:
         return [status.cluster for status in self._fleet.clusters()]
 
@@ -195,6 +206,7 @@ class Program:
             self._trust.look()
             self._fleet.on_added(self._stewardship.added)
             self._fleet.on_removed(self._stewardship.removed)
+            self._fleet.on_removed(self._send_away)
             stack.push_async_callback(self._stewardship.close)
             _ = nursery.keep("follow certificate authority", self._trust.follow)
             _ = nursery.keep("follow clusters", self._fleet.run)

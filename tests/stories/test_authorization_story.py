@@ -10,6 +10,7 @@ from isthmus.kube import objects
 from isthmus.mesh import policies, settings
 from isthmus.mesh.services import Protocol
 from isthmus.registry import authorization_policies, config, fields
+from isthmus.resources import snapshot
 from isthmus.resources.envoy import build
 from isthmus.testing import builders, chains, envoys, rbac, shapes
 from isthmus.views import authorization, view
@@ -301,3 +302,34 @@ def test_a_policy_about_requests_is_reported_where_none_are_read(mesh):
 
     assert found.code == "ISM-VIEW-005"
     assert "9000" in found.happened
+
+
+@pytest.mark.parametrize("kind", [view.GatewayHttp, view.GatewayTcp])
+def test_gateways_judge_what_they_do_not_only_pass_on(kind):
+    friends = [{"action": "ALLOW", "rules": FRIENDS["rules"]}]
+    stranger = rbac.Asked("", "10.9.9.9", 8080)
+
+    def judged(specs):
+        told = envoys.decoded(build.build(kind(8080, "somewhere", policies=understood(specs))))
+        return rbac.lets_in(told.filter_chains[0].filters, stranger)
+
+    assert judged([])
+    assert not judged(friends)
+
+
+def test_envoy_takes_every_clause(mesh, tmp_path):
+    every = {
+        "from": [
+            {"source": SOURCES | {"ipBlocks": ["10.0.0.0/8", "::1"], "notIpBlocks": ["1.2.3.4"]}}
+        ],
+        "to": [{"operation": OPERATIONS | {"hosts": ["a" * 250, "*.b", "c*"], "notHosts": ["*"]}}],
+        "when": [
+            {"key": "request.headers[x]", "values": ["v" * 500, "v*", "*v"], "notValues": ["*"]}
+        ],
+    }
+    for action in ("ALLOW", "DENY"):
+        mesh.authorization_policy(action.lower(), {"action": action, "rules": [every]})
+    told = mesh.snapshot_of(next(pod for pod in mesh.pods if pod.address == "10.2.0.1"))
+
+    assert not mesh.graph.items(mesh.model.findings)
+    assert not envoys.complaint_about(told.of(snapshot.LISTENERS).values(), directory=tmp_path)

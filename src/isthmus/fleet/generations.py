@@ -57,6 +57,7 @@ CONFIGURATION = (
     Followed("gateways", kinds.GATEWAY, objects.Gateway, optional=True),
     Followed("virtual_services", kinds.VIRTUAL_SERVICE, objects.FreeForm, optional=True),
     Followed("destination_rules", kinds.DESTINATION_RULE, objects.FreeForm, optional=True),
+    Followed("authorization_policies", kinds.AUTHORIZATION_POLICY, objects.FreeForm, optional=True),
     Followed(
         "peer_authentications", kinds.PEER_AUTHENTICATION, objects.PeerAuthentication, optional=True
     ),
@@ -122,11 +123,6 @@ class Generation:
         for one in self._informers.values():
             await one.synced.wait()
         on_synced()
-
-    @property
-    def is_synced(self) -> bool:
-        """Whether every kind is known as a whole."""
-        return all(one.synced.is_set() for one in self._informers.values())
 
     def content(self) -> dict[str, dict[sources.ObjectKey, objects.Object]]:
         """Return everything that the cluster holds, by collection; and forget what was pending."""

@@ -3,7 +3,7 @@
 A kind is installed only when the control plane obeys it: a policy that is stored but not enforced
 would be a lie. Schemas are structural; parts that pass through unchanged stay open.
 
-Source: spec sections 3.5, 4.9, 6.4 and 8.2.
+Source: spec sections 3.5, 4.9, 4.13, 6.4 and 8.2.
 """
 
 from collections.abc import Mapping
@@ -250,6 +250,52 @@ PEER_AUTHENTICATION: Schema = _object(
 )
 
 
+def _kept(**fields: Schema) -> Schema:
+    """Keep also what is unknown: a policy without a clause of it would let more in."""
+    return {**OPEN, "properties": fields}
+
+
+AUTHORIZATION_POLICY: Schema = _kept(
+    selector=_kept(matchLabels=LABELS),
+    action=_one_of("ALLOW", "DENY", "AUDIT", "CUSTOM"),
+    rules=_several(
+        _kept(
+            **{
+                "from": _several(
+                    _kept(
+                        source=_kept(
+                            principals=TEXTS,
+                            notPrincipals=TEXTS,
+                            namespaces=TEXTS,
+                            notNamespaces=TEXTS,
+                            serviceAccounts=TEXTS,
+                            notServiceAccounts=TEXTS,
+                            ipBlocks=TEXTS,
+                            notIpBlocks=TEXTS,
+                        )
+                    )
+                ),
+                "to": _several(
+                    _kept(
+                        operation=_kept(
+                            hosts=TEXTS,
+                            notHosts=TEXTS,
+                            ports=TEXTS,
+                            notPorts=TEXTS,
+                            methods=TEXTS,
+                            notMethods=TEXTS,
+                            paths=TEXTS,
+                            notPaths=TEXTS,
+                        )
+                    )
+                ),
+                "when": _several(_needs(_kept(key=TEXT, values=TEXTS, notValues=TEXTS), "key")),
+            }
+        )
+    ),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
     """One kind: its names, versions (the first is stored) and schema."""
@@ -298,6 +344,15 @@ RESOURCES = (
         ("v1", "v1beta1"),
         PEER_AUTHENTICATION,
         (("Mode", ".spec.mtls.mode"),),
+    ),
+    Resource(
+        "security.istio.io",
+        "AuthorizationPolicy",
+        "authorizationpolicies",
+        ("ap",),
+        ("v1", "v1beta1"),
+        AUTHORIZATION_POLICY,
+        (("Action", ".spec.action"),),
     ),
 )
 

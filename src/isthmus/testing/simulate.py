@@ -323,16 +323,10 @@ class Walk:
             return replace(end, refused=f"server is {pod.identity}")
         caller = source.identity if hop.is_encrypted else ""
         is_request = any(one.name == MANAGER for one in chain.filters)
-        known = rbac.Asked(
-            caller=caller,
-            address=self._last_sender(source, hop),
-            port=hop.port,
-            path=asked.path,
-            method=asked.method,
-            host=asked.host,
-            headers={name.lower(): value for name, value in asked.headers.items()},
-            is_request=is_request,
-        )
+        sent = {name.lower(): value for name, value in asked.headers.items()}
+        place = self._last_sender(source, hop), hop.port
+        request = asked.path, asked.method, asked.host, sent
+        known = rbac.Asked(caller, *place, *request, is_request=is_request)
         if not rbac.lets_in(chain.filters, known):
             return replace(end, refused=rbac.REFUSED)
         return replace(

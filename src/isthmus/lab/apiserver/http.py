@@ -3,8 +3,6 @@
 Every failure becomes a Status; nobody ever sees a traceback. It decides nothing about objects.
 """
 
-import asyncio
-import ssl
 import weakref
 from collections.abc import Callable, Mapping
 
@@ -21,6 +19,7 @@ from isthmus.lab.apiserver import (
     descriptions,
     discovery,
     errors,
+    feeding,
     lists,
     openapi,
     receiving,
@@ -38,9 +37,6 @@ from isthmus.lab.apiserver.values import Attributes, Json, Obj, User
 _LOG = logs.Log("isthmus.lab.apiserver")
 
 LARGEST_BODY = 3 * 1024 * 1024
-_LIVENESS_S = 5.0
-_LONGEST_LINE = 1 << 20
-_LONGEST_WATCH_S = 3600.0
 _RETURNS_DELETED = (
     "pods",
     "services",
@@ -68,25 +64,6 @@ def application(
     app.router.add_route("*", r"/{path:[\s\S]*}", front.answer)
     app.on_shutdown.append(front.close)
     return app
-
-
-async def listen(
-    app: web.Application, sockets: list[Json], *, context: ssl.SSLContext | None = None
-) -> web.AppRunner:
-    """Serve `app` on listening sockets; call `cleanup` of what is returned to stop."""
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        handler_cancellation=True,
-        shutdown_timeout=1.0,
-        max_line_size=_LONGEST_LINE,
-        max_field_size=_LONGEST_LINE,
-    )
-    await runner.setup()
-    for one in sockets:
-        site = web.SockSite(runner, one, ssl_context=context)
-        await site.start()
-    return runner
 
 
 def _refusal(error: errors.ApiError) -> web.Response:
@@ -454,44 +431,15 @@ class _Front:
         response = web.StreamResponse(headers={"Content-Type": wanted.media})
         try:
             await response.prepare(request)
-            await self._watched(request, response, watch, asked)
+            await feeding.feed(
+                request, response, watch=watch, asked=asked, bookmark_s=self._bookmark_s
+            )
             await response.write_eof()
         except ConnectionError:
             return response
         finally:
             watch.feed.close()
         return response
-
-    async def _watched(
-        self,
-        request: web.Request,
-        response: web.StreamResponse,
-        watch: watching.Watch,
-        asked: watching.Wish,
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + (asked.timeout_s or _LONGEST_WATCH_S)
-        marked = loop.time()
-        beginning = b"".join(watch.beginning())
-        if beginning:
-            await response.write(beginning)
-        while not watch.feed.closed and loop.time() < end:
-            # Looking up now and then notices clients that went away without a word.
-            left = min(_LIVENESS_S, end - loop.time(), marked + self._bookmark_s - loop.time())
-            if await watch.feed.wait(max(left, 0.01)):
-                lines = b"".join(watch.lines(watch.feed.take()))
-                if lines:
-                    await response.write(lines)
-            elif asked.bookmarks and loop.time() >= marked + self._bookmark_s:
-                marked = loop.time()
-                await response.write(watch.bookmark())
-            if request.transport is None or request.transport.is_closing():
-                return
-        await response.write(b"".join(watch.lines(watch.feed.take())))
-        if watch.feed.overrun:
-            await response.write(watching.failure(errors.expired("the watch fell too far behind")))
-        elif asked.bookmarks and not watch.feed.closed:
-            await response.write(watch.bookmark())
 
 
 def _form(request: web.Request, found: requests.Target) -> requests.Form:

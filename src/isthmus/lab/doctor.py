@@ -128,9 +128,16 @@ def main() -> None:
         try:
             found = attempt()
         except OSError as error:
-            _write(Check(name, good=False, found=str(error), fix=fix(error)))
+            _write(Check(name, good=False, found=_told(error), fix=fix(error)))
             return
         _write(Check(name, good=True, found=found))
+
+
+def _told(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        # The kernel's words are about disks; here they mean a limit of namespaces.
+        return "no more namespaces may be made: their limit is reached, or is 0"
+    return str(error)
 
 
 def _write(check: Check) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from isthmus.base import clock, tasks
 from isthmus.kube import access
 from isthmus.lab.apiserver import api as apis
-from isthmus.lab.apiserver import http, pki, security, streams
+from isthmus.lab.apiserver import http, listening, pki, security, streams
 from isthmus.lab.controllers import running
 
 ADDRESS = "10.255.0.2"
@@ -60,7 +60,9 @@ async def serving(name: str, *, bookmark_s: float = 60.0) -> AsyncIterator[LabSe
         relay = streams.PodStreams(api, NoMachine())
         application = http.application(api, secure, relay, bookmark_s=bookmark_s)
         running.run_all(api, nursery, settings)
-        runner = await http.listen(application, [listener], context=pki.server_context(authority))
+        runner = await listening.listen(
+            application, [listener], context=pki.server_context(authority)
+        )
         try:
             yield LabServer(api, authority, url, pki.kubeconfig(authority, name=name, server=url))
         finally:

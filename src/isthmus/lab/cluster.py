@@ -18,7 +18,7 @@ from isthmus.base import clock, logs, namespaces, tasks
 from isthmus.lab import state
 from isthmus.lab import topology as topologies
 from isthmus.lab.apiserver import api as apis
-from isthmus.lab.apiserver import audit, http, mirrors, pki, security, streams
+from isthmus.lab.apiserver import audit, http, listening, mirrors, pki, security, streams
 from isthmus.lab.controllers import events, running
 from isthmus.lab.machine import (
     dns,
@@ -163,7 +163,7 @@ class _Cluster:
         inside = network.listener(
             self._wires.control, self._cluster.api_address, topologies.API_PORT
         )
-        await http.listen(application, [outside, inside], context=tls)
+        await listening.listen(application, [outside, inside], context=tls)
 
     def _kubeconfig(self, authority: pki.Authority, outside: socket.socket) -> str:
         host, port = outside.getsockname()

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from isthmus.lab.apiserver import api as apis
-from isthmus.lab.apiserver import http
+from isthmus.lab.apiserver import http, listening
 
 ADMIN = apis.User("admin", groups=("system:masters",))
 
@@ -138,16 +138,16 @@ async def served(folder, *, bookmark_s=60.0):
     api.review = review
     api.issue_token = issue_token
     app = http.application(api, OneAdmin(), OnlyLogs(), bookmark_s=bookmark_s)
-    listening = socket.create_server(("127.0.0.1", 0))
-    url = f"https://127.0.0.1:{listening.getsockname()[1]}"
-    runner = await http.listen(app, [listening], context=context)
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+    runner = await listening.listen(app, [listener], context=context)
     path = folder / "kubeconfig"
     path.write_text(yaml.safe_dump(kubeconfig(url, str(chain))))
     try:
         yield Served(api, url, str(chain), str(path), str(folder), runner)
     finally:
         await runner.cleanup()
-        listening.close()
+        listener.close()
 
 
 def kubeconfig(url, ca):

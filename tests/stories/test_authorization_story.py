@@ -15,7 +15,8 @@ from isthmus.resources.envoy import build
 from isthmus.testing import builders, chains, envoys, rbac, shapes
 from isthmus.views import authorization, view
 
-NAMESPACES, ACCOUNTS, PATHS = ("a", "b"), ("x", "y"), ("/", "/admin", "/admin/a", "/public")
+NAMESPACES, ACCOUNTS = ("a", "b", "ab", "ns", "sa"), ("x", "y", "xy")
+PATHS = ("/", "/admin", "/admin/a", "/public")
 CALLERS = ("", *(f"spiffe://cluster.local/ns/{ns}/sa/{sa}" for ns in NAMESPACES for sa in ACCOUNTS))
 
 
@@ -97,8 +98,8 @@ PRINCIPALS = ["cluster.local/ns/a/sa/x", "cluster.local/ns/b/*", "*/sa/y", "*/ns
 SOURCES = {
     "principals": PRINCIPALS,
     "notPrincipals": PRINCIPALS,
-    "namespaces": ["a", "b", "a*", "*"],
-    "notNamespaces": ["a", "b"],
+    "namespaces": ["a", "b", "sa", "a*", "*"],
+    "notNamespaces": ["a", "sa"],
     "serviceAccounts": ["a/x", "b/y"],
     "notServiceAccounts": ["a/x"],
 }

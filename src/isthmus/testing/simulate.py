@@ -324,9 +324,10 @@ class Walk:
         caller = source.identity if hop.is_encrypted else ""
         is_request = any(one.name == MANAGER for one in chain.filters)
         sent = {name.lower(): value for name, value in asked.headers.items()}
-        place = self._last_sender(source, hop), hop.port
-        request = asked.path, asked.method, asked.host, sent
-        known = rbac.Asked(caller, *place, *request, is_request=is_request)
+        sender = self._last_sender(source, hop)
+        known = rbac.Asked(
+            caller, sender, hop.port, asked.path, asked.method, asked.host, sent, is_request
+        )
         if not rbac.lets_in(chain.filters, known):
             return replace(end, refused=rbac.REFUSED)
         return replace(

@@ -334,3 +334,16 @@ def test_envoy_takes_every_clause(mesh, tmp_path):
 
     assert not mesh.graph.items(mesh.model.findings)
     assert not envoys.complaint_about(told.of(snapshot.LISTENERS).values(), directory=tmp_path)
+
+
+@pytest.mark.parametrize("caller", ["ns/ab/sa/x", "ns/ns/sa/a", "ns/b/sa/a", "ns/sa/sa/ns"])
+def test_a_namespace_is_not_taken_for_another_of_a_similar_name(caller):
+    asked = rbac.Asked(f"spiffe://cluster.local/{caller}", "10.9.9.9", 8080)
+
+    def lets_in_from(namespace):
+        rules_ = [{"from": [{"source": {"namespaces": [namespace]}}]}]
+        return lets_in([{"action": "ALLOW", "rules": rules_}], asked)
+
+    assert not lets_in_from("a")
+    assert lets_in_from(caller.split("/")[1])
+    assert lets_in_from("sa") is caller.startswith("ns/sa/")

@@ -4,6 +4,7 @@ What Envoy lets through is read in all the ways in which servers read paths and 
 of them may it be what the policy keeps out.
 """
 
+import contextlib
 import itertools
 import socket
 import threading
@@ -74,8 +75,13 @@ def greet_all(server):
             connection, _ = server.accept()
         except OSError:
             return
-        with connection:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(10)
             connection.sendall(GREETING)
+            connection.shutdown(socket.SHUT_WR)
+            # Whoever closes with bytes unread takes back what was said.
+            while connection.recv(65536):
+                pass
 
 
 # --- ways of writing

@@ -4,6 +4,8 @@
 
 PY := .venv/bin/python
 STAMP := .venv/.complete
+# Tests in labs mostly wait; more at once than this makes each of them slower.
+SIDE_BY_SIDE := 3
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +20,7 @@ demo: $(STAMP) ## two clusters, two networks, one mesh: boots, joins, verifies, 
 
 test: $(STAMP) ## everything that CI runs: check, then all tests
 	@$(MAKE) --no-print-directory check
-	@$(PY) -m pytest
+	@$(PY) -m pytest --numprocesses=$(SIDE_BY_SIDE) --dist=loadgroup
 
 check: $(STAMP) ## format, lint, types, import contracts, docs links
 	@$(PY) -m ruff format --check src tests bench tools

@@ -51,9 +51,10 @@ class MeshLab:
             "TMPDIR": str(home),
         }
 
-    def boot(self, topology="primary-remote") -> None:
+    def boot(self, topology="primary-remote", *, clusters=2) -> None:
         """Run the demo's steps, and stay."""
-        self.run(f"isthmus demo --keep --name {self.name} --topology {topology}", timeout=120)
+        words = f"--name {self.name} --topology {topology} --clusters {clusters}"
+        self.run(f"isthmus demo --keep {words}", timeout=120)
         self._use_kubeconfig()
 
     def boot_clusters(self, topology) -> None:

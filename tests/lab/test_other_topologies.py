@@ -1,6 +1,7 @@
 """Other ways to join clusters, each by its walkthrough's own commands."""
 
 import contextlib
+import itertools
 import json
 import shutil
 
@@ -15,44 +16,56 @@ GUIDES = pytest.mark.skipif(
     any(shutil.which(name) is None for name in ("kubectl", "make")),
     reason="the guides' lines call kubectl and make",
 )
-EVERY_PAIR = {
-    ("cluster1", "cluster1"), ("cluster1", "cluster2"),
-    ("cluster2", "cluster1"), ("cluster2", "cluster2"),
-}  # fmt: skip
+ONE_NETWORK = ("network1", "network1")
+TWO_NETWORKS = ("network1", "network2")
 
 
 @contextlib.contextmanager
-def joined(topology):
+def joined(topology, *, clusters=2):
     lab = meshes.MeshLab(as_ordinary_user=True)
     try:
-        lab.boot(topology)
+        lab.boot(topology, clusters=clusters)
         yield lab
     finally:
         lab.close()
 
 
-def verified(lab, *, is_direct, namespace="sample"):
+def verified(lab, *, networks, namespace="sample"):
     """Hold what every topology ends with: answers, identities and encryption, near and far."""
-    report = lab.json(f"isthmus verify --namespace {namespace} --requests 100 -o json")
+    places = {f"cluster{number}": network for number, network in enumerate(networks, start=1)}
+    words = f"--namespace {namespace} --contexts {','.join(places)} --requests 200"
+    report = lab.json(f"isthmus verify {words} -o json")
+    rows, fair = report["rows"], 1 / len(places)
     assert report["is_well"], report["findings"]
-    assert {(row["source"], row["cluster"]) for row in report["rows"]} == EVERY_PAIR
-    assert all(0.3 <= row["share"] <= 0.7 for row in report["rows"])
-    assert all(row["encrypted"] for row in report["rows"])
-    callers = {caller for row in report["rows"] for caller in row["callers"]}
+    pairs = [(row["source"], row["cluster"]) for row in rows]
+    assert sorted(pairs) == sorted(itertools.product(places, places))
+    assert all(0.6 * fair <= row["share"] <= 1.4 * fair for row in rows), rows
+    assert all(row["encrypted"] for row in rows)
+    callers = {caller for row in rows for caller in row["callers"]}
     assert callers == {f"spiffe://cluster.local/ns/{namespace}/sa/sleep"}
-    across = [row["path"] for row in report["rows"] if row["source"] != row["cluster"]]
-    assert all((path == "direct") == is_direct for path in across), across
+    for row in rows:
+        is_near = places[row["source"]] == places[row["cluster"]]
+        assert (row["path"] == "direct") == is_near, row
 
 
 @pytest.mark.parametrize(
-    ("topology", "is_direct"), [("multi-primary", True), ("multi-primary-multi-network", False)]
+    ("topology", "networks"),
+    [
+        ("multi-primary", ("network1", "network1", "network1")),
+        ("multi-primary-multi-network", ("network1", "network2", "network2")),
+    ],
 )
-def test_two_control_planes_see_both_clusters(topology, is_direct):
-    with joined(topology) as lab:
-        clusters = lab.json("isthmus --context cluster2 remote-clusters -o json")
+def test_three_control_planes_see_all_three_clusters(topology, networks):
+    names = {"cluster1", "cluster2", "cluster3"}
+    with joined(topology, clusters=3) as lab:
+        seen = {
+            name: lab.json(f"isthmus --context {name} remote-clusters -o json") for name in names
+        }
 
-        verified(lab, is_direct=is_direct)
-    assert {one["id"] for one in clusters} == {"cluster1", "cluster2"}
+        verified(lab, networks=networks)
+    assert {name: {one["id"] for one in seen[name]} for name in names} == dict.fromkeys(
+        names, names
+    )
 
 
 GKE_GUIDE = """\
@@ -98,7 +111,7 @@ def test_the_guide_for_gke_runs_as_written_with_revision_labels():
         exports = "".join(f"export {key}={value}\n" for key, value in names.items())
 
         assert lab.run(f"set -e\n{exports}{GKE_GUIDE}").splitlines()[-1].startswith("Hello version")
-        verified(lab, is_direct=True)
+        verified(lab, networks=ONE_NETWORK)
 
 
 @GUIDES
@@ -111,7 +124,7 @@ def test_a_cluster_that_injects_by_itself_discovers_through_the_ingress_gateway_
         proxies = lab.run("isthmus --context=cluster1 proxy-status")
         signing = lab.kubectl("cluster2", "logs -n istio-system deploy/istiod").splitlines()
 
-        verified(lab, is_direct=True)
+        verified(lab, networks=ONE_NETWORK)
     [address] = ingress["status"]["loadBalancer"]["ingress"]
     assert slice_["endpoints"][0]["addresses"] == [address["ip"]]
     assert {line.split()[1] for line in proxies.splitlines()[1:]} == {"cluster1", "cluster2"}
@@ -121,7 +134,7 @@ def test_a_cluster_that_injects_by_itself_discovers_through_the_ingress_gateway_
 @GUIDES
 def test_gateways_named_in_the_settings_split_the_horizon_and_edits_hold_at_once():
     with joined("split-horizon") as lab:
-        verified(lab, is_direct=False, namespace="app1")
+        verified(lab, networks=TWO_NETWORKS, namespace="app1")
         far = gateway_of_network2(lab)
 
         edited(lab, far, "0.0.0.0")

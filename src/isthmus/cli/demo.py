@@ -1,4 +1,4 @@
-"""`isthmus demo`: the primary-remote walkthrough, step by step, in a lab of its own.
+"""`isthmus demo`: a walkthrough, step by step, in a lab of its own.
 
 Runs the very commands that it prints, in the order of the walkthrough, and ends with the
 verification. The lab is taken down afterwards unless it is to be kept.
@@ -21,6 +21,7 @@ from isthmus.cli import older_walkthroughs, walkthrough
 OUTPUT_INDENT = "    "
 PLACES = ("WORK_DIR", "ISTIO")
 """Where older guides keep files: their own, and those of a release."""
+NUMBERS = {2: "two", 3: "three"}
 TOPOLOGIES = {**walkthrough.TOPOLOGIES, **older_walkthroughs.TOPOLOGIES}
 
 
@@ -38,22 +39,34 @@ class StepFailed(errors.IsthmusError):
     type=click.Choice(sorted(TOPOLOGIES)),
     help="Which walkthrough to run.",
 )
+@click.option(
+    "--clusters",
+    default=2,
+    show_default=True,
+    type=click.IntRange(2, 3),
+    help="How many; three where every cluster has a control plane.",
+)
 @click.option("--keep", is_flag=True, help="Leave the lab running afterwards.")
 @click.option("--name", default="demo", show_default=True, help="Name of the lab.")
-def command(topology: str, name: str, *, keep: bool) -> int:
-    """Boot two clusters on two networks, join them into one mesh, and show that it works.
+def command(topology: str, clusters: int, name: str, *, keep: bool) -> int:
+    """Boot clusters, join them into one mesh, and show that it works.
+
+    Unless told otherwise: two clusters on two networks, one of which has the control plane.
 
     Needs no Docker, no root and no cluster. Takes less than a minute and cleans up after itself.
 
     Example: isthmus demo --keep
     """
-    chosen = TOPOLOGIES[topology]
+    chosen = _chosen(topology, clusters)
     _check_programs(chosen)
     with tempfile.TemporaryDirectory(prefix="isthmus-demo-") as folder:
         show = _Show(Path(folder), name)
         try:
+            count = NUMBERS[chosen.clusters]
             show.run(
-                walkthrough.Step("Boot two clusters", f"isthmus lab up {chosen.lab} --name {name}")
+                walkthrough.Step(
+                    f"Boot {count} clusters", f"isthmus lab up {chosen.lab} --name {name}"
+                )
             )
             show.use_kubeconfig()
             show.name(chosen.variables)
@@ -65,6 +78,15 @@ def command(topology: str, name: str, *, keep: bool) -> int:
                 show.end()
     _what_next(name, chosen.namespace, keep=keep)
     return 0
+
+
+def _chosen(topology: str, clusters: int) -> walkthrough.Walkthrough:
+    if clusters == TOPOLOGIES[topology].clusters:
+        return TOPOLOGIES[topology]
+    if topology not in walkthrough.OF_THREE:
+        names = ", ".join(walkthrough.OF_THREE)
+        raise click.BadParameter(f"three clusters are for: {names}", param_hint="--clusters")
+    return walkthrough.OF_THREE[topology]
 
 
 def _check_programs(chosen: walkthrough.Walkthrough) -> None:

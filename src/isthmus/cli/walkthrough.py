@@ -3,7 +3,7 @@
 Source: the primary-remote guide for different networks; spec sections 10.3 and 10.5.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -198,16 +198,21 @@ def _requests(context: str, awaited: str) -> Step:
     )
 
 
-VERIFICATION = (
-    _requests("cluster1", "version: v2"),
-    _requests("cluster2", "version: v1"),
-    Step(
-        "Verify: shares, paths, identities, encryption",
-        "isthmus verify --contexts cluster1,cluster2 --requests 200",
-        shows_output=True,
-    ),
-    Step("", "isthmus --context=cluster1 proxy-status", shows_output=True),
-)
+def verification(count: int) -> tuple[Step, ...]:
+    """Return the steps that show a mesh of so many clusters at work."""
+    names = [f"cluster{number}" for number in range(1, count + 1)]
+    return (
+        *(
+            _requests(name, "version: v1" if name == "cluster2" else "version: v2")
+            for name in names
+        ),
+        Step(
+            "Verify: shares, paths, identities, encryption",
+            f"isthmus verify --contexts {','.join(names)} --requests 200",
+            shows_output=True,
+        ),
+        Step("", "isthmus --context=cluster1 proxy-status", shows_output=True),
+    )
 
 
 def _primary(number: int, network: str) -> tuple[Step, ...]:
@@ -235,14 +240,14 @@ def _primary(number: int, network: str) -> tuple[Step, ...]:
     )
 
 
-def _east_west(number: int) -> tuple[Step, ...]:
+def _east_west(number: int, network: str) -> tuple[Step, ...]:
     name = f"cluster{number}"
     return (
         Step(
             f"Install the east-west gateway in {name} and expose its services",
             lines(
                 "samples/multicluster/gen-eastwest-gateway.sh",
-                f"--mesh mesh1 --cluster {name} --network network{number} |",
+                f"--mesh mesh1 --cluster {name} --network {network} |",
                 f"isthmus --context={name} install -y -f -",
             ),
         ),
@@ -266,21 +271,30 @@ def _attach(watched: str, watcher: str) -> Step:
     )
 
 
-BOTH_WAYS = (
-    _attach("cluster1", "cluster2"),
-    _attach("cluster2", "cluster1"),
-    Step("", "isthmus --context=cluster1 remote-clusters", shows_output=True),
-)
+def _all_ways(count: int) -> tuple[Step, ...]:
+    """Return the steps after which the control plane of each cluster watches every other."""
+    names = [f"cluster{number}" for number in range(1, count + 1)]
+    return (
+        *(_attach(one, other) for one in names for other in names if one != other),
+        Step("", "isthmus --context=cluster1 remote-clusters", shows_output=True),
+    )
 
-WORKLOADS = (
-    *_samples("cluster1", "v1"),
-    *_samples("cluster2", "v2"),
-    _ready("cluster1"),
-    _ready("cluster2"),
-    *VERIFICATION,
-)
 
-ROOT = Step("Trust: one root for both clusters", "isthmus ca root")
+VERSIONS = ("v1", "v2", "v1")
+"""Which version of the service runs in which cluster; there are images of two."""
+
+
+def workloads(count: int) -> tuple[Step, ...]:
+    """Return the steps that deploy the samples in so many clusters and show them at work."""
+    versions = {f"cluster{number}": VERSIONS[number - 1] for number in range(1, count + 1)}
+    return (
+        *(step for name, version in versions.items() for step in _samples(name, version)),
+        *(_ready(name) for name in versions),
+        *verification(count),
+    )
+
+
+WORKLOADS = workloads(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +305,7 @@ class Walkthrough:
         variables: Names that the steps use, set before them.
         namespace: Where the samples are.
         programs: What the steps call that we do not bring.
+        clusters: How many there are.
     """
 
     lab: str
@@ -298,25 +313,32 @@ class Walkthrough:
     variables: Mapping[str, str] = field(default_factory=dict)
     namespace: str = "sample"
     programs: tuple[str, ...] = ()
+    clusters: int = 2
+
+
+def _multi_primary(lab: str, networks: Sequence[str]) -> Walkthrough:
+    """Return the walkthrough that gives each cluster, by its network, a control plane."""
+    steps: list[Step] = []
+    for number, network in enumerate(networks, start=1):
+        steps += _primary(number, network)
+        if len(set(networks)) > 1:
+            steps += _east_west(number, network)
+    count = len(networks)
+    root = Step("Trust: one root for all clusters", "isthmus ca root")
+    return Walkthrough(lab, (root, *steps, *_all_ways(count), *workloads(count)), clusters=count)
 
 
 TOPOLOGIES: Mapping[str, Walkthrough] = {
     "primary-remote": Walkthrough("primary-remote", (*TRUST, *PRIMARY, *REMOTE, *WORKLOADS)),
-    "multi-primary": Walkthrough(
-        "shared-network",
-        (ROOT, *_primary(1, "network1"), *_primary(2, "network1"), *BOTH_WAYS, *WORKLOADS),
-    ),
-    "multi-primary-multi-network": Walkthrough(
-        "multi-primary",
-        (
-            ROOT,
-            *_primary(1, "network1"),
-            *_east_west(1),
-            *_primary(2, "network2"),
-            *_east_west(2),
-            *BOTH_WAYS,
-            *WORKLOADS,
-        ),
-    ),
+    "multi-primary": _multi_primary("shared-network", ("network1", "network1")),
+    "multi-primary-multi-network": _multi_primary("multi-primary", ("network1", "network2")),
 }
 """The walkthroughs that `isthmus demo` runs."""
+
+OF_THREE: Mapping[str, Walkthrough] = {
+    "multi-primary": _multi_primary("three-clusters", ("network1", "network1", "network1")),
+    "multi-primary-multi-network": _multi_primary(
+        "three-clusters-two-networks", ("network1", "network2", "network2")
+    ),
+}
+"""Those that it runs with three clusters, too."""

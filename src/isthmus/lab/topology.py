@@ -125,26 +125,25 @@ class Topology:
         return "its clusters: " + ", ".join(each.name for each in self.clusters)
 
 
-def _two(first: str, second: str) -> list[dict[str, object]]:
+def _clusters(*networks: str, nodes: int = 2) -> list[dict[str, object]]:
     return [
-        {"name": "cluster1", "network": first, "region": "region1"},
-        {"name": "cluster2", "network": second, "region": "region2"},
+        {"name": f"cluster{n}", "network": network, "region": f"region{n}", "nodes": nodes}
+        for n, network in enumerate(networks, start=1)
     ]
 
 
 BUILT_IN: Mapping[str, Mapping[str, object]] = {
-    "single": {"clusters": [{"name": "cluster1", "network": "network1", "region": "region1"}]},
-    "primary-remote": {"clusters": _two("network1", "network2")},
-    "multi-primary": {"clusters": _two("network1", "network2")},
-    "shared-network": {"clusters": _two("network1", "network1")},
-    "three-networks": {
-        "clusters": [
-            *_two("network1", "network2"),
-            {"name": "cluster3", "network": "network3", "region": "region3"},
-        ]
+    "single": {"clusters": _clusters("network1")},
+    "primary-remote": {"clusters": _clusters("network1", "network2")},
+    "multi-primary": {"clusters": _clusters("network1", "network2")},
+    "shared-network": {"clusters": _clusters("network1", "network1")},
+    "three-clusters": {"clusters": _clusters("network1", "network1", "network1", nodes=3)},
+    "three-clusters-two-networks": {
+        "clusters": _clusters("network1", "network2", "network2", nodes=3)
     },
+    "three-networks": {"clusters": _clusters("network1", "network2", "network3")},
 }
-"""Topologies by name."""
+"""Topologies by name. Each cluster is a region, and each of its nodes a zone."""
 
 
 def load(name_or_path: str) -> Topology:

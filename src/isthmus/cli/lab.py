@@ -14,7 +14,7 @@ import click
 
 from isthmus.cli import options, render
 from isthmus.lab import doctor as doctors
-from isthmus.lab import starting, state
+from isthmus.lab import orders, starting, state
 from isthmus.lab import topology as topologies
 
 if TYPE_CHECKING:
@@ -252,6 +252,69 @@ def logs(name: str, container: str, cluster: str | None, pod: str | None) -> Non
             return await server.logs(namespace or "default", pod_name, container)
 
     sys.stdout.write(asyncio.run(read()))
+
+
+@command.group(name="api-server", context_settings={"help_option_names": ["-h", "--help"]})
+def api_server() -> None:
+    """Make a cluster's API server fail for a while, and work again.
+
+    Pods, nodes and controllers of the cluster go on as if nothing had happened.
+
+    Example: isthmus lab api-server stop --cluster cluster2
+    """
+
+
+_CLUSTERS = click.option(
+    "--cluster", "clusters", required=True, multiple=True, help="Which cluster; may be repeated."
+)
+
+
+@api_server.command()
+@_NAME
+@_CLUSTERS
+@click.option(
+    "--mode",
+    type=click.Choice(["refuse", "hang"]),
+    default="refuse",
+    show_default=True,
+    help="Reset connections, or take them and never answer.",
+)
+@click.option(
+    "--only-inside", is_flag=True, help="Go on serving the kubeconfigs of this machine's users."
+)
+def stop(name: str, clusters: tuple[str, ...], mode: str, *, only_inside: bool) -> None:
+    """Let the API server of a cluster serve nobody; open connections end at once.
+
+    Exit status: 0; 1 the lab does not run, or has no such cluster.
+
+    Example: isthmus lab api-server stop --cluster cluster2 --mode hang
+    """
+    modes = {"refuse": "refuses", "hang": "hangs"}
+    _order(name, clusters, {"mode": modes[mode], "only_inside": only_inside})
+
+
+@api_server.command()
+@_NAME
+@_CLUSTERS
+def start(name: str, clusters: tuple[str, ...]) -> None:
+    """Let the API server of a cluster serve everybody again.
+
+    Exit status: 0; 1 the lab does not run, or has no such cluster.
+
+    Example: isthmus lab api-server start --cluster cluster2
+    """
+    _order(name, clusters, {"mode": "serves"})
+
+
+def _order(name: str, clusters: Sequence[str], order: dict[str, object]) -> None:
+    place = state.place(name)
+    topology = topologies.parse(json.loads(place.alive().topology))
+    for cluster in [topology.cluster(each) for each in clusters]:
+        said = orders.give(place.orders(cluster.name), order)
+        render.note(
+            f"API server of `{cluster.name}`: it {said['inside']} inside the lab,"
+            f" it {said['outside']} outside"
+        )
 
 
 def _reached(name: str, cluster: str) -> "access.Access":

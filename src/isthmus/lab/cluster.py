@@ -15,10 +15,11 @@ from typing import Any
 from aiohttp import web
 
 from isthmus.base import clock, logs, namespaces, tasks
-from isthmus.lab import state
+from isthmus.lab import orders, state
 from isthmus.lab import topology as topologies
 from isthmus.lab.apiserver import api as apis
-from isthmus.lab.apiserver import audit, http, listening, mirrors, pki, security, streams
+from isthmus.lab.apiserver import audit, http, mirrors, pki, security, streams
+from isthmus.lab.apiserver import doors as doors_
 from isthmus.lab.controllers import events, running
 from isthmus.lab.machine import (
     dns,
@@ -95,6 +96,7 @@ class _Cluster:
         self._progress = progress
         self._clock = clock.SystemClock()
         self._held: dict[tuple[str, str], str] = {}
+        self._orders: asyncio.Server | None = None
 
     async def run(self, outside: socket.socket, link: socket.socket) -> None:
         cluster = self._cluster
@@ -163,7 +165,11 @@ class _Cluster:
         inside = network.listener(
             self._wires.control, self._cluster.api_address, topologies.API_PORT
         )
-        await listening.listen(application, [outside, inside], context=tls)
+        doors = doors_.Doors(application, {"outside": outside, "inside": inside}, context=tls)
+        await doors.open()
+        self._orders = await orders.serve(
+            self._place.orders(self._cluster.name), lambda order: _turn(doors, order)
+        )
 
     def _kubeconfig(self, authority: pki.Authority, outside: socket.socket) -> str:
         host, port = outside.getsockname()
@@ -180,6 +186,16 @@ class _Cluster:
         if address is not None:
             self._held[key] = address
             self._wires.hold(node, address)
+
+
+async def _turn(doors: doors_.Doors, order: Obj) -> dict[str, str]:
+    """Make the API server serve or fail, for everybody or only for those in the lab."""
+    if "mode" in order:
+        names = ("inside",) if order.get("only_inside") else ("inside", "outside")
+        mode = doors_.Mode(order["mode"])
+        await doors.turn(mode, names)
+        _LOG.info("API server told", mode=mode.value, doors=",".join(names))
+    return {name: mode.value for name, mode in doors.modes.items()}
 
 
 async def _make_dns_service(api: apis.Api, cluster: topologies.Cluster) -> None:

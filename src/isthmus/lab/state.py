@@ -73,6 +73,10 @@ class Place:
         """Return the file with what was asked of a cluster's API server, and by whom."""
         return self.folder / f"audit-{cluster}.jsonl"
 
+    def orders(self, cluster: str) -> pathlib.Path:
+        """Return the socket at which a cluster takes orders."""
+        return self.folder / f"orders-{cluster}.sock"
+
     @property
     def scratch(self) -> pathlib.Path:
         """An empty folder on which the lab mounts its memory."""

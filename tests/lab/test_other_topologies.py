@@ -52,7 +52,7 @@ def verified(lab, *, networks, namespace="sample"):
     ("topology", "networks"),
     [
         ("multi-primary", ("network1", "network1", "network1")),
-        ("multi-primary-multi-network", ("network1", "network2", "network2")),
+        ("multi-primary-multi-network", ("network1", "network2", "network3")),
     ],
 )
 def test_three_control_planes_see_all_three_clusters(topology, networks):

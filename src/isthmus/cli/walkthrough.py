@@ -338,7 +338,7 @@ TOPOLOGIES: Mapping[str, Walkthrough] = {
 OF_THREE: Mapping[str, Walkthrough] = {
     "multi-primary": _multi_primary("three-clusters", ("network1", "network1", "network1")),
     "multi-primary-multi-network": _multi_primary(
-        "three-clusters-two-networks", ("network1", "network2", "network2")
+        "three-networks", ("network1", "network2", "network3")
     ),
 }
 """Those that it runs with three clusters, too."""

@@ -138,10 +138,7 @@ BUILT_IN: Mapping[str, Mapping[str, object]] = {
     "multi-primary": {"clusters": _clusters("network1", "network2")},
     "shared-network": {"clusters": _clusters("network1", "network1")},
     "three-clusters": {"clusters": _clusters("network1", "network1", "network1", nodes=3)},
-    "three-clusters-two-networks": {
-        "clusters": _clusters("network1", "network2", "network2", nodes=3)
-    },
-    "three-networks": {"clusters": _clusters("network1", "network2", "network3")},
+    "three-networks": {"clusters": _clusters("network1", "network2", "network3", nodes=3)},
 }
 """Topologies by name. Each cluster is a region, and each of its nodes a zone."""
 

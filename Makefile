@@ -20,7 +20,7 @@ demo: $(STAMP) ## two clusters, two networks, one mesh: boots, joins, verifies, 
 
 test: $(STAMP) ## everything that CI runs: check, then all tests
 	@$(MAKE) --no-print-directory check
-	@$(PY) -m pytest --numprocesses=$(SIDE_BY_SIDE) --dist=loadgroup
+	@$(PY) -m pytest --numprocesses=$(SIDE_BY_SIDE) --dist=loadscope --no-loadscope-reorder
 
 check: $(STAMP) ## format, lint, types, import contracts, docs links
 	@$(PY) -m ruff format --check src tests bench tools

@@ -1,10 +1,16 @@
 """Its place puts this folder on the path, so that every test can import `fakes`."""
 
 import asyncio
+import functools
 import os
+import pathlib
 
 import hypothesis
 import pytest
+from xdist import scheduler
+
+HERE = pathlib.Path(__file__).parent
+PEOPLE = {"root", "ordinary"}
 
 # A deadline would measure the machine, and a run that nobody watches must be repeatable.
 hypothesis.settings.register_profile("person", deadline=None)
@@ -17,13 +23,19 @@ def pytest_configure():
     asyncio.set_event_loop(None)
 
 
-def pytest_collection_modifyitems(items):
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
     """Keep together what shares a fixture, when tests run side by side (`make test`)."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_shared_by(item)))
+    return _BySharedFixture(config, log)
 
 
-def _shared_by(item):
-    if "mesh" in item.fixturenames and "lab" in item.keywords:
-        return f"mesh as {item.callspec.params['mesh']}"
-    return item.path.name
+class _BySharedFixture(scheduler.LoadScopeScheduling):
+    def _split_scope(self, nodeid):
+        path, _, test = nodeid.partition("::")
+        people = PEOPLE.intersection(test.partition("[")[2].rstrip("]").split("-"))
+        return f"mesh as {min(people)}" if people and _uses_mesh(path) else path
+
+
+@functools.cache
+def _uses_mesh(path):
+    return "/lab/" in path and "(mesh" in (HERE.parent / path).read_text()

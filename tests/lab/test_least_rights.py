@@ -16,7 +16,7 @@ import traffic
 import wires
 
 from isthmus.kube import access, client
-from isthmus.wire import admin
+from isthmus.wire import debugging
 
 pytestmark = pytest.mark.lab
 
@@ -264,7 +264,7 @@ def test_the_control_planes_open_pages_tell_readiness_version_and_metrics_only(m
     ]
     found = knocked(mesh, place, (8080, 15014), verbs=("GET", "POST"))
 
-    assert set(found.values()) <= {404, 405}, found
+    assert set(found.values()) <= {401, 404, 405}, found
 
 
 def test_the_pages_of_a_proxy_that_other_pods_can_reach_tell_no_configuration(mesh):
@@ -352,7 +352,7 @@ def reports(mesh):
         yield page, mesh.kubectl("cluster1", f"{words} request GET '{page}'")
 
 
-REPORTS = [f"/debug/{name}" for name in admin.DEBUG]
+REPORTS = [f"/debug/{name}" for name in (*debugging.PAGES, "list")]
 
 
 def canaries_of(mesh):

@@ -9,6 +9,7 @@ Source: spec sections 3.1, 4.2 and 4.4; promise P2.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from typing_extensions import override
 
@@ -21,6 +22,9 @@ from isthmus.runtime import assembly, catalog
 from isthmus.views.view import Scope
 from isthmus.wire import ads, callers, nodes
 from isthmus.xds import messages
+
+NAME_IN_ID: Final = 2
+"""Which part of a node's id, between tildes, is its name."""
 
 Ready = Callable[[ClusterId], str]
 """Says why the proxies of a cluster cannot be served yet; empty when all is well."""
@@ -97,12 +101,26 @@ class Connections(ads.Discovery):
         """Return the connected proxies."""
         return self._mesh.graph.items(self._mesh.views.proxies)
 
-    def snapshot_of(self, name: str) -> Snapshot | None:
-        """Return what the proxy `<pod>.<namespace>` should have; None when it is not here."""
-        for key, watch in self._watches.items():
-            if key.split("/")[1] == name:
-                return watch.snapshot()
-        return None
+    def named(self, name: str) -> dict[ClusterId, str]:
+        """Return the connected proxies that `name` may mean: a key for each cluster.
+
+        `<pod>.<namespace>`, the same with the cluster's name after a dot, the id of a connection,
+        or the beginning of the id of a node.
+        """
+        found = dict[ClusterId, str]()
+        for key, proxy in self.proxies().items():
+            if key in self._watches and name in {proxy.id, f"{proxy.id}.{proxy.cluster}"}:
+                found[proxy.cluster] = key  # Of two streams of one pod the newer one counts.
+        shorter = _shortened(name)
+        return found or (self.named(shorter) if shorter != name else {})
+
+    def snapshot_of(self, key: str) -> Snapshot:
+        """Return what the proxy of a key should have."""
+        return self._watches[key].snapshot()
+
+    def scopes_of(self, key: str) -> tuple[Scope, ...]:
+        """Return what the proxy of a key sees."""
+        return self._scopes_of(key)
 
     def _published(self, batch: changes.Changes) -> None:
         resources = batch.of(self._mesh.resources)
@@ -168,6 +186,15 @@ class ProxyWatch(ads.Watch):
     def _wake(self, changed: Mapping[TypeUrl, frozenset[str]]) -> None:
         for wake in self._wakes:
             wake(changed)
+
+
+def _shortened(name: str) -> str:
+    """Return what is left of a longer id: a node's own name, or a connection without its number."""
+    parts = name.split("~")
+    if len(parts) > NAME_IN_ID:
+        return parts[NAME_IN_ID]
+    before, _, number = name.rpartition("-")
+    return before if number.isdecimal() and "." in before else name
 
 
 def proxy_of(caller: callers.Caller, node: nodes.Node) -> Proxy:

@@ -39,7 +39,7 @@ from isthmus.runtime import (
     stewardship,
     trust,
 )
-from isthmus.wire import admin, ads, csr, tls, webhook
+from isthmus.wire import admin, ads, csr, debugging, debugstreams, tls, webhook
 
 _LOG = logs.Log("isthmus.discovery")
 
@@ -109,18 +109,27 @@ class Program:
             root=self._roots,
             system_clock=self._clock,
         )
-        self._reports = self._told()
+        self._desk = self._opened_desk()
+        self._discovery.asides = debugstreams.Asides(self._desk, pod=chosen.pod)
         self._metrics.gauge("istio_build", "Build of this control plane.", "component", "tag").set(
             1, "pilot", version.VERSION
         )
 
-    def _told(self) -> reports.Reports:
-        return reports.Reports(
+    def _opened_desk(self) -> debugging.Desk:
+        told = reports.Reports(
             self._mesh,
             fleet=self._fleet,
             proxies=self._proxies,
             discovery=self._discovery,
             own_findings=self._own_findings,
+            injection=self._injection.settings,
+        )
+        return debugging.Desk(
+            told,
+            own_cluster=self._settings.cluster,
+            system_namespace=self._settings.namespace,
+            trusted_namespaces=self._settings.debug_namespaces,
+            system_clock=self._clock,
         )
 
     # --- what the parts ask of each other -------------------------------------------------------
@@ -233,12 +242,17 @@ class Program:
 
     async def _serve_plain(self, stack: contextlib.AsyncExitStack) -> None:
         pages = admin.Pages(
-            reports=self._reports,
+            self._desk,
             unready=lambda: self.unready() or ("" if self._is_serving else "not serving yet"),
             metrics_text=self._metrics.text,
         )
-        for port in (READY_PORT, MONITORING_PORT):
-            await stack.enter_async_context(admin.listening(pages.public(), host=ANY, port=port))
+        monitoring = pages.public()
+        if self._settings.serves_debug:
+            monitoring = pages.guarded(
+                self._authenticator, trusts_loopback=self._settings.trusts_loopback
+            )
+        for port, pages_there in ((READY_PORT, pages.public()), (MONITORING_PORT, monitoring)):
+            await stack.enter_async_context(admin.listening(pages_there, host=ANY, port=port))
         socket_path = f"{self._settings.run_directory}/reports.sock"
         await stack.enter_async_context(admin.listening(pages.private(), path=socket_path))
 

@@ -1,7 +1,7 @@
 """What the control plane knows, as plain documents for people and commands.
 
 Shapes and names are those of Istio's debug pages, so that its users recognize them. No document
-holds a key or a token.
+holds a key or a token. Who may see which page is not decided here.
 
 Source: spec section 9.1.
 """
@@ -13,12 +13,11 @@ from typing import Any
 
 from isthmus.base import errors
 from isthmus.fleet import supervisor
+from isthmus.inject import settings as inject_settings
 from isthmus.mesh.services import ServiceKey
 from isthmus.mesh.workloads import Endpoint
-from isthmus.resources import snapshot
-from isthmus.resources.envoy import shown
-from isthmus.runtime import assembly, connections, registration
-from isthmus.wire import ads, streams
+from isthmus.runtime import assembly, connections, dumps, registration
+from isthmus.wire import ads, debugging, streams
 
 Document = Any  # plain values that JSON can say
 
@@ -34,12 +33,14 @@ class Reports:
         proxies: connections.Connections,
         discovery: ads.Service,
         own_findings: Callable[[], list[errors.Finding]] = list,
+        injection: Callable[[], inject_settings.InjectionSettings | None] = lambda: None,
     ) -> None:
         self._mesh = mesh
         self._fleet = fleet
         self._proxies = proxies
         self._discovery = discovery
         self._own_findings = own_findings
+        self._injection = injection
 
     def clusterz(self) -> Document:
         """Return the clusters, our own first, with the age of those that do not answer."""
@@ -62,6 +63,14 @@ class Reports:
     def connections(self) -> Document:
         """Return the connected proxies."""
         return streams.connections(self._discovery.statuses())
+
+    def adsz(self) -> Document:
+        """Return the connected proxies with all that they say of themselves and ask for."""
+        return streams.adsz(self._discovery.statuses())
+
+    def resourcesz(self) -> Document:
+        """Return the names that any proxy is subscribed to."""
+        return streams.resources(self._discovery.statuses())
 
     def registryz(self) -> Document:
         """Return all services, merged across clusters."""
@@ -99,10 +108,61 @@ class Reports:
                 "Addr": gateway.address,
                 "Port": gateway.port,
                 "HBONEPort": gateway.hbone_port,
+                "ServiceAccount": {"Namespace": "", "Name": ""},
                 "Up": gateway.is_up,
             }
             for gateway in self._mesh.graph.value(self._mesh.model.network_gateways)
         ]
+
+    def mesh(self) -> Document:
+        """Return the mesh's settings by their names in MeshConfig."""
+        settings = self._mesh.graph.value(self._mesh.model.settings)
+        return {
+            "accessLogFile": settings.access_log_path,
+            "connectTimeout": f"{settings.connect_timeout_s:g}s",
+            "enableAutoMtls": settings.auto_mtls,
+            "outboundTrafficPolicy": {
+                "mode": "ALLOW_ANY" if settings.allows_any_outbound else "REGISTRY_ONLY"
+            },
+            "rootNamespace": settings.root_namespace,
+            "trustDomain": settings.trust_domain,
+            "trustDomainAliases": list(settings.trust_domain_aliases),
+        }
+
+    def inject(self) -> Document:
+        """Return what the injector works with; empty while it has nothing."""
+        found = self._injection()
+        return {} if found is None else _plain(found)
+
+    def authorizationz(self) -> Document:
+        """Return the policies about callers, by namespace."""
+        by_namespace: dict[str, list[Document]] = {}
+        for policy in self._mesh.graph.items(self._mesh.model.authorization_policies).values():
+            by_namespace.setdefault(policy.namespace, []).append(_plain(policy))
+        root = self._mesh.graph.value(self._mesh.model.settings).root_namespace
+        return {
+            "authorization_policies": {
+                "namespace_to_policies": dict(sorted(by_namespace.items())),
+                "root_namespace": root,
+            }
+        }
+
+    def instancesz(self) -> Document:
+        """Return what each connected proxy serves, by the services' names."""
+        graph, views = self._mesh.graph, self._mesh.views
+        found: dict[str, list[Document]] = {}
+        for proxy in self._proxies.proxies().values():
+            served = graph.lookup(views.facts.served_by_address, (proxy.cluster, proxy.address))
+            found[f"{proxy.id}.{proxy.cluster}"] = [
+                {
+                    "service": f"{key.service.name}.{key.service.namespace}",
+                    "port": one.service_port,
+                    "targetPort": one.port,
+                    "protocol": one.protocol.value,
+                }
+                for key, one in sorted(served.items())
+            ]
+        return dict(sorted(found.items()))
 
     def configz(self) -> Document:
         """Return the mesh's settings and the policies in force."""
@@ -137,25 +197,53 @@ class Reports:
             *self._mesh.graph.items(self._mesh.views.findings).values(),
         ]
 
-    def config_dump(self, proxy: str) -> Document | None:
-        """Return what a proxy, `<pod>.<namespace>`, should have; None when it is not here."""
-        found = self._proxies.snapshot_of(proxy)
-        if found is None:
-            return None
-        return {
-            type_url.rpartition(".")[2]: [
-                shown.as_document(resource) for resource in found.of(type_url).values()
-            ]
-            for type_url in snapshot.PUSH_ORDER
+    def page(self, name: str) -> Document:
+        """Return one of the pages that are not about a single proxy."""
+        empty: dict[str, Document] = {
+            "cachez": [],
+            "mcsz": [],
+            "push_status": {},
+            "telemetryz": {},
         }
+        if name in empty:
+            return empty[name]
+        return getattr(self, "endpointz" if name == "endpointShardz" else name)()
 
-    def edsz(self, proxy: str) -> Document | None:
-        """Return the endpoints that a proxy should have; None when it is not here."""
-        found = self._proxies.snapshot_of(proxy)
-        if found is None:
+    def page_of(
+        self, name: str, proxy: str, query: Mapping[str, str], viewer: debugging.Viewer
+    ) -> Document | None:
+        """Return a page about one proxy; None when it is not here, or not for this viewer.
+
+        Raises:
+            ProxyAmbiguous: Several clusters have a proxy of this name (ISM-WIRE-004).
+        """
+        key = self._one(proxy, viewer)
+        if key is None:
             return None
-        endpoints = found.of(snapshot.ENDPOINTS)
-        return [shown.as_document(endpoints[name]) for name in sorted(endpoints)]
+        found = self._proxies.snapshot_of(key)
+        match name:
+            case "config_dump":
+                return dumps.config_dump(found, types=query.get("types", ""))
+            case "edsz":
+                return dumps.assignments(found)
+            case _:
+                return []
+
+    def _one(self, name: str, viewer: debugging.Viewer) -> str | None:
+        proxies = self._proxies.proxies()
+        found = {
+            cluster: key
+            for cluster, key in self._proxies.named(name).items()
+            if viewer.may_see(cluster=cluster, namespace=proxies[key].namespace)
+        }
+        if len(found) > 1:
+            full = [f"{proxies[key].id}.{cluster}" for cluster, key in sorted(found.items())]
+            raise debugging.ProxyAmbiguous(
+                f"{len(found)} clusters have a proxy `{name}`",
+                detail="\n".join(full),
+                hint="name the cluster, too: <pod>.<namespace>.<cluster>",
+            )
+        return next(iter(found.values()), None)
 
 
 def _endpoint(endpoint: Endpoint) -> Mapping[str, Document]:
@@ -182,6 +270,8 @@ def _plain(value: object) -> Document:
         }
     if isinstance(value, enum.Enum):
         return value.value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, tuple | list | frozenset):
         return [_plain(part) for part in value]
     if isinstance(value, str | int | float | bool) or value is None:

@@ -31,6 +31,9 @@ class Settings:
         run_directory: Where its Unix socket for reports lives.
         remote_timeout_s: How long a remote cluster may keep the control plane unready.
         stream_age_s: After about how long a proxy must connect and prove itself again; 0 never.
+        serves_debug: Whether pages about what is known are served on the monitoring port.
+        debug_namespaces: Whose accounts may see them all, besides the system namespace's.
+        trusts_loopback: Whether whoever comes from loopback may see them without a token.
         kubeconfig: A file to reach the cluster by; empty uses the pod's own account.
     """
 
@@ -50,6 +53,9 @@ class Settings:
     kubeconfig: str = ""
     log_level: str = "info"
     custom_hosts: tuple[str, ...] = ()
+    serves_debug: bool = True
+    debug_namespaces: tuple[str, ...] = ()
+    trusts_loopback: bool = False
 
 
 def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
@@ -82,6 +88,9 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
         kubeconfig=known.kubeconfig,
         log_level=known.log_output_level.rpartition(":")[2] or "info",
         custom_hosts=_words(environment.get("ISTIOD_CUSTOM_HOST", "")),
+        serves_debug=_truth(environment, "ENABLE_DEBUG_ON_HTTP", default="true"),
+        debug_namespaces=_words(environment.get("DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES", "")),
+        trusts_loopback=_truth(environment, "ISTHMUS_DEBUG_TRUSTS_LOOPBACK"),
     )
 
 
@@ -89,8 +98,8 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _truth(environment: Mapping[str, str], name: str) -> bool:
-    text = environment.get(name, "false").lower()
+def _truth(environment: Mapping[str, str], name: str, *, default: str = "false") -> bool:
+    text = environment.get(name, default).lower()
     if text not in {"true", "false", "1", "0"}:
         raise SettingRefused(f"`{name}` must be true or false, but is: `{text[:40]}`")
     return text in {"true", "1"}

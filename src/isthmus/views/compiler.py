@@ -40,6 +40,7 @@ class Views:
             the later scope's slice counts.
         slices: What proxies of a scope are told.
         by_scope: The same, grouped.
+        facts: What they were made from, for whoever explains them.
     """
 
     scopes: collections.Source[view.Scope, int]
@@ -48,6 +49,7 @@ class Views:
     slices: Slices
     by_scope: collections.Index[view.Scope, view.SliceKey, view.Slice]
     findings: collections.Collection[Hashable, errors.Finding]
+    facts: facts.Facts
 
 
 def build(graph_: graph.Graph, mesh: model.Model) -> Views:
@@ -73,6 +75,7 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
             findings.declare(graph_, known),
             graph_.derive("views/unread requests", scopes, unread.findings(known)),
         ),
+        known,
     )
 
 

@@ -1,86 +1,36 @@
 """Pages about the control plane itself: is it ready, its metrics, and what it knows.
 
-What it knows is shown only on a Unix socket, to whoever may enter the container: a port on
-loopback grants nothing. Keys and tokens are struck out of every document.
+What it knows is shown on a Unix socket, to whoever may enter the container, and on the monitoring
+port to whoever proves who they are. A port on loopback proves nothing: everything in the pod's
+network, and every forwarded port, comes from there.
 
-Source: spec section 9.1; security rules of section 4.8.
+Source: spec section 9.1; security rules of section 4.8; docs/decisions/0014.
 """
 
 import contextlib
-import json
+import http
 import pathlib
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from aiohttp import web
 
-from isthmus.base import version
+from isthmus.base import errors, logs, version
+from isthmus.wire import callers, debugging, peers
 
-Document = object
-"""What JSON can say."""
+_LOG = logs.Log("isthmus.admin")
 
 Page = Callable[[web.Request], Awaitable[web.Response]]
 
-DEBUG: Final = (
-    "clusterz",
-    "syncz",
-    "endpointz",
-    "registryz",
-    "networkz",
-    "configz",
-    "connections",
-    "findings",
-)
-OF_PROXY: Final = ("config_dump", "edsz")
-ALIASES: Final = {"/debug/endpointShardz": "endpointz"}
 REGISTRATION: Final = "/v1/registration"
 """Was always laid out in lines, so that people could search it with grep."""
-SECRET_KEYS: Final = frozenset({"private_key", "privateKey", "token", "password"})
 MOST_BYTES: Final = 64 * 1024
 SHUTDOWN_S: Final = 2.0
 OWNER_ONLY: Final = 0o600
-NOT_CONNECTED: Final = (
-    "Proxy not connected to this Pilot instance. It may be connected to another instance.\n"
-)
-
-
-class Reports(Protocol):
-    """What the control plane can say of itself; each answer is plain JSON."""
-
-    def clusterz(self) -> Document:
-        """Return the clusters that are watched."""
-
-    def syncz(self) -> Document:
-        """Return what each proxy was sent and has accepted."""
-
-    def registration(self) -> Document:
-        """Return all services with their instances, port by port."""
-
-    def endpointz(self) -> Document:
-        """Return the endpoints of all services by cluster."""
-
-    def registryz(self) -> Document:
-        """Return all services."""
-
-    def networkz(self) -> Document:
-        """Return the gateways of all networks."""
-
-    def configz(self) -> Document:
-        """Return the objects of Istio's API that are in use."""
-
-    def connections(self) -> Document:
-        """Return the proxies that are connected."""
-
-    def findings(self) -> Document:
-        """Return what is wrong with single objects."""
-
-    def config_dump(self, proxy: str) -> Document | None:
-        """Return what one proxy should have; None when it is not connected."""
-
-    def edsz(self, proxy: str) -> Document | None:
-        """Return the endpoints that one proxy should have; None when it is not connected."""
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
+WHO: Final = "prove who you are: send a token of a service account with audience `istio-ca`\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +42,7 @@ class Pages:
         metrics_text: All metrics in the text exposition format.
     """
 
-    reports: Reports
+    desk: debugging.Desk
     unready: Callable[[], str]
     metrics_text: Callable[[], str]
 
@@ -100,28 +50,82 @@ class Pages:
         """Return the pages for everybody: `/ready`, `/version`, `/metrics`."""
         application = web.Application(client_max_size=MOST_BYTES)
         application.router.add_get("/ready", ready_page(self.unready))
-        application.router.add_get("/version", _page(lambda: {"version": version.VERSION}))
+        application.router.add_get("/version", _version)
         application.router.add_get("/metrics", self._metrics)
         return application
 
     def private(self) -> web.Application:
         """Return all pages; only for a Unix socket."""
+
+        async def everybody(_: web.Request) -> debugging.Viewer:
+            return debugging.EVERYTHING
+
+        return self._with_debug(everybody)
+
+    def guarded(
+        self, authenticator: callers.Authenticator, *, trusts_loopback: bool = False
+    ) -> web.Application:
+        """Return all pages; those about what is known for callers who prove who they are."""
+
+        async def proven(request: web.Request) -> debugging.Viewer:
+            if trusts_loopback and request.remote in LOOPBACK:
+                return debugging.EVERYTHING
+            caller = await _caller(request, authenticator, own=self.desk.own_cluster)
+            if self.desk.is_busy_with(caller):
+                raise web.HTTPTooManyRequests(text="one page at a time, please come again\n")
+            return self.desk.viewer(caller)
+
+        return self._with_debug(proven)
+
+    def _with_debug(
+        self, viewer_of: Callable[[web.Request], Awaitable[debugging.Viewer]]
+    ) -> web.Application:
+        async def debug(request: web.Request) -> web.Response:
+            viewer = await viewer_of(request)
+            target = request.match_info.get("name", "")
+            return _shown(self.desk.answer(f"{target}?{request.query_string}", viewer))
+
+        async def registration(request: web.Request) -> web.Response:
+            return _shown(self.desk.registration(await viewer_of(request)))
+
         application = self.public()
-        sources = {name: _page(getattr(self.reports, name)) for name in DEBUG}
-        sources |= {name: _page_of_proxy(getattr(self.reports, name)) for name in OF_PROXY}
-        listed = sorted(f"/debug/{name}" for name in sources)
-        for name, page in sources.items():
-            application.router.add_get(f"/debug/{name}", page)
-        for path, name in ALIASES.items():
-            application.router.add_get(path, sources[name])
-        application.router.add_get(REGISTRATION, _page(self.reports.registration, lines=True))
-        for path in ("/debug", "/debug/list"):
-            application.router.add_get(path, _page(lambda: listed))
+        for path in ("/debug", "/debug/", "/debug/{name}"):
+            application.router.add_get(path, debug)
+        application.router.add_get(REGISTRATION, registration)
         return application
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         return web.Response(text=self.metrics_text(), headers=headers)
+
+
+async def _caller(
+    request: web.Request, authenticator: callers.Authenticator, *, own: str
+) -> callers.Caller:
+    """Return who asks, by the token of the request.
+
+    Who names no cluster means the control plane's own, whose API server then reviews the token.
+    """
+    shown = peers.shown(request.headers.items(), verified={}, peer=str(request.remote))
+    if shown.token and not shown.claimed_cluster:
+        shown = callers.Credentials(shown.token, own, peer=shown.peer)
+    try:
+        return await authenticator.authenticate(shown)
+    except callers.CallerRefused as error:
+        _LOG.warning("caller of a page refused", peer=shown.peer, reason=error.happened)
+        raise web.HTTPUnauthorized(text=WHO, headers={"WWW-Authenticate": "Bearer"}) from error
+    except (errors.IsthmusError, TimeoutError) as error:
+        raise web.HTTPServiceUnavailable(text="nobody can judge your token now\n") from error
+
+
+async def _version(_: web.Request) -> web.Response:
+    # Version, revision and status with dashes between, as Istio's clients take it apart.
+    return web.Response(text=f"{version.VERSION}-isthmus-Clean")
+
+
+def _shown(answer: debugging.Answer) -> web.Response:
+    kind = "application/json" if answer.is_json else "text/plain"
+    return web.Response(status=http.HTTPStatus(answer.status), text=answer.text, content_type=kind)
 
 
 def ready_page(unready: Callable[[], str]) -> Page:
@@ -169,44 +173,3 @@ def _vacate(path: str) -> None:
 
 def _close_to_others(path: str) -> None:
     pathlib.Path(path).chmod(OWNER_ONLY)
-
-
-def redacted(document: Document) -> Document:
-    """Return a document without the values of keys and tokens."""
-    if isinstance(document, Mapping):
-        return {
-            key: "[redacted]" if key in SECRET_KEYS else redacted(value)
-            for key, value in document.items()
-        }
-    if isinstance(document, list | tuple):
-        return [redacted(each) for each in document]
-    return document
-
-
-def _page(source: Callable[[], Document], *, lines: bool = False) -> Page:
-    async def page(request: web.Request) -> web.Response:
-        return _json(source(), lines=lines or "pretty" in request.query)
-
-    return page
-
-
-def _page_of_proxy(
-    source: Callable[[str], Document | None],
-) -> Page:
-    async def page(request: web.Request) -> web.Response:
-        proxy = request.query.get("proxyID", "")
-        if not proxy:
-            raise web.HTTPBadRequest(text="say which proxy: ?proxyID=<pod>.<namespace>\n")
-        document = source(proxy)
-        if document is None:
-            raise web.HTTPNotFound(text=NOT_CONNECTED)
-        return _json(document, lines="pretty" in request.query)
-
-    return page
-
-
-def _json(document: Document, *, lines: bool) -> web.Response:
-    indent = 2 if lines else None
-    separators = None if indent else (",", ":")
-    text = json.dumps(redacted(document), indent=indent, separators=separators, default=str)
-    return web.Response(text=text + "\n", content_type="application/json")

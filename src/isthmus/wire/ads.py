@@ -19,7 +19,7 @@ import grpc
 
 from isthmus.base import clock, errors, logs, metrics, tasks
 from isthmus.resources.snapshot import PREFIX, Snapshot, TypeUrl
-from isthmus.wire import callers, encoding, nodes, peers, streams
+from isthmus.wire import callers, counting, debugstreams, encoding, nodes, peers, streams
 from isthmus.xds import messages, session
 from isthmus.xds.messages import Flavour
 
@@ -29,6 +29,9 @@ METHODS: Final[Mapping[str, Flavour]] = {
     "DeltaAggregatedResources": Flavour.DELTA,
 }
 MOST_MESSAGE_BYTES: Final = 1024 * 1024
+MOST_ASIDES: Final = 100
+"""Questions on one stream that is no proxy's."""
+
 SERVER_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES),
     ("grpc.max_metadata_size", 32 * 1024),
@@ -103,23 +106,6 @@ class Limits:
     streams_per_s: int = 100
 
 
-class Counters:
-    """What Istio's own metrics count about discovery."""
-
-    def __init__(self, registered: metrics.Metrics) -> None:
-        self.connected = registered.gauge("pilot_xds", "Proxies that are connected.", "version")
-        self.pushes = registered.counter("pilot_xds_pushes", "Offers that were sent.", "type")
-        self.rejects = registered.counter(
-            "pilot_total_xds_rejects", "Offers that proxies refused.", "type"
-        )
-        self.write_timeouts = registered.counter(
-            "pilot_xds_write_timeout", "Streams that ended because a proxy did not read."
-        )
-        self.refused = registered.counter(
-            "isthmus_xds_streams_refused_total", "Streams that ended with a status.", "status"
-        )
-
-
 class _Ended(Exception):  # noqa: N818  # how a stream ends, no fault of ours
     def __init__(self, status: str, text: str) -> None:
         super().__init__(text)
@@ -141,7 +127,9 @@ class Service:
         self.discovery = discovery
         self.limits = limits or Limits()
         self.clock = system_clock or clock.SystemClock()
-        self.counters = Counters(registered or metrics.Metrics())
+        self.counters = counting.Counters(registered or metrics.Metrics())
+        self.asides: debugstreams.Asides | None = None
+        """Answers streams that are no proxy's; without it there are none."""
         self._opened = 0
         self._recent: deque[float] = deque(maxlen=self.limits.streams_per_s)
         self._streams: dict[str, _Stream] = {}
@@ -158,7 +146,9 @@ class Service:
 
     def statuses(self) -> tuple[streams.StreamStatus, ...]:
         """Return the status of every open stream, oldest first."""
-        return tuple(stream.record.status() for stream in self._streams.values())
+        return tuple(
+            stream.record.status(stream.talk.subscribed) for stream in self._streams.values()
+        )
 
     def end(self, stream_id: str, *, reason: str) -> None:
         """End one stream; its proxy will come again and must prove itself anew."""
@@ -179,13 +169,22 @@ class Service:
         return stream
 
     async def _serve(self, context: grpc.aio.ServicerContext, flavour: Flavour) -> None:
-        caller = await self._proven(context)
+        credentials = _credentials(context)
+        is_unplaced = bool(self.asides and credentials.token and not credentials.claimed_cluster)
+        placed = self.asides.placed(credentials) if self.asides and is_unplaced else credentials
+        caller = await self._proven(placed)
         # Only after the proof: whoever has none must not use up the share of those who have.
         self._admit()
         content = await _first(context, wait_s=self.limits.first_message_s)
         if content is None:
             return
         first, claim = _parsed(content, flavour)
+        if self.asides is not None and debugstreams.is_aside(first.type_url):
+            await self._serve_aside(self.asides, context, first, caller, flavour)
+            return
+        if is_unplaced:
+            # A proxy must say which cluster it is in, for that one to judge it.
+            caller = await self._proven(credentials)
         if claim is None or not claim.id:
             raise _Ended("INVALID_ARGUMENT", "the first message must carry a node with an id")
         node, watch = self._opened_for(caller, claim)
@@ -209,21 +208,45 @@ class Service:
             raise _Ended("RESOURCE_EXHAUSTED", "too many new streams; come again")
         self._recent.append(now)
 
-    async def _proven(self, context: grpc.aio.ServicerContext) -> callers.Caller:
+    async def _serve_aside(
+        self,
+        asides: debugstreams.Asides,
+        context: grpc.aio.ServicerContext,
+        first: messages.Request,
+        caller: callers.Caller,
+        flavour: Flavour,
+    ) -> None:
+        request, newest = first, ""
+        for _ in range(MOST_ASIDES):
+            if not debugstreams.is_aside(request.type_url):
+                raise _Ended("INVALID_ARGUMENT", "this stream asks for debug types only")
+            if not newest or request.nonce != newest:
+                try:
+                    newest, content = asides.answer(request, caller, flavour=flavour)
+                except debugstreams.Refused as error:
+                    raise _Ended(error.status, error.text) from error
+                async with asyncio.timeout(self.limits.write_s):
+                    await context.write(content)
+            heard = await _first(context, wait_s=self.limits.first_message_s)
+            if heard is None:
+                return
+            request, _claim = _parsed(heard, flavour)
+
+    async def _proven(self, credentials: callers.Credentials) -> callers.Caller:
         try:
             async with asyncio.timeout(self.limits.proof_s):
-                return await self.discovery.authenticator.authenticate(peers.credentials(context))
+                return await self.discovery.authenticator.authenticate(credentials)
         except callers.CallerRefused as error:
             _LOG.warning(
                 "caller refused",
-                peer=str(context.peer()),
+                peer=credentials.peer,
                 reason=error.happened,
                 detail=error.detail,
             )
             raise _Ended("UNAUTHENTICATED", "authentication failure") from error
         except (errors.IsthmusError, TimeoutError) as error:
             # Nobody could judge: the caller should come again, with the same proof.
-            _LOG.warning("caller cannot be judged", peer=str(context.peer()), reason=str(error))
+            _LOG.warning("caller cannot be judged", peer=credentials.peer, reason=str(error))
             raise _Ended("UNAVAILABLE", "authentication is not possible now") from error
 
     def _opened_for(self, caller: callers.Caller, claim: nodes.Claim) -> tuple[nodes.Node, Watch]:
@@ -416,6 +439,14 @@ async def serve(
     port = server.add_secure_port(address, credentials)
     await server.start()
     return server, int(port)
+
+
+def _credentials(context: grpc.aio.ServicerContext) -> callers.Credentials:
+    try:
+        return peers.credentials(context)
+    except callers.CallerRefused as error:
+        _LOG.warning("caller refused", peer=str(context.peer()), reason=error.happened)
+        raise _Ended("UNAUTHENTICATED", "authentication failure") from error
 
 
 async def _first(context: grpc.aio.ServicerContext, *, wait_s: float) -> bytes | None:

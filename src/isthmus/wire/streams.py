@@ -5,7 +5,7 @@ A record only: it decides nothing about what a proxy is told.
 Source: spec section 9.1.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -53,7 +53,11 @@ class TypeStatus:
 
 @dataclass(frozen=True, slots=True)
 class StreamStatus:
-    """One open stream."""
+    """One open stream.
+
+    Attributes:
+        watches: The names that it is subscribed to, by type; `*` stands for all.
+    """
 
     id: str
     node: nodes.Node
@@ -62,6 +66,7 @@ class StreamStatus:
     flavour: Flavour
     connected_at: clock.Instant
     types: Mapping[TypeUrl, TypeStatus]
+    watches: Mapping[TypeUrl, frozenset[str]]
 
 
 @dataclass(slots=True)
@@ -107,8 +112,8 @@ class Record:
             new = replace(old, refused=refused, error=message, answered_at=now)
         self._types[outcome.type_url] = new
 
-    def status(self) -> StreamStatus:
-        """Return the status of this moment."""
+    def status(self, subscribed: Callable[[TypeUrl], frozenset[str]]) -> StreamStatus:
+        """Return the status of this moment; `subscribed` says which names of a type are wanted."""
         return StreamStatus(
             self.id,
             self.node,
@@ -117,12 +122,41 @@ class Record:
             self.flavour,
             self.connected_at,
             MappingProxyType(dict(self._types)),
+            MappingProxyType({each: subscribed(each) for each in self._types}),
         )
 
 
 def syncz(statuses: Iterable[StreamStatus]) -> list[dict[str, Any]]:
     """Return the document behind `/debug/syncz`."""
     return [_synced(status) for status in statuses]
+
+
+def adsz(statuses: Iterable[StreamStatus]) -> dict[str, Any]:
+    """Return the document behind `/debug/adsz`."""
+    listed = list(statuses)
+    document = connections(listed)
+    for client, status in zip(document["clients"], listed, strict=True):
+        place = status.node.locality
+        client["metadata"] = {
+            "CLUSTER_ID": status.caller.cluster,
+            "NAMESPACE": status.caller.namespace,
+            "SERVICE_ACCOUNT": status.caller.service_account,
+            "NETWORK": status.node.network,
+            "ISTIO_VERSION": status.node.version,
+            "NODE_NAME": status.node.host,
+        }
+        client["locality"] = {"region": place.region, "zone": place.zone, "subZone": place.subzone}
+        client["watches"] = {kind: sorted(names) for kind, names in sorted(status.watches.items())}
+    return document
+
+
+def resources(statuses: Iterable[StreamStatus]) -> dict[str, list[str]]:
+    """Return the document behind `/debug/resourcesz`."""
+    names = dict[str, set[str]]()
+    for status in statuses:
+        for kind, wanted in status.watches.items():
+            names.setdefault(kind, set()).update(wanted)
+    return {kind: sorted(names[kind]) for kind in sorted(names)}
 
 
 def connections(statuses: Iterable[StreamStatus]) -> dict[str, Any]:

@@ -2,6 +2,10 @@
 
 import json
 
+import pytest
+from envoy.admin.v3 import config_dump_pb2
+from google.protobuf import json_format
+
 from isthmus.base import errors
 from isthmus.fleet import supervisor
 from isthmus.fleet.sources import ObjectKey
@@ -9,7 +13,8 @@ from isthmus.kube import objects
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.proxies import ProxyKind
 from isthmus.runtime import assembly, connections, reports
-from isthmus.wire import callers, nodes
+from isthmus.wire import callers, debugging, nodes
+from isthmus.wire.debugging import EVERYTHING
 
 C1, C2 = ClusterId("c1"), ClusterId("c2")
 NAME = "outbound|80||web.shop.svc.cluster.local"
@@ -44,7 +49,15 @@ class Setting:
         )
         for cluster, address in ((C1, "10.0.0.1"), (C2, "10.1.0.1")):
             self.serve(cluster, address)
-        proxies = connections.Connections(self.mesh, authenticator=None, unready=lambda cluster: "")
+        self.proxies = connections.Connections(
+            self.mesh, authenticator=None, unready=lambda cluster: ""
+        )
+        self.connect(C1)
+        self.reports = reports.Reports(
+            self.mesh, fleet=Fleet(), proxies=self.proxies, discovery=NoStreams()
+        )
+
+    def connect(self, cluster):
         node = nodes.Node(
             id="n",
             kind=ProxyKind.SIDECAR,
@@ -55,10 +68,7 @@ class Setting:
             addresses=("10.0.0.7",),
             network=NetworkId("n1"),
         )
-        proxies.open(callers.Caller(C1, "shop", "default", "a-1"), node)
-        self.reports = reports.Reports(
-            self.mesh, fleet=Fleet(), proxies=proxies, discovery=NoStreams()
-        )
+        self.proxies.open(callers.Caller(cluster, "shop", "default", "a-1"), node)
 
     def serve(self, cluster, address):
         spec = objects.ServiceSpec(
@@ -101,10 +111,38 @@ def test_endpoints_are_shown_by_cluster_under_the_name_of_their_service():
 def test_what_a_proxy_should_have_is_shown_and_of_a_stranger_nothing():
     made = Setting().reports
 
-    assert NAME in json.dumps(made.config_dump("a-1.shop"))
-    assert any(NAME in json.dumps(one) for one in made.edsz("a-1.shop"))
-    assert made.config_dump("b-1.shop") is None
-    assert made.edsz("b-1.shop") is None
+    for page in ("config_dump", "edsz"):
+        for name in ("a-1.shop", "a-1.shop.c1", "a-1.shop-7", "sidecar~10.0.0.7~a-1.shop~shop.svc"):
+            assert NAME in json.dumps(made.page_of(page, name, {}, EVERYTHING)), name
+        for name in ("b-1.shop", "a-1.shop.c2", "a-1", ""):
+            assert made.page_of(page, name, {}, EVERYTHING) is None
+
+
+def test_a_dump_has_the_sections_of_envoys_own_page_and_can_be_narrowed():
+    made = Setting().reports
+
+    whole = made.page_of("config_dump", "a-1.shop", {}, EVERYTHING)["configs"]
+    [narrow] = made.page_of("config_dump", "a-1.shop", {"types": "eds"}, EVERYTHING)["configs"]
+
+    assert {one["@type"].rpartition(".")[2].removesuffix("ConfigDump") for one in whole} == {
+        "Bootstrap", "Clusters", "Endpoints", "Listeners", "Routes", "ScopedRoutes", "Secrets",
+    }  # fmt: skip
+    assert NAME in json.dumps(narrow)
+    json_format.ParseDict({"configs": whole}, config_dump_pb2.ConfigDump())
+
+
+def test_pods_of_one_name_in_two_clusters_are_told_apart():
+    setting = Setting()
+    setting.connect(C2)
+    made = setting.reports
+
+    with pytest.raises(debugging.ProxyAmbiguous) as refused:
+        made.page_of("edsz", "a-1.shop", {}, EVERYTHING)
+
+    assert refused.value.detail.split() == ["a-1.shop.c1", "a-1.shop.c2"]
+    seen = debugging.Viewer(C2, "shop")
+    assert made.page_of("edsz", "a-1.shop", {}, seen) is not None
+    assert made.page_of("edsz", "a-1.shop.c1", {}, seen) is None
 
 
 def test_findings_come_from_every_room():
@@ -116,14 +154,6 @@ def test_findings_come_from_every_room():
 def test_every_report_can_be_said_as_json():
     made = Setting().reports
 
-    for name in (
-        "clusterz",
-        "syncz",
-        "connections",
-        "registryz",
-        "networkz",
-        "configz",
-        "findings",
-    ):
-        json.dumps(getattr(made, name)())
+    for name in debugging.PAGES:
+        json.dumps(made.page(name))
     assert made.registryz()[0]["hostname"] == "web.shop.svc.cluster.local"

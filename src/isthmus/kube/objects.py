@@ -76,6 +76,7 @@ class ServiceSpec(Part, frozen=True):
     selector: Mapping[str, str] | None = None
     ports: tuple[ServicePort, ...] = ()
     publish_not_ready_addresses: bool = False
+    traffic_distribution: str = ""
 
 
 class LoadBalancerIngress(Part, frozen=True):

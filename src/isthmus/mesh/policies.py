@@ -6,6 +6,8 @@ Source: spec sections 3.5, 4.9, 6.4 and 8.2.
 import enum
 from dataclasses import dataclass, field
 
+from isthmus.mesh.traffic import TrafficPolicy
+
 
 class MtlsMode(enum.Enum):
     """What a workload accepts."""
@@ -131,48 +133,9 @@ class VirtualService:
     export_to: tuple[str, ...] = ()
 
 
-class ClientTls(enum.Enum):
-    """What a DestinationRule makes clients speak; AUTO leaves it to the mesh."""
-
-    AUTO = ""
-    DISABLE = "DISABLE"
-    ISTIO_MUTUAL = "ISTIO_MUTUAL"
-    SIMPLE = "SIMPLE"
-    MUTUAL = "MUTUAL"
-
-
-class LoadBalancer(enum.Enum):
-    """How a client picks among endpoints."""
-
-    LEAST_REQUEST = "LEAST_REQUEST"
-    ROUND_ROBIN = "ROUND_ROBIN"
-    RANDOM = "RANDOM"
-
-
-@dataclass(frozen=True, slots=True)
-class OutlierDetection:
-    """When a client stops using an endpoint; None leaves a limit unset."""
-
-    consecutive_5xx: int | None = None
-    consecutive_gateway_errors: int | None = None
-    interval_s: float = 10.0
-    base_ejection_s: float = 30.0
-    max_ejection_percent: int = 10
-
-
-@dataclass(frozen=True, slots=True)
-class TrafficPolicy:
-    """How clients talk to a service or subset."""
-
-    tls: ClientTls = ClientTls.AUTO
-    balancer: LoadBalancer = LoadBalancer.LEAST_REQUEST
-    outlier: OutlierDetection | None = None
-    max_connections: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """Those endpoints of a service that have `labels`; `policy` None inherits."""
+    """Those endpoints of a service that have `labels`; `policy` says what differs from the rule's."""
 
     name: str
     labels: tuple[tuple[str, str], ...]
@@ -181,7 +144,11 @@ class Subset:
 
 @dataclass(frozen=True, slots=True)
 class DestinationRule:
-    """One DestinationRule object of networking.istio.io; `host` is fully qualified."""
+    """One DestinationRule object of networking.istio.io; `host` is fully qualified.
+
+    Attributes:
+        created: When, as the API server says; of several rules the oldest counts first.
+    """
 
     namespace: str
     name: str
@@ -189,3 +156,4 @@ class DestinationRule:
     policy: TrafficPolicy = field(default_factory=TrafficPolicy)
     subsets: tuple[Subset, ...] = ()
     export_to: tuple[str, ...] = ()
+    created: str = ""

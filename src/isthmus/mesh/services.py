@@ -69,6 +69,7 @@ class Service:
         export_to: `*`, `.`, `~` or namespace names; empty means the mesh's default.
         is_cluster_local: Whether each cluster keeps to its own endpoints.
         publishes_not_ready: Whether endpoints count before they are ready.
+        nearness: Labels; endpoints that share more of the leading ones with the client are nearer.
     """
 
     key: ServiceKey
@@ -81,6 +82,7 @@ class Service:
     export_to: tuple[str, ...] = ()
     is_cluster_local: bool = False
     publishes_not_ready: bool = False
+    nearness: tuple[str, ...] = ()
 
     def vips_in(self, cluster: ClusterId) -> tuple[str, ...]:
         """Return the addresses that a client in `cluster` uses: its own, else the first's."""

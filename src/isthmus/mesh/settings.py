@@ -6,6 +6,7 @@ Source: spec sections 8.8 and 3.2.
 from dataclasses import dataclass
 
 from isthmus.mesh.identities import ClusterId, NetworkId, TrustDomain
+from isthmus.mesh.traffic import UNSAID, USUAL_PLACES, LocalityPreference, TrafficPolicy
 
 DEFAULT_CLUSTER = ClusterId("Kubernetes")
 DEFAULT_TRUST_DOMAIN = TrustDomain("cluster.local")
@@ -46,6 +47,8 @@ class MeshSettings:
         cluster_local_hosts: Host patterns whose endpoints stay in their own cluster.
         mesh_wide_hosts: Host patterns that are exempt from that; the more specific pattern holds.
         lets_http10: Whether HTTP/1.0 is accepted.
+        locality: Which places are nearer, where no rule says it.
+        traffic: What holds where no rule says anything.
     """
 
     cluster: ClusterId = DEFAULT_CLUSTER
@@ -67,3 +70,5 @@ class MeshSettings:
         "istiod.istio-system.svc.cluster.local",
     )
     mesh_wide_hosts: tuple[str, ...] = ()
+    locality: LocalityPreference = USUAL_PLACES
+    traffic: TrafficPolicy = UNSAID

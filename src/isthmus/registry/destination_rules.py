@@ -3,29 +3,9 @@
 Source: spec sections 3.4, 8.1 and 8.2.
 """
 
-import dataclasses
-from typing import Final
-
 from isthmus.kube import objects
-from isthmus.mesh.policies import (
-    ClientTls,
-    DestinationRule,
-    LoadBalancer,
-    OutlierDetection,
-    Subset,
-    TrafficPolicy,
-)
-from isthmus.registry import config, fields, naming
-
-TLS_MODES: Final = {mode.value: mode for mode in ClientTls if mode is not ClientTls.AUTO}
-BALANCERS: Final = {
-    "UNSPECIFIED": LoadBalancer.LEAST_REQUEST,
-    "LEAST_REQUEST": LoadBalancer.LEAST_REQUEST,
-    "LEAST_CONN": LoadBalancer.LEAST_REQUEST,
-    "ROUND_ROBIN": LoadBalancer.ROUND_ROBIN,
-    "RANDOM": LoadBalancer.RANDOM,
-}
-MOST: Final = 2**31 - 1
+from isthmus.mesh.policies import DestinationRule, Subset
+from isthmus.registry import config, fields, naming, traffic_policies
 
 
 def read(
@@ -37,19 +17,23 @@ def read(
     if not host:
         spec.problem("host", "must name a service")
         return None
+    if "workloadSelector" in spec:
+        # Ignored, it would hold for clients that it was not made for.
+        spec.problem("workloadSelector", "is not supported, so that this rule is left out")
+        return None
     spec.refuse_others({"host", "trafficPolicy", "subsets", "exportTo"})
-    policy = _policy(spec.part("trafficPolicy"), over=TrafficPolicy())
     return DestinationRule(
         namespace=origin.namespace,
         name=origin.name,
         host=naming.qualified(host, namespace=origin.namespace, domain=origin.domain),
-        policy=policy,
-        subsets=_subsets(spec, policy),
+        policy=traffic_policies.read(spec.part("trafficPolicy")),
+        subsets=_subsets(spec),
         export_to=spec.texts("exportTo"),
+        created=object_.metadata.creation_timestamp,
     )
 
 
-def _subsets(spec: fields.Fields, policy: TrafficPolicy) -> tuple[Subset, ...]:
+def _subsets(spec: fields.Fields) -> tuple[Subset, ...]:
     """Return the subsets; of one name the first counts."""
     found: dict[str, Subset] = {}
     for part in spec.parts("subsets"):
@@ -59,60 +43,6 @@ def _subsets(spec: fields.Fields, policy: TrafficPolicy) -> tuple[Subset, ...]:
             continue
         part.refuse_others({"name", "labels", "trafficPolicy"})
         own = part.part("trafficPolicy")
-        found[name] = Subset(name, part.pairs("labels"), _policy(own, over=policy) if own else None)
+        policy = traffic_policies.read(own) if own else None
+        found[name] = Subset(name, part.pairs("labels"), policy)
     return tuple(found.values())
-
-
-def _policy(part: fields.Fields, *, over: TrafficPolicy) -> TrafficPolicy:
-    """Return the policy that `part` makes of the one above it."""
-    part.refuse_others({"tls", "loadBalancer", "outlierDetection", "connectionPool"})
-    policy = over
-    if "tls" in part:
-        mode = part.part("tls").choice("mode", TLS_MODES, default=ClientTls.AUTO)
-        policy = dataclasses.replace(policy, tls=mode)
-    if "loadBalancer" in part:
-        balancer = part.part("loadBalancer")
-        balancer.refuse_others({"simple"})
-        policy = dataclasses.replace(
-            policy, balancer=balancer.choice("simple", BALANCERS, default=over.balancer)
-        )
-    if "outlierDetection" in part:
-        policy = dataclasses.replace(policy, outlier=_outlier(part.part("outlierDetection")))
-    if "connectionPool" in part:
-        policy = dataclasses.replace(policy, max_connections=_connections(part))
-    return policy
-
-
-def _outlier(part: fields.Fields) -> OutlierDetection:
-    part.refuse_others(
-        {
-            "consecutive5xxErrors",
-            "consecutiveErrors",
-            "consecutiveGatewayErrors",
-            "interval",
-            "baseEjectionTime",
-            "maxEjectionPercent",
-        }
-    )
-    return OutlierDetection(
-        consecutive_5xx=_limit(part, "consecutive5xxErrors"),
-        consecutive_gateway_errors=_limit(part, "consecutiveGatewayErrors")
-        if "consecutiveGatewayErrors" in part
-        else _limit(part, "consecutiveErrors"),
-        interval_s=part.seconds("interval", default=10.0),
-        base_ejection_s=part.seconds("baseEjectionTime", default=30.0),
-        max_ejection_percent=part.number("maxEjectionPercent", default=10, least=0, most=100),
-    )
-
-
-def _limit(part: fields.Fields, key: str) -> int | None:
-    number = part.number(key, default=-1, least=0, most=MOST)
-    return None if number < 0 else number
-
-
-def _connections(part: fields.Fields) -> int:
-    pool = part.part("connectionPool")
-    pool.refuse_others({"tcp"})
-    tcp = pool.part("tcp")
-    tcp.refuse_others({"maxConnections"})
-    return tcp.number("maxConnections", default=0, least=0, most=MOST)

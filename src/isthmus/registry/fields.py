@@ -13,6 +13,8 @@ E = TypeVar("E", bound=enum.Enum)
 UNITS_S: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 0.000001, "ns": 0.000000001}
 DIGITS: Final = frozenset("0123456789.")
 MOST_DURATION: Final = 40
+LONGEST_S: Final = 10 * 365 * 86400.0
+"""What is longer overflows durations on the way to a proxy."""
 MOST_PROBLEMS: Final = 20
 MOST_TEXT: Final = 1024
 MOST_ROWS: Final = 5000
@@ -99,7 +101,21 @@ class Fields:
             return default
         return value
 
-    def seconds(self, key: str, *, default: float) -> float:
+    def amount(self, key: str, *, default: float, least: float, most: float) -> float:
+        """Return a number from `least` to `most`."""
+        value = self._content.get(key)
+        if value is None:
+            return default
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not least <= value <= most
+        ):
+            self.problem(key, f"must be a number from {least:g} to {most:g}")
+            return default
+        return float(value)
+
+    def seconds(self, key: str, *, default: float, least: float = 0.0) -> float:
         """Return a duration, written such as `1m30s`, in seconds."""
         text = self.text(key)
         if not text:
@@ -107,6 +123,9 @@ class Fields:
         seconds = seconds_of(text)
         if seconds is None:
             self.problem(key, f"must be a duration such as `10s`: `{text[:40]}`")
+            return default
+        if not least <= seconds <= LONGEST_S:
+            self.problem(key, f"must be at least {least:g} s and at most ten years")
             return default
         return seconds
 

@@ -4,7 +4,7 @@ The configuration cluster's object decides ports, labels and kind, then that of 
 by name; from the others come addresses. Where they differ in what should be the same, a finding
 says so.
 
-Source: spec sections 2.4, 8.3 and 8.6.
+Source: spec sections 2.4, 7.5, 8.3 and 8.6.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,9 +17,17 @@ from isthmus.fleet import sources
 from isthmus.kube import objects
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.services import Resolution, Service, ServiceKey, ServicePort
-from isthmus.registry import addresses, checked, naming, protocols, settings
+from isthmus.registry import addresses, checked, naming, protocols, settings, topology
 
 EXPORT_ANNOTATION: Final = "networking.istio.io/exportTo"
+DISTRIBUTION_ANNOTATION: Final = "networking.istio.io/traffic-distribution"
+SAME_ZONE: Final = (topology.NETWORK_LABEL, topology.REGION_LABEL, topology.ZONE_LABEL)
+SAME_NODE: Final = (*SAME_ZONE, topology.SUBZONE_LABEL, topology.HOSTNAME_LABEL)
+DISTRIBUTIONS: Final = {
+    "preferclose": SAME_ZONE,
+    "prefersamezone": SAME_ZONE,
+    "prefersamenode": SAME_NODE,
+}
 HEADLESS: Final = "None"
 SERVICES_DIFFER: Final = "ISM-REG-010"
 
@@ -89,6 +97,7 @@ def merged_service(
         export_to=export_to(first),
         is_cluster_local=is_cluster_local,
         publishes_not_ready=first.spec.publish_not_ready_addresses,
+        nearness=nearness_of(first),
     )
 
 
@@ -123,6 +132,17 @@ def export_to(service: objects.Service) -> tuple[str, ...]:
     """Return to which namespaces a Service is shown; empty for the mesh's default."""
     listed = service.metadata.annotation(EXPORT_ANNOTATION).split(",")
     return tuple(dict.fromkeys(entry.strip() for entry in listed if entry.strip()))
+
+
+def nearness_of(service: objects.Service) -> tuple[str, ...]:
+    """Return what makes endpoints of a Service near, by its `trafficDistribution`.
+
+    Source: spec section 7.5.
+    """
+    wanted = service.spec.traffic_distribution or service.metadata.annotation(
+        DISTRIBUTION_ANNOTATION
+    )
+    return DISTRIBUTIONS.get(wanted.lower(), ())
 
 
 def differences(same: Objects, in_order: list[sources.ObjectKey]) -> tuple[errors.Finding, ...]:

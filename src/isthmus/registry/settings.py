@@ -18,7 +18,15 @@ from isthmus.fleet import sources
 from isthmus.kube import objects
 from isthmus.mesh.identities import ClusterId, NetworkId, TrustDomain
 from isthmus.mesh.settings import ConfiguredGateway, MeshSettings, NetworkMember
-from isthmus.registry import addresses, checked, documents, fields, naming
+from isthmus.registry import (
+    addresses,
+    checked,
+    documents,
+    fields,
+    locality_settings,
+    naming,
+    traffic_policies,
+)
 
 P = TypeVar("P")
 
@@ -148,6 +156,8 @@ def read_mesh(text: str, *, seat: Seat) -> tuple[MeshSettings, tuple[str, ...]]:
         connect_timeout_s=mesh.seconds("connectTimeout", default=own.connect_timeout_s),
         cluster_local_hosts=local,
         mesh_wide_hosts=mesh_wide,
+        locality=locality_settings.read(mesh.part("localityLbSetting")),
+        traffic=traffic_policies.read(mesh.part("defaultTrafficPolicy")),
     )
     return found, problems.texts()
 

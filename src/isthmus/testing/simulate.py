@@ -19,7 +19,7 @@ from google.protobuf import any_pb2
 
 from isthmus.mesh.services import ServiceKey
 from isthmus.resources import snapshot
-from isthmus.testing import chains, envoys, rbac, shapes
+from isthmus.testing import chains, envoys, rbac, shapes, shares
 
 if TYPE_CHECKING:
     from isthmus.testing import builders
@@ -443,30 +443,18 @@ def _dialled(proxy: Proxy, cluster_name: str, hop: Hop) -> Iterator[Hop | None]:
         yield _spoken(cluster, hop, {})
         return
     assignment = proxy.get(snapshot.ENDPOINTS, cluster_name)
-    endpoints = [] if assignment is None else list(_told(assignment))
-    total = sum(one.load_balancing_weight.value for one in endpoints)
-    if not total:
+    by_place = cluster.common_lb_config.HasField("locality_weighted_lb_config")
+    endpoints = [] if assignment is None else shares.of(assignment, by_place=by_place)
+    if not endpoints:
         yield None
         return
-    for one in endpoints:
+    for one, part in endpoints:
         place = one.endpoint.address.socket_address
-        share = hop.share * Fraction(one.load_balancing_weight.value, total)
+        share = hop.share * part
         moved = replace(hop, address=place.address, port=place.port_value, share=share)
         metadata = one.metadata.filter_metadata
         wanted = metadata["envoy.transport_socket_match"] if metadata else {}
         yield _spoken(cluster, moved, dict(wanted))
-
-
-def _told(assignment: envoys.Message) -> Iterator[envoys.Message]:
-    """Yield the endpoints that Envoy uses: of equal addresses only the first one."""
-    seen = set[tuple[str, int]]()
-    for group in assignment.endpoints:
-        for one in group.lb_endpoints:
-            place = one.endpoint.address.socket_address
-            key = (place.address, place.port_value)
-            if key not in seen and one.health_status in {0, 1}:
-                seen.add(key)
-                yield one
 
 
 def _spoken(cluster: envoys.Message, hop: Hop, metadata: Mapping[str, object]) -> Hop:

@@ -8,7 +8,9 @@ from dataclasses import replace
 
 from isthmus.mesh import policies
 from isthmus.mesh.services import Protocol, Service
-from isthmus.views import names, rules, splithorizon, view
+from isthmus.mesh.settings import MeshSettings
+from isthmus.mesh.traffic import ClientTls, TrafficPolicy
+from isthmus.views import names, preferences, rules, splithorizon, view
 
 Candidates = Sequence[splithorizon.Candidate]
 
@@ -20,15 +22,38 @@ def outbound(
     rule: policies.DestinationRule | None,
     horizon: view.HorizonScope,
     table: splithorizon.Table,
+    settings: MeshSettings,
 ) -> Iterator[view.EndpointsSlice]:
-    """Yield what clients balance among, for each port and subset."""
+    """Yield what clients balance among, for each port and subset that looks different from here."""
     seen = _in_view(service, candidates, horizon=horizon)
     for port, subset, members in _parts(service, seen, rule=rule):
-        policy = rules.policy_of(rule, subset=subset)
-        groups = splithorizon.groups_of(_as_ruled(members, policy), horizon=horizon, table=table)
+        policy = rules.policy_of(rule, port=port, subset=subset, usual=settings.traffic)
+        order = None
+        if horizon.locality is not None:
+            order = order_in(policy, service, horizon=horizon, settings=settings)
+            if order is None:
+                continue
+        groups = splithorizon.groups_of(
+            _as_ruled(members, policy), horizon=horizon, table=table, order=order
+        )
         yield view.EndpointsSlice(
             names.outbound(service.hostname, port=port, subset=subset), groups
         )
+
+
+def order_in(
+    policy: TrafficPolicy, service: Service, *, horizon: view.HorizonScope, settings: MeshSettings
+) -> preferences.Order | None:
+    """Return how near endpoints are from a place, or None where this place has no say in it.
+
+    A preference that looks at labels is for places that know them, any other for those that do not.
+    """
+    preference = preferences.preference_of(policy, service, usual=settings.locality)
+    if preference is None:
+        return None
+    if bool(preferences.labels_wanted(preference)) is (horizon.labels is None):
+        return None
+    return preferences.order_of(preference, horizon)
 
 
 def passed_on(
@@ -38,11 +63,15 @@ def passed_on(
     rule: policies.DestinationRule | None,
     horizon: view.HorizonScope,
     table: splithorizon.Table,
+    settings: MeshSettings,
 ) -> Iterator[view.EndpointsSlice]:
-    """Yield what a gateway passes mutual TLS on to: only what speaks it."""
+    """Yield what a gateway passes mutual TLS on to: only what speaks it.
+
+    To a gateway all are equally near: the client has chosen already, by the weight of all of them.
+    """
     seen = _in_view(service, candidates, horizon=horizon)
     for port, subset, members in _parts(service, seen, rule=rule):
-        policy = rules.policy_of(rule, subset=subset)
+        policy = rules.policy_of(rule, port=port, subset=subset, usual=settings.traffic)
         speaking = [one for one in _as_ruled(members, policy) if one.speaks_mtls]
         groups = splithorizon.groups_of(speaking, horizon=horizon, table=table)
         yield view.EndpointsSlice(
@@ -79,9 +108,9 @@ def _selected(subset: policies.Subset) -> Callable[[splithorizon.Candidate], boo
     return lambda one: not wanted or wanted.issubset(one.endpoint.labels)
 
 
-def _as_ruled(candidates: Candidates, policy: policies.TrafficPolicy) -> Candidates:
+def _as_ruled(candidates: Candidates, policy: TrafficPolicy) -> Candidates:
     """Return the candidates as an explicit rule about TLS makes them."""
-    if policy.tls is policies.ClientTls.AUTO:
+    if policy.mode is ClientTls.AUTO:
         return candidates
-    speaks = policy.tls is policies.ClientTls.ISTIO_MUTUAL
+    speaks = policy.mode is ClientTls.ISTIO_MUTUAL
     return [replace(one, speaks_mtls=speaks) for one in candidates]

@@ -55,19 +55,21 @@ class Views:
 def build(graph_: graph.Graph, mesh: model.Model) -> Views:
     """Declare the views of `mesh` in `graph_`."""
     known = facts.declare(graph_, mesh)
+    preferring = horizon_slices.declare_preferring(graph_, known)
+    labels = horizon_slices.declare_labels(graph_, preferring)
     scopes: collections.Source[view.Scope, int] = graph_.source("views/scopes")
     proxies: collections.Source[str, Proxy] = graph_.source("views/proxies")
     slices = graph_.join(
         "views/slices",
         *outbound_slices.declare(graph_, known, scopes),
-        *horizon_slices.declare(graph_, known, scopes),
+        *horizon_slices.declare(graph_, known, scopes, preferring=preferring),
         *gateway_slices.declare(graph_, known, scopes),
         graph_.derive("views/inbound", scopes, _inbound(known)),
     )
     return Views(
         scopes,
         proxies,
-        graph_.derive("views/scopes of proxies", proxies, _scopes_of(known)),
+        graph_.derive("views/scopes of proxies", proxies, _scopes_of(known, labels)),
         slices,
         graph_.index("views/slices by scope", slices, lambda key, _: (key.scope,)),
         graph_.join(
@@ -80,7 +82,7 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
 
 
 def _scopes_of(
-    known: facts.Facts,
+    known: facts.Facts, labels: collections.Single[frozenset[str]]
 ) -> Callable[[reader.Reader, str, Proxy], Iterator[tuple[str, tuple[view.Scope, ...]]]]:
     def found(
         read: reader.Reader, key: str, proxy: Proxy
@@ -93,7 +95,10 @@ def _scopes_of(
             for address in addresses
             for name, one in read.lookup(known.served_by_address, (proxy.cluster, address)).items()
         }
-        yield key, sidecar.scopes_of(proxy, workload=workload, served=served)
+        yield (
+            key,
+            sidecar.scopes_of(proxy, workload=workload, served=served, near_by=read.value(labels)),
+        )
 
     return found
 

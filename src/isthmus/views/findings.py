@@ -15,6 +15,7 @@ from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
 from isthmus.mesh.services import Service, ServiceKey
+from isthmus.mesh.traffic import ClientTls
 from isthmus.views import facts, gateway, names, outbound, outbound_slices
 
 NOWHERE: Final = "ISM-VIEW-001"
@@ -95,8 +96,9 @@ def _foreign(
     _: reader.Reader, __: ServiceKey, found: tuple[policies.DestinationRule, ...]
 ) -> Found:
     for rule in found:
-        wanted = {rule.policy.tls, *(one.policy.tls for one in rule.subsets if one.policy)}
-        foreign = wanted & {policies.ClientTls.SIMPLE, policies.ClientTls.MUTUAL}
+        said = [rule.policy, *(one.policy for one in rule.subsets if one.policy)]
+        wanted = {part.mode for one in said for part in (one, *dict(one.ports).values())}
+        foreign = wanted & {ClientTls.SIMPLE, ClientTls.MUTUAL}
         if not foreign:
             continue
         yield (

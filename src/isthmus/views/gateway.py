@@ -6,13 +6,16 @@ Its ports are those of the gateway's own Service; a gateway listens on what they
 Source: spec sections 3.5, 4.11 and 6.4.
 """
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from isthmus.mesh import policies
 from isthmus.mesh.services import Service
-from isthmus.views import view, visibility
+from isthmus.mesh.settings import MeshSettings
+from isthmus.mesh.traffic import LoadBalancer, TrafficPolicy
+from isthmus.views import outbound, view, visibility
 
 OWN: Final = "."
 
@@ -212,6 +215,24 @@ def _merged(old: PortPlan | None, new: PortPlan) -> PortPlan:
         more = tuple(host for host in new.http if host.host not in known)
         return PortPlan(old.port, http=(*old.http, *more))
     return old
+
+
+def passing(
+    cluster: view.ClusterSlice, policy: TrafficPolicy, *, service: Service, settings: MeshSettings
+) -> view.ClusterSlice:
+    """Return a cluster of connections that are passed on undecrypted, limited by a policy.
+
+    What asks to look into requests, or to leave the choice to the application, does not apply.
+    """
+    ruled = outbound.ruled(cluster, policy, service=service, settings=settings)
+    is_choice = ruled.balancer in {LoadBalancer.ROUND_ROBIN, LoadBalancer.RANDOM}
+    return dataclasses.replace(
+        ruled,
+        protocol=cluster.protocol,
+        balancer=ruled.balancer if is_choice else LoadBalancer.LEAST_REQUEST,
+        ring_size=0,
+        weighs_places=False,
+    )
 
 
 def chains_of(

@@ -78,18 +78,14 @@ def _passed_clusters(known: facts.Facts) -> Callable[[reader.Reader, Seen, Servi
         settings = read.value(known.model.settings)
         rule = outbound_slices.rule_for(read, known, service, client=scope.namespace)
         for port, subset in _passed(service, rule):
-            policy = rules.policy_of(rule, subset=subset)
+            policy = rules.policy_of(rule, port=port, subset=subset, usual=settings.traffic)
+            cluster = view.ClusterSlice(
+                names.server_name(service.hostname, port=port, subset=subset),
+                view.Discovery.EDS,
+                service=(service.hostname, service.key.name, service.key.namespace),
+            )
             yield view.keyed(
-                scope,
-                view.ClusterSlice(
-                    names.server_name(service.hostname, port=port, subset=subset),
-                    view.Discovery.EDS,
-                    connect_timeout_s=settings.connect_timeout_s,
-                    balancer=policy.balancer,
-                    outlier=policy.outlier,
-                    max_connections=policy.max_connections,
-                    service=(service.hostname, service.key.name, service.key.namespace),
-                ),
+                scope, gateway.passing(cluster, policy, service=service, settings=settings)
             )
 
     return sliced
@@ -104,6 +100,7 @@ def _passed_endpoints(known: facts.Facts) -> Callable[[reader.Reader, Seen, Serv
             rule=outbound_slices.rule_for(read, known, service, client=scope.namespace),
             horizon=_own_network(scope),
             table=read.value(known.gateways),
+            settings=read.value(known.model.settings),
         ):
             yield view.keyed(scope, slice_)
 
@@ -166,7 +163,10 @@ def _listeners(
         for port in plan.ports:
             resolve = _resolver(read, known, scope, port.port)
             if port.http is not None:
-                routes = _routes(port, resolve=resolve)
+                key_of = outbound_slices.keys_for(
+                    read, known, client=scope.namespace, port=port.port
+                )
+                routes = _routes(port, resolve=resolve, key_of=key_of)
                 yield view.keyed(scope, view.GatewayHttp(port.port, routes.name, log_path, held))
                 yield view.keyed(scope, routes)
             elif port.tcp is not None:
@@ -197,12 +197,14 @@ def _authorizations(
     )
 
 
-def _routes(port: gateway.PortPlan, *, resolve: routing.Resolve) -> view.RouteSlice:
+def _routes(
+    port: gateway.PortPlan, *, resolve: routing.Resolve, key_of: routing.Keys
+) -> view.RouteSlice:
     hosts = [
         view.VirtualHost(
             f"{host.host}:{port.port}",
             (host.host,),
-            routing.routes_of(host.virtual, port=port.port, resolve=resolve),
+            routing.routes_of(host.virtual, port=port.port, resolve=resolve, key_of=key_of),
         )
         for host in port.http or ()
     ]

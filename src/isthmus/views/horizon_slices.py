@@ -1,28 +1,95 @@
 """The endpoints of all services, from each place where proxies stand.
 
 Proxies of all namespaces of a cluster and network share them. A namespace that has rules of its
-own for a service gets slices of its own, which count more.
+own for a service gets slices of its own, and so does a locality where endpoints are nearer or
+farther; these count more. Whoever changes places always finds something: wider slices stay.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from isthmus.engine import collections, graph, reader
+from isthmus.mesh import policies
 from isthmus.mesh.services import Resolution, Service, ServiceKey
-from isthmus.views import assignments, facts, rules, view, visibility
+from isthmus.mesh.settings import MeshSettings
+from isthmus.mesh.traffic import LocalityPreference
+from isthmus.views import assignments, facts, preferences, rules, view, visibility
 
 Slices = collections.Collection[view.SliceKey, view.Slice]
 Seen = tuple[view.HorizonScope, ServiceKey]
-SeenBy = tuple[view.OutboundScope, ServiceKey]
+Exposed = collections.Collection[Seen, Service]
 Sliced = Iterator[tuple[view.SliceKey, view.Slice]]
+Preferring = collections.Collection[ServiceKey, frozenset[str]]
 
 
 def declare(
     graph_: graph.Graph,
     known: facts.Facts,
     scopes: collections.Collection[view.Scope, int],
+    *,
+    preferring: Preferring,
 ) -> tuple[Slices, ...]:
-    """Declare the slices of endpoints of sidecars."""
-    return _shared(graph_, known, scopes), _overruled(graph_, known, scopes)
+    """Declare the slices of endpoints of sidecars, and of gateways' own calls.
+
+    `preferring` are the services some of whose endpoints are nearer than others.
+    """
+    sliced = _sliced(known)
+    exposed = {
+        "views/endpoints": _wide(graph_, known, _only(graph_, "views/horizons", scopes, _is_wide)),
+        "views/endpoints by rules of a namespace": _ruled(
+            graph_, known, _only(graph_, "views/namespaces with proxies", scopes, _is_ruled)
+        ),
+        "views/endpoints by nearness": _placed(
+            graph_,
+            known,
+            _only(graph_, "views/places with proxies", scopes, _is_placed),
+            preferring,
+        ),
+    }
+    return tuple(graph_.derive(name, one, sliced) for name, one in exposed.items())
+
+
+def declare_preferring(graph_: graph.Graph, known: facts.Facts) -> Preferring:
+    """Declare the services with preferences, and the labels of clients that these look at."""
+
+    def preferring(
+        read: reader.Reader, key: ServiceKey, service: Service
+    ) -> Iterator[tuple[ServiceKey, frozenset[str]]]:
+        settings = read.value(known.model.settings)
+        found = [
+            preference
+            for rule in (None, *known.rules_of(read, key))
+            for preference in preferences_of(rule, service, settings=settings)
+        ]
+        if found and service.resolution is not Resolution.ALIAS:
+            wanted = (preferences.labels_wanted(preference) for preference in found)
+            yield key, frozenset().union(*wanted)
+
+    return graph_.derive("views/services with preferences", known.model.services, preferring)
+
+
+def declare_labels(
+    graph_: graph.Graph, preferring: Preferring
+) -> collections.Single[frozenset[str]]:
+    """Declare the labels of clients that make any endpoint near."""
+
+    def wanted(read: reader.Reader) -> frozenset[str]:
+        return frozenset().union(*read.items(preferring).values())
+
+    return graph_.single("views/labels that make near", wanted)
+
+
+def preferences_of(
+    rule: policies.DestinationRule | None, service: Service, *, settings: MeshSettings
+) -> Iterable[LocalityPreference]:
+    """Return what makes any endpoints of a service near under a rule."""
+    for port in service.ports:
+        for subset in rules.subsets_of(rule):
+            policy = rules.policy_of(
+                rule, port=port.number, subset=subset.name, usual=settings.traffic
+            )
+            preference = preferences.preference_of(policy, service, usual=settings.locality)
+            if preference is not None:
+                yield preference
 
 
 def horizon_of(scope: view.OutboundScope) -> view.HorizonScope:
@@ -30,19 +97,37 @@ def horizon_of(scope: view.OutboundScope) -> view.HorizonScope:
     return view.HorizonScope(scope.cluster, scope.network, scope.requested_networks)
 
 
-def _shared(
+def _is_wide(scope: view.HorizonScope) -> bool:
+    return scope.namespace is None and scope.locality is None
+
+
+def _is_ruled(scope: view.HorizonScope) -> bool:
+    return scope.namespace is not None and scope.locality is None
+
+
+def _is_placed(scope: view.HorizonScope) -> bool:
+    return scope.locality is not None
+
+
+Horizons = collections.Collection[view.HorizonScope, None]
+
+
+def _only(
     graph_: graph.Graph,
-    known: facts.Facts,
+    name: str,
     scopes: collections.Collection[view.Scope, int],
-) -> Slices:
-    def is_horizon(
+    is_wanted: Callable[[view.HorizonScope], bool],
+) -> Horizons:
+    def wanted(
         _: reader.Reader, scope: view.Scope, __: int
     ) -> Iterator[tuple[view.HorizonScope, None]]:
-        if isinstance(scope, view.HorizonScope):
+        if isinstance(scope, view.HorizonScope) and is_wanted(scope):
             yield scope, None
 
-    horizons = graph_.derive("views/horizons", scopes, is_horizon)
+    return graph_.derive(name, scopes, wanted)
 
+
+def _wide(graph_: graph.Graph, known: facts.Facts, horizons: Horizons) -> Exposed:
     def seen(
         read: reader.Reader, key: ServiceKey, service: Service
     ) -> Iterator[tuple[Seen, Service]]:
@@ -50,66 +135,62 @@ def _shared(
             for horizon in read.items(horizons):
                 yield (horizon, key), service
 
-    exposed = graph_.derive("views/services by horizon", known.model.services, seen)
+    return graph_.derive("views/services by horizon", known.model.services, seen)
 
+
+def _ruled(graph_: graph.Graph, known: facts.Facts, horizons: Horizons) -> Exposed:
+    def seen(read: reader.Reader, key: ServiceKey, _: object) -> Iterator[tuple[Seen, Service]]:
+        service = read.get(known.model.services, key)
+        if service is None or service.resolution is Resolution.ALIAS:
+            return
+        for horizon in read.items(horizons):
+            if _has_own_rule(read, known, service, client=horizon.namespace):
+                yield (horizon, key), service
+
+    return graph_.derive("views/services with rules of a namespace", known.rules, seen)
+
+
+def _placed(
+    graph_: graph.Graph, known: facts.Facts, horizons: Horizons, preferring: Preferring
+) -> Exposed:
+    def seen(read: reader.Reader, key: ServiceKey, _: object) -> Iterator[tuple[Seen, Service]]:
+        service = read.get(known.model.services, key)
+        if service is None:
+            return
+        for horizon in read.items(horizons):
+            client = horizon.namespace
+            if client is None or _has_own_rule(read, known, service, client=client):
+                yield (horizon, key), service
+
+    return graph_.derive("views/services by place", preferring, seen)
+
+
+def _rule(
+    read: reader.Reader, known: facts.Facts, service: Service, *, client: str | None
+) -> policies.DestinationRule | None:
+    root = read.value(known.model.settings).root_namespace
+    return rules.chosen(known.rules_of(read, service.key), service, client=client, root=root)
+
+
+def _has_own_rule(
+    read: reader.Reader, known: facts.Facts, service: Service, *, client: str | None
+) -> bool:
+    usual = _rule(read, known, service, client=None)
+    own = _rule(read, known, service, client=client)
+    return own != usual and visibility.is_visible(service, client=client or "")
+
+
+def _sliced(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], Sliced]:
     def sliced(read: reader.Reader, key: Seen, service: Service) -> Sliced:
         horizon, name = key
-        root = read.value(known.model.settings).root_namespace
-        found = known.rules_of(read, name)
-        rule = rules.chosen(found, service, client=None, root=root)
         for slice_ in assignments.outbound(
             service,
             known.candidates_of(read, name),
-            rule=rule,
+            rule=_rule(read, known, service, client=horizon.namespace),
             horizon=horizon,
             table=read.value(known.gateways),
+            settings=read.value(known.model.settings),
         ):
             yield view.keyed(horizon, slice_)
 
-    return graph_.derive("views/endpoints", exposed, sliced)
-
-
-def _overruled(
-    graph_: graph.Graph,
-    known: facts.Facts,
-    scopes: collections.Collection[view.Scope, int],
-) -> Slices:
-    def is_outbound(
-        _: reader.Reader, scope: view.Scope, __: int
-    ) -> Iterator[tuple[view.OutboundScope, None]]:
-        if isinstance(scope, view.OutboundScope):
-            yield scope, None
-
-    places = graph_.derive("views/namespaces with proxies", scopes, is_outbound)
-
-    def differing(
-        read: reader.Reader, key: ServiceKey, found: tuple[object, ...]
-    ) -> Iterator[tuple[SeenBy, Service]]:
-        service = read.get(known.model.services, key)
-        ruled = known.rules_of(read, key)
-        if service is None or service.resolution is Resolution.ALIAS:
-            return
-        root = read.value(known.model.settings).root_namespace
-        usual = rules.chosen(ruled, service, client=None, root=root)
-        for scope in read.items(places):
-            own = rules.chosen(ruled, service, client=scope.namespace, root=root)
-            if own != usual and visibility.is_visible(service, client=scope.namespace):
-                yield (scope, key), service
-
-    overruled = graph_.derive("views/services with rules of a namespace", known.rules, differing)
-
-    def sliced(read: reader.Reader, key: SeenBy, service: Service) -> Sliced:
-        scope, name = key
-        root = read.value(known.model.settings).root_namespace
-        found = known.rules_of(read, name)
-        rule = rules.chosen(found, service, client=scope.namespace, root=root)
-        for slice_ in assignments.outbound(
-            service,
-            known.candidates_of(read, name),
-            rule=rule,
-            horizon=horizon_of(scope),
-            table=read.value(known.gateways),
-        ):
-            yield view.keyed(scope, slice_)
-
-    return graph_.derive("views/endpoints by rules of a namespace", overruled, sliced)
+    return sliced

@@ -1,30 +1,110 @@
-"""Endpoints grouped by where they are.
+"""Addresses grouped by how near they are and where they stand.
 
-All groups have the first priority: whether traffic prefers near ones is not decided yet.
+An address appears once: Envoy keeps the first of equal addresses, even across priorities. One that
+stands for endpoints of several priorities, as a gateway's does, stands in the nearest of them,
+with the weight of those alone: so it gets just what the near endpoints behind it would get.
 
-Source: spec sections 3.4 and 8.1.
+Source: spec sections 3.4 and 8.1; docs/decisions/0009-a-gateway-stands-at-the-nearest-priority.md.
 """
 
-from collections.abc import Iterable
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from isthmus.mesh.localities import Locality
+from isthmus.mesh.traffic import matches
 from isthmus.views import view
 
 MOST: Final = 2**32 - 1
+FINENESS: Final = 1000
+"""Of shares that are split once more."""
+
+Spot = tuple[int, Locality]
+"""How far away, and where."""
 
 
-def grouped(
-    placed: Iterable[tuple[Locality, view.LbEndpoint]],
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One address; `weights` says what stands behind it where."""
+
+    endpoint: view.LbEndpoint
+    weights: Mapping[Spot, int]
+
+
+def grouped(parts: Iterable[Part]) -> tuple[view.LocalityGroup, ...]:
+    """Return the addresses by nearness and place, with priorities that leave no gap."""
+    spots = dict[Spot, list[view.LbEndpoint]]()
+    for part in parts:
+        nearest = min(rank for rank, _ in part.weights)
+        near = {spot: weight for spot, weight in part.weights.items() if spot[0] == nearest}
+        spots.setdefault(_home(near), []).append(_weighing(part, sum(near.values())))
+    ranks = {rank: number for number, rank in enumerate(sorted({rank for rank, _ in spots}))}
+    return tuple(
+        _group(place, spots[rank, place], priority=ranks[rank]) for rank, place in sorted(spots)
+    )
+
+
+def distributed(
+    parts: Sequence[Part], shares: Sequence[tuple[str, int]]
 ) -> tuple[view.LocalityGroup, ...]:
-    """Return the endpoints by place, places and endpoints in order."""
-    places = dict[Locality, list[view.LbEndpoint]]()
-    for place, endpoint in placed:
-        places.setdefault(place, []).append(endpoint)
-    return tuple(_group(place, places[place]) for place in sorted(places))
+    """Return the addresses by place, each place with its share; what has none is left out.
+
+    Of several patterns that fit a place the first counts.
+    """
+    totals = dict[Locality, int]()
+    for part in parts:
+        for (_, place), weight in part.weights.items():
+            totals[place] = totals.get(place, 0) + weight
+    targets = _targets(totals, shares)
+    kept = [one for one in (_within(part, targets) for part in parts) if one is not None]
+    if all(len(part.weights) == 1 for part in kept):
+        groups = grouped(kept)
+        return tuple(dataclasses.replace(group, weight=targets[group.locality]) for group in groups)
+    # What a gateway gets in several places moves to one of them, so that shares become weights.
+    return grouped([_shared(part, targets, totals) for part in kept])
 
 
-def _group(place: Locality, endpoints: list[view.LbEndpoint]) -> view.LocalityGroup:
+def _targets(
+    totals: Mapping[Locality, int], shares: Sequence[tuple[str, int]]
+) -> dict[Locality, int]:
+    found = dict[Locality, int]()
+    for pattern, share in shares:
+        places = [one for one in sorted(totals) if one not in found and matches(pattern, one)]
+        whole = sum(totals[place] for place in places)
+        for place in places:
+            found[place] = min(math.ceil(totals[place] * share / whole), MOST)
+    return found
+
+
+def _within(part: Part, targets: Mapping[Locality, int]) -> Part | None:
+    weights = {spot: weight for spot, weight in part.weights.items() if spot[1] in targets}
+    return Part(part.endpoint, weights) if weights else None
+
+
+def _shared(part: Part, targets: Mapping[Locality, int], totals: Mapping[Locality, int]) -> Part:
+    return Part(
+        part.endpoint,
+        {
+            (rank, place): FINENESS * targets[place] * weight // totals[place]
+            for (rank, place), weight in part.weights.items()
+        },
+    )
+
+
+def _home(weights: Mapping[Spot, int]) -> Spot:
+    """Return where most of the weight is; the first in order, where several have the same."""
+    return min(weights, key=lambda spot: (-weights[spot], spot))
+
+
+def _weighing(part: Part, weight: int) -> view.LbEndpoint:
+    return dataclasses.replace(part.endpoint, weight=min(max(weight, 1), MOST))
+
+
+def _group(
+    place: Locality, endpoints: list[view.LbEndpoint], *, priority: int
+) -> view.LocalityGroup:
     endpoints.sort(key=lambda endpoint: (endpoint.address, endpoint.port))
     weight = min(sum(endpoint.weight for endpoint in endpoints), MOST)
-    return view.LocalityGroup(place, weight, tuple(endpoints))
+    return view.LocalityGroup(place, weight, tuple(endpoints), priority)

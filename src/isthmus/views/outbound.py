@@ -3,6 +3,7 @@
 Source: spec sections 4.7, 4.8 and 4.11.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -10,17 +11,29 @@ from isthmus.mesh import policies
 from isthmus.mesh.identities import TrustDomain, parse_spiffe_id
 from isthmus.mesh.services import Protocol, Resolution, Service, ServicePort
 from isthmus.mesh.settings import MeshSettings
+from isthmus.mesh.traffic import (
+    EVEN,
+    UNLIMITED,
+    ClientTls,
+    Encryption,
+    HashOf,
+    Http2,
+    LoadBalancer,
+    TrafficPolicy,
+)
 from isthmus.mesh.workloads import Endpoint
-from isthmus.views import names, rules, splithorizon, view
+from isthmus.views import names, preferences, rules, splithorizon, view
 
 ENCRYPTION: Final = {
-    policies.ClientTls.AUTO: view.UpstreamTls.AUTO,
-    policies.ClientTls.DISABLE: view.UpstreamTls.NONE,
-    policies.ClientTls.ISTIO_MUTUAL: view.UpstreamTls.MUTUAL,
+    ClientTls.AUTO: view.UpstreamTls.AUTO,
+    ClientTls.DISABLE: view.UpstreamTls.NONE,
+    ClientTls.ISTIO_MUTUAL: view.UpstreamTls.MUTUAL,
     # Keys and roots of others' making are not known here: bytes go as the application sends them.
-    policies.ClientTls.SIMPLE: view.UpstreamTls.NONE,
-    policies.ClientTls.MUTUAL: view.UpstreamTls.NONE,
+    ClientTls.SIMPLE: view.UpstreamTls.NONE,
+    ClientTls.MUTUAL: view.UpstreamTls.NONE,
 }
+
+NOT_SAID: Final = Encryption()
 
 RESERVED: Final = frozenset({15001, 15006, 15021, 15090})
 """Where every sidecar listens itself, on all addresses: a second listener would be refused."""
@@ -64,41 +77,74 @@ def clusters_of(
 ) -> Iterator[view.ClusterSlice]:
     """Yield a cluster for each port and subset, whose endpoints have the identities `accounts`.
 
-    For a service whose endpoints the client picks itself, `speaks_mtls` says whether all of them
-    speak mutual TLS; it is None for one among whose endpoints the proxy balances.
+    Where the client may pick endpoints itself, `speaks_mtls` says whether all of them speak mutual
+    TLS; it is None where the proxy balances among all.
     """
     for port in ports_of(service):
         for subset in rules.subsets_of(rule):
-            policy = rules.policy_of(rule, subset=subset.name)
-            tls = encryption_of(service, policy, settings=settings, speaks_mtls=speaks_mtls)
+            policy = rules.policy_of(
+                rule, port=port.number, subset=subset.name, usual=settings.traffic
+            )
+            picks = speaks_mtls is not None and is_left_to_client(service, policy)
+            tls = encryption_of(
+                service, policy, settings=settings, speaks_mtls=speaks_mtls if picks else None
+            )
             is_plain = tls is view.UpstreamTls.NONE
             sni = names.server_name(service.hostname, port=port.number, subset=subset.name)
-            yield view.ClusterSlice(
+            said = policy.tls or NOT_SAID
+            cluster = view.ClusterSlice(
                 names.outbound(service.hostname, port=port.number, subset=subset.name),
-                _discovery(service, speaks_mtls),
-                connect_timeout_s=settings.connect_timeout_s,
+                _discovery(service, picks=picks),
                 tls=tls,
-                sni="" if is_plain else sni,
-                sans=() if is_plain else _identities(accounts, settings),
+                sni="" if is_plain else said.sni or sni,
+                sans=() if is_plain else said.names or _identities(accounts, settings),
                 protocol=port.protocol,
-                balancer=policy.balancer,
-                outlier=policy.outlier,
-                max_connections=policy.max_connections,
                 dns_name=service.alias_of,
                 dns_port=port.number if service.alias_of else 0,
                 service=(service.hostname, service.key.name, service.key.namespace),
             )
+            yield ruled(cluster, policy, service=service, settings=settings)
+
+
+def ruled(
+    cluster: view.ClusterSlice, policy: TrafficPolicy, *, service: Service, settings: MeshSettings
+) -> view.ClusterSlice:
+    """Return a cluster that balances and limits as a policy says."""
+    balancing, pool = policy.balancing or EVEN, policy.pool or UNLIMITED
+    preference = preferences.preference_of(policy, service, usual=settings.locality)
+    return dataclasses.replace(
+        cluster,
+        connect_timeout_s=pool.connect_timeout_s or settings.connect_timeout_s,
+        protocol=_spoken(cluster.protocol, pool.http2),
+        balancer=balancing.balancer,
+        ring_size=balancing.ring_size,
+        warmup=balancing.warmup,
+        weighs_places=preferences.weighs_places(preference),
+        outlier=policy.outlier,
+        pool=pool,
+    )
+
+
+def _spoken(declared: Protocol, wanted: Http2) -> Protocol:
+    """Return what is spoken to endpoints."""
+    match wanted:
+        case Http2.UPGRADED if declared is Protocol.HTTP:
+            return Protocol.HTTP2
+        case Http2.AS_CLIENT if declared.is_http:
+            return Protocol.AUTO
+        case _:
+            return declared
 
 
 def encryption_of(
     service: Service,
-    policy: policies.TrafficPolicy,
+    policy: TrafficPolicy,
     *,
     settings: MeshSettings,
     speaks_mtls: bool | None,
 ) -> view.UpstreamTls:
     """Return what clients speak to the endpoints of a service."""
-    wanted = ENCRYPTION[policy.tls]
+    wanted = ENCRYPTION[policy.mode]
     if wanted is not view.UpstreamTls.AUTO:
         return wanted
     if service.resolution is Resolution.ALIAS or not settings.auto_mtls:
@@ -109,10 +155,31 @@ def encryption_of(
     return view.UpstreamTls.MUTUAL if speaks_mtls else view.UpstreamTls.NONE
 
 
-def _discovery(service: Service, speaks_mtls: bool | None) -> view.Discovery:
+def _discovery(service: Service, *, picks: bool) -> view.Discovery:
     if service.resolution is Resolution.ALIAS:
         return view.Discovery.STRICT_DNS
-    return view.Discovery.EDS if speaks_mtls is None else view.Discovery.ORIGINAL_DST
+    return view.Discovery.ORIGINAL_DST if picks else view.Discovery.EDS
+
+
+def is_left_to_client(service: Service, policy: TrafficPolicy) -> bool:
+    """Say whether applications pick the endpoints of a service themselves."""
+    if service.resolution is Resolution.HEADLESS:
+        return True
+    return (policy.balancing or EVEN).balancer is LoadBalancer.PASSTHROUGH
+
+
+def may_be_left_to_client(
+    service: Service, rule: policies.DestinationRule | None, *, settings: MeshSettings
+) -> bool:
+    """Say whether applications pick endpoints of any port or subset themselves."""
+    return any(
+        is_left_to_client(
+            service,
+            rules.policy_of(rule, port=port.number, subset=one.name, usual=settings.traffic),
+        )
+        for port in ports_of(service)
+        for one in rules.subsets_of(rule)
+    )
 
 
 def _identities(accounts: Sequence[str], settings: MeshSettings) -> tuple[str, ...]:
@@ -159,6 +226,7 @@ def own_listeners(
     *,
     addresses: Sequence[str],
     endpoints: Sequence[Endpoint],
+    rule: policies.DestinationRule | None,
     settings: MeshSettings,
 ) -> Iterator[view.ListenerSlice]:
     """Yield the listeners at the addresses of a service, for ports that are not plainly HTTP.
@@ -175,15 +243,30 @@ def own_listeners(
         if service.resolution is Resolution.HEADLESS:
             places = [(one.address, one.port) for one in endpoints if one.port_name == port.name]
         for address, number in dict.fromkeys(places):
-            yield _own_listener(service, port, place=(address, number), settings=settings)
+            yield _own_listener(
+                service, port, place=(address, number), rule=rule, settings=settings
+            )
 
 
 def _own_listener(
-    service: Service, port: ServicePort, *, place: tuple[str, int], settings: MeshSettings
+    service: Service,
+    port: ServicePort,
+    *,
+    place: tuple[str, int],
+    rule: policies.DestinationRule | None,
+    settings: MeshSettings,
 ) -> view.ListenerSlice:
     cluster_name = names.outbound(service.hostname, port=port.number)
     if port.protocol is not Protocol.AUTO:
-        return view.OutboundTcp(*place, cluster_name, settings.access_log_path)
+        policy = rules.policy_of(rule, port=port.number, usual=settings.traffic)
+        key = (policy.balancing or EVEN).key
+        return view.OutboundTcp(
+            *place,
+            cluster_name,
+            settings.access_log_path,
+            idle_s=(policy.pool or UNLIMITED).tcp_idle_s,
+            binds_source=key is not None and key.of is HashOf.SOURCE_IP,
+        )
     return view.OutboundHttp(
         *place,
         names.sniffed_route(service.hostname, port=port.number),

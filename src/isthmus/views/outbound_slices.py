@@ -6,6 +6,7 @@ from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.services import Protocol, Resolution, Service, ServiceKey
+from isthmus.mesh.traffic import HashKey
 from isthmus.views import (
     facts,
     horizon_slices,
@@ -76,6 +77,25 @@ def resolver(read: reader.Reader, known: facts.Facts, *, client: str, port: int)
     return resolve
 
 
+def keys_for(read: reader.Reader, known: facts.Facts, *, client: str, port: int) -> routing.Keys:
+    """Return what says by which key the requests to a destination are bound to an endpoint."""
+
+    def key_of(destination: policies.Destination) -> HashKey | None:
+        service = service_named(read, known, destination.host)
+        if service is None:
+            return None
+        numbers = [declared.number for declared in service.ports]
+        policy = rules.policy_of(
+            rule_for(read, known, service, client=client),
+            port=destination.port or (numbers[0] if len(numbers) == 1 else port),
+            subset=destination.subset,
+            usual=read.value(known.model.settings).traffic,
+        )
+        return None if policy.balancing is None else policy.balancing.key
+
+    return key_of
+
+
 def _outbound_only(
     _: reader.Reader, scope: view.Scope, __: int
 ) -> Iterator[tuple[view.OutboundScope, None]]:
@@ -114,9 +134,15 @@ def _addresses(
     )
 
 
-def _speaks(read: reader.Reader, known: facts.Facts, service: Service) -> bool | None:
-    """Say whether all endpoints of a headless service speak mutual TLS; None for others."""
-    if service.resolution is not Resolution.HEADLESS:
+def _speaks(
+    read: reader.Reader,
+    known: facts.Facts,
+    service: Service,
+    rule: policies.DestinationRule | None,
+) -> bool | None:
+    """Say whether all endpoints of a service speak mutual TLS; None where proxies balance."""
+    settings = read.value(known.model.settings)
+    if not outbound.may_be_left_to_client(service, rule, settings=settings):
         return None
     speaks = read.get(known.speaking, service.key)
     return speaks or False
@@ -125,12 +151,13 @@ def _speaks(read: reader.Reader, known: facts.Facts, service: Service) -> bool |
 def _clusters(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], Sliced]:
     def sliced(read: reader.Reader, key: Seen, service: Service) -> Sliced:
         scope, name = key
+        rule = rule_for(read, known, service, client=scope.namespace)
         for cluster in outbound.clusters_of(
             service,
-            rule=rule_for(read, known, service, client=scope.namespace),
+            rule=rule,
             accounts=known.accounts_of(read, name),
             settings=read.value(known.model.settings),
-            speaks_mtls=_speaks(read, known, service),
+            speaks_mtls=_speaks(read, known, service, rule),
         ):
             yield view.keyed(scope, cluster)
 
@@ -154,6 +181,7 @@ def _own_listeners(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service
             service,
             addresses=_addresses(read, known, service, cluster=scope.cluster),
             endpoints=endpoints,
+            rule=rule_for(read, known, service, client=scope.namespace),
             settings=read.value(known.model.settings),
         ):
             yield view.keyed(scope, listener)
@@ -178,10 +206,18 @@ def _hosts(
             host = names.sniffed_route(service.hostname, port=port.number)
             if virtual is None:
                 cluster = _own_cluster(read, known, service, port=port.number)
-                routes = routing.plain(service.hostname, port=port.number, cluster_name=cluster)
+                own = policies.Destination(service.hostname, port.number)
+                bound = keys_for(read, known, client=client, port=port.number)(own)
+                routes = routing.plain(
+                    service.hostname, port=port.number, cluster_name=cluster, key=bound
+                )
             else:
-                resolve = resolver(read, known, client=client, port=port.number)
-                routes = routing.routes_of(virtual, port=port.number, resolve=resolve)
+                routes = routing.routes_of(
+                    virtual,
+                    port=port.number,
+                    resolve=resolver(read, known, client=client, port=port.number),
+                    key_of=keys_for(read, known, client=client, port=port.number),
+                )
             if port.protocol is Protocol.AUTO:
                 yield (scope, host, host), view.VirtualHost(host, ("*",), routes)
             else:

@@ -10,16 +10,23 @@ from collections.abc import Callable, Iterator, Sequence
 
 from isthmus.mesh import policies
 from isthmus.mesh.services import Service
+from isthmus.mesh.traffic import HashKey
 from isthmus.views import names, view, visibility
 
 Resolve = Callable[[policies.Destination], str]
 """Returns the name of the cluster that a destination stands for."""
 
 
-def plain(host: str, *, port: int, cluster_name: str) -> tuple[view.Route, ...]:
+Keys = Callable[[policies.Destination], HashKey | None]
+"""Returns what binds the requests to a destination to one of its endpoints."""
+
+
+def plain(
+    host: str, *, port: int, cluster_name: str, key: HashKey | None = None
+) -> tuple[view.Route, ...]:
     """Return the one route of a service for which no VirtualService says anything."""
     target = view.RouteTarget(cluster_name)
-    return (view.Route(targets=(target,), operation=f"{host}:{port}/*"),)
+    return (view.Route(targets=(target,), operation=f"{host}:{port}/*", key=key),)
 
 
 def chosen(
@@ -33,11 +40,11 @@ def chosen(
 
 
 def routes_of(
-    virtual: policies.VirtualService, *, port: int, resolve: Resolve
+    virtual: policies.VirtualService, *, port: int, resolve: Resolve, key_of: Keys
 ) -> tuple[view.Route, ...]:
     """Return the routes that a VirtualService describes for a port; 0 stands for any port."""
     return tuple(
-        _route(route, match=match, resolve=resolve)
+        _route(route, match=match, resolve=resolve, key_of=key_of)
         for route in virtual.http
         for match in (route.matches or (policies.HttpMatch(),))
         if route.destinations and match.port in {0, port}
@@ -81,7 +88,9 @@ def _distinct(hosts: Sequence[view.VirtualHost]) -> Iterator[view.VirtualHost]:
             yield view.VirtualHost(host.name, domains, host.routes)
 
 
-def _route(route: policies.HttpRoute, *, match: policies.HttpMatch, resolve: Resolve) -> view.Route:
+def _route(
+    route: policies.HttpRoute, *, match: policies.HttpMatch, resolve: Resolve, key_of: Keys
+) -> view.Route:
     weighted = [one for one in route.destinations if one.weight] or route.destinations[:1]
     targets = tuple(
         view.RouteTarget(resolve(destination), destination.weight or 1) for destination in weighted
@@ -92,4 +101,6 @@ def _route(route: policies.HttpRoute, *, match: policies.HttpMatch, resolve: Res
         method=match.method,
         headers=match.headers,
         timeout_s=route.timeout_s,
+        # One key for all that a route leads to: of several the first one's.
+        key=next((key for key in map(key_of, weighted) if key is not None), None),
     )

@@ -1,21 +1,20 @@
 """Which DestinationRule holds for a client, and what it says.
 
 A rule is looked for in the client's namespace, then the service's, then the mesh's root. Within a
-namespace the rules for the most specific host that has any are merged: the first one's policy,
-and all their subsets by name.
+namespace the rules for the most specific host that has any are merged, the oldest first: the first
+one's policy that says anything, and all their subsets by name. Rules that are exported elsewhere
+than the oldest stay apart, and do not count.
 
 Source: spec sections 3.4 and 8.2.
 """
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from isthmus.mesh import policies
 from isthmus.mesh.services import Service
+from isthmus.mesh.traffic import UNSAID, TrafficPolicy
 from isthmus.views import visibility
-
-NO_POLICY: Final = policies.TrafficPolicy()
 
 
 def chosen(
@@ -37,18 +36,25 @@ def chosen(
             if rule.namespace == namespace and _is_known(rule, client=client)
         ]
         if rules:
-            return _merged([rule for rule in rules if rule.host == rules[0].host])
+            same = [rule for rule in rules if rule.host == rules[0].host]
+            return _merged(sorted(same, key=lambda rule: (rule.created, rule.name)))
     return None
 
 
-def policy_of(rule: policies.DestinationRule | None, *, subset: str = "") -> policies.TrafficPolicy:
-    """Return how clients talk to a service, or to a subset of it."""
-    if rule is None:
-        return NO_POLICY
-    for candidate in rule.subsets:
+def policy_of(
+    rule: policies.DestinationRule | None, *, port: int, usual: TrafficPolicy, subset: str = ""
+) -> TrafficPolicy:
+    """Return how clients talk to a port of a service, or of a subset of it.
+
+    What a subset says counts before the rule, and that before what is `usual` in the mesh. What
+    is said of a port stands alone.
+    """
+    found = UNSAID if rule is None else rule.policy.on(port)
+    for candidate in rule.subsets if rule is not None else ():
         if candidate.name == subset and candidate.policy is not None:
-            return candidate.policy
-    return rule.policy
+            own = candidate.policy.on(port)
+            found = own if port in dict(candidate.policy.ports) else own.over(found)
+    return found.over(usual.on(port))
 
 
 def subsets_of(rule: policies.DestinationRule | None) -> Iterable[policies.Subset]:
@@ -64,8 +70,9 @@ def _is_known(rule: policies.DestinationRule, *, client: str | None) -> bool:
 
 def _merged(rules: Sequence[policies.DestinationRule]) -> policies.DestinationRule:
     subsets = dict[str, policies.Subset]()
-    for rule in rules:
+    alike = [rule for rule in rules if rule.export_to == rules[0].export_to]
+    for rule in alike:
         for subset in rule.subsets:
             subsets.setdefault(subset.name, subset)
-    policy = next((rule.policy for rule in rules if rule.policy != NO_POLICY), NO_POLICY)
+    policy = next((rule.policy for rule in alike if rule.policy != UNSAID), UNSAID)
     return dataclasses.replace(rules[0], policy=policy, subsets=tuple(subsets.values()))

@@ -3,10 +3,12 @@
 Source: spec sections 3.1, 4.2 and 4.9.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from isthmus.mesh.identities import NetworkId
+from isthmus.mesh.localities import Locality
 from isthmus.mesh.proxies import Proxy, ProxyKind
 from isthmus.mesh.services import Protocol
 from isthmus.mesh.workloads import Workload
@@ -26,30 +28,56 @@ OF_NODES: Final = frozenset(
 """Labels that say where a workload happens to run: by them no policy selects it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Where a proxy stands; `labels` are those by which endpoints are near, None for none."""
+
+    wide: view.HorizonScope
+    locality: Locality
+    labels: Labels | None
+
+    def scopes(self, namespace: str) -> Iterator[view.HorizonScope]:
+        """Yield from where a proxy looks, the widest view first."""
+        for owner in (None, namespace):
+            yield (one := replace(self.wide, namespace=owner))
+            yield (one := replace(one, locality=self.locality))
+            if self.labels is not None:
+                yield replace(one, labels=self.labels)
+
+
 def scopes_of(
     proxy: Proxy,
     *,
     workload: Workload | None,
     served: Mapping[facts.ServedKey, facts.Served],
+    near_by: frozenset[str] = frozenset(),
 ) -> tuple[view.Scope, ...]:
     """Return what a proxy sees, from the general to the particular.
 
-    `workload` is the pod as the registry knows it, whose word counts more than the proxy's, and
-    `served` are the ports that services declare at its address.
+    `workload` is the pod as the registry knows it, whose word counts more than the proxy's,
+    `served` are the ports that services declare at its address, and `near_by` the labels of
+    clients by which endpoints are near.
     """
     network = workload.network if workload is not None else proxy.network
-    labels = _lasting(workload.labels if workload is not None else proxy.labels)
+    said = workload.labels if workload is not None else proxy.labels
+    labels = _lasting(said)
+    standing = _Standing(
+        view.HorizonScope(proxy.cluster, network, proxy.requested_networks),
+        workload.locality if workload is not None else proxy.locality,
+        tuple(sorted((key, value) for key, value in said if key in near_by)) if near_by else None,
+    )
     match proxy.kind:
         case ProxyKind.SIDECAR:
             return (
-                view.HorizonScope(proxy.cluster, network, proxy.requested_networks),
+                *standing.scopes(proxy.namespace),
                 view.OutboundScope(
                     proxy.cluster, network, proxy.namespace, proxy.requested_networks
                 ),
                 view.InboundScope(proxy.namespace, labels, _inbound_ports(served)),
             )
         case ProxyKind.ROUTER:
-            return _of_gateway(proxy, network=network, labels=labels, served=served)
+            own = _of_gateway(proxy, network=network, labels=labels, served=served)
+            return (*standing.scopes(proxy.namespace), own)
         case _:
             return ()
 
@@ -60,20 +88,17 @@ def _of_gateway(
     network: NetworkId,
     labels: Labels,
     served: Mapping[facts.ServedKey, facts.Served],
-) -> tuple[view.Scope, ...]:
+) -> view.GatewayScope:
     ports = dict[int, int]()
     for _, one in sorted(served.items(), key=lambda item: item[0]):
         ports.setdefault(one.service_port, one.port)
-    return (
-        view.HorizonScope(proxy.cluster, network, proxy.requested_networks),
-        view.GatewayScope(
-            proxy.cluster,
-            network,
-            proxy.namespace,
-            labels,
-            proxy.requested_networks,
-            tuple(sorted(ports.items())),
-        ),
+    return view.GatewayScope(
+        proxy.cluster,
+        network,
+        proxy.namespace,
+        labels,
+        proxy.requested_networks,
+        tuple(sorted(ports.items())),
     )
 
 

@@ -6,9 +6,10 @@ it is left out, as is what stands only behind gateways that are down. Weights ar
 sharing leaves no remainder: a request is as likely to go to any one pod, near or far.
 
 A gateway's address appears once: Envoy keeps the first of equal addresses and forgets the weight
-of the others. It stands in the place where most of the weight behind it is.
+of the others. It stands where the nearest of what it hides is.
 
-Source: spec section 3.4; docs/decisions/0003-one-gateway-endpoint-per-priority.md.
+Source: spec section 3.4; docs/decisions/0003-one-gateway-endpoint-per-priority.md and
+0009-a-gateway-stands-at-the-nearest-priority.md.
 """
 
 import functools
@@ -18,10 +19,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from isthmus.mesh.identities import ClusterId, NetworkId
-from isthmus.mesh.localities import Locality
 from isthmus.mesh.networks import NetworkGateway
 from isthmus.mesh.workloads import Endpoint
-from isthmus.views import locality, view
+from isthmus.views import locality, preferences, view
 
 GatewaysByPlace = Mapping[tuple[NetworkId, ClusterId | None], tuple[NetworkGateway, ...]]
 
@@ -51,14 +51,14 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """What stands behind one address of a gateway: weight by place.
+    """What stands behind one address of a gateway: weight by nearness and place.
 
     Attributes:
         clusters: Those that say the address is their gateway's; more than one is a mistake.
     """
 
     clusters: set[ClusterId] = field(default_factory=set)
-    shares: dict[Locality, int] = field(default_factory=dict)
+    shares: dict[locality.Spot, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +93,27 @@ def is_in_view(endpoint: Endpoint, *, horizon: view.HorizonScope, is_cluster_loc
 
 
 def groups_of(
-    candidates: Iterable[Candidate], *, horizon: view.HorizonScope, table: Table
+    candidates: Iterable[Candidate],
+    *,
+    horizon: view.HorizonScope,
+    table: Table,
+    order: preferences.Order | None = None,
 ) -> tuple[view.LocalityGroup, ...]:
-    """Return what a client balances among."""
-    direct = list[tuple[Locality, view.LbEndpoint]]()
+    """Return what a client balances among; without an order all are equally near."""
+    direct = list[locality.Part]()
     hidden = dict[tuple[str, int], Hidden]()
     for candidate in candidates:
         endpoint = candidate.endpoint
         weight = min((endpoint.weight or 1) * table.scale, locality.MOST)
+        spot = (0 if order is None else order.rank_of(endpoint), endpoint.locality)
         if _is_direct(endpoint, horizon=horizon, has_gateway=table.hides(endpoint)):
-            direct.append((endpoint.locality, _direct(candidate, weight=weight)))
+            direct.append(locality.Part(_direct(candidate), {spot: weight}))
         elif candidate.speaks_mtls:
             behind = _dialable(table.before(endpoint))
-            _hide(endpoint, behind=behind, weight=weight, hidden=hidden)
-    return locality.grouped([*direct, *_gateways(hidden)])
+            _hide(spot, behind=behind, weight=weight, hidden=hidden)
+    parts = [*direct, *_gateways(hidden)]
+    shares = () if order is None else order.shares()
+    return locality.distributed(parts, shares) if shares else locality.grouped(parts)
 
 
 def _is_direct(endpoint: Endpoint, *, horizon: view.HorizonScope, has_gateway: bool) -> bool:
@@ -116,12 +123,12 @@ def _is_direct(endpoint: Endpoint, *, horizon: view.HorizonScope, has_gateway: b
     return bool(horizon.network) and endpoint.network == horizon.network
 
 
-def _direct(candidate: Candidate, *, weight: int) -> view.LbEndpoint:
+def _direct(candidate: Candidate) -> view.LbEndpoint:
     endpoint = candidate.endpoint
     return view.LbEndpoint(
         endpoint.address,
         endpoint.port,
-        weight,
+        weight=1,
         health=endpoint.health,
         speaks_mtls=candidate.speaks_mtls,
         workload=candidate.workload,
@@ -129,7 +136,7 @@ def _direct(candidate: Candidate, *, weight: int) -> view.LbEndpoint:
 
 
 def _hide(
-    endpoint: Endpoint,
+    spot: locality.Spot,
     *,
     behind: Sequence[NetworkGateway],
     weight: int,
@@ -138,8 +145,7 @@ def _hide(
     for gateway in behind:
         known = hidden.setdefault((gateway.address, gateway.port), Hidden())
         known.clusters.add(gateway.cluster)
-        before = known.shares.get(endpoint.locality, 0)
-        known.shares[endpoint.locality] = before + weight // len(behind)
+        known.shares[spot] = known.shares.get(spot, 0) + weight // len(behind)
 
 
 def _dialable(gateways: Sequence[NetworkGateway]) -> tuple[NetworkGateway, ...]:
@@ -157,16 +163,9 @@ def is_address(text: str) -> bool:
     return True
 
 
-def _gateways(
-    hidden: Mapping[tuple[str, int], Hidden],
-) -> Iterator[tuple[Locality, view.LbEndpoint]]:
+def _gateways(hidden: Mapping[tuple[str, int], Hidden]) -> Iterator[locality.Part]:
     for (address, port), behind in hidden.items():
-        shares = behind.shares
-        home = min(shares, key=lambda where: (-shares[where], where))
-        weight = min(max(sum(shares.values()), 1), locality.MOST)
-        yield (
-            home,
-            view.LbEndpoint(
-                address, port, weight, speaks_mtls=True, workload=f";;;;{min(behind.clusters)}"
-            ),
+        endpoint = view.LbEndpoint(
+            address, port, weight=1, speaks_mtls=True, workload=f";;;;{min(behind.clusters)}"
         )
+        yield locality.Part(endpoint, behind.shares)

@@ -13,8 +13,16 @@ from dataclasses import dataclass
 from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.identities import ClusterId, NetworkId, TrustDomain
 from isthmus.mesh.localities import Locality
-from isthmus.mesh.policies import LoadBalancer, MtlsMode, OutlierDetection
+from isthmus.mesh.policies import MtlsMode
 from isthmus.mesh.services import Protocol
+from isthmus.mesh.traffic import (
+    UNLIMITED,
+    ConnectionPool,
+    HashKey,
+    LoadBalancer,
+    OutlierDetection,
+    Warmup,
+)
 from isthmus.mesh.workloads import Health
 
 # --- scopes
@@ -24,13 +32,22 @@ from isthmus.mesh.workloads import Health
 class HorizonScope:
     """Where one stands: from here the endpoints of all services look the same.
 
-    Proxies of all namespaces share it. Where a namespace has rules of its own for a service, its
-    narrower scope says otherwise, and of a proxy's scopes the later one wins.
+    Proxies share the widest, which says a cluster and network alone. A proxy sees narrower ones
+    as well, which say otherwise of the few services that look different from there; of a proxy's
+    scopes the later one wins.
+
+    Attributes:
+        namespace: Of those who stand here; None for all, where no namespace has own rules.
+        locality: Where endpoints are nearer or farther; None where all are equal.
+        labels: Of those who stand here, as far as endpoints are near by labels; None otherwise.
     """
 
     cluster: ClusterId
     network: NetworkId
     requested_networks: tuple[NetworkId, ...] = ()
+    namespace: str | None = None
+    locality: Locality | None = None
+    labels: tuple[tuple[str, str], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +157,8 @@ class ClusterSlice:
         name: `outbound|<port>|<subset>|<host>` and the other forms of spec section 4.7.
         sni: The server name of mutual TLS; empty without TLS.
         sans: Identities that the server may have, sorted; empty accepts any of the mesh.
+        ring_size: For consistent hashing; 0 for the usual.
+        weighs_places: Whether clients first pick a place by its weight.
         bind_address: Source address of connections, for inbound traffic; else empty.
         dns_name: For STRICT_DNS; else empty.
         service: `(hostname, name, namespace)` for telemetry; empty for special clusters.
@@ -153,8 +172,11 @@ class ClusterSlice:
     sans: tuple[str, ...] = ()
     protocol: Protocol = Protocol.TCP
     balancer: LoadBalancer = LoadBalancer.LEAST_REQUEST
+    ring_size: int = 0
+    warmup: Warmup | None = None
+    weighs_places: bool = False
     outlier: OutlierDetection | None = None
-    max_connections: int = 0
+    pool: ConnectionPool = UNLIMITED
     bind_address: str = ""
     dns_name: str = ""
     dns_port: int = 0
@@ -174,7 +196,11 @@ class RouteTarget:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Requests that match go to `targets`; matchers as in `mesh.policies.HttpMatch`."""
+    """Requests that match go to `targets`; matchers as in `mesh.policies.HttpMatch`.
+
+    Attributes:
+        key: What binds requests to an endpoint; None where nothing does.
+    """
 
     targets: tuple[RouteTarget, ...]
     path: str = ""
@@ -184,6 +210,7 @@ class Route:
     operation: str = ""
     name: str = "default"
     has_retries: bool = True
+    key: HashKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +262,19 @@ class OutboundHttp:
 
 @dataclass(frozen=True, slots=True)
 class OutboundTcp:
-    """`<VIP>_<port>` for TCP: passes connections to one cluster."""
+    """`<VIP>_<port>` for TCP: passes connections to one cluster.
+
+    Attributes:
+        idle_s: How long a connection may be silent; None for the proxy's own limit.
+        binds_source: Whether connections of one source go to the same endpoint.
+    """
 
     address: str
     port: int
     cluster_name: str
     access_log_path: str = ""
+    idle_s: float | None = None
+    binds_source: bool = False
 
 
 @dataclass(frozen=True, slots=True)

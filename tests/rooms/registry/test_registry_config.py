@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from isthmus.kube import objects
 from isthmus.mesh import policies
-from isthmus.mesh.policies import ClientTls, Destination, LoadBalancer, MtlsMode, ServerTls
+from isthmus.mesh.policies import Destination, MtlsMode, ServerTls
 from isthmus.registry import config, destination_rules, fields, virtual_services
 
 HOST = "web.default.svc.cluster.local"
@@ -157,87 +157,6 @@ def test_objects_of_other_clusters_do_not_count(world):
     world.istio(world.sources.virtual_services, cluster="c2", hosts=["web"])
 
     assert world.graph.items(world.model.virtual_services) == {}
-
-
-# --- destination rules
-
-
-def ruled(world, **spec):
-    world.istio(world.sources.destination_rules, **{"host": "web", **spec})
-    return world.only(world.model.destination_rules)
-
-
-def test_a_rule_says_how_clients_talk(world):
-    found = ruled(
-        world,
-        trafficPolicy={
-            "tls": {"mode": "ISTIO_MUTUAL"},
-            "loadBalancer": {"simple": "ROUND_ROBIN"},
-            "connectionPool": {"tcp": {"maxConnections": 7}},
-            "outlierDetection": {"consecutive5xxErrors": 1, "interval": "1s"},
-        },
-        exportTo=["."],
-    )
-
-    assert (found.host, found.export_to) == (HOST, (".",))
-    assert found.policy == policies.TrafficPolicy(
-        tls=ClientTls.ISTIO_MUTUAL,
-        balancer=LoadBalancer.ROUND_ROBIN,
-        outlier=policies.OutlierDetection(consecutive_5xx=1, interval_s=1.0),
-        max_connections=7,
-    )
-    assert world.findings == []
-
-
-def test_a_subset_inherits_what_it_does_not_say(world):
-    found = ruled(
-        world,
-        trafficPolicy={"tls": {"mode": "DISABLE"}},
-        subsets=[
-            {"name": "v1", "labels": {"version": "v1"}},
-            {"name": "v2", "trafficPolicy": {"loadBalancer": {"simple": "RANDOM"}}},
-        ],
-    )
-
-    first, second = found.subsets
-    assert (first.labels, first.policy) == ((("version", "v1"),), None)
-    assert second.policy == policies.TrafficPolicy(ClientTls.DISABLE, LoadBalancer.RANDOM)
-
-
-def test_of_subsets_with_one_name_the_first_counts(world):
-    found = ruled(world, subsets=[{"name": "v1", "labels": {"a": "1"}}, {"name": "v1"}])
-
-    assert [subset.labels for subset in found.subsets] == [(("a", "1"),)]
-    assert "`spec.subsets[1].name`" in world.findings[0]
-
-
-def test_a_rule_without_a_host_is_left_out(world):
-    world.istio(world.sources.destination_rules, subsets=[])
-
-    assert world.graph.items(world.model.destination_rules) == {}
-
-
-@pytest.mark.parametrize(
-    ("policy", "field"),
-    [
-        ({"tls": {"mode": "SIMPL"}}, "spec.trafficPolicy.tls.mode"),
-        (
-            {"loadBalancer": {"consistentHash": {}}},
-            "spec.trafficPolicy.loadBalancer.consistentHash",
-        ),
-        ({"portLevelSettings": []}, "spec.trafficPolicy.portLevelSettings"),
-        (
-            {"outlierDetection": {"interval": "often"}},
-            "spec.trafficPolicy.outlierDetection.interval",
-        ),
-        ([], "spec.trafficPolicy"),
-    ],
-)
-def test_a_wrong_part_names_its_field_and_costs_that_part_alone(world, policy, field):
-    found = ruled(world, trafficPolicy=policy, subsets=[{"name": "v1"}])
-
-    assert len(found.subsets) == 1
-    assert f"`{field}`" in world.findings[0]
 
 
 # --- gateways

@@ -1,8 +1,18 @@
 """One slice of each kind, as the views would hand them over."""
 
 from isthmus.mesh.localities import Locality
-from isthmus.mesh.policies import LoadBalancer, MtlsMode, OutlierDetection
+from isthmus.mesh.policies import MtlsMode
 from isthmus.mesh.services import Protocol
+from isthmus.mesh.traffic import (
+    ConnectionPool,
+    HashKey,
+    HashOf,
+    Http2,
+    Keepalive,
+    LoadBalancer,
+    OutlierDetection,
+    Warmup,
+)
 from isthmus.mesh.workloads import Health
 from isthmus.views import view
 
@@ -30,8 +40,47 @@ CLUSTERS = (
         sni=f"outbound_.5001_.v1_.{HOST}",
         protocol=Protocol.GRPC,
         balancer=LoadBalancer.ROUND_ROBIN,
-        outlier=OutlierDetection(consecutive_5xx=0, consecutive_gateway_errors=3),
-        max_connections=7,
+        warmup=Warmup(30.0),
+        weighs_places=True,
+        outlier=OutlierDetection(
+            consecutive_5xx=0,
+            consecutive_gateway_errors=3,
+            splits_local=True,
+            consecutive_local_failures=2,
+            least_healthy_percent=40,
+        ),
+        pool=ConnectionPool(
+            max_connections=7,
+            connect_timeout_s=2.0,
+            keepalive=Keepalive(probes=1, time_s=2, interval_s=3),
+            max_duration_s=60.0,
+            tcp_idle_s=5.0,
+            max_pending=11,
+            max_requests=12,
+            max_requests_per_connection=13,
+            max_retries=14,
+            http_idle_s=6.0,
+            max_streams=15,
+            http2=Http2.UPGRADED,
+        ),
+    ),
+    view.ClusterSlice(
+        name=f"outbound|5003|v1|{HOST}",
+        discovery=view.Discovery.EDS,
+        balancer=LoadBalancer.RING_HASH,
+        weighs_places=True,
+        pool=ConnectionPool(http_idle_s=6.0),
+    ),
+    view.ClusterSlice(
+        name=f"outbound|5003|v2|{HOST}",
+        discovery=view.Discovery.EDS,
+        balancer=LoadBalancer.MAGLEV,
+        ring_size=101,
+    ),
+    view.ClusterSlice(
+        name=f"outbound|5003|v3|{HOST}",
+        discovery=view.Discovery.EDS,
+        warmup=Warmup(30.0, 0.0, 2.0),
     ),
     view.ClusterSlice(
         name=f"outbound|5002||{HOST}",
@@ -91,6 +140,14 @@ ENDPOINTS = view.EndpointsSlice(
     ),
 )
 
+KEYS = (
+    HashKey(HashOf.HEADER, "x-user"),
+    HashKey(HashOf.COOKIE, "session", 0.0, "/"),
+    HashKey(HashOf.COOKIE, "own"),
+    HashKey(HashOf.SOURCE_IP),
+    HashKey(HashOf.QUERY_PARAMETER, "q"),
+)
+
 ROUTES = view.RouteSlice(
     name="5000",
     hosts=(
@@ -106,6 +163,10 @@ ROUTES = view.RouteSlice(
                     timeout_s=3.0,
                 ),
                 view.Route(targets=(view.RouteTarget(NAME),), path="exact:/one", has_retries=False),
+                *(
+                    view.Route(targets=(view.RouteTarget(NAME),), path=f"exact:/{n}", key=key)
+                    for n, key in enumerate(KEYS)
+                ),
                 view.Route(targets=(view.RouteTarget(NAME),), operation=f"{HOST}:5000/*"),
             ),
         ),
@@ -135,6 +196,7 @@ LISTENERS = (
     ),
     view.OutboundHttp("10.96.0.51", 5000, "5000"),
     view.OutboundTcp("10.96.0.50", 5001, NAME),
+    view.OutboundTcp("10.96.0.52", 5001, NAME, idle_s=5.0, binds_source=True),
     view.GatewayTls(15443, (view.SniChain((SNI,), SNI, needs_mesh_alpn=True),), "/dev/stdout"),
     view.GatewayTls(
         15012,

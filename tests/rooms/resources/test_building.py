@@ -135,7 +135,7 @@ def test_clusters_without_endpoints_are_missed():
         *(
             f"cluster `outbound|500{n}|{s}|{NAME.split('|')[-1]}` asks for endpoints "
             f"`outbound|500{n}|{s}|{NAME.split('|')[-1]}`"
-            for n, s in ((1, "v1"), (2, ""))
+            for n, s in ((1, "v1"), (2, ""), (3, "v1"), (3, "v2"), (3, "v3"))
         ),
     )
 

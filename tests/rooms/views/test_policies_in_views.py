@@ -2,7 +2,7 @@
 
 import pytest
 
-from isthmus.mesh import policies
+from isthmus.mesh import policies, traffic
 from isthmus.mesh.policies import MtlsMode
 from isthmus.mesh.proxies import Proxy, ProxyKind
 from isthmus.mesh.services import Protocol, Service, ServiceKey
@@ -63,12 +63,12 @@ def test_a_port_counts_only_in_a_workloads_policy():
     assert accepted(namespace, workload, labels={"app": "web"}, port=81) is MtlsMode.STRICT
 
 
-def rule(namespace, *, name="a", host=HOST, subsets=(), export_to=(), tls=policies.ClientTls.AUTO):
+def rule(namespace, *, name="a", host=HOST, subsets=(), export_to=(), tls=None):
     return policies.DestinationRule(
         namespace,
         name,
         host,
-        policies.TrafficPolicy(tls=tls),
+        traffic.TrafficPolicy(tls=tls),
         tuple(policies.Subset(one, ()) for one in subsets),
         export_to,
     )
@@ -96,7 +96,7 @@ def test_a_rule_that_is_not_exported_counts_at_home_alone():
 
 
 def test_rules_of_one_host_and_namespace_are_merged():
-    strict = policies.ClientTls.ISTIO_MUTUAL
+    strict = traffic.Encryption(traffic.ClientTls.ISTIO_MUTUAL)
     found = [
         rule("shop", subsets=("v1",)),
         rule("shop", name="b", subsets=("v1", "v2"), tls=strict),

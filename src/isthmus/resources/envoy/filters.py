@@ -22,6 +22,7 @@ from google.protobuf import message
 
 from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.resources.envoy import access_logs, messages, rbac
+from isthmus.views import view
 
 PLAIN: Final = "raw_buffer"
 TLS: Final = "tls"
@@ -64,6 +65,16 @@ def http_inspector(*, except_ports: Sequence[int] = ()) -> messages.Fields:
 def pass_on(cluster: str, *, log_path: str) -> messages.Fields:
     """Return the network filter that passes bytes to one cluster."""
     return messages.extension("envoy.filters.network.tcp_proxy", _proxy(cluster, log_path))
+
+
+def pass_on_ruled(outbound: view.OutboundTcp) -> messages.Fields:
+    """Return the network filter that passes bytes on, as a rule about connections says."""
+    proxy = _proxy(outbound.cluster_name, outbound.access_log_path)
+    if outbound.idle_s is not None:
+        proxy.idle_timeout.FromTimedelta(messages.seconds(outbound.idle_s))
+    if outbound.binds_source:
+        proxy.hash_policy.add().source_ip.SetInParent()
+    return messages.extension("envoy.filters.network.tcp_proxy", proxy)
 
 
 def judge_and_pass_on(

@@ -76,7 +76,7 @@ def http(outbound: view.OutboundHttp) -> message.Message:
 def tcp(outbound: view.OutboundTcp) -> message.Message:
     """Return a listener that passes connections to one cluster."""
     name = view.listener_name(outbound)
-    passed = filters.pass_on(outbound.cluster_name, log_path=outbound.access_log_path)
+    passed = filters.pass_on_ruled(outbound)
     return _unbound(
         outbound, name=name, chains={"filter_chains": [{"name": name, "filters": [passed]}]}
     )

@@ -5,12 +5,13 @@ Hosts are already in the order of their names; what no host answers for falls to
 Source: spec sections 4.8, 4.9 and 4.11.
 """
 
-from typing import Final
+from typing import Final, assert_never
 
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from google.protobuf import message
 
+from isthmus.mesh.traffic import HashKey, HashOf
 from isthmus.resources.envoy import messages
 from isthmus.views import view
 
@@ -85,7 +86,7 @@ def _route(route: view.Route) -> messages.Fields:
     result: messages.Fields = {
         "name": route.name,
         "match": _match(route),
-        "route": _timeouts(route.timeout_s) | _targets(route) | _retries(route),
+        "route": _timeouts(route.timeout_s) | _targets(route) | _retries(route) | _bound(route.key),
     }
     if route.operation:
         result["decorator"] = {"operation": route.operation}
@@ -123,6 +124,25 @@ def _timeouts(timeout_s: float) -> messages.Fields:
     limit = messages.seconds(timeout_s)
     streams = {"max_stream_duration": limit, "grpc_timeout_header_max": limit}
     return {"timeout": limit, "max_stream_duration": streams}
+
+
+def _bound(key: HashKey | None) -> messages.Fields:
+    """Return what binds requests to an endpoint."""
+    return {} if key is None else {"hash_policy": [_hashed(key)]}
+
+
+def _hashed(key: HashKey) -> messages.Fields:
+    match key.of:
+        case HashOf.HEADER:
+            return {"header": {"header_name": key.name}}
+        case HashOf.COOKIE:
+            ttl = None if key.ttl_s is None else messages.seconds(key.ttl_s)
+            return {"cookie": {"name": key.name, "ttl": ttl, "path": key.path}}
+        case HashOf.SOURCE_IP:
+            return {"connection_properties": {"source_ip": True}}
+        case HashOf.QUERY_PARAMETER:
+            return {"query_parameter": {"name": key.name}}
+    assert_never(key.of)
 
 
 def _retries(route: view.Route) -> messages.Fields:

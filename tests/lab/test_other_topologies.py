@@ -163,3 +163,28 @@ def answered(lab):
     answers = lab.kubectl("cluster1", command).splitlines()
     assert [answer.split()[0] for answer in answers] == ["Hello"] * 20
     return {answer.split()[2].rstrip(",") for answer in answers}
+
+
+def test_a_control_plane_outside_of_the_mesh_serves_it_and_may_little_where_it_runs():
+    with joined("external-control-plane") as lab:
+        asked = "isthmus --context external -i external-istiod"
+        clusters = lab.json(f"{asked} remote-clusters -o json")
+        roots = {
+            lab.json_of(cluster, "configmap istio-ca-root-cert -n sample")["data"]["root-cert.pem"]
+            for cluster in ("cluster1", "cluster2")
+        }
+        beside = lab.json_of("external", "deployment istiod -n istio-system")["status"]
+        audit = f"$ISTHMUS_LAB_HOME/{lab.name}/audit-external.jsonl"
+        lines = [json.loads(line) for line in lab.run(f"cat {audit}").splitlines()]
+
+        verified(lab, networks=TWO_NETWORKS)
+    assert [(one["id"], one["syncStatus"]) for one in clusters] == [
+        ("cluster1", "synced"), ("cluster2", "synced")
+    ]  # fmt: skip
+    assert len(roots) == 1
+    assert beside["readyReplicas"] == 1
+    account = "system:serviceaccount:external-istiod:istiod"
+    ours = [line for line in lines if line["user"] == account]
+    assert {(one["resource"], one["namespace"], one["allowed"]) for one in ours} == {
+        ("configmaps", "external-istiod", True), ("secrets", "external-istiod", True)
+    }  # fmt: skip

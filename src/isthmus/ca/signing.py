@@ -8,6 +8,7 @@ Source: spec section 1.4; security rules CA-2, CA-3 and CA-8.
 """
 
 import datetime
+import ipaddress
 from dataclasses import dataclass
 
 from cryptography import exceptions, x509
@@ -103,13 +104,22 @@ def serving(
     stamp: shapes.Stamp,
     life: datetime.timedelta,
 ) -> x509.Certificate:
-    """Sign the certificate with which the control plane itself serves under DNS `names`.
+    """Sign the certificate with which the control plane itself serves under `names`.
+
+    Names are DNS names, or addresses for callers that know nothing better.
 
     Raises:
         AuthorityExpired: The signing certificate has ended (ISM-CA-006).
     """
-    listed = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+    listed = x509.SubjectAlternativeName([_general_name(name) for name in names])
     return _leaf(key, names=listed, roles=SERVER_ROLE, signer=signer, stamp=stamp, life=life)
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def answer(leaf: x509.Certificate, *, signer: authority.Authority) -> tuple[str, ...]:
@@ -128,7 +138,7 @@ def serving_names(
     discovery_host: str = "",
     custom_hosts: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
-    """List the DNS names under which the control plane is reached, each once.
+    """List the names and addresses under which the control plane is reached, each once.
 
     Source: spec section 1.7.
     """

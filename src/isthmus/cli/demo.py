@@ -10,19 +10,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from isthmus.base import errors
-from isthmus.cli import older_walkthroughs, walkthrough
+from isthmus.cli import external_walkthrough, older_walkthroughs, walkthrough
+from isthmus.lab import topology as topologies
 
 OUTPUT_INDENT = "    "
 PLACES = ("WORK_DIR", "ISTIO")
 """Where older guides keep files: their own, and those of a release."""
 NUMBERS = {2: "two", 3: "three"}
-TOPOLOGIES = {**walkthrough.TOPOLOGIES, **older_walkthroughs.TOPOLOGIES}
+TOPOLOGIES = {
+    **walkthrough.TOPOLOGIES,
+    **older_walkthroughs.TOPOLOGIES,
+    **external_walkthrough.TOPOLOGIES,
+}
 
 
 class StepFailed(errors.IsthmusError):
@@ -62,14 +67,15 @@ def command(topology: str, clusters: int, name: str, *, keep: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="isthmus-demo-") as folder:
         show = _Show(Path(folder), name)
         try:
-            count = NUMBERS[chosen.clusters]
+            booted = len(topologies.load(chosen.lab).clusters)
+            count = NUMBERS.get(booted, str(booted))
             show.run(
                 walkthrough.Step(
                     f"Boot {count} clusters", f"isthmus lab up {chosen.lab} --name {name}"
                 )
             )
             show.use_kubeconfig()
-            show.name(chosen.variables)
+            show.name(chosen.variables, chosen.steps)
             for step in chosen.steps:
                 show.run(step)
             show.sum_up()
@@ -136,11 +142,12 @@ class _Show:
         found = self._output(f"isthmus lab kubeconfig --name {self._lab}")
         self._environment["KUBECONFIG"] = found.strip()
 
-    def name(self, variables: Mapping[str, str]) -> None:
+    def name(self, variables: Mapping[str, str], steps: Sequence[walkthrough.Step]) -> None:
         """Set what the steps' guide calls things."""
+        used = [place for place in PLACES if any(f"{{{place}}}" in each.command for each in steps)]
         if variables:
             click.echo("\n" + click.style("What the guide calls things", bold=True))
-            places = dict.fromkeys(PLACES, str(self._folder))
+            places = dict.fromkeys(used, str(self._folder))
             for key, value in {**places, **variables}.items():
                 click.echo(f"  $ export {key}={value}")
                 self._environment[key] = value

@@ -27,12 +27,12 @@ def command(
 
     Example: isthmus uninstall --context cluster1 -y
     """
-    del istio_namespace
     access = cli_options.accessed(kubeconfig, context=context)
 
     async def work() -> int:
         async with kube_client.Client(access) as client:
-            doomed = await installing.installed(client, revision=revision)
+            owner = "" if purge else istio_namespace
+            doomed = await installing.installed(client, revision=revision, namespace=owner)
             if purge:
                 doomed += await installing.definitions(client)
             for manifest in doomed:

@@ -198,8 +198,8 @@ def _requests(context: str, awaited: str) -> Step:
     )
 
 
-def verification(count: int) -> tuple[Step, ...]:
-    """Return the steps that show a mesh of so many clusters at work."""
+def verification(count: int, *, asked: str) -> tuple[Step, ...]:
+    """Return the steps that show a mesh of so many clusters at work, and what `asked` tells."""
     names = [f"cluster{number}" for number in range(1, count + 1)]
     return (
         *(
@@ -211,7 +211,7 @@ def verification(count: int) -> tuple[Step, ...]:
             f"isthmus verify --contexts {','.join(names)} --requests 200",
             shows_output=True,
         ),
-        Step("", "isthmus --context=cluster1 proxy-status", shows_output=True),
+        Step("", f"isthmus {asked} proxy-status", shows_output=True),
     )
 
 
@@ -284,13 +284,16 @@ VERSIONS = ("v1", "v2", "v1")
 """Which version of the service runs in which cluster; there are images of two."""
 
 
-def workloads(count: int) -> tuple[Step, ...]:
-    """Return the steps that deploy the samples in so many clusters and show them at work."""
+def workloads(count: int, *, asked: str = "--context=cluster1") -> tuple[Step, ...]:
+    """Return the steps that deploy the samples in so many clusters and show them at work.
+
+    `asked` are the options by which the control plane is reached.
+    """
     versions = {f"cluster{number}": VERSIONS[number - 1] for number in range(1, count + 1)}
     return (
         *(step for name, version in versions.items() for step in _samples(name, version)),
         *(_ready(name) for name in versions),
-        *verification(count),
+        *verification(count, asked=asked),
     )
 
 

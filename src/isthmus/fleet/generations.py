@@ -50,10 +50,12 @@ EVERYWHERE = (
 )
 """What is followed in every cluster."""
 
+SETTINGS = Followed(
+    "config_maps", kinds.CONFIG_MAP, objects.ConfigMap, system_only=True, keep=_is_setting
+)
+
 CONFIGURATION = (
-    Followed(
-        "config_maps", kinds.CONFIG_MAP, objects.ConfigMap, system_only=True, keep=_is_setting
-    ),
+    SETTINGS,
     Followed("gateways", kinds.GATEWAY, objects.Gateway, optional=True),
     Followed("virtual_services", kinds.VIRTUAL_SERVICE, objects.FreeForm, optional=True),
     Followed("destination_rules", kinds.DESTINATION_RULE, objects.FreeForm, optional=True),

@@ -25,6 +25,8 @@ ID_OWN = "ISM-FLEET-012"
 ID_TAKEN = "ISM-FLEET-013"
 KUBECONFIG_REFUSED = "ISM-FLEET-014"
 MOST_LABEL = 63
+CONFIG_SECRET = "istio-kubeconfig"
+"""Leads a control plane to where its mesh is configured: not to a cluster beside that one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def of_secrets(
     """Decide which clusters belong to the mesh.
 
     Args:
-        secrets: Those that bear the label.
+        secrets: Those that bear the label; the one for the configuration cluster does, too.
         own: The cluster that no secret may claim.
         parse: Judges a kubeconfig; raises `problems.KubeconfigRefused`.
         in_use: What the clusters are followed with at present.
@@ -109,6 +111,7 @@ def _claims(secrets: Iterable[objects.Secret]) -> list[_Claim]:
     return [
         _Claim(ClusterId(key), f"{secret.metadata.namespace}/{secret.metadata.name}", encoded)
         for secret in oldest_first
+        if secret.metadata.name != CONFIG_SECRET
         for key, encoded in sorted((secret.data or {}).items())
     ]
 

@@ -7,10 +7,14 @@ Source: design rule 4 (everything per cluster is keyed by cluster and generation
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from isthmus.engine import collections, graph
 from isthmus.kube import objects
 from isthmus.mesh.identities import ClusterId
+
+HOME: Final = ClusterId("")
+"""Stands for the cluster that a control plane runs in where that is no cluster of its mesh."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

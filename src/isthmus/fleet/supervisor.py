@@ -8,7 +8,9 @@ removal of its secret removes them. No cluster waits for another.
     IsthmusError
     └── ClusterUnknown     nobody follows a cluster of that name
 
-Source: spec sections 2.3 and 2.7; design rules 4 and 5; drills 03, 04, 09, 10, 11 and 13.
+A control plane that runs outside its mesh has a home besides: its own settings come from there.
+
+Source: spec sections 2.3, 2.7 and 6.5; design rules 4 and 5; drills 03, 04, 09, 10, 11 and 13.
 """
 
 import asyncio
@@ -36,6 +38,18 @@ class ClusterUnknown(errors.IsthmusError):
     """Nobody follows a cluster of that name."""
 
     code = "ISM-FLEET-020"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The cluster that a control plane runs in, outside of its mesh.
+
+    Attributes:
+        has_secrets: Whether the remote secrets are there, too.
+    """
+
+    reached_by: access.Access
+    has_secrets: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +110,7 @@ class Supervisor:
         *,
         local: access.Access,
         config_cluster: ClusterId,
+        home: Home | None = None,
         namespace: str = "istio-system",
         remote_timeout_s: float = REMOTE_TIMEOUT_S,
         parse: Callable[[str], access.Access] = access.parse_untrusted,
@@ -109,6 +124,7 @@ class Supervisor:
             into: Where the objects go.
             local: The cluster that configuration and remote secrets come from.
             config_cluster: Its id.
+            home: Where the control plane runs, if that is outside of its mesh.
             namespace: The system namespace.
             remote_timeout_s: How long readiness waits for a remote cluster; 0 for ever.
             parse: Judges the kubeconfig of a remote secret.
@@ -135,12 +151,20 @@ class Supervisor:
             local,
             followed=generations.EVERYWHERE + generations.CONFIGURATION,
         )
-        self._secrets: informer.Informer[objects.Secret] = informer.Informer(
-            self._local.client,
+        settings = (generations.SETTINGS,)
+        self._home = (
+            self._generation(sources.HOME, 1, home.reached_by, followed=settings) if home else None
+        )
+        at_home = self._home if home and home.has_secrets else None
+        self._secrets = self._informer_of_secrets((at_home or self._local).client)
+
+    def _informer_of_secrets(self, server: kube_client.Client) -> informer.Informer[objects.Secret]:
+        return informer.Informer(
+            server,
             kinds.SECRET,
             objects.Secret,
             on_batch=lambda changes: self._reconcile(),
-            namespace=namespace,
+            namespace=self._namespace,
             labels=SECRET_LABEL,
             system_clock=self._clock,
         )
@@ -149,12 +173,13 @@ class Supervisor:
 
     def clusters(self) -> tuple[ClusterStatus, ...]:
         """Return how well each cluster is followed, our own first."""
+        both = [self._local, *([self._home] if self._home else [])]
         own = ClusterStatus(
             self._own,
             "",
-            "synced" if self._local.is_live else "syncing",
-            age_s=self._local.age_s(),
-            error=self._local.error(),
+            "synced" if all(one.is_live for one in both) else "syncing",
+            age_s=max(one.age_s() for one in both),
+            error=next((error for one in both if (error := one.error())), ""),
             generation=1,
         )
         return (own, *(self._status(item) for _, item in sorted(self._members.items())))
@@ -208,6 +233,8 @@ class Supervisor:
         """Follow all clusters until cancelled."""
         try:
             self._local.open(on_synced=self._take_over_local)
+            if self._home:
+                self._home.open(on_synced=self._take_over_home)
             _ = self._nursery.keep("follow remote secrets", self._secrets.run)
             await self._secrets.synced.wait()
             self._reconcile()
@@ -226,6 +253,8 @@ class Supervisor:
         # Whoever runs us again begins anew; until then all objects stay.
         self._members.clear()
         await self._local.close()
+        if self._home:
+            await self._home.close()
 
     def _take_over_local(self) -> None:
         self._write_all(self._local)
@@ -234,6 +263,13 @@ class Supervisor:
         _LOG.info("own cluster synced", cluster=self._own)
         for call in self._listeners.added:
             call(self._own, self._local.client)
+        self._check_ready()
+
+    def _take_over_home(self) -> None:
+        assert self._home is not None
+        self._write_all(self._home)
+        self._home.is_live = True
+        _LOG.info("own settings known")
         self._check_ready()
 
     # --- which clusters ---------------------------------------------------------------------------
@@ -407,6 +443,7 @@ class Supervisor:
         self._measures.show({key: item.status() for key, item in self._members.items()})
         if (
             self._local.is_live
+            and (self._home is None or self._home.is_live)
             and self._secrets.synced.is_set()
             and all(member.counts for member in self._members.values())
         ):

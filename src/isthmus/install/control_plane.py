@@ -17,22 +17,34 @@ PORTS = (
     ("https-webhook", 443, 15017),
     ("http-monitoring", 15014, 15014),
 )
+KUBECONFIG_SECRET = "istio-kubeconfig"
+"""Leads to the cluster that the mesh is configured in, if that is another one."""
+KUBECONFIG_FOLDER = "/var/run/secrets/remote"
 
 
 def objects(options: Options) -> list[Manifest]:
     """Return the control plane's objects in the order in which they should come to be."""
     name = f"istiod{options.suffix}"
     return [
-        _service_account(options, name),
-        *_roles(options, name),
+        *(account_outside(options, name) if options.runs_outside else account(options, name)),
         mesh_config_map(options),
         injector_config_map(options),
         _service(options, name),
         _deployment(options, name),
         _disruption_budget(options, name),
         *([_autoscaler(options, name)] if options.autoscaled else []),
-        webhook.manifest(options),
+        *([webhook.manifest(options)] if options.brings_webhook else ()),
     ]
+
+
+def account(options: Options, name: str) -> list[Manifest]:
+    """Return the control plane's account where its mesh is configured, with its rights."""
+    return [_service_account(options, name), *_cluster_roles(options, name), *_own(options, name)]
+
+
+def account_outside(options: Options, name: str) -> list[Manifest]:
+    """Return its account where it only runs: it reads its own namespace there."""
+    return [_service_account(options, name), *_own(options, name)]
 
 
 def mesh_config(options: Options) -> operator.Tree:
@@ -105,7 +117,7 @@ def _service_account(options: Options, name: str) -> Manifest:
     }
 
 
-def _roles(options: Options, name: str) -> list[Manifest]:
+def _cluster_roles(options: Options, name: str) -> list[Manifest]:
     cluster_name = f"istiod-clusterrole{options.suffix}-{options.namespace}"
     return [
         {
@@ -115,6 +127,11 @@ def _roles(options: Options, name: str) -> list[Manifest]:
             "rules": [*rights.followed(), *rights.configured(), *rights.kept()],
         },
         _binding(options, "ClusterRole", cluster_name, name),
+    ]
+
+
+def _own(options: Options, name: str) -> list[Manifest]:
+    return [
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "Role",
@@ -166,6 +183,7 @@ def environment(options: Options) -> dict[str, str]:
         "PILOT_CERT_PROVIDER": "istiod",
         "CLUSTER_ID": options.cluster or "Kubernetes",
         "EXTERNAL_ISTIOD": "false",
+        "KUBECONFIG": f"{KUBECONFIG_FOLDER}/config",
         "CA_TRUSTED_NODE_ACCOUNTS": f"{options.namespace}/ztunnel",
         **options.pilot_env,
     }
@@ -214,6 +232,7 @@ def _container(options: Options) -> Manifest:
         },
         "volumeMounts": [
             {"name": "cacerts", "mountPath": "/etc/cacerts", "readOnly": True},
+            {"name": "istio-kubeconfig", "mountPath": KUBECONFIG_FOLDER, "readOnly": True},
             {"name": "local-certs", "mountPath": "/var/run/secrets/istio-dns"},
             {"name": "run", "mountPath": "/run/isthmus"},
         ],
@@ -248,6 +267,10 @@ def _deployment(options: Options, name: str) -> Manifest:
                         {
                             "name": "cacerts",
                             "secret": {"secretName": "cacerts", "optional": True},
+                        },
+                        {
+                            "name": "istio-kubeconfig",
+                            "secret": {"secretName": KUBECONFIG_SECRET, "optional": True},
                         },
                         {"name": "local-certs", "emptyDir": {"medium": "Memory"}},
                         {"name": "run", "emptyDir": {"medium": "Memory"}},

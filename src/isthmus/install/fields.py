@@ -62,7 +62,8 @@ NO_TEXT, NO_LIST, NO_FIELDS, NOTHING = (
 )
 _AMBIENT = _ignored(Kind.FIELDS, "ambient mode is not part of this version")
 _CNI = _ignored(Kind.FIELDS, "capture is set up by the init container in this version")
-_EXTERNAL = "an external control plane is not part of this version"
+_READS = "a control plane reads its ConfigMaps by itself; nothing needs to be mounted"
+_VALIDATION = "there is no validating webhook: what is wrong with an object is a finding"
 
 _ENV = Each({"name": TEXT, "value": Field(Kind.ANY), "valueFrom": NO_FIELDS})
 
@@ -72,7 +73,7 @@ _K8S: Mapping[str, Shape] = {
     "affinity": NO_FIELDS,
     "hpaSpec": NO_FIELDS,
     "strategy": NO_FIELDS,
-    "overlays": NO_LIST,
+    "overlays": _ignored(Kind.LIST, _READS),
     "imagePullPolicy": NO_TEXT,
     "priorityClassName": NO_TEXT,
     "readinessProbe": NO_FIELDS,
@@ -170,7 +171,8 @@ _GLOBAL: Mapping[str, Shape] = {
         OTHER: NOTHING,
     },
     "proxy_init": {"resources": FIELDS, OTHER: NOTHING},
-    "configCluster": _ignored(Kind.TRUTH, _EXTERNAL),
+    "configCluster": TRUTH,
+    "configValidation": _ignored(Kind.TRUTH, _VALIDATION),
     "pilotCertProvider": NO_TEXT,
     "logAsJson": NOTHING,
     "sds": NO_FIELDS,
@@ -183,7 +185,7 @@ _GLOBAL: Mapping[str, Shape] = {
     "defaultTolerations": NO_LIST,
     "mountMtlsCerts": NOTHING,
     "omitSidecarInjectorConfigMap": NOTHING,
-    "operatorManageWebhooks": NOTHING,
+    "operatorManageWebhooks": TRUTH,
     "autoscalingv2API": NOTHING,
     "networkPolicy": NO_FIELDS,
     "waypoint": _AMBIENT,
@@ -206,6 +208,7 @@ _PILOT: Mapping[str, Shape] = {
     "autoscaleEnabled": TRUTH,
     "autoscaleMin": NOTHING,
     "autoscaleMax": NOTHING,
+    "configMap": TRUTH,
     "traceSampling": NOTHING,
     "nodeSelector": NO_FIELDS,
     "tolerations": NO_LIST,
@@ -246,7 +249,7 @@ _VALUES: Mapping[str, Shape] = {
     "defaultRevision": NO_TEXT,
     "ownerName": NO_TEXT,
     "compatibilityVersion": NO_TEXT,
-    "base": NO_FIELDS,
+    "base": {"validationURL": _ignored(Kind.TEXT, _VALIDATION), OTHER: NOTHING},
     "cni": _CNI,
     "istio_cni": _CNI,
     "ztunnel": _AMBIENT,

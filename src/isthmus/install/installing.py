@@ -102,7 +102,9 @@ async def leftovers(
     if not chosen.pilot:
         return []
     kept = {manifests.identity(manifest) for phase in planned for manifest in phase.objects}
-    found = await installed(client, revision=chosen.revision, component="Pilot")
+    found = await installed(
+        client, revision=chosen.revision, component="Pilot", namespace=chosen.namespace
+    )
     return [manifest for manifest in found if manifests.identity(manifest) not in kept]
 
 
@@ -134,11 +136,15 @@ async def carry_out(
             )
             continue
         await _wait(client, phase, timeout_s, tell)
-        if phase.title == CONTROL_PLANE and chosen.pilot and not chosen.remote:
+        if phase.title == CONTROL_PLANE and _has_own_webhook(chosen):
             await _wait_for_webhook(client, chosen, timeout_s, tell)
         if phase.title == CONTROL_PLANE:
             await apply.delete(client, await leftovers(client, chosen, planned))
         tell(f"{phase.title}: ready")
+
+
+def _has_own_webhook(chosen: options.Options) -> bool:
+    return chosen.pilot and not chosen.remote and chosen.brings_webhook
 
 
 async def _wait(client: kube_client.Client, phase: Phase, timeout_s: float, tell: Tell) -> None:
@@ -229,7 +235,7 @@ async def _is_unattached(client: kube_client.Client, chosen: options.Options) ->
 
 
 async def installed(
-    client: kube_client.Client, *, revision: str, component: str = ""
+    client: kube_client.Client, *, revision: str, component: str = "", namespace: str = ""
 ) -> list[kube_client.Obj]:
     """Return the objects that an installation brought, but for the definitions of kinds.
 
@@ -240,9 +246,11 @@ async def installed(
         client: The cluster.
         revision: Of the control plane.
         component: Only objects of this component; empty for all.
+        namespace: Only what was brought by the control plane there; empty for all.
     """
     selector = SELECTOR + (f"-{revision}" if revision not in {"", "default"} else "")
     selector += f",{labels.COMPONENT}={component}" if component else ""
+    selector += f",{labels.OWNER_NAMESPACE}={namespace}" if namespace else ""
     found = await apply.labelled(client, REMOVED_KINDS, labels=selector)
     own = [one for one in found if not one["metadata"].get("ownerReferences")]
     return [one for one in own if not revision or not _is_shared(one)]

@@ -77,6 +77,9 @@ class Options:
         mesh_networks: MeshNetworks' `networks` that were given.
         expands_mesh: Whether the ingress gateway leads to the control plane.
         strict: Whether workloads accept nothing but mutual TLS.
+        is_config_cluster: Whether a control plane elsewhere is configured from here (with `remote`).
+        shares_mesh_config: Whether its settings may be completed here (with `remote`).
+        brings_webhook: Whether the injection webhook is among the objects.
         spec: The document that all this was read from.
     """
 
@@ -104,6 +107,9 @@ class Options:
     mesh_networks: Tree = field(default_factory=dict)
     expands_mesh: bool = False
     strict: bool = False
+    is_config_cluster: bool = False
+    shares_mesh_config: bool = False
+    brings_webhook: bool = True
     values: Tree = field(default_factory=dict)
     spec: Tree = field(default_factory=dict)
 
@@ -116,6 +122,11 @@ class Options:
     def revision_label(self) -> str:
         """The value of `istio.io/rev`."""
         return self.revision or "default"
+
+    @property
+    def runs_outside(self) -> bool:
+        """Whether the control plane's mesh is configured in another cluster than its own."""
+        return self.pilot_env.get("LOCAL_CLUSTER_SECRET_WATCHER") == "true"
 
 
 def of_spec(spec: Tree) -> Options:
@@ -139,7 +150,7 @@ def of_spec(spec: Tree) -> Options:
     namespace = str(spec.get("namespace") or globals_.get("istioNamespace") or SYSTEM_NAMESPACE)
     is_remote = profile == "remote" or remote.get("enabled") is True
     injects_here = remote.get("enabledLocalInjectorIstiod") is True
-    address = _remote_address(globals_, is_remote=is_remote)
+    address = _remote_address(globals_, is_needed=is_remote and not remote.get("injectionURL"))
     is_remote = is_remote and not injects_here
     components = _tree(spec, "components")
     return Options(
@@ -167,6 +178,9 @@ def of_spec(spec: Tree) -> Options:
         mesh_networks=_tree(globals_, "meshNetworks"),
         expands_mesh=_tree(globals_, "meshExpansion").get("enabled") is True,
         strict=_tree(globals_, "mtls").get("enabled") is True,
+        is_config_cluster=is_remote and globals_.get("configCluster") is True,
+        shares_mesh_config=is_remote and pilot.get("configMap") is True,
+        brings_webhook=globals_.get("operatorManageWebhooks") is not True,
         values=values,
         spec=spec,
     )
@@ -235,9 +249,9 @@ def _list(value: object) -> list[Tree]:
     return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
 
 
-def _remote_address(globals_: Tree, *, is_remote: bool) -> str:
+def _remote_address(globals_: Tree, *, is_needed: bool) -> str:
     address = str(globals_.get("remotePilotAddress") or "")
-    if is_remote and not address:
+    if is_needed and not address:
         raise OptionsRefused(
             "profile `remote` needs `values.global.remotePilotAddress`",
             still_working="nothing was changed in the cluster",

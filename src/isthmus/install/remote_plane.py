@@ -1,15 +1,16 @@
 """The objects of a cluster whose control plane is in another cluster.
 
 Its `istiod` is a Service without a selector: the address behind it is the primary cluster's
-gateway, so that proxies keep the name that the control plane's certificate carries.
+gateway, so that proxies keep the name that the control plane's certificate carries. A cluster
+that a mesh is configured in also holds the account by which that control plane reads it.
 
-Source: spec sections 6.2 and 6.3.
+Source: spec sections 6.2, 6.3 and 6.5.
 """
 
 import ipaddress
 from collections.abc import Sequence
 
-from isthmus.install import labels, webhook
+from isthmus.install import control_plane, labels, webhook
 from isthmus.install.control_plane import Manifest
 from isthmus.install.options import REMOTE_DISCOVERY, Options
 
@@ -19,7 +20,12 @@ PORTS = (("tcp-istiod", 15012, 15012), ("tcp-webhook", 443, 15017))
 def objects(options: Options) -> list[Manifest]:
     """Return the objects that stand for the control plane."""
     name = f"istiod{options.suffix}"
-    return [*_address(options, name, PORTS), webhook.manifest(options)]
+    return [
+        *(control_plane.account(options, name) if options.is_config_cluster else ()),
+        *([control_plane.mesh_config_map(options)] if options.shares_mesh_config else ()),
+        *(_address(options, name, PORTS) if options.remote_address else ()),
+        webhook.manifest(options),
+    ]
 
 
 def discovery(options: Options) -> list[Manifest]:

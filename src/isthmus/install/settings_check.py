@@ -7,13 +7,14 @@ import base64
 from collections.abc import Callable, Iterator, Mapping
 
 from isthmus.base import errors
-from isthmus.install import operator, options
+from isthmus.install import control_plane, operator, options
 from isthmus.kube import client as kube_client
 from isthmus.kube import kinds
 from isthmus.mesh import trust
 
 CODE_NO_EFFECT = "ISM-INST-003"
 CODE_NO_AUTHORITY = "ISM-INST-004"
+CODE_NO_CONFIG_CLUSTER = "ISM-INST-010"
 
 
 def warnings_for(chosen: options.Options) -> Iterator[errors.Finding]:
@@ -44,6 +45,8 @@ async def authority(
     """Warn when a control plane will wait for its certificate authority, and say why."""
     if not chosen.pilot or chosen.remote:
         return
+    if chosen.runs_outside:
+        await _config_cluster(client, chosen, warn=warn)
     secret = await client.find(kinds.SECRET, trust.SECRET, namespace=chosen.namespace)
     fault = None if secret is None else judge(_files(secret))
     if secret is not None and fault is None:
@@ -57,6 +60,31 @@ async def authority(
             hint=(
                 "isthmus ca root && isthmus ca intermediate CLUSTER && "
                 "isthmus ca push --context CONTEXT CLUSTER"
+            ),
+        )
+    )
+
+
+async def _config_cluster(
+    client: kube_client.Client,
+    chosen: options.Options,
+    *,
+    warn: Callable[[errors.Finding], None],
+) -> None:
+    """Warn when a control plane outside of its mesh is not told where that is configured."""
+    name = control_plane.KUBECONFIG_SECRET
+    if await client.find(kinds.SECRET, name, namespace=chosen.namespace) is not None:
+        return
+    warn(
+        errors.Finding(
+            CODE_NO_CONFIG_CLUSTER,
+            f"Secret {chosen.namespace}/{name}",
+            "is missing: the control plane does not know where its mesh is configured",
+            still_working="the control plane is installed, and waits for it",
+            hint=(
+                "isthmus create-remote-secret --context CONFIG_CLUSTER --type=config "
+                f"--namespace={chosen.namespace} --service-account=istiod "
+                "--create-service-account=false | kubectl apply -f -"
             ),
         )
     )

@@ -139,6 +139,12 @@ BUILT_IN: Mapping[str, Mapping[str, object]] = {
     "shared-network": {"clusters": _clusters("network1", "network1")},
     "three-clusters": {"clusters": _clusters("network1", "network1", "network1", nodes=3)},
     "three-networks": {"clusters": _clusters("network1", "network2", "network3", nodes=3)},
+    "external-control-plane": {
+        "clusters": [
+            {"name": "external", "network": "network0", "region": "region0", "nodes": 1},
+            *_clusters("network1", "network2"),
+        ]
+    },
 }
 """Topologies by name. Each cluster is a region, and each of its nodes a zone."""
 

@@ -5,6 +5,7 @@ repeats itself by aliases. Only then is it built, by the loader in Python: the o
 process on some inputs.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import yaml
@@ -49,6 +50,22 @@ def parse(text: str) -> object:
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError, TypeError) as error:
         raise DocumentBroken(f"is malformed: {str(error)[:200]}") from error
     return document
+
+
+def layered(text: str, *, below: str) -> object:
+    """Return what a text says, and where it is silent, what the one below it says.
+
+    Raises:
+        DocumentBroken: One of them is malformed, or beyond the limits (ISM-REG-001).
+    """
+    document = parse(text)
+    return _laid(parse(below), document) if below else document
+
+
+def _laid(below: object, above: object) -> object:
+    if isinstance(below, Mapping) and isinstance(above, Mapping):
+        return {**below, **{key: _laid(below.get(key), value) for key, value in above.items()}}
+    return below if above is None else above
 
 
 def _scan(text: str) -> None:

@@ -83,7 +83,13 @@ def build(
 
     The configuration of `config_cluster` alone counts, and its Services come first.
     """
-    seat = settings.Seat(config_cluster, system_namespace, revision, domain)
+    return seated(
+        graph_, sources_, seat=settings.Seat(config_cluster, system_namespace, revision, domain)
+    )
+
+
+def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Model:
+    """Declare the mesh that is configured at `seat`."""
     settings_ = settings.declare(graph_, sources_, seat=seat)
     places = topology.declare(graph_, sources_, seat=seat, members=settings_.members)
     workloads_ = workloads.declare(graph_, sources_, places=places)

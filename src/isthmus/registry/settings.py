@@ -1,12 +1,16 @@
 """The mesh's settings, from the ConfigMap `istio[-<revision>]` of the configuration cluster.
 
+A control plane that runs outside its mesh has its settings with it; where they are silent, those
+that the configuration cluster shares count.
+
 A broken document keeps the last good settings and says so; its two keys break apart from each
 other. Of other clusters' ConfigMaps only the trust domain counts, for their own workloads.
 
-Source: spec sections 1.2, 3.2, 8.3 and 8.8.
+Source: spec sections 1.2, 3.2, 6.5, 8.3 and 8.8.
 """
 
 import dataclasses
+import functools
 import ipaddress
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -42,17 +46,33 @@ class Seat:
         cluster: The configuration cluster.
         revision: Of the control plane; empty for the default one.
         domain: The DNS suffix of services.
+        is_external: Whether the control plane's own settings are not there, but with it.
+        shared: Name of the ConfigMap there that fills in for them; empty for none.
     """
 
     cluster: ClusterId
     system_namespace: str = "istio-system"
     revision: str = ""
     domain: str = "cluster.local"
+    is_external: bool = False
+    shared: str = ""
 
     @property
     def config_map(self) -> str:
         """The name of the ConfigMap."""
         return f"istio-{self.revision}" if self.revision else "istio"
+
+    def settings_map(self, name: str = "") -> sources.ObjectKey:
+        """The key of a ConfigMap of the control plane's own; of its settings without a name."""
+        cluster = sources.HOME if self.is_external else self.cluster
+        return sources.ObjectKey(cluster, self.system_namespace, name or self.config_map)
+
+    @property
+    def shared_map(self) -> sources.ObjectKey | None:
+        """The key of the ConfigMap that fills in for it."""
+        if not self.shared:
+            return None
+        return sources.ObjectKey(self.cluster, self.system_namespace, self.shared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +103,11 @@ class Nodes:
 
 def declare(graph_: graph.Graph, sources_: sources.Sources, *, seat: Seat) -> Nodes:
     """Declare the settings in `graph_`."""
-    mesh = _part(graph_, sources_, seat, "mesh", lambda text: read_mesh(text, seat=seat))
+    mesh = _part(graph_, sources_, seat, "mesh", functools.partial(read_mesh, seat=seat))
     networks = _part(graph_, sources_, seat, "meshNetworks", read_networks)
     good_mesh = checked.last_good_of(graph_, "settings.mesh", mesh)
     good_networks = checked.last_good_of(graph_, "settings.meshNetworks", networks)
-    home = sources.ObjectKey(seat.cluster, seat.system_namespace, seat.config_map)
+    home = seat.settings_map()
 
     def settings(read: reader.Reader) -> MeshSettings:
         found = read.get(good_networks, home) or Networks()
@@ -130,14 +150,15 @@ def defaults(seat: Seat) -> MeshSettings:
     )
 
 
-def read_mesh(text: str, *, seat: Seat) -> tuple[MeshSettings, tuple[str, ...]]:
-    """Read the key `mesh`, and say what is wrong with it.
+def read_mesh(text: str, shared: str = "", *, seat: Seat) -> tuple[MeshSettings, tuple[str, ...]]:
+    """Read the key `mesh`, over the one that is shared, and say what is wrong with it.
 
     Raises:
         DocumentBroken: It is no YAML that we read (ISM-REG-001).
     """
     problems = fields.Problems()
-    mesh = fields.Fields(documents.parse(text), path="mesh", problems=problems)
+    document = documents.layered(text, below=shared)
+    mesh = fields.Fields(document, path="mesh", problems=problems)
     own = defaults(seat)
     proxy = mesh.part("defaultConfig")
     local, mesh_wide = _locality(mesh, seat, discovery=proxy.text("discoveryAddress"))
@@ -162,14 +183,15 @@ def read_mesh(text: str, *, seat: Seat) -> tuple[MeshSettings, tuple[str, ...]]:
     return found, problems.texts()
 
 
-def read_networks(text: str) -> tuple[Networks, tuple[str, ...]]:
-    """Read the key `meshNetworks`, and say what is wrong with it.
+def read_networks(text: str, shared: str = "") -> tuple[Networks, tuple[str, ...]]:
+    """Read the key `meshNetworks`, over the one that is shared, and say what is wrong with it.
 
     Raises:
         DocumentBroken: It is no YAML that we read (ISM-REG-001).
     """
     problems = fields.Problems()
-    document = fields.Fields(documents.parse(text), path="meshNetworks", problems=problems)
+    layered = documents.layered(text, below=shared)
+    document = fields.Fields(layered, path="meshNetworks", problems=problems)
     networks = document.part("networks")
     members: list[NetworkMember] = []
     gateways: list[ConfiguredGateway] = []
@@ -194,18 +216,19 @@ def _part(
     sources_: sources.Sources,
     seat: Seat,
     name: str,
-    parse: Callable[[str], tuple[P, tuple[str, ...]]],
+    parse: Callable[[str, str], tuple[P, tuple[str, ...]]],
 ) -> collections.Collection[sources.ObjectKey, checked.Checked[P]]:
     """Declare one key of the ConfigMaps that hold settings, checked."""
 
     def check(
-        _: reader.Reader, key: sources.ObjectKey, config_map: objects.ConfigMap
+        read: reader.Reader, key: sources.ObjectKey, config_map: objects.ConfigMap
     ) -> Iterable[tuple[sources.ObjectKey, checked.Checked[P]]]:
         if (key.namespace, key.name) != (seat.system_namespace, seat.config_map):
             return
         value: P | None = None
         try:
-            value, problems = parse((config_map.data or {}).get(name, ""))
+            shared = shared_text(read, sources_, seat, name) if key.cluster == sources.HOME else ""
+            value, problems = parse((config_map.data or {}).get(name, ""), shared)
         except documents.DocumentBroken as error:
             problems = (f"`{name}` {error.happened}",)
         findings = tuple(_finding(key, problem) for problem in problems)
@@ -214,14 +237,26 @@ def _part(
     return graph_.derive(f"settings.{name}.checked", sources_.config_maps, check)
 
 
+def shared_text(read: reader.Reader, sources_: sources.Sources, seat: Seat, name: str) -> str:
+    """Return what the shared ConfigMap says at a key; empty where there is none."""
+    shared = read.get(sources_.config_maps, seat.shared_map) if seat.shared_map else None
+    return ((shared.data or {}) if shared else {}).get(name, "")
+
+
 def _finding(key: sources.ObjectKey, happened: str) -> errors.Finding:
     return errors.Finding(
         code=SETTINGS_BROKEN,
-        subject=f"ConfigMap {key.namespace}/{key.name} in cluster `{key.cluster}`",
+        subject=f"ConfigMap {key.namespace}/{key.name} {place(key)}",
         happened=happened,
         still_working="the last good settings stay in force",
         hint=f"correct it: `kubectl -n {key.namespace} edit configmap {key.name}`",
     )
+
+
+def place(key: sources.ObjectKey) -> str:
+    """Say for a person which cluster a key names."""
+    at_home = key.cluster == sources.HOME
+    return "where the control plane runs" if at_home else f"in cluster `{key.cluster}`"
 
 
 def _trust_domain(text: str) -> TrustDomain:

@@ -7,6 +7,7 @@ from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.mesh.identities import ClusterId
 from isthmus.registry import model
+from isthmus.registry import settings as registry_settings
 from isthmus.resources import snapshot
 from isthmus.resources.envoy import build
 from isthmus.views import compiler, view
@@ -24,8 +25,13 @@ TYPE_OF = {
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
-    """The compiler: everything between the clusters' objects and the proxies' resources."""
+    """The compiler: everything between the clusters' objects and the proxies' resources.
 
+    Attributes:
+        seat: Where it is configured.
+    """
+
+    seat: registry_settings.Seat
     graph: graph.Graph
     sources: sources.Sources
     model: model.Model
@@ -34,22 +40,32 @@ class Mesh:
 
 
 def assemble(
-    *, config_cluster: ClusterId, revision: str, system_namespace: str, domain: str
+    *,
+    config_cluster: ClusterId,
+    revision: str,
+    system_namespace: str,
+    domain: str,
+    is_external: bool = False,
+    shared: str = "",
 ) -> Mesh:
-    """Put the compiler together, empty."""
+    """Put the compiler together, empty.
+
+    `is_external` and `shared` are those of a `registry.settings.Seat`.
+    """
+    seat = registry_settings.Seat(
+        config_cluster,
+        system_namespace,
+        "" if revision == "default" else revision,
+        domain,
+        is_external=is_external,
+        shared=shared,
+    )
     graph_ = graph.Graph()
     sources_ = sources.declare(graph_)
-    model_ = model.build(
-        graph_,
-        sources_,
-        config_cluster=config_cluster,
-        revision="" if revision == "default" else revision,
-        system_namespace=system_namespace,
-        domain=domain,
-    )
+    model_ = model.seated(graph_, sources_, seat=seat)
     views_ = compiler.build(graph_, model_)
     resources_: Resources = graph_.derive("resources", views_.slices, _encoded)
-    return Mesh(graph_, sources_, model_, views_, resources_)
+    return Mesh(seat, graph_, sources_, model_, views_, resources_)
 
 
 def _encoded(

@@ -17,6 +17,7 @@ from isthmus.fleet.sources import ObjectKey
 from isthmus.inject import settings as inject_settings
 from isthmus.kube import objects
 from isthmus.registry import documents
+from isthmus.registry import settings as registry_settings
 from isthmus.runtime import assembly, settings
 
 SETTINGS_UNUSABLE = "ISM-RUN-005"
@@ -46,8 +47,8 @@ class Declared:
 def declare(mesh: assembly.Mesh, chosen: settings.Settings) -> Declared:
     """Declare the injector's settings in the compiler's graph."""
     suffix = "" if chosen.revision in {"", "default"} else f"-{chosen.revision}"
-    key = ObjectKey(chosen.cluster, chosen.namespace, f"istio-sidecar-injector{suffix}")
-    mesh_key = ObjectKey(chosen.cluster, chosen.namespace, f"istio{suffix}")
+    key = mesh.seat.settings_map(f"istio-sidecar-injector{suffix}")
+    mesh_key = mesh.seat.settings_map()
 
     def parsed(read: reader.Reader) -> tuple[inject_settings.InjectionSettings | None, str]:
         config_map = read.get(mesh.sources.config_maps, key)
@@ -57,7 +58,8 @@ def declare(mesh: assembly.Mesh, chosen: settings.Settings) -> Declared:
         try:
             values = json.loads(_text(config_map, "values") or "{}")
             config = documents.parse(_text(config_map, "config"))
-            mesh_config = documents.parse(_text(mesh_map, "mesh"))
+            shared = registry_settings.shared_text(read, mesh.sources, mesh.seat, "mesh")
+            mesh_config = documents.layered(_text(mesh_map, "mesh"), below=shared)
         except documents.DocumentBroken as error:
             return None, error.happened
         except (ValueError, RecursionError) as error:
@@ -91,7 +93,7 @@ def declare(mesh: assembly.Mesh, chosen: settings.Settings) -> Declared:
 def _finding(key: ObjectKey, fault: str) -> errors.Finding:
     return errors.Finding(
         SETTINGS_UNUSABLE,
-        f"ConfigMap {key.namespace}/{key.name} in cluster `{key.cluster}`",
+        f"ConfigMap {key.namespace}/{key.name} {registry_settings.place(key)}",
         fault,
         still_working="pods get their proxies by the last good settings, if there were any",
         hint="run the same `isthmus install` again: it puts the ConfigMap back",

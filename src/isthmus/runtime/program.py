@@ -17,7 +17,6 @@ import datetime
 import gc
 import signal
 from collections.abc import Sequence
-from pathlib import Path
 
 from isthmus.base import clock, errors, logs, metrics, tasks, version
 from isthmus.ca import authority as authorities
@@ -25,7 +24,6 @@ from isthmus.ca import signing
 from isthmus.fleet import supervisor
 from isthmus.inject import injection as injecting
 from isthmus.inject import settings as inject_settings
-from isthmus.kube import access
 from isthmus.kube import client as kube_client
 from isthmus.mesh.identities import ClusterId
 from isthmus.runtime import (
@@ -35,6 +33,7 @@ from isthmus.runtime import (
     injection,
     reports,
     resolving,
+    seating,
     settings,
     stewardship,
     trust,
@@ -63,20 +62,24 @@ class Program:
         self._is_serving = False
         self._clock = clock.SystemClock()
         self._metrics = metrics.Metrics()
+        self._seats = seating.seats(chosen)
         self._trust = trust.Trust(chosen.ca_directory, system_clock=self._clock)
         self._mesh = assembly.assemble(
             config_cluster=chosen.cluster,
             revision=chosen.revision,
             system_namespace=chosen.namespace,
             domain=chosen.domain,
+            is_external=self._seats.home is not None,
+            shared=chosen.shared_mesh_config,
         )
         self._injection = injection.declare(self._mesh, chosen)
         self._resolver = resolving.Resolver(self._mesh, system_clock=self._clock)
         self._fleet = supervisor.Supervisor(
             self._mesh.graph,
             self._mesh.sources,
-            local=_local(chosen),
+            local=self._seats.config,
             config_cluster=chosen.cluster,
+            home=self._seats.home,
             namespace=chosen.namespace,
             remote_timeout_s=chosen.remote_timeout_s,
             system_clock=self._clock,
@@ -98,21 +101,26 @@ class Program:
             system_clock=self._clock,
             registered=self._metrics,
         )
-        self._stewardship = stewardship.Stewardship(
+        self._stewardship = self._steward()
+        self._desk = self._opened_desk()
+        self._discovery.asides = debugstreams.Asides(self._desk, pod=chosen.pod)
+        self._metrics.gauge("istio_build", "Build of this control plane.", "component", "tag").set(
+            1, "pilot", version.VERSION
+        )
+
+    def _steward(self) -> stewardship.Stewardship:
+        chosen = self._settings
+        return stewardship.Stewardship(
             stewardship.Steward(
                 cluster=chosen.cluster,
                 pod=chosen.pod,
                 namespace=chosen.namespace,
                 revision=chosen.revision,
                 manages_remotes=chosen.manages_remotes,
+                patches_own_webhooks=chosen.patches_webhooks,
             ),
             root=self._roots,
             system_clock=self._clock,
-        )
-        self._desk = self._opened_desk()
-        self._discovery.asides = debugstreams.Asides(self._desk, pod=chosen.pod)
-        self._metrics.gauge("istio_build", "Build of this control plane.", "component", "tag").set(
-            1, "pilot", version.VERSION
         )
 
     def _opened_desk(self) -> debugging.Desk:
@@ -224,6 +232,8 @@ class Program:
             # Without its ports it is of no use: whoever runs it must notice, and start it again.
             serving.add_done_callback(lambda _: None if self._is_serving else stop.set())
             _ = nursery.start("settle memory", self._settle())
+            moved = seating.changed(self._settings, self._seats, sleep=self._clock.sleep)
+            nursery.start("follow kubeconfig", moved).add_done_callback(lambda _: stop.set())
             await stop.wait()
             _LOG.info("ending")
         if not self._is_serving and serving.done() and not serving.cancelled():
@@ -261,6 +271,7 @@ class Program:
         serving = tls.Serving(self._certificate(signer))
         self._trust.listen(lambda fresh: self._renew(serving, fresh))
         _ = nursery.keep("renew serving certificate", lambda: self._keep_fresh(serving))
+        self._mesh.graph.listen(lambda _: self._follow_host(serving))
         server, _ = await ads.serve(
             (self._discovery.handler(), self._signing()),
             address=f"{ANY}:{SECURE_PORT}",
@@ -306,9 +317,15 @@ class Program:
         names = signing.serving_names(
             self._settings.namespace,
             revision=self._settings.revision,
+            discovery_host=self._discovery_host(),
             custom_hosts=self._settings.custom_hosts,
         )
         return tls.issue(signer, names=names, now=self._clock.now())
+
+    def _discovery_host(self) -> str:
+        """Return the host that proxies are told to find us at; empty while there is none."""
+        told = self._injection.settings()
+        return told.discovery_address.rpartition(":")[0].strip("[]") if told else ""
 
     def _renew(self, serving: tls.Serving, signer: authorities.Authority) -> None:
         if serving.certificate.roots_pem != signer.roots_pem:
@@ -316,15 +333,16 @@ class Program:
         serving.replace(self._certificate(signer))
         self._stewardship.root_changed()
 
+    def _follow_host(self, serving: tls.Serving) -> None:
+        """Bear the name that proxies are told to call, as soon as it is another."""
+        host = self._discovery_host()
+        if host and host not in serving.certificate.names and self._trust.authority is not None:
+            _LOG.info("serving under another name", host=host)
+            serving.replace(self._certificate(self._trust.authority))
+
     async def _keep_fresh(self, serving: tls.Serving) -> None:
         while True:
             left = serving.certificate.renew_at - self._clock.now()
             await self._clock.sleep(max(TRUST_LOOK_S, left / datetime.timedelta(seconds=1)))
             if self._trust.authority is not None:
                 serving.replace(self._certificate(self._trust.authority))
-
-
-def _local(chosen: settings.Settings) -> access.Access:
-    if chosen.kubeconfig and Path(chosen.kubeconfig).exists():
-        return access.from_kubeconfig(chosen.kubeconfig, context=None)
-    return access.in_cluster()

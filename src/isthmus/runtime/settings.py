@@ -1,6 +1,6 @@
 """The control plane's own settings, from its environment and arguments.
 
-Source: spec sections 6.2 and 8.7.
+Source: spec sections 5.5, 6.2, 6.5 and 8.7.
 
     IsthmusError
     └── SettingRefused
@@ -35,6 +35,10 @@ class Settings:
         debug_namespaces: Whose accounts may see them all, besides the system namespace's.
         trusts_loopback: Whether whoever comes from loopback may see them without a token.
         kubeconfig: A file to reach the cluster by; empty uses the pod's own account.
+        has_secrets_at_home: Whether the remote secrets are where it runs, and the mesh is
+            configured elsewhere (`LOCAL_CLUSTER_SECRET_WATCHER`).
+        shared_mesh_config: ConfigMap in the configuration cluster that fills in for its own.
+        patches_webhooks: Whether it keeps the bundle in its cluster's webhooks.
     """
 
     cluster: ClusterId
@@ -56,6 +60,9 @@ class Settings:
     serves_debug: bool = True
     debug_namespaces: tuple[str, ...] = ()
     trusts_loopback: bool = False
+    has_secrets_at_home: bool = False
+    shared_mesh_config: str = ""
+    patches_webhooks: bool = True
 
 
 def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
@@ -91,6 +98,10 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
         serves_debug=_truth(environment, "ENABLE_DEBUG_ON_HTTP", default="true"),
         debug_namespaces=_words(environment.get("DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES", "")),
         trusts_loopback=_truth(environment, "ISTHMUS_DEBUG_TRUSTS_LOOPBACK"),
+        has_secrets_at_home=_truth(environment, "LOCAL_CLUSTER_SECRET_WATCHER"),
+        shared_mesh_config=environment.get("SHARED_MESH_CONFIG", ""),
+        # Set and empty: API servers verify the injector by an authority of somebody else's.
+        patches_webhooks=environment.get("INJECTION_WEBHOOK_CONFIG_NAME", "any") != "",
     )
 
 

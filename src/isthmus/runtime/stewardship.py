@@ -28,6 +28,7 @@ class Steward:
         cluster: Id of the control plane's own cluster.
         pod: The replica.
         manages_remotes: Whether it was told to manage other clusters (`EXTERNAL_ISTIOD`).
+        patches_own_webhooks: Whether webhooks of its own cluster get its bundle.
     """
 
     cluster: ClusterId
@@ -35,6 +36,7 @@ class Steward:
     namespace: str = "istio-system"
     revision: str = "default"
     manages_remotes: bool = False
+    patches_own_webhooks: bool = True
 
 
 def is_invited(annotation: str, *, cluster: ClusterId) -> bool:
@@ -152,7 +154,8 @@ class Stewardship:
         try:
             async with tasks.Nursery(system_clock=self._clock) as nursery:
                 # Every replica patches webhooks: it must not wait for an election.
-                _ = nursery.keep(f"webhook bundles of {cluster}", bundles.run)
+                if self._steward.patches_own_webhooks or cluster != self._steward.cluster:
+                    _ = nursery.keep(f"webhook bundles of {cluster}", bundles.run)
                 await election.run(roots.run)
         finally:
             if self._roots.get(cluster) is roots:

@@ -34,6 +34,7 @@ class Certificate:
     Attributes:
         chain_pem: The leaf first, then what leads to the roots.
         roots_pem: What a client's certificate is verified against.
+        names: Under which it may be served.
         renew_at: When it should be replaced.
     """
 
@@ -41,6 +42,7 @@ class Certificate:
     key_pem: str = field(repr=False)
     roots_pem: str
     renew_at: clock.Instant
+    names: tuple[str, ...] = ()
 
 
 def issue(
@@ -50,7 +52,7 @@ def issue(
     now: clock.Instant,
     lifetime: datetime.timedelta = LIFETIME,
 ) -> Certificate:
-    """Make a key and sign its certificate for DNS `names`.
+    """Make a key and sign its certificate for `names`.
 
     Raises:
         AuthorityExpired: The signing certificate has ended (ISM-CA-006).
@@ -66,6 +68,7 @@ def issue(
         renew_at=renewal.renewal_time(
             now, ends=leaf.not_valid_after_utc, chance=secrets.randbelow(1000) / 1000
         ),
+        names=names,
     )
 
 

@@ -6,7 +6,7 @@ import re
 import click
 import pytest
 
-from isthmus.cli import demo, main, older_walkthroughs
+from isthmus.cli import demo, external_walkthrough, main, older_walkthroughs
 
 PAGE = (pathlib.Path(main.__file__).resolve().parents[3] / "docs/howto/from-istio.md").read_text()
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and "not yet" not in line]
@@ -47,9 +47,12 @@ def test_the_topologies_that_the_page_shows_exist():
     assert set(re.findall(r"--topology ([a-z-]+)", PAGE)) <= set(demo.TOPOLOGIES)
 
 
-@pytest.mark.parametrize("topology", older_walkthroughs.TOPOLOGIES)
-def test_what_older_walkthroughs_set_is_what_their_steps_use(topology):
-    walk = older_walkthroughs.TOPOLOGIES[topology]
+NAMING = {**older_walkthroughs.TOPOLOGIES, **external_walkthrough.TOPOLOGIES}
+
+
+@pytest.mark.parametrize("topology", NAMING)
+def test_what_walkthroughs_set_is_what_their_steps_use(topology):
+    walk = NAMING[topology]
     text = "\n".join(step.command for step in walk.steps)
     used = set(re.findall(r"\$\{?([A-Z][A-Z0-9_]*)\}?", text))
     made = {step.variable for step in walk.steps} | set(re.findall(r"^([A-Z_]+)=", text, re.M))

@@ -311,6 +311,26 @@ async def test_the_config_cluster_alone_gives_istios_own_kinds(fleet):
     assert [key.name for key in fleet.graph.items(fleet.sources.config_maps)] == ["istio"]
 
 
+async def test_outside_of_its_mesh_settings_and_secrets_come_from_home_and_nothing_else(fleet):
+    async with kube_server.serving() as home:
+        home.put(kinds.CONFIG_MAP, "istio", "istio-system", data={"mesh": ""})
+        home.put(kinds.SERVICE, "stranger", "n")
+        outside = Fleet(fleet.local, fleet.remotes, home=supervisor.Home(home.access()))
+        outside.start()
+        outside.local = home
+        outside.link("cluster2")
+        outside.link("config", secret="istio-kubeconfig")
+        await kube_server.eventually(lambda: outside.names("cluster2"))
+        await outside.supervisor.ready.wait()
+
+        assert outside.names(OWN) == ["cluster1-service"]
+        assert [key.cluster for key in outside.graph.items(outside.sources.config_maps)] == [
+            sources.HOME
+        ]
+        assert [one.cluster for one in outside.supervisor.clusters()] == [OWN, "cluster2"]
+        await outside.stop()
+
+
 async def test_listeners_hear_of_clusters_that_come_change_and_go(fleet):
     heard = []
     fleet.supervisor.on_added(lambda cluster, client: heard.append(("+", cluster)))

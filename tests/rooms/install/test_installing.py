@@ -59,6 +59,19 @@ async def test_removing_the_default_revision_removes_that_account_too(server):
     )
 
 
+async def test_installing_beside_another_control_plane_of_that_revision_leaves_it_alone(server):
+    for namespace in ("istio-system", "external-istiod"):
+        for manifest in manifests.of_options(chosen(f"namespace={namespace}")):
+            if manifest["kind"] == "Service":
+                put(server, manifest)
+    moved = chosen("namespace=external-istiod", "components.pilot.enabled=true")
+
+    async with client.Client(server.access()) as opened:
+        left = await installing.leftovers(opened, moved, [])
+
+    assert {one["metadata"]["namespace"] for one in left} == {"external-istiod"}
+
+
 @pytest.mark.parametrize(
     ("flags", "name"),
     [

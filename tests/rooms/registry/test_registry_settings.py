@@ -2,6 +2,9 @@
 
 import pytest
 
+from isthmus.engine import graph
+from isthmus.fleet import sources
+from isthmus.kube import objects
 from isthmus.registry import documents, settings
 
 SEAT = settings.Seat("c1")
@@ -214,6 +217,43 @@ def local(host, text):
     return settings.is_cluster_local(
         host, local=mesh.cluster_local_hosts, mesh_wide=mesh.mesh_wide_hosts
     )
+
+
+EXTERNAL = settings.Seat("c1", "mesh", is_external=True, shared="istio")
+
+
+def outside(**texts):
+    """Return the settings of a control plane outside of its mesh: its own, and shared ones."""
+    graph_ = graph.Graph()
+    sources_ = sources.declare(graph_)
+    nodes = settings.declare(graph_, sources_, seat=EXTERNAL)
+    keys = {"own": EXTERNAL.settings_map(), "shared": EXTERNAL.shared_map}
+    with graph_.transaction() as change:
+        for where, text in texts.items():
+            metadata = objects.Metadata(name="istio", namespace="mesh")
+            found = objects.ConfigMap(metadata, {"mesh": text})
+            change.put(sources_.config_maps, keys[where], found)
+    findings = [value for each in nodes.findings for value in graph_.items(each).values()]
+    return graph_.value(nodes.settings), findings
+
+
+def test_what_its_own_settings_leave_open_the_shared_ones_say():
+    own = "{trustDomain: own, defaultConfig: {discoveryAddress: 'x:15012'}}"
+    shared = "{trustDomain: theirs, rootNamespace: root, defaultConfig: {meshId: m}}"
+
+    found, findings = outside(own=own, shared=shared)
+
+    assert (found.trust_domain, found.root_namespace, found.mesh_id) == ("own", "root", "m")
+    assert not any(findings)
+
+
+def test_shared_settings_alone_are_none_and_broken_ones_are_a_finding():
+    alone, _ = outside(shared="trustDomain: theirs")
+    broken, findings = outside(own="trustDomain: own", shared="{")
+
+    assert alone.trust_domain == "cluster.local"
+    assert broken.trust_domain == "cluster.local"
+    assert any("where the control plane runs" in str(each) for each in findings)
 
 
 def test_a_service_learns_that_it_is_cluster_local(world):

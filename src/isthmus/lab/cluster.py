@@ -3,7 +3,6 @@
 This is the only place where the lab's rooms meet; it decides nothing but their order.
 """
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -35,6 +34,7 @@ Obj = dict[str, Any]
 
 _LOG = logs.Log("isthmus.lab.cluster")
 _DNS_SERVICE = "kube-dns"
+_LONGEST_NAME = 15
 
 
 class Progress:
@@ -55,31 +55,40 @@ class Progress:
         os.close(self._fd)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run a cluster until the lab ends."""
-    parser = argparse.ArgumentParser(prog="isthmus-lab-cluster")
-    for name in ("cluster", "folder", "topology"):
-        parser.add_argument(f"--{name}", required=True)
-    for name in ("listener", "spawner", "progress"):
-        parser.add_argument(f"--{name}", required=True, type=int)
-    options = parser.parse_args(argv)
-    logs.configure("info")
-    for fd in (options.listener, options.spawner, options.progress):
+def serve(
+    topology: topologies.Topology,
+    cluster: topologies.Cluster,
+    place: state.Place,
+    descriptors: tuple[int, int, int],
+) -> None:
+    """Run a cluster until the lab ends; called in the lab's own network.
+
+    Args:
+        topology: The whole lab.
+        cluster: The cluster.
+        place: The lab's folder.
+        descriptors: Where its API server is reached from outside of the lab; what leads to the
+            process that starts its programs; what takes its progress.
+    """
+    for fd in descriptors:
         os.set_inheritable(fd, False)
-    topology = topologies.parse(json.loads(options.topology))
-    cluster = topology.cluster(options.cluster)
+    listener, link, told = descriptors
+    _name(cluster.name)
     wires = network.ClusterNetwork(topology, cluster)
     wires.build()
     # From here on this process lives in the control plane's network: what it connects to, such as
     # webhooks behind Services, it reaches as a pod of its own cluster would.
     namespaces.enter(wires.control, flags=namespaces.NEWNET)
-    progress = Progress(options.progress, cluster.name)
+    progress = Progress(told, cluster.name)
     progress.tell("wires")
-    place = state.Place(pathlib.Path(options.folder))
     process = _Cluster(cluster, wires, place, progress)
-    asyncio.run(
-        process.run(socket.socket(fileno=options.listener), socket.socket(fileno=options.spawner))
-    )
+    asyncio.run(process.run(socket.socket(fileno=listener), socket.socket(fileno=link)))
+
+
+def _name(name: str) -> None:
+    """Let whoever lists processes tell clusters from each other."""
+    with contextlib.suppress(OSError):
+        pathlib.Path("/proc/self/comm").write_text(name[-_LONGEST_NAME:])
 
 
 class _Cluster:
@@ -213,7 +222,3 @@ async def _make_dns_service(api: apis.Api, cluster: topologies.Cluster) -> None:
             "spec": {"clusterIP": cluster.dns_service, "ports": ports},
         },
     )
-
-
-if __name__ == "__main__":
-    main()

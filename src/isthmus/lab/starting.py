@@ -23,6 +23,7 @@ from isthmus.lab import state
 from isthmus.lab import topology as topologies
 
 LIMIT_S = 30.0
+EACH_CLUSTER_S = 1.0
 _POLL_S = 0.01
 
 
@@ -153,7 +154,8 @@ def _wait(
     tell: Tell,
 ) -> dict[str, str]:
     configs: dict[str, str] = {}
-    for line in _lines(heard):
+    limit_s = LIMIT_S + EACH_CLUSTER_S * len(topology.clusters)
+    for line in _lines(heard, limit_s):
         if "failed" in line:
             raise _failed(line["failed"])
         if line["step"] == "ready":
@@ -173,8 +175,8 @@ def _failed(why: str) -> BootError:
     )
 
 
-def _lines(heard: int) -> Iterator[dict[str, str]]:
-    deadline = time.monotonic() + LIMIT_S
+def _lines(heard: int, limit_s: float) -> Iterator[dict[str, str]]:
+    deadline = time.monotonic() + limit_s
     rest = b""
     while (left := deadline - time.monotonic()) > 0:
         ready, _, _ = select.select([heard], [], [], left)

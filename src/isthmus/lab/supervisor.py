@@ -2,8 +2,8 @@
 
     outer  in the machine's namespaces' processes; its number is the lab's
       └─ inner  first process of the lab's own pid namespace, in its own network, mounts, host name
-           ├─ one spawner per cluster       (see machine.spawner)
-           └─ one cluster process per cluster (see cluster)
+           ├─ one spawner per cluster       (see machine.spawner), forked while it is small
+           └─ one cluster process per cluster (see cluster), forked once their code is loaded
 
 The kernel kills `inner` when `outer` dies, and everything else when `inner` dies; networks and
 mounts go with the last process in them. Decides that, and refuses to know Kubernetes.
@@ -12,6 +12,8 @@ mounts go with the last process in them. Decides that, and refuses to know Kuber
 import argparse
 import compileall
 import contextlib
+import functools
+import gc
 import json
 import os
 import pathlib
@@ -19,7 +21,8 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn
 
 import isthmus
@@ -133,22 +136,38 @@ class _Inner:
         self._tell({"step": "networks"})
 
     def _begin(self) -> None:
+        links: dict[str, socket.socket] = {}
         for cluster in self._topology.clusters:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            if os.fork() == 0:
-                ours.close()
-                self._only(theirs.fileno())
-                spawner.serve(theirs)
-            theirs.close()
+            links[cluster.name] = self._spawner(links.values())
+        # Loaded once, and only now: clusters share it, and spawners stay small without it.
+        from isthmus.lab import cluster as loaded
+
+        gc.collect()
+        gc.freeze()
+        for cluster in self._topology.clusters:
             pid = os.fork()
             if pid == 0:
-                self._become_cluster(cluster.name, ours.fileno())
-            ours.close()
+                held = self._become(cluster.name, links)
+                place = self._place
+                _serve(functools.partial(loaded.serve, self._topology, cluster, place, held))
             self._clusters[pid] = cluster.name
+        for link in links.values():
+            link.close()
         if os.fork() == 0:
             _compile_package()
         for fd in self._listeners.values():
             os.close(fd)
+
+    def _spawner(self, others: Iterable[socket.socket]) -> socket.socket:
+        """Start a spawner; return the end of the link that its cluster holds."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if os.fork() == 0:
+            for each in (ours, *others):
+                each.close()
+            self._only(theirs.fileno())
+            spawner.serve(theirs)
+        theirs.close()
+        return ours
 
     def _only(self, link: int) -> None:
         for fd in (*self._listeners.values(), self._progress, self._alive):
@@ -159,27 +178,19 @@ class _Inner:
         os.close(self._progress)
         self._progress = -1
 
-    def _become_cluster(self, name: str, link: int) -> NoReturn:
-        listener = self._listeners[name]
-        for fd in (link, listener, self._progress):
-            os.set_inheritable(fd, True)
-        argv = [
-            sys.executable,
-            "-P",
-            "-m",
-            "isthmus.lab.cluster",
-            f"--cluster={name}",
-            f"--folder={self._place.folder}",
-            f"--topology={topologies.to_json(self._topology)}",
-            f"--listener={listener}",
-            f"--spawner={link}",
-            f"--progress={self._progress}",
-        ]
+    def _become(self, name: str, links: Mapping[str, socket.socket]) -> tuple[int, int, int]:
+        """Be a cluster's process; return its listener, its link and where progress goes."""
+        for other, link in links.items():
+            if other != name:
+                link.close()
+                os.close(self._listeners[other])
+        os.close(self._alive)
         kept = {key: os.environ[key] for key in _KEPT_ENVIRONMENT if key in os.environ}
+        os.environ.clear()
         # It trusts its own authority, and webhooks those that they name: the machine's need not
         # be read.
-        own = {"HOME": str(self._place.scratch), "SSL_CERT_FILE": os.devnull}
-        os.execve(sys.executable, argv, {**kept, **own})
+        os.environ.update(kept, HOME=str(self._place.scratch), SSL_CERT_FILE=os.devnull)
+        return self._listeners[name], links[name].detach(), self._progress
 
     def _tell(self, progress: Mapping[str, object]) -> None:
         with contextlib.suppress(OSError):
@@ -217,6 +228,16 @@ class _Inner:
                 _LOG.error("cluster ended", cluster=name, code=os.waitstatus_to_exitcode(status))
             if not self._clusters:
                 os._exit(1)
+
+
+def _serve(work: Callable[[], None]) -> NoReturn:
+    """Run a cluster in a forked process, which must not go on as its parent would."""
+    try:
+        work()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
 
 
 def _compile_package() -> NoReturn:

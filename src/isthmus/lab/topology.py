@@ -15,7 +15,7 @@ A description is YAML; only `clusters` is needed:
       network: network2
 
 Addresses follow from the order: cluster number k (from 0) has pods in 10.(10+k).0.0/16, services
-in 10.(110+k).0.0/16 and the addresses 172.30.0.(32k) to 172.30.0.(32k+31) of the transit network:
+in 10.(110+k).0.0/16 and the 32 addresses from 172.30.0.0 + 32k of the transit network:
 its API server is the second of them, its nodes follow, its load balancers come last. `pods` and
 `services` of a cluster may be given, also overlapping those of a cluster of another network.
 
@@ -33,12 +33,14 @@ import yaml
 
 from isthmus.base import errors
 
-TRANSIT = ipaddress.IPv4Network("172.30.0.0/24")
+TRANSIT = ipaddress.IPv4Network("172.30.0.0/21")
 API_PORT = 6443
 DNS_HOST = 10
 _BLOCK = 32
 _FIRST_NODE, _FIRST_BALANCER, _LAST_BALANCER = 2, 10, 30
 _MOST_CLUSTERS = TRANSIT.num_addresses // _BLOCK
+_MOST_STATIONS = 253
+"""Control planes and nodes of one network: its addresses but for the first and the last two."""
 _MOST_NODES = _FIRST_BALANCER - _FIRST_NODE
 _OWN_SERVICES = "its own services"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?")
@@ -132,6 +134,11 @@ def _clusters(*networks: str, nodes: int = 2) -> list[dict[str, object]]:
     ]
 
 
+def _fifty() -> list[dict[str, object]]:
+    """Return half of them on one network, half on another, with one node each."""
+    return _clusters(*["network1"] * 25, *["network2"] * 25, nodes=1)
+
+
 BUILT_IN: Mapping[str, Mapping[str, object]] = {
     "single": {"clusters": _clusters("network1")},
     "primary-remote": {"clusters": _clusters("network1", "network2")},
@@ -139,6 +146,7 @@ BUILT_IN: Mapping[str, Mapping[str, object]] = {
     "shared-network": {"clusters": _clusters("network1", "network1")},
     "three-clusters": {"clusters": _clusters("network1", "network1", "network1", nodes=3)},
     "three-networks": {"clusters": _clusters("network1", "network2", "network3", nodes=3)},
+    "fifty": {"clusters": _fifty()},
     "external-control-plane": {
         "clusters": [
             {"name": "external", "network": "network0", "region": "region0", "nodes": 1},
@@ -257,6 +265,13 @@ def _cluster(
     entry: dict[str, str], number: int, networks: dict[str, str], hosts: dict[str, int]
 ) -> Cluster:
     network = ipaddress.IPv4Network(networks[entry["network"]])
+    stations = hosts[entry["network"]] + 1 + int(entry["nodes"])
+    if stations > _MOST_STATIONS:
+        raise TopologyError(
+            f"network `{entry['network']}` has too many nodes for its addresses",
+            detail=f"{network} holds {_MOST_STATIONS - 1} control planes and nodes",
+            hint="give the clusters fewer nodes, or spread them over more networks",
+        )
     pods = ipaddress.IPv4Network(entry["pods"])
     block = number * _BLOCK
 
@@ -293,10 +308,10 @@ def _cluster(
 
 
 def _no_overlap(clusters: list[Cluster]) -> None:
+    pods = [ipaddress.IPv4Network(each.pods) for each in clusters]
     for index, one in enumerate(clusters):
-        for other in clusters[:index]:
-            pods = ipaddress.IPv4Network(one.pods), ipaddress.IPv4Network(other.pods)
-            if one.network == other.network and pods[0].overlaps(pods[1]):
+        for number, other in enumerate(clusters[:index]):
+            if one.network == other.network and pods[index].overlaps(pods[number]):
                 raise TopologyError(
                     f"`{one.name}` and `{other.name}` share a network and pod addresses",
                     hint="give one of them other `pods`",

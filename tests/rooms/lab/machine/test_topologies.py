@@ -15,12 +15,16 @@ def two(**second):
     return {"clusters": [first, {"name": "b", "network": "n2", **second}]}
 
 
-def test_every_address_is_given_once():
-    lab = topology.load("three-networks")
+@pytest.mark.parametrize("name", topology.BUILT_IN)
+def test_every_address_is_given_once(name):
+    lab = topology.load(name)
 
     transit = [address for each in lab.clusters for address in (each.api_address, *each.balancers)]
     transit += [node.transit for each in lab.clusters for node in each.nodes]
     assert len(transit) == len(set(transit))
+    near = [(each.network, each.control_address) for each in lab.clusters]
+    near += [(each.network, node.address) for each in lab.clusters for node in each.nodes]
+    assert len(near) == len(set(near))
 
 
 def test_a_written_topology_reads_back_the_same():
@@ -53,7 +57,8 @@ def test_networks_may_overlap_but_neighbours_may_not():
         {"clusters": [{"name": "a", "size": 3}]},
         {"clusters": [{"name": "a", "nodes": 99}]},
         {"clusters": [{"name": "a", "pods": "10.0.0.0/99"}]},
-        {"clusters": [{"name": f"c{number}"} for number in range(9)]},
+        {"clusters": [{"name": f"c{number}", "network": f"n{number}"} for number in range(65)]},
+        {"clusters": [{"name": f"c{number}", "nodes": 8} for number in range(29)]},
         {"clusters": [{"name": "a"}], "speed": "fast"},
     ],
 )

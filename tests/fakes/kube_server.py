@@ -259,6 +259,10 @@ def _matches(obj: Obj, request: web.Request, namespace: str) -> bool:
     metadata = obj["metadata"]
     labels = metadata.get("labels") or {}
     for part in filter(None, request.query.get("labelSelector", "").split(",")):
+        if part.startswith("!"):
+            if part[1:] in labels:
+                return False
+            continue
         key, _, value = part.partition("=")
         if labels.get(key) != value:
             return False

@@ -25,12 +25,14 @@ class Followed:
         optional: Whether the API server may not know the kind.
         system_only: Whether only the system namespace is followed.
         keep: Which objects count.
+        labels: A label selector.
     """
 
     collection: str
     kind: kinds.Kind
     decode: type[objects.Object]
     fields: str = ""
+    labels: str = ""
     optional: bool = False
     system_only: bool = False
     keep: Callable[[str], bool] = lambda name: True
@@ -51,7 +53,13 @@ EVERYWHERE = (
 """What is followed in every cluster."""
 
 SETTINGS = Followed(
-    "config_maps", kinds.CONFIG_MAP, objects.ConfigMap, system_only=True, keep=_is_setting
+    "config_maps",
+    kinds.CONFIG_MAP,
+    objects.ConfigMap,
+    # Snapshots of clusters are large, and for whoever starts only.
+    labels="!isthmus.dev/remote-snapshot",
+    system_only=True,
+    keep=_is_setting,
 )
 
 CONFIGURATION = (
@@ -88,6 +96,8 @@ class Generation:
         self.number = number
         self.client = client.Client(reached_by, system_clock=system_clock)
         self.is_live = False
+        self.version = 0
+        """Grows with every change that was handed on."""
         self._clock = system_clock
         self._on_changes = on_changes
         self._nursery = tasks.Nursery(system_clock=system_clock)
@@ -107,6 +117,7 @@ class Generation:
             on_finding=lambda key, found: self._found(one.collection, key, found),
             namespace=namespace if one.system_only else "",
             fields=one.fields,
+            labels=one.labels,
             optional=one.optional,
             system_clock=self._clock,
         )
@@ -129,6 +140,10 @@ class Generation:
     def content(self) -> dict[str, dict[sources.ObjectKey, objects.Object]]:
         """Return everything that the cluster holds, by collection; and forget what was pending."""
         self._pending.clear()
+        return self.items()
+
+    def items(self) -> dict[str, dict[sources.ObjectKey, objects.Object]]:
+        """Return everything that the cluster holds, by collection."""
         return {
             collection: {
                 self._key(key): value
@@ -178,6 +193,7 @@ class Generation:
     def _flush(self) -> None:
         pending, self._pending = self._pending, {}
         if self.is_live and any(pending.values()):
+            self.version += 1
             self._on_changes(pending)
 
     def _found(self, collection: str, key: informer.Key, found: errors.Finding | None) -> None:

@@ -3,7 +3,8 @@
 Pure: how a kubeconfig is judged is passed in. The same secrets give the same answer on every
 replica: of several secrets that claim one cluster the oldest wins, whatever it holds; nobody can
 claim the cluster that the control plane's own configuration comes from. A kubeconfig that is
-refused leaves the one that this cluster is followed with in use.
+refused leaves the one that this cluster is followed with in use. A secret can be switched off by
+an annotation: it goes on holding its clusters' ids, and nobody follows them.
 
 Source: spec section 2.3; security rules RS-1 and RS-6.
 """
@@ -27,6 +28,8 @@ KUBECONFIG_REFUSED = "ISM-FLEET-014"
 MOST_LABEL = 63
 CONFIG_SECRET = "istio-kubeconfig"
 """Leads a control plane to where its mesh is configured: not to a cluster beside that one."""
+DISABLED = "isthmus.dev/disabled"
+"""Annotation of a remote secret: `true` takes its clusters out of the mesh while it is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +50,15 @@ class Wanted(Generic[A]):
 
 @dataclass(frozen=True, slots=True)
 class Membership(Generic[A]):
-    """Which clusters belong, and what is wrong with secrets."""
+    """Which clusters belong, and what is wrong with secrets.
+
+    Attributes:
+        disabled: Clusters that are switched off, with the secret that would bring them.
+    """
 
     wanted: Mapping[ClusterId, Wanted[A]]
     findings: tuple[errors.Finding, ...]
+    disabled: Mapping[ClusterId, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,7 @@ class _Claim:
     cluster: ClusterId
     secret: str
     encoded: str
+    disabled: bool
 
     def finding(self, code: str, happened: str, *, working: str, hint: str) -> errors.Finding:
         subject = f"Secret {self.secret}, key {self.cluster[:80]}"
@@ -82,18 +91,22 @@ def of_secrets(
     wanted: dict[ClusterId, Wanted[A]] = {}
     holders: dict[ClusterId, str] = {}
     findings: list[errors.Finding] = []
+    disabled: dict[ClusterId, str] = {}
     for claim in _claims(secrets):
         refusal = _refusal(claim, own=own, holder=holders.get(claim.cluster))
         if refusal is not None:
             findings.append(refusal)
             continue
         holders[claim.cluster] = claim.secret
+        if claim.disabled:
+            disabled[claim.cluster] = claim.secret
+            continue
         found, finding = _judged(claim, parse=parse, in_use=in_use.get(claim.cluster))
         if found is not None:
             wanted[claim.cluster] = found
         if finding is not None:
             findings.append(finding)
-    return Membership(wanted, tuple(findings))
+    return Membership(wanted, tuple(findings), disabled)
 
 
 def is_cluster_id(text: str) -> bool:
@@ -109,7 +122,12 @@ def _claims(secrets: Iterable[objects.Secret]) -> list[_Claim]:
         secrets, key=lambda secret: (secret.metadata.creation_timestamp, secret.metadata.name)
     )
     return [
-        _Claim(ClusterId(key), f"{secret.metadata.namespace}/{secret.metadata.name}", encoded)
+        _Claim(
+            ClusterId(key),
+            f"{secret.metadata.namespace}/{secret.metadata.name}",
+            encoded,
+            disabled=secret.metadata.annotation(DISABLED).lower() == "true",
+        )
         for secret in oldest_first
         if secret.metadata.name != CONFIG_SECRET
         for key, encoded in sorted((secret.data or {}).items())

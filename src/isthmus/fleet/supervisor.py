@@ -18,11 +18,10 @@ import dataclasses
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from isthmus.base import clock, errors, logs, metrics, tasks
 from isthmus.engine import graph
-from isthmus.fleet import generations, membership, sources
+from isthmus.fleet import generations, members, membership, snapshots, sources, statuses, tokens
 from isthmus.kube import access, informer, kinds, objects
 from isthmus.kube import client as kube_client
 from isthmus.mesh.identities import ClusterId
@@ -30,8 +29,7 @@ from isthmus.mesh.identities import ClusterId
 _LOG = logs.Log("isthmus.fleet")
 SECRET_LABEL = "istio/multiCluster=true"
 REMOTE_TIMEOUT_S = 30.0
-Status = Literal["synced", "syncing", "timeout", "closed"]
-STATUSES: tuple[Status, ...] = ("synced", "syncing", "timeout", "closed")
+RECALL_S = 10.0
 
 
 class ClusterUnknown(errors.IsthmusError):
@@ -50,48 +48,6 @@ class Home:
 
     reached_by: access.Access
     has_secrets: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterStatus:
-    """How well a cluster is followed.
-
-    Attributes:
-        secret: `namespace/name` of its secret; empty for our own cluster.
-        age_s: How old its objects are if it does not answer; else 0.
-        error: What its API server last failed with; empty while all is well.
-        generation: How many credentials it was followed with.
-    """
-
-    cluster: ClusterId
-    secret: str
-    status: Status
-    age_s: float = 0.0
-    error: str = ""
-    generation: int = 0
-
-
-@dataclass(slots=True)
-class _Member:
-    """A cluster that is followed: with what, and with what soon."""
-
-    wanted: membership.Wanted[access.Access]
-    began: float
-    number: int = 0
-    current: generations.Generation | None = None
-    coming: generations.Generation | None = None
-    timed_out: bool = False
-    unusable: str = ""
-
-    @property
-    def counts(self) -> bool:
-        """Whether readiness need not wait for it."""
-        return self.current is not None or self.timed_out or bool(self.unusable)
-
-    def status(self) -> Status:
-        if self.current is not None:
-            return "synced"
-        return "timeout" if self.timed_out else "syncing"
 
 
 @dataclass(slots=True)
@@ -140,11 +96,14 @@ class Supervisor:
         self._parse = parse
         self._clock = system_clock or clock.SystemClock()
         self._nursery = tasks.Nursery(system_clock=self._clock)
-        self._measures = _Measures(measures or metrics.Metrics())
+        self._measures = statuses.Measures(measures or metrics.Metrics())
         self._listeners = _Listeners()
-        self._members: dict[ClusterId, _Member] = {}
+        self._members: dict[ClusterId, members.Member] = {}
         self._ending: set[generations.Generation] = set()
+        self._wanted: frozenset[ClusterId] = frozenset()
+        self._disabled: Mapping[ClusterId, str] = {}
         self._findings: tuple[errors.Finding, ...] = ()
+        self._refused_snapshots: tuple[errors.Finding, ...] = ()
         self._local = self._generation(
             config_cluster,
             1,
@@ -171,18 +130,28 @@ class Supervisor:
 
     # --- asked from outside -----------------------------------------------------------------------
 
-    def clusters(self) -> tuple[ClusterStatus, ...]:
+    def clusters(self) -> tuple[statuses.ClusterStatus, ...]:
         """Return how well each cluster is followed, our own first."""
         both = [self._local, *([self._home] if self._home else [])]
-        own = ClusterStatus(
+        own = statuses.ClusterStatus(
             self._own,
             "",
             "synced" if all(one.is_live for one in both) else "syncing",
             age_s=max(one.age_s() for one in both),
             error=next((error for one in both if (error := one.error())), ""),
             generation=1,
+            known=self._local.is_live,
         )
-        return (own, *(self._status(item) for _, item in sorted(self._members.items())))
+        known = {
+            cluster: member.shown(now=self._clock.now())
+            for cluster, member in self._members.items()
+        }
+        for cluster, secret in self._disabled.items():
+            known.setdefault(
+                cluster,
+                statuses.ClusterStatus(cluster, secret, "closed", error="disabled in its secret"),
+            )
+        return (own, *(known[cluster] for cluster in sorted(known)))
 
     def client(self, cluster: ClusterId) -> kube_client.Client:
         """Return the connection to a cluster, for reviews of tokens.
@@ -214,7 +183,37 @@ class Supervisor:
             for cluster, item in sorted(self._members.items())
             if item.unusable
         )
-        return self._findings + unusable + tuple(found for one in live for found in one.findings())
+        return (
+            self._findings
+            + unusable
+            + self._refused_snapshots
+            + self._ending_tokens()
+            + tuple(found for one in live for found in one.findings())
+        )
+
+    def _ending_tokens(self) -> tuple[errors.Finding, ...]:
+        now = self._clock.now()
+        found = (
+            tokens.finding_of(cluster, member.wanted.secret, member.token, now=now)
+            for cluster, member in sorted(self._members.items())
+        )
+        return tuple(one for one in found if one is not None)
+
+    def links(self) -> tuple[members.Link, ...]:
+        """Return the remote clusters that are followed at present, for whoever keeps them."""
+        return tuple(
+            members.Link(cluster, member.wanted, member.current)
+            for cluster, member in sorted(self._members.items())
+            if member.current is not None
+        )
+
+    def linked(self) -> frozenset[ClusterId]:
+        """Return the remote clusters that belong to the mesh, whether they answer or not."""
+        return frozenset(self._members)
+
+    def show_ages(self) -> None:
+        """Bring the metrics up to date that grow by themselves."""
+        self._measures.show_ages(self.clusters(), now=self._clock.now())
 
     def on_added(self, call: Callable[[ClusterId, kube_client.Client], None]) -> None:
         """Call when a cluster is known as a whole, with the client to use from now on.
@@ -238,9 +237,46 @@ class Supervisor:
             _ = self._nursery.keep("follow remote secrets", self._secrets.run)
             await self._secrets.synced.wait()
             self._reconcile()
+            await self._recall()
             await asyncio.Event().wait()
         finally:
             await self._close()
+
+    async def _recall(self) -> None:
+        """Take what an earlier control plane knew of clusters that do not answer us yet."""
+        waiting = [member for member in self._members.values() if not member.is_known]
+        if not waiting:
+            return
+        try:
+            async with asyncio.timeout(RECALL_S):
+                kept = await self._local.client.list_(
+                    kinds.CONFIG_MAP, namespace=self._namespace, labels=f"{snapshots.LABEL}=true"
+                )
+        except (errors.IsthmusError, TimeoutError) as error:
+            _LOG.warning("snapshots of clusters cannot be read", error=str(error))
+            return
+        found, self._refused_snapshots = snapshots.recall(kept)
+        for member in waiting:
+            recalled = found.get(member.wanted.cluster)
+            if recalled is not None and self._members.get(recalled.cluster) is member:
+                self._remember(member, recalled)
+        self._check_ready()
+
+    def _remember(self, member: members.Member, recalled: snapshots.Recalled) -> None:
+        if member.is_known:
+            return  # What its API server says now is better.
+        if recalled.server != members.fingerprint(member.wanted.reached_by):
+            self._refused_snapshots += (
+                snapshots.refusal(recalled.cluster, "its secret leads to another API server now"),
+            )
+            return
+        self._put_all(recalled.cluster, recalled.content)
+        member.recalled_at = recalled.known_at
+        _LOG.info(
+            "cluster is known from a snapshot",
+            cluster=recalled.cluster,
+            known_at=recalled.known_at.isoformat(),
+        )
 
     async def _close(self) -> None:
         for generation in list(self._ending):
@@ -257,7 +293,7 @@ class Supervisor:
             await self._home.close()
 
     def _take_over_local(self) -> None:
-        self._write_all(self._local)
+        self._put_all(self._own, self._local.content())
         self._local.is_live = True
         self._measures.managed.set(1, "local")
         _LOG.info("own cluster synced", cluster=self._own)
@@ -267,7 +303,7 @@ class Supervisor:
 
     def _take_over_home(self) -> None:
         assert self._home is not None
-        self._write_all(self._home)
+        self._put_all(sources.HOME, self._home.content())
         self._home.is_live = True
         _LOG.info("own settings known")
         self._check_ready()
@@ -286,9 +322,8 @@ class Supervisor:
                 _LOG.warning(
                     "remote secret ignored", subject=finding.subject, reason=finding.happened
                 )
-        self._findings = found.findings
-        for cluster in [item for item in self._members if item not in found.wanted]:
-            self._remove(cluster)
+        self._findings, self._disabled = found.findings, found.disabled
+        self._wanted = frozenset(found.wanted)
         for cluster, wanted in found.wanted.items():
             member = self._members.get(cluster)
             if member is None:
@@ -297,11 +332,25 @@ class Supervisor:
                 self._rotate(member, wanted)
             else:
                 member.wanted = wanted
-        self._measures.managed.set(len(self._members), "remote")
         self._check_ready()
 
+    def _is_renamed(
+        self, cluster: ClusterId, wanted: Mapping[ClusterId, membership.Wanted[access.Access]]
+    ) -> bool:
+        """Tell whether a cluster that leaves comes back under another id, not known yet.
+
+        It stays until then: its endpoints must not be missed in between.
+        """
+        left = self._members[cluster].wanted
+        return any(
+            one.secret == left.secret
+            and members.fingerprint(one.reached_by) == members.fingerprint(left.reached_by)
+            and not self._members[one.cluster].counts
+            for one in wanted.values()
+        )
+
     def _add(self, wanted: membership.Wanted[access.Access]) -> None:
-        member = _Member(wanted, began=self._clock.monotonic())
+        member = members.Member(wanted, began=self._clock.monotonic())
         self._members[wanted.cluster] = member
         self._measures.events.add(1, "add")
         _LOG.info("cluster joins", cluster=wanted.cluster, secret=wanted.secret)
@@ -309,7 +358,7 @@ class Supervisor:
         if self._timeout_s:
             _ = self._nursery.start(f"time out {wanted.cluster}", self._time_out(member))
 
-    def _rotate(self, member: _Member, wanted: membership.Wanted[access.Access]) -> None:
+    def _rotate(self, member: members.Member, wanted: membership.Wanted[access.Access]) -> None:
         member.wanted = wanted
         self._measures.events.add(1, "update")
         _LOG.info("cluster gets another credential", cluster=wanted.cluster, secret=wanted.secret)
@@ -323,18 +372,15 @@ class Supervisor:
         self._tell_removed(member)
         for generation in (member.current, member.coming):
             self._end(generation)
-        with self._graph.transaction() as transaction:
-            for one in generations.EVERYWHERE:
-                transaction.replace(
-                    getattr(self._into, one.collection), lambda key: key.cluster == cluster, {}
-                )
+        self._put_all(cluster, {one.collection: {} for one in generations.EVERYWHERE})
 
-    def _begin(self, member: _Member) -> None:
+    def _begin(self, member: members.Member) -> None:
         """Start the next generation of a cluster in the background."""
         self._end(member.coming)
         member.number += 1
         member.unusable, member.coming = "", None
         wanted = member.wanted
+        member.token = tokens.read(wanted.reached_by.token)
         try:
             coming = self._generation(
                 wanted.cluster, member.number, wanted.reached_by, followed=generations.EVERYWHERE
@@ -364,19 +410,28 @@ class Supervisor:
             system_clock=self._clock,
         )
 
-    def _take_over(self, member: _Member, coming: generations.Generation) -> None:
+    def _take_over(self, member: members.Member, coming: generations.Generation) -> None:
         self._tell_removed(member)
         old, member.current, member.coming = member.current, coming, None
         # From here the old generation is mute, whatever still arrives on its connections.
         self._end(old)
-        self._write_all(coming)
-        coming.is_live = True
+        self._put_all(coming.cluster, coming.content())
+        coming.is_live, member.recalled_at = True, None
+        member.live_digest = member.wanted.digest
         _LOG.info("cluster synced", cluster=coming.cluster, generation=coming.number)
         for call in self._listeners.added:
             call(coming.cluster, coming.client)
         self._check_ready()
 
-    async def _time_out(self, member: _Member) -> None:
+    def _drop_left(self) -> None:
+        """Remove clusters that no secret names any more, or that are known under a new name."""
+        wanted = {key: one.wanted for key, one in self._members.items() if key in self._wanted}
+        for cluster in [item for item in self._members if item not in self._wanted]:
+            if not self._is_renamed(cluster, wanted):
+                self._remove(cluster)
+        self._measures.managed.set(len(self._members), "remote")
+
+    async def _time_out(self, member: members.Member) -> None:
         await self._clock.sleep(self._timeout_s)
         if self._members.get(member.wanted.cluster) is member and member.current is None:
             member.timed_out = True
@@ -388,7 +443,7 @@ class Supervisor:
             )
             self._check_ready()
 
-    def _tell_removed(self, member: _Member) -> None:
+    def _tell_removed(self, member: members.Member) -> None:
         if member.current is not None:
             for call in self._listeners.removed:
                 call(member.wanted.cluster)
@@ -415,31 +470,18 @@ class Supervisor:
                     else:
                         transaction.put(source, key, value)
 
-    def _write_all(self, generation: generations.Generation) -> None:
+    def _put_all(self, cluster: ClusterId, content: snapshots.Content) -> None:
+        """Make these a cluster's objects, in one step."""
         with self._graph.transaction() as transaction:
-            for collection, entries in generation.content().items():
+            for collection, entries in content.items():
                 transaction.replace(
-                    getattr(self._into, collection),
-                    lambda key: key.cluster == generation.cluster,
-                    entries,
+                    getattr(self._into, collection), lambda key: key.cluster == cluster, entries
                 )
 
     # --- telling ----------------------------------------------------------------------------------
 
-    def _status(self, member: _Member) -> ClusterStatus:
-        followed = member.current or member.coming
-        pending = member.coming.error() if member.coming else ""
-        error = (followed.error() if followed else "") or pending or member.unusable
-        return ClusterStatus(
-            member.wanted.cluster,
-            member.wanted.secret,
-            member.status(),
-            age_s=followed.age_s() if followed else 0.0,
-            error=error,
-            generation=member.number,
-        )
-
     def _check_ready(self) -> None:
+        self._drop_left()
         self._measures.show({key: item.status() for key, item in self._members.items()})
         if (
             self._local.is_live
@@ -448,37 +490,3 @@ class Supervisor:
             and all(member.counts for member in self._members.values())
         ):
             self.ready.set()
-
-
-class _Measures:
-    """What Istio's operators watch of a fleet."""
-
-    def __init__(self, into: metrics.Metrics) -> None:
-        self.managed = into.gauge(
-            "istiod_managed_clusters", "Clusters that are followed.", "cluster_type"
-        )
-        self.timeouts = into.counter(
-            "remote_cluster_sync_timeouts_total", "Clusters that did not sync in time.", "cluster"
-        )
-        self.events = into.counter(
-            "remote_cluster_secret_events_total", "Clusters added, changed, removed.", "event"
-        )
-        self._status = into.gauge(
-            "istiod_remote_cluster_sync_status",
-            "1 for the status that a remote cluster has.",
-            "cluster",
-            "cluster_type",
-            "status",
-        )
-
-    def show(self, statuses: Mapping[ClusterId, Status]) -> None:
-        """Set the status of every remote cluster."""
-        for cluster, current in statuses.items():
-            for status in STATUSES:
-                self._status.set(float(status == current), cluster, "remote", status)
-
-    def forget(self, cluster: ClusterId) -> None:
-        """Remove what was said of a cluster."""
-        self.timeouts.remove(cluster)
-        for status in STATUSES:
-            self._status.remove(cluster, "remote", status)

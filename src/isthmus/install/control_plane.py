@@ -39,12 +39,16 @@ def objects(options: Options) -> list[Manifest]:
 
 def account(options: Options, name: str) -> list[Manifest]:
     """Return the control plane's account where its mesh is configured, with its rights."""
-    return [_service_account(options, name), *_cluster_roles(options, name), *_own(options, name)]
+    return [
+        _service_account(options, name),
+        *_cluster_roles(options, name),
+        *_own(options, name, rights.own() + rights.recalled()),
+    ]
 
 
 def account_outside(options: Options, name: str) -> list[Manifest]:
     """Return its account where it only runs: it reads its own namespace there."""
-    return [_service_account(options, name), *_own(options, name)]
+    return [_service_account(options, name), *_own(options, name, rights.own())]
 
 
 def mesh_config(options: Options) -> operator.Tree:
@@ -130,13 +134,13 @@ def _cluster_roles(options: Options, name: str) -> list[Manifest]:
     ]
 
 
-def _own(options: Options, name: str) -> list[Manifest]:
+def _own(options: Options, name: str, rules: list[rights.Rule]) -> list[Manifest]:
     return [
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "Role",
             "metadata": labels.metadata(options, name, component="Pilot"),
-            "rules": rights.own(),
+            "rules": rules,
         },
         _binding(options, "Role", name, name),
     ]

@@ -16,6 +16,9 @@ ROOTS = "istio-ca-root-cert"
 LOCK = "istio-namespace-controller-election"
 """The ConfigMap by which replicas agree on who writes those."""
 
+SNAPSHOTS = tuple(f"istio-remote-snapshot-{number}" for number in range(64))
+"""The ConfigMaps with what is known of remote clusters."""
+
 _FOLLOW = ("list", "watch")
 
 
@@ -55,6 +58,11 @@ def kept() -> list[Rule]:
 def own() -> list[Rule]:
     """Return what is needed in the control plane's own namespace only."""
     return [_rule("", ("configmaps", "secrets"), _FOLLOW)]
+
+
+def recalled() -> list[Rule]:
+    """Return what is needed beside that to leave behind what is known of remote clusters."""
+    return [_rule("", ("configmaps",), ("update",), names=SNAPSHOTS)]
 
 
 def _rule(

@@ -35,6 +35,7 @@ from isthmus.runtime import (
     resolving,
     seating,
     settings,
+    snapshotting,
     stewardship,
     trust,
 )
@@ -101,6 +102,9 @@ class Program:
             system_clock=self._clock,
             registered=self._metrics,
         )
+        self._snapshots = snapshotting.Snapshots(
+            self._fleet, namespace=chosen.namespace, system_clock=self._clock
+        )
         self._stewardship = self._steward()
         self._desk = self._opened_desk()
         self._discovery.asides = debugstreams.Asides(self._desk, pod=chosen.pod)
@@ -120,6 +124,7 @@ class Program:
                 patches_own_webhooks=chosen.patches_webhooks,
             ),
             root=self._roots,
+            at_home={"keep snapshots of clusters": self._snapshots.run},
             system_clock=self._clock,
         )
 
@@ -148,14 +153,15 @@ class Program:
             fault = self._trust.fault
             return fault.happened if fault else "the certificate authority was not read yet"
         if not self._fleet.ready.is_set():
-            waiting = [one.cluster for one in self._fleet.clusters() if one.status == "syncing"]
+            found = self._fleet.clusters()
+            waiting = [one.cluster for one in found if one.status == "syncing" and not one.known]
             return f"not all clusters are known yet: {', '.join(waiting) or 'our own'}"
         return "" if self._resolver.is_settled else "names of gateways are being looked up"
 
     def _unready_for(self, cluster: ClusterId) -> str:
         """Say why proxies of a cluster cannot be served yet; empty when they can."""
         status = next((one for one in self._fleet.clusters() if one.cluster == cluster), None)
-        if status is not None and status.status != "synced":
+        if status is not None and not status.known:
             # Their own pods are not known: what they have would be taken away from them.
             return f"cluster `{cluster}` is not known yet"
         return self.unready()
@@ -166,6 +172,7 @@ class Program:
             *self._trust_findings(),
             *self._mesh.graph.value(self._injection.findings),
             *self._resolver.findings(),
+            *self._snapshots.findings(),
         ]
 
     def _trust_findings(self) -> list[errors.Finding]:
@@ -196,7 +203,7 @@ class Program:
                 self._discovery.end(status.id, reason=f"cluster `{cluster}` has left the mesh")
 
     def _known_clusters(self) -> list[ClusterId]:
-        return [status.cluster for status in self._fleet.clusters()]
+        return [one.cluster for one in self._fleet.clusters() if one.status != "closed"]
 
     async def _review(
         self, cluster: ClusterId, token: str, audiences: Sequence[str]
@@ -254,7 +261,7 @@ class Program:
         pages = admin.Pages(
             self._desk,
             unready=lambda: self.unready() or ("" if self._is_serving else "not serving yet"),
-            metrics_text=self._metrics.text,
+            metrics_text=self._metrics_text,
         )
         monitoring = pages.public()
         if self._settings.serves_debug:
@@ -265,6 +272,10 @@ class Program:
             await stack.enter_async_context(admin.listening(pages_there, host=ANY, port=port))
         socket_path = f"{self._settings.run_directory}/reports.sock"
         await stack.enter_async_context(admin.listening(pages.private(), path=socket_path))
+
+    def _metrics_text(self) -> str:
+        self._fleet.show_ages()
+        return self._metrics.text()
 
     async def _serve(self, stack: contextlib.AsyncExitStack, nursery: tasks.Nursery) -> None:
         signer = await self._first_authority()

@@ -52,6 +52,10 @@ class Reports:
                 "ageSeconds": round(status.age_s, 1),
                 "error": status.error,
                 "generation": status.generation,
+                "known": status.known,
+                "fromSnapshot": status.recalled,
+                "kubeconfigDigest": status.digest[:12],
+                "tokenExpires": status.token_expires and status.token_expires.isoformat(),
             }
             for status in self._fleet.clusters()
         ]

@@ -8,7 +8,9 @@ Source: spec sections 1.6, 5.5 and 6.6.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+import functools
+import types
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from isthmus.base import clock, logs, tasks
@@ -39,6 +41,10 @@ class Steward:
     patches_own_webhooks: bool = True
 
 
+Duty = Callable[[client.Client, Callable[[], bool]], Awaitable[None]]
+"""Work of a leader: with the cluster's client, and whether it may still write."""
+
+
 def is_invited(annotation: str, *, cluster: ClusterId) -> bool:
     """Tell whether the annotation of a system namespace names `cluster`, or everybody."""
     return any(element in ("*", cluster) for element in annotation.split(","))
@@ -52,6 +58,7 @@ class Stewardship:
         steward: Steward,
         *,
         root: Callable[[], str],
+        at_home: Mapping[str, Duty] = types.MappingProxyType({}),
         system_clock: clock.Clock | None = None,
     ) -> None:
         """Prepare.
@@ -59,10 +66,12 @@ class Stewardship:
         Args:
             steward: Who writes.
             root: The mesh's roots as PEM; empty while there are none.
+            at_home: What else to do, by name, while we lead in our own cluster.
             system_clock: Time.
         """
         self._steward = steward
         self._root = root
+        self._at_home = dict(at_home)
         self._clock = system_clock or clock.SystemClock()
         self._nursery = tasks.Nursery(system_clock=self._clock)
         self._posts: dict[ClusterId, asyncio.Task[None]] = {}
@@ -156,7 +165,21 @@ class Stewardship:
                 # Every replica patches webhooks: it must not wait for an election.
                 if self._steward.patches_own_webhooks or cluster != self._steward.cluster:
                     _ = nursery.keep(f"webhook bundles of {cluster}", bundles.run)
-                await election.run(roots.run)
+                await election.run(lambda: self._lead(cluster, writes, roots, election.holds))
         finally:
             if self._roots.get(cluster) is roots:
                 del self._roots[cluster], self._bundles[cluster]
+
+    async def _lead(
+        self,
+        cluster: ClusterId,
+        writes: client.Client,
+        roots: rootcerts.RootCertificates,
+        holds: Callable[[], bool],
+    ) -> None:
+        async with tasks.Nursery(system_clock=self._clock) as nursery:
+            _ = nursery.keep(f"root certificates of {cluster}", roots.run)
+            if cluster == self._steward.cluster:
+                for name, duty in self._at_home.items():
+                    _ = nursery.keep(name, functools.partial(duty, writes, holds))
+            await asyncio.Event().wait()

@@ -7,7 +7,7 @@ from envoy.admin.v3 import config_dump_pb2
 from google.protobuf import json_format
 
 from isthmus.base import errors
-from isthmus.fleet import supervisor
+from isthmus.fleet import statuses
 from isthmus.fleet.sources import ObjectKey
 from isthmus.kube import objects
 from isthmus.mesh.identities import ClusterId, NetworkId
@@ -25,8 +25,8 @@ class Fleet:
 
     def clusters(self):
         return (
-            supervisor.ClusterStatus(C1, "", "synced", generation=1),
-            supervisor.ClusterStatus(
+            statuses.ClusterStatus(C1, "", "synced", generation=1),
+            statuses.ClusterStatus(
                 C2, "istio-system/s", "timeout", age_s=1.26, error="refused", generation=3
             ),
         )

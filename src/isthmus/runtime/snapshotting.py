@@ -1,0 +1,172 @@
+"""Keeps what is known of remote clusters where the next control plane finds it.
+
+Only the leader writes, every few seconds at most, only what changed, by compare-and-swap. A new
+snapshot is whole before the old one goes; one that is the same is stamped anew now and then, so
+that its age says when it was last true. What is in it is decided by `fleet.snapshots`.
+
+Source: drill 03; docs/decisions/0012-snapshots-of-remote-clusters.md.
+"""
+
+import asyncio
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from isthmus.base import clock, errors, logs
+from isthmus.fleet import members, snapshots, supervisor
+from isthmus.kube import client, kinds
+from isthmus.mesh.identities import ClusterId
+
+_LOG = logs.Log("isthmus.snapshots")
+EVERY_S = 10.0
+STAMP_S = 300.0
+NO_ROOM = "ISM-FLEET-021"
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """What was last written of a cluster."""
+
+    generation: int
+    version: int
+    at: float
+
+
+class Snapshots:
+    """Writes the snapshots of all remote clusters while we lead."""
+
+    def __init__(
+        self, fleet: supervisor.Supervisor, *, namespace: str, system_clock: clock.Clock
+    ) -> None:
+        self._fleet = fleet
+        self._namespace = namespace
+        self._clock = system_clock
+        self._slots: dict[str, client.Obj] = {}
+        self._saved: dict[ClusterId, _Saved] = {}
+        self._without_room: set[ClusterId] = set()
+
+    def findings(self) -> list[errors.Finding]:
+        """Name the clusters of which no snapshot can be kept."""
+        return [
+            errors.Finding(
+                NO_ROOM,
+                f"snapshot of cluster {cluster}",
+                f"there is no room for it in {len(snapshots.SLOTS)} ConfigMaps",
+                still_working="the cluster itself; only a control plane that starts while its API"
+                " server is away will not know it",
+                hint="keep fewer pods or clusters behind one control plane",
+            )
+            for cluster in sorted(self._without_room)
+        ]
+
+    async def run(self, writes: client.Client, may_write: Callable[[], bool]) -> None:
+        """Write until cancelled; to be run by the leader only."""
+        self._saved.clear()
+        await self._look(writes)
+        while True:
+            if self._fleet.ready.is_set():
+                await self._save_all(writes, may_write)
+            await self._clock.sleep(EVERY_S)
+
+    async def _look(self, writes: client.Client) -> None:
+        """Learn what is in the slots; the parts themselves are not kept in memory."""
+        found = await writes.list_(
+            kinds.CONFIG_MAP, namespace=self._namespace, labels=f"{snapshots.LABEL}=true"
+        )
+        self._slots = {
+            one["metadata"]["name"]: {**one, "binaryData": {}}
+            for one in found
+            if one["metadata"]["name"] in snapshots.SLOTS
+        }
+
+    async def _save_all(self, writes: client.Client, may_write: Callable[[], bool]) -> None:
+        linked = self._fleet.linked()
+        self._without_room &= linked
+        for name in [one for one in self._taken() if self._cluster_of(one) not in linked]:
+            await self._empty(writes, name)
+        for cluster in [one for one in self._saved if one not in linked]:
+            del self._saved[cluster]
+        for link in self._fleet.links():
+            if not may_write():
+                return
+            if self._is_due(link):
+                await self._save(writes, link)
+
+    def _is_due(self, link: members.Link) -> bool:
+        saved = self._saved.get(link.cluster)
+        if saved is None:
+            return True
+        if (saved.generation, saved.version) != (link.generation.number, link.generation.version):
+            return True
+        is_old = self._clock.monotonic() - saved.at >= STAMP_S
+        return is_old and not link.generation.error()
+
+    async def _save(self, writes: client.Client, link: members.Link) -> None:
+        generation = link.generation
+        number, version = generation.number, generation.version
+        known_at = self._clock.now() - datetime.timedelta(seconds=generation.age_s())
+        packed = await asyncio.to_thread(
+            snapshots.pack, link.cluster, generation.items(), server=link.server
+        )
+        before = [name for name in self._taken() if self._cluster_of(name) == link.cluster]
+        same = self._whole(before, packed)
+        names = (
+            tuple(before)
+            if same
+            else snapshots.room_for(len(packed.parts), held=before, taken=self._taken())
+        )
+        if names is None:
+            self._without_room.add(link.cluster)
+            return
+        self._without_room.discard(link.cluster)
+        for part, name in enumerate(names):
+            await self._write(
+                writes,
+                snapshots.slot(name, packed, part, namespace=self._namespace, known_at=known_at),
+            )
+        for name in before:
+            if name not in names:
+                await self._empty(writes, name)
+        self._saved[link.cluster] = _Saved(number, version, self._clock.monotonic())
+        _LOG.debug(
+            "cluster kept",
+            cluster=link.cluster,
+            size_bytes=sum(map(len, packed.parts)),
+            parts=len(packed.parts),
+        )
+
+    def _whole(self, names: list[str], packed: snapshots.Packed) -> bool:
+        digests = {self._slots[name]["metadata"]["annotations"][snapshots.DIGEST] for name in names}
+        return digests == {packed.digest} and len(names) == len(packed.parts)
+
+    def _taken(self) -> list[str]:
+        taken = [name for name in self._slots if self._cluster_of(name)]
+        return sorted(taken, key=lambda name: (self._part_of(name), name))
+
+    def _cluster_of(self, name: str) -> ClusterId:
+        return ClusterId(self._annotation(name, snapshots.CLUSTER))
+
+    def _part_of(self, name: str) -> int:
+        number = self._annotation(name, snapshots.PART).partition("/")[0]
+        return int(number) if number.isdecimal() else 0
+
+    def _annotation(self, name: str, key: str) -> str:
+        annotations = self._slots[name]["metadata"].get("annotations") or {}
+        return str(annotations.get(key, ""))
+
+    async def _empty(self, writes: client.Client, name: str) -> None:
+        await self._write(writes, snapshots.empty(name, namespace=self._namespace))
+
+    async def _write(self, writes: client.Client, wanted: client.Obj) -> None:
+        name = wanted["metadata"]["name"]
+        old = self._slots.get(name)
+        if old is None:
+            stored = await writes.create(kinds.CONFIG_MAP, wanted)
+        else:
+            # The version that we saw makes this a compare-and-swap.
+            metadata = {
+                **wanted["metadata"],
+                "resourceVersion": old["metadata"]["resourceVersion"],
+            }
+            stored = await writes.update(kinds.CONFIG_MAP, {**wanted, "metadata": metadata})
+        self._slots[name] = {**stored, "binaryData": {}}

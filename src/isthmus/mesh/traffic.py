@@ -106,12 +106,13 @@ class Balancing:
     """How a client picks.
 
     Attributes:
+        balancer: None leaves it to the mesh.
         key: For RING_HASH and MAGLEV.
         ring_size: Of RING_HASH at least; of MAGLEV exactly; 0 for the usual.
         locality: None leaves it to the service and the mesh.
     """
 
-    balancer: LoadBalancer = LoadBalancer.LEAST_REQUEST
+    balancer: LoadBalancer | None = None
     key: HashKey | None = None
     ring_size: int = 0
     warmup: Warmup | None = None
@@ -156,7 +157,12 @@ class Http2(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionPool:
-    """How many connections and requests at once, and for how long; None sets no limit."""
+    """How many connections and requests at once, and for how long; None sets no limit.
+
+    Attributes:
+        max_requests_per_connection: None leaves it to the mesh, and 0 sets no limit.
+        max_streams: Likewise, of requests that share a connection of HTTP/2 at a time.
+    """
 
     max_connections: int | None = None
     connect_timeout_s: float | None = None

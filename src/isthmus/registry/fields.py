@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
 
-E = TypeVar("E", bound=enum.Enum)
+E = TypeVar("E", bound=enum.Enum | None)
 
 UNITS_S: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 0.000001, "ns": 0.000000001}
 DIGITS: Final = frozenset("0123456789.")

@@ -26,7 +26,7 @@ from isthmus.registry import fields, locality_settings
 
 TLS_MODES: Final = {mode.value: mode for mode in ClientTls if mode is not ClientTls.AUTO}
 BALANCERS: Final = {
-    "UNSPECIFIED": LoadBalancer.LEAST_REQUEST,
+    "UNSPECIFIED": None,
     "LEAST_REQUEST": LoadBalancer.LEAST_REQUEST,
     "LEAST_CONN": LoadBalancer.LEAST_REQUEST,
     "ROUND_ROBIN": LoadBalancer.ROUND_ROBIN,
@@ -97,7 +97,7 @@ def _balancing(part: fields.Fields) -> Balancing:
         {"simple", "consistentHash", "localityLbSetting", "warmup", "warmupDurationSecs"}
     )
     hashed = _hashed(part.part("consistentHash")) if "consistentHash" in part else None
-    simple = part.choice("simple", BALANCERS, default=LoadBalancer.LEAST_REQUEST)
+    simple = part.choice("simple", BALANCERS, default=None)
     if hashed is not None and "simple" in part:
         part.problem("simple", "has no meaning beside `consistentHash`, which holds")
     return Balancing(
@@ -235,10 +235,10 @@ def _pool(part: fields.Fields) -> ConnectionPool:
         tcp_idle_s=_duration(tcp, "idleTimeout"),
         max_pending=_some(http, "http1MaxPendingRequests"),
         max_requests=_some(http, "http2MaxRequests"),
-        max_requests_per_connection=_some(http, "maxRequestsPerConnection"),
+        max_requests_per_connection=_said(http, "maxRequestsPerConnection"),
         max_retries=_some(http, "maxRetries"),
         http_idle_s=_duration(http, "idleTimeout"),
-        max_streams=_some(http, "maxConcurrentStreams"),
+        max_streams=_said(http, "maxConcurrentStreams"),
         http2=_http2(http),
     )
 
@@ -262,6 +262,11 @@ def _keepalive(part: fields.Fields) -> Keepalive:
 def _limit(part: fields.Fields, key: str) -> int | None:
     number = part.number(key, default=-1, least=0, most=MOST)
     return None if number < 0 else number
+
+
+def _said(part: fields.Fields, key: str) -> int | None:
+    """Return a limit, 0 for none; nothing leaves it open."""
+    return part.number(key, default=0, least=0, most=MOST) if key in part else None
 
 
 def _some(part: fields.Fields, key: str) -> int | None:

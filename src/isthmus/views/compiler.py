@@ -22,6 +22,7 @@ from isthmus.views import (
     inbound,
     outbound_slices,
     sidecar,
+    spreading,
     unread,
     view,
 )
@@ -59,11 +60,12 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
     labels = horizon_slices.declare_labels(graph_, preferring)
     scopes: collections.Source[view.Scope, int] = graph_.source("views/scopes")
     proxies: collections.Source[str, Proxy] = graph_.source("views/proxies")
+    behind = spreading.declare(graph_, known, scopes)
     slices = graph_.join(
         "views/slices",
-        *outbound_slices.declare(graph_, known, scopes),
+        *outbound_slices.declare(graph_, known, scopes, behind=behind),
         *horizon_slices.declare(graph_, known, scopes, preferring=preferring),
-        *gateway_slices.declare(graph_, known, scopes),
+        *gateway_slices.declare(graph_, known, scopes, behind=behind),
         graph_.derive("views/inbound", scopes, _inbound(known)),
     )
     return Views(

@@ -16,6 +16,7 @@ from isthmus.views import (
     outbound_slices,
     routing,
     rules,
+    spreading,
     view,
 )
 
@@ -30,6 +31,8 @@ def declare(
     graph_: graph.Graph,
     known: facts.Facts,
     scopes: collections.Collection[view.Scope, int],
+    *,
+    behind: spreading.Standing,
 ) -> tuple[Slices, ...]:
     """Declare all slices of gateways, but for endpoints that sidecars see as well."""
     plans = graph_.derive("views/plans of gateways", scopes, _planned(known))
@@ -46,7 +49,7 @@ def declare(
     return (
         graph_.derive("views/passed clusters", exposed, _passed_clusters(known)),
         graph_.derive("views/passed endpoints", exposed, _passed_endpoints(known)),
-        graph_.derive("views/gateways' own clusters", plans, _target_clusters(known)),
+        graph_.derive("views/gateways' own clusters", plans, _target_clusters(known, behind)),
         graph_.derive("views/gateways' listeners", plans, _listeners(known, by_scope)),
     )
 
@@ -77,6 +80,7 @@ def _passed_clusters(known: facts.Facts) -> Callable[[reader.Reader, Seen, Servi
         scope, _ = key
         settings = read.value(known.model.settings)
         rule = outbound_slices.rule_for(read, known, service, client=scope.namespace)
+        protocols = {port.number: port.protocol for port in service.ports}
         for port, subset in _passed(service, rule):
             policy = rules.policy_of(rule, port=port, subset=subset, usual=settings.traffic)
             cluster = view.ClusterSlice(
@@ -85,7 +89,12 @@ def _passed_clusters(known: facts.Facts) -> Callable[[reader.Reader, Seen, Servi
                 service=(service.hostname, service.key.name, service.key.namespace),
             )
             yield view.keyed(
-                scope, gateway.passing(cluster, policy, service=service, settings=settings)
+                scope,
+                spreading.within_network(
+                    gateway.passing(cluster, policy, service=service, settings=settings),
+                    policy,
+                    spoken=protocols[port],
+                ),
             )
 
     return sliced
@@ -123,7 +132,7 @@ def _passed(service: Service, rule: policies.DestinationRule | None) -> Iterator
 
 
 def _target_clusters(
-    known: facts.Facts,
+    known: facts.Facts, behind: spreading.Standing
 ) -> Callable[[reader.Reader, view.GatewayScope, gateway.Plan], Sliced]:
     def sliced(read: reader.Reader, scope: view.GatewayScope, plan: gateway.Plan) -> Sliced:
         settings = read.value(known.model.settings)
@@ -141,11 +150,17 @@ def _target_clusters(
                 rule=outbound_slices.rule_for(read, known, service, client=scope.namespace),
                 accounts=known.accounts_of(read, service.key),
                 settings=settings,
+                behind=read.get(behind, (_place(scope), service.key)) or spreading.NOTHING,
             ):
                 if cluster.name in wanted:
                     yield view.keyed(scope, cluster)
 
     return sliced
+
+
+def _place(scope: view.GatewayScope) -> view.HorizonScope:
+    """Return the place from which a gateway sees what it does not pass on encrypted."""
+    return view.HorizonScope(scope.cluster, scope.network, scope.requested_networks)
 
 
 def _resolver(

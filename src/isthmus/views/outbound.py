@@ -22,7 +22,7 @@ from isthmus.mesh.traffic import (
     TrafficPolicy,
 )
 from isthmus.mesh.workloads import Endpoint
-from isthmus.views import names, preferences, rules, splithorizon, view
+from isthmus.views import names, preferences, rules, splithorizon, spreading, view
 
 ENCRYPTION: Final = {
     ClientTls.AUTO: view.UpstreamTls.AUTO,
@@ -74,11 +74,13 @@ def clusters_of(
     accounts: Sequence[str],
     settings: MeshSettings,
     speaks_mtls: bool | None = None,
+    behind: spreading.Behind = spreading.NOTHING,
 ) -> Iterator[view.ClusterSlice]:
     """Yield a cluster for each port and subset, whose endpoints have the identities `accounts`.
 
     Where the client may pick endpoints itself, `speaks_mtls` says whether all of them speak mutual
-    TLS; it is None where the proxy balances among all.
+    TLS; it is None where the proxy balances among all. `behind` says which parts have endpoints
+    behind gateways.
     """
     for port in ports_of(service):
         for subset in rules.subsets_of(rule):
@@ -103,7 +105,11 @@ def clusters_of(
                 dns_port=port.number if service.alias_of else 0,
                 service=(service.hostname, service.key.name, service.key.namespace),
             )
-            yield ruled(cluster, policy, service=service, settings=settings)
+            yield spreading.over_gateways(
+                ruled(cluster, policy, service=service, settings=settings),
+                policy,
+                turns=behind.get((port.number, subset.labels), 0),
+            )
 
 
 def ruled(
@@ -116,7 +122,7 @@ def ruled(
         cluster,
         connect_timeout_s=pool.connect_timeout_s or settings.connect_timeout_s,
         protocol=_spoken(cluster.protocol, pool.http2),
-        balancer=balancing.balancer,
+        balancer=balancing.balancer or LoadBalancer.LEAST_REQUEST,
         ring_size=balancing.ring_size,
         warmup=balancing.warmup,
         weighs_places=preferences.weighs_places(preference),

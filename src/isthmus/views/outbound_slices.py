@@ -14,6 +14,7 @@ from isthmus.views import (
     outbound,
     routing,
     rules,
+    spreading,
     view,
     visibility,
 )
@@ -29,6 +30,8 @@ def declare(
     graph_: graph.Graph,
     known: facts.Facts,
     scopes: collections.Collection[view.Scope, int],
+    *,
+    behind: spreading.Standing,
 ) -> tuple[Slices, ...]:
     """Declare the slices of sidecars but for endpoints."""
 
@@ -43,7 +46,7 @@ def declare(
     visible = _visible(graph_, known, places)
     return (
         graph_.derive("views/standing outbound", scopes, standing),
-        graph_.derive("views/clusters", visible, _clusters(known)),
+        graph_.derive("views/clusters", visible, _clusters(known, behind)),
         graph_.derive("views/own listeners", visible, _own_listeners(known)),
         *_routed(graph_, known, places=places, visible=visible),
     )
@@ -148,7 +151,9 @@ def _speaks(
     return speaks or False
 
 
-def _clusters(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], Sliced]:
+def _clusters(
+    known: facts.Facts, behind: spreading.Standing
+) -> Callable[[reader.Reader, Seen, Service], Sliced]:
     def sliced(read: reader.Reader, key: Seen, service: Service) -> Sliced:
         scope, name = key
         rule = rule_for(read, known, service, client=scope.namespace)
@@ -158,6 +163,7 @@ def _clusters(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], Sl
             accounts=known.accounts_of(read, name),
             settings=read.value(known.model.settings),
             speaks_mtls=_speaks(read, known, service, rule),
+            behind=read.get(behind, (horizon_slices.horizon_of(scope), name)) or spreading.NOTHING,
         ):
             yield view.keyed(scope, cluster)
 

@@ -106,7 +106,7 @@ def groups_of(
         endpoint = candidate.endpoint
         weight = min((endpoint.weight or 1) * table.scale, locality.MOST)
         spot = (0 if order is None else order.rank_of(endpoint), endpoint.locality)
-        if _is_direct(endpoint, horizon=horizon, has_gateway=table.hides(endpoint)):
+        if not is_hidden(endpoint, horizon=horizon, table=table):
             direct.append(locality.Part(_direct(candidate), {spot: weight}))
         elif candidate.speaks_mtls:
             behind = _dialable(table.before(endpoint))
@@ -116,11 +116,12 @@ def groups_of(
     return locality.distributed(parts, shares) if shares else locality.grouped(parts)
 
 
-def _is_direct(endpoint: Endpoint, *, horizon: view.HorizonScope, has_gateway: bool) -> bool:
-    if not has_gateway or not endpoint.network:
-        return True
+def is_hidden(endpoint: Endpoint, *, horizon: view.HorizonScope, table: Table) -> bool:
+    """Say whether an endpoint stands behind gateways, seen from a place."""
+    if not endpoint.network or not table.hides(endpoint):
+        return False
     # A client in no known network must not assume that it is in that of the endpoint.
-    return bool(horizon.network) and endpoint.network == horizon.network
+    return not horizon.network or endpoint.network != horizon.network
 
 
 def _direct(candidate: Candidate) -> view.LbEndpoint:

@@ -161,6 +161,7 @@ class ClusterSlice:
         weighs_places: Whether clients first pick a place by its weight.
         bind_address: Source address of connections, for inbound traffic; else empty.
         dns_name: For STRICT_DNS; else empty.
+        leads_through_gateways: Whether another network's gateways stand among the endpoints.
         service: `(hostname, name, namespace)` for telemetry; empty for special clusters.
     """
 
@@ -180,6 +181,7 @@ class ClusterSlice:
     bind_address: str = ""
     dns_name: str = ""
     dns_port: int = 0
+    leads_through_gateways: bool = False
     service: tuple[str, str, str] | None = None
 
 

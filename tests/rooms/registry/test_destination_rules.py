@@ -151,7 +151,8 @@ def test_single_ports_have_policies_of_their_own(world):
     )
 
     assert found.on(81).mode is ClientTls.DISABLE
-    assert found.on(80) == traffic.TrafficPolicy(balancing=traffic.EVEN)
+    fewest = traffic.Balancing(traffic.LoadBalancer.LEAST_REQUEST)
+    assert found.on(80) == traffic.TrafficPolicy(balancing=fewest)
     assert world.findings == []
 
 

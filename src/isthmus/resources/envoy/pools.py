@@ -54,7 +54,7 @@ def http_options(protocol: Protocol, pool: ConnectionPool) -> dict[str, any_pb2.
 
 def _version(protocol: Protocol, pool: ConnectionPool) -> messages.Fields:
     http2: messages.Fields = {}
-    if pool.max_streams is not None:
+    if pool.max_streams:
         http2["max_concurrent_streams"] = {"value": pool.max_streams}
     if protocol.is_http2:
         return {"explicit_http_config": {"http2_protocol_options": http2}}
@@ -69,7 +69,7 @@ def _common(pool: ConnectionPool) -> messages.Fields:
         common["idle_timeout"] = messages.seconds(pool.http_idle_s)
     if pool.max_duration_s is not None:
         common["max_connection_duration"] = messages.seconds(pool.max_duration_s)
-    if pool.max_requests_per_connection is not None:
+    if pool.max_requests_per_connection:
         common["max_requests_per_connection"] = {"value": pool.max_requests_per_connection}
     return common
 

@@ -1,0 +1,153 @@
+"""How requests are spread over pods that stand behind another network's gateways.
+
+A gateway passes bytes on that it cannot read: it balances connections, and only the client balances
+requests. A client that keeps its connections would therefore stay with the pods that these once
+led to. So where gateways stand among a service's endpoints, clients use each connection for a
+number of requests, fewer where many pods are behind, and then open another, for which the gateway
+takes the next pod; what is on its way is finished first. Of HTTP/2 only a few streams share a
+connection.
+
+Endpoints of unequal weight are taken in turn there: a choice by the fewest requests would compare
+a gateway, behind which many pods work, with a single pod.
+
+A cluster of Envoy changes only when the first pod behind gateways appears, the last one goes, or
+few become many: not with each pod, and not while a few are replaced one by one.
+What a DestinationRule says counts more.
+
+Source: docs/decisions/0010-connections-through-gateways-take-turns.md.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from isthmus.engine import collections, graph, reader
+from isthmus.mesh.services import Protocol, Service, ServiceKey
+from isthmus.mesh.traffic import LoadBalancer, TrafficPolicy
+from isthmus.views import facts, splithorizon, view
+
+Labels = tuple[tuple[str, str], ...]
+Part = tuple[int, Labels]
+"""A service's port, and the labels of one of its subsets."""
+
+Behind = Mapping[Part, int]
+"""The parts that have pods behind gateways: for how many requests a connection is used."""
+
+Standing = collections.Collection[tuple[view.HorizonScope, ServiceKey], Behind]
+NOTHING: Final[Behind] = {}
+FEW_PODS: Final = 5
+"""So many are few; four that are replaced one by one are never more."""
+
+REQUESTS_TO_FEW: Final = 50
+REQUESTS_TO_MANY: Final = 20
+STREAMS: Final = 4
+"""So many requests share a connection of HTTP/2 at a time."""
+
+
+def declare(
+    graph_: graph.Graph, known: facts.Facts, scopes: collections.Collection[view.Scope, int]
+) -> Standing:
+    """Declare what stands behind gateways, seen from each place where proxies are."""
+
+    def place(
+        _: reader.Reader, scope: view.Scope, __: int
+    ) -> Iterator[tuple[view.HorizonScope, None]]:
+        if isinstance(scope, view.HorizonScope) and scope == _widest(scope):
+            yield scope, None
+
+    horizons = graph_.derive("views/places of clients", scopes, place)
+
+    def counted(
+        read: reader.Reader, key: ServiceKey, candidates: Sequence[splithorizon.Candidate]
+    ) -> Iterator[tuple[tuple[view.HorizonScope, ServiceKey], Behind]]:
+        table = read.value(known.gateways)
+        service = read.get(known.model.services, key)
+        if service is None or not table.gateways:
+            return
+        subsets = {
+            subset.labels for rule in known.rules_of(read, key) for subset in rule.subsets
+        } | {()}
+        for horizon in read.items(horizons):
+            found = behind_gateways(
+                service, candidates, subsets=sorted(subsets), horizon=horizon, table=table
+            )
+            if found:
+                yield (horizon, key), found
+
+    return graph_.derive("views/pods behind gateways", known.candidates, counted)
+
+
+def _widest(scope: view.HorizonScope) -> view.HorizonScope:
+    """Return the place without what makes endpoints near: gateways stand before far and near."""
+    return view.HorizonScope(scope.cluster, scope.network, scope.requested_networks)
+
+
+def behind_gateways(
+    service: Service,
+    candidates: Sequence[splithorizon.Candidate],
+    *,
+    subsets: Sequence[Labels],
+    horizon: view.HorizonScope,
+    table: splithorizon.Table,
+) -> Behind:
+    """Say which parts of a service a client reaches through gateways."""
+    hidden = [
+        one.endpoint
+        for one in candidates
+        if one.speaks_mtls and splithorizon.is_hidden(one.endpoint, horizon=horizon, table=table)
+        if splithorizon.is_in_view(
+            one.endpoint, horizon=horizon, is_cluster_local=service.is_cluster_local
+        )
+    ]
+    found = dict[Part, int]()
+    for port in service.ports if hidden else ():
+        served = [one for one in hidden if one.port_name == port.name]
+        for labels in subsets:
+            count = sum(set(labels).issubset(one.labels) for one in served)
+            if count:
+                few = count <= FEW_PODS
+                found[port.number, labels] = REQUESTS_TO_FEW if few else REQUESTS_TO_MANY
+    return found
+
+
+def over_gateways(
+    cluster: view.ClusterSlice, policy: TrafficPolicy, *, turns: int
+) -> view.ClusterSlice:
+    """Return a client's cluster of which a part has its `turns`, as far as no policy says else."""
+    if not turns or cluster.discovery is not view.Discovery.EDS:
+        return cluster
+    pool = cluster.pool
+    if _has_requests(cluster.protocol):
+        requests, streams = pool.max_requests_per_connection, pool.max_streams
+        pool = dataclasses.replace(
+            pool,
+            max_requests_per_connection=turns if requests is None else requests,
+            max_streams=STREAMS if streams is None else streams,
+        )
+    return dataclasses.replace(
+        cluster,
+        balancer=_said(policy) or LoadBalancer.ROUND_ROBIN,
+        pool=pool,
+        leads_through_gateways=True,
+    )
+
+
+def within_network(
+    cluster: view.ClusterSlice, policy: TrafficPolicy, *, spoken: Protocol
+) -> view.ClusterSlice:
+    """Return a gateway's cluster, for the connections that it passes on.
+
+    Clients give up connections for requests after a while, so that taking turns makes pods even.
+    Others last: the pod with the fewest of them is next.
+    """
+    if _said(policy) is not None or not _has_requests(spoken):
+        return cluster
+    return dataclasses.replace(cluster, balancer=LoadBalancer.ROUND_ROBIN)
+
+
+def _said(policy: TrafficPolicy) -> LoadBalancer | None:
+    return None if policy.balancing is None else policy.balancing.balancer
+
+
+def _has_requests(protocol: Protocol) -> bool:
+    return protocol.is_http or protocol is Protocol.AUTO

@@ -67,17 +67,8 @@ async def control_planes(client: kube_client.Client, path: str, *, namespace: st
         NobodyAsked: None is running (ISM-WIRE-002).
         NotUnderstood: One answered with no JSON (ISM-WIRE-003).
     """
-    pods = await client.list_(kinds.POD, namespace=namespace, labels="app=istiod")
-    running = [pod for pod in pods if is_running(pod)]
-    if not running:
-        raise NobodyAsked(
-            f"no control plane is running in namespace `{namespace}`",
-            detail=f"{len(pods)} pods with the label `app=istiod`, none of them running",
-            still_working="proxies keep their last configuration",
-            hint=f"look at the pods: kubectl get pods -n {namespace} -l app=istiod",
-        )
     found = []
-    for pod in sorted(running, key=lambda each: str(each["metadata"]["name"])):
+    for pod in await _running(client, namespace):
         metadata = pod["metadata"]
         document = await asked(
             client, path, namespace=namespace, pod=metadata["name"], programs=CONTROL_PLANE
@@ -85,6 +76,38 @@ async def control_planes(client: kube_client.Client, path: str, *, namespace: st
         labels = metadata.get("labels") or {}
         found.append(Answer(metadata["name"], str(labels.get("istio.io/rev", "")), document))
     return found
+
+
+async def about_proxy(client: kube_client.Client, path: str, *, namespace: str) -> Any:  # noqa: ANN401  # a JSON document
+    """Ask one control plane after the other about a proxy, until one knows it.
+
+    Raises:
+        NobodyAsked: None is running, or the proxy is connected to none (ISM-WIRE-002).
+        NotUnderstood: One answered with no JSON (ISM-WIRE-003).
+    """
+    refused: NobodyAsked | None = None
+    for pod in await _running(client, namespace):
+        name = pod["metadata"]["name"]
+        try:
+            return await asked(client, path, namespace=namespace, pod=name, programs=CONTROL_PLANE)
+        except NobodyAsked as error:
+            refused = error
+    assert refused is not None  # there was at least one to ask
+    raise refused
+
+
+async def _running(client: kube_client.Client, namespace: str) -> list[kube_client.Obj]:
+    pods = await client.list_(kinds.POD, namespace=namespace, labels="app=istiod")
+    running = [pod for pod in pods if is_running(pod)]
+    if not running:
+        raise NobodyAsked(
+            f"no control plane is running in namespace `{namespace}`",
+            detail=f"{len(pods)} pods with the label `app=istiod`, none of them running",
+            still_working="proxies keep their last configuration",
+            hint=f"look at the pods: kubectl get pods -n {namespace} -l app=istiod; where it runs "
+            "in another cluster, name that with --context or --control-plane-context",
+        )
+    return sorted(running, key=lambda each: str(each["metadata"]["name"]))
 
 
 async def asked(
@@ -102,17 +125,40 @@ async def asked(
         NobodyAsked: The pod has none of them (ISM-WIRE-002).
         NotUnderstood: It answered with no JSON (ISM-WIRE-003).
     """
+    content = await text(
+        client, path, namespace=namespace, pod=pod, programs=programs, container=container
+    )
+    return _parsed(content, pod=f"{namespace}/{pod}")
+
+
+async def text(  # noqa: PLR0913  # each argument is one of the question's own
+    client: kube_client.Client,
+    path: str,
+    *,
+    namespace: str,
+    pod: str,
+    programs: Sequence[Sequence[str]],
+    container: str = "",
+    method: str = "GET",
+) -> str:
+    """Ask one pod for a page that need not be JSON.
+
+    Raises:
+        NobodyAsked: The pod has none of `programs`, or refuses (ISM-WIRE-002).
+    """
     reason = ""
     for program in programs:
-        argv = [*program, "request", "GET", path]
+        argv = [*program, "request", method, path]
         try:
             result = await client.exec(namespace, pod, argv, container=container)
         except problems.ApiError as error:
             reason = error.message
             continue
         if result.code == 0:
-            return _parsed(result.stdout, pod=f"{namespace}/{pod}")
-        reason = result.stderr.decode(errors="replace").strip() or f"exit code {result.code}"
+            return result.stdout.decode(errors="replace")
+        said = result.stderr.decode(errors="replace").strip()
+        reason = said or result.stdout.decode(errors="replace").strip()
+        reason = reason or f"exit code {result.code}"
         if result.code not in NOT_FOUND:
             break
     raise NobodyAsked(
@@ -128,10 +174,8 @@ def is_running(pod: kube_client.Obj) -> bool:
     return status.get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp")
 
 
-def _parsed(content: bytes, *, pod: str) -> Any:  # noqa: ANN401  # a JSON document
+def _parsed(content: str, *, pod: str) -> Any:  # noqa: ANN401  # a JSON document
     try:
         return json.loads(content)
     except ValueError as error:
-        raise NotUnderstood(
-            f"pod `{pod}` answered with no JSON", detail=content[:200].decode(errors="replace")
-        ) from error
+        raise NotUnderstood(f"pod `{pod}` answered with no JSON", detail=content[:200]) from error

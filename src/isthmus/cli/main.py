@@ -25,6 +25,7 @@ COMMANDS = {
     "lab": "Small Kubernetes clusters on this machine",
     "manifest": "Print what `install` would apply",
     "kubectl": "A small kubectl for machines that have none",
+    "proxy-config": "What a proxy is configured with, and what it should be",
     "proxy-status": "What each proxy was sent and has accepted",
     "remote-clusters": "Which clusters the control plane watches, and how well",
     "uninstall": "Remove what `install` applied",
@@ -33,7 +34,7 @@ COMMANDS = {
 }
 """Every command with its one line of help; the module is `cli/<name with underscores>.py`."""
 
-ALIASES = {"ps": "proxy-status"}
+ALIASES = {"ps": "proxy-status", "pc": "proxy-config"}
 
 EXPERIMENTAL = ("create-remote-secret",)
 """Commands that Istio's users also reach as `x <command>`."""

@@ -104,6 +104,7 @@ def clusters_of(
                 dns_name=service.alias_of,
                 dns_port=port.number if service.alias_of else 0,
                 service=(service.hostname, service.key.name, service.key.namespace),
+                rule=(rule.namespace, rule.name) if rule is not None else None,
             )
             yield spreading.over_gateways(
                 ruled(cluster, policy, service=service, settings=settings),

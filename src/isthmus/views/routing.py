@@ -6,6 +6,7 @@ answers 503; it never falls through to another.
 Source: spec sections 4.7, 4.11 and 8.2.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 from isthmus.mesh import policies
@@ -43,8 +44,11 @@ def routes_of(
     virtual: policies.VirtualService, *, port: int, resolve: Resolve, key_of: Keys
 ) -> tuple[view.Route, ...]:
     """Return the routes that a VirtualService describes for a port; 0 stands for any port."""
+    named = (virtual.namespace, virtual.name)
     return tuple(
-        _route(route, match=match, resolve=resolve, key_of=key_of)
+        dataclasses.replace(
+            _route(route, match=match, resolve=resolve, key_of=key_of), virtual=named
+        )
         for route in virtual.http
         for match in (route.matches or (policies.HttpMatch(),))
         if route.destinations and match.port in {0, port}

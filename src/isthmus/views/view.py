@@ -163,6 +163,7 @@ class ClusterSlice:
         dns_name: For STRICT_DNS; else empty.
         leads_through_gateways: Whether another network's gateways stand among the endpoints.
         service: `(hostname, name, namespace)` for telemetry; empty for special clusters.
+        rule: Namespace and name of the DestinationRule that was obeyed, for people.
     """
 
     name: str
@@ -183,6 +184,7 @@ class ClusterSlice:
     dns_port: int = 0
     leads_through_gateways: bool = False
     service: tuple[str, str, str] | None = None
+    rule: tuple[str, str] | None = None
 
 
 # --- routes
@@ -202,6 +204,7 @@ class Route:
 
     Attributes:
         key: What binds requests to an endpoint; None where nothing does.
+        virtual: Namespace and name of the VirtualService that was obeyed, for people.
     """
 
     targets: tuple[RouteTarget, ...]
@@ -213,6 +216,7 @@ class Route:
     name: str = "default"
     has_retries: bool = True
     key: HashKey | None = None
+    virtual: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,8 +62,12 @@ def _metadata(cluster: view.ClusterSlice) -> messages.Fields | None:
     if cluster.service is None:
         return None
     host, name, namespace = cluster.service
-    services = [{"host": host, "name": name, "namespace": namespace}]
-    return {"filter_metadata": {"istio": messages.struct({"services": services})}}
+    said: messages.Fields = {
+        "services": [{"host": host, "name": name, "namespace": namespace}],
+    }
+    if cluster.rule is not None:
+        said["config"] = messages.object_path("destination-rule", cluster.rule)
+    return {"filter_metadata": {"istio": messages.struct(said)}}
 
 
 def _encryption(cluster: view.ClusterSlice) -> messages.Fields:

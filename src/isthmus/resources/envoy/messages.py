@@ -52,6 +52,12 @@ def from_ads() -> Fields:
     }
 
 
+def object_path(kind: str, named: tuple[str, str]) -> str:
+    """Return how Istio's metadata names an object of networking.istio.io: by its path."""
+    namespace, name = named
+    return f"/apis/networking.istio.io/v1/namespaces/{namespace}/{kind}/{name}"
+
+
 def struct(fields: Mapping[str, object]) -> struct_pb2.Struct:
     """Return a JSON object."""
     return json_format.ParseDict(dict(fields), struct_pb2.Struct())

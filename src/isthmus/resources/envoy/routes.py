@@ -90,6 +90,9 @@ def _route(route: view.Route) -> messages.Fields:
     }
     if route.operation:
         result["decorator"] = {"operation": route.operation}
+    if route.virtual is not None:
+        said = {"config": messages.object_path("virtual-service", route.virtual)}
+        result["metadata"] = {"filter_metadata": {"istio": messages.struct(said)}}
     return result
 
 

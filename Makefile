@@ -1,6 +1,6 @@
 # One entry for everything. `make demo` and `make test` set up what they need by themselves.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench lock clean
+.PHONY: help venv demo test check format bench drill lock clean
 
 PY := .venv/bin/python
 STAMP := .venv/.complete
@@ -23,23 +23,27 @@ test: $(STAMP) ## everything that CI runs: check, then all tests
 	@$(PY) -m pytest --numprocesses=$(SIDE_BY_SIDE) --dist=loadscope --no-loadscope-reorder
 
 check: $(STAMP) ## format, lint, types, import contracts, docs links
-	@$(PY) -m ruff format --check src tests bench tools
-	@$(PY) -m ruff check src tests bench tools
+	@$(PY) -m ruff format --check src tests bench drill tools
+	@$(PY) -m ruff check src tests bench drill tools
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports --no-logo
 	@$(PY) tools/check_links.py
 
 format: $(STAMP) ## format and mend what can be mended by itself
-	@$(PY) -m ruff format src tests bench tools
-	@$(PY) -m ruff check --fix src tests bench tools
+	@$(PY) -m ruff format src tests bench drill tools
+	@$(PY) -m ruff check --fix src tests bench drill tools
 
 bench: $(STAMP) ## measure; prints a table, writes bench/out/ and the page of figures
 	@$(PY) -m bench
 	@$(PY) -m bench --page
+
+drill: $(STAMP) ## three clusters, 12 minutes of faults under load; fails if a promise was broken
+	@$(PY) -m drill
+	@$(PY) -m drill --page
 
 lock: $(STAMP) ## pin all dependencies anew, with hashes
 	@.venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --extra dev pyproject.toml -o requirements/dev.lock
 
 clean: ## remove what the targets above made
-	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out drill/out

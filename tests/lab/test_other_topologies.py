@@ -1,5 +1,6 @@
 """Other ways to join clusters, each by its walkthrough's own commands."""
 
+import asyncio
 import contextlib
 import itertools
 import json
@@ -8,6 +9,8 @@ import shutil
 import meshes
 import pytest
 import traffic
+from drill import __main__ as program
+from drill import plan, records, verdict
 
 pytestmark = pytest.mark.lab
 
@@ -48,24 +51,41 @@ def verified(lab, *, networks, namespace="sample"):
         assert (row["path"] == "direct") == is_near, row
 
 
-@pytest.mark.parametrize(
-    ("topology", "networks"),
-    [
-        ("multi-primary", ("network1", "network1", "network1")),
-        ("multi-primary-multi-network", ("network1", "network2", "network3")),
-    ],
-)
-def test_three_control_planes_see_all_three_clusters(topology, networks):
+def everybody_watches_everybody(lab):
+    """Hold that each of three control planes watches all three clusters."""
     names = {"cluster1", "cluster2", "cluster3"}
-    with joined(topology, clusters=3) as lab:
-        seen = {
-            name: lab.json(f"isthmus --context {name} remote-clusters -o json") for name in names
-        }
+    for name in names:
+        seen = lab.json(f"isthmus --context {name} remote-clusters -o json")
+        assert {one["id"] for one in seen} == names
 
-        verified(lab, networks=networks)
-    assert {name: {one["id"] for one in seen[name]} for name in names} == dict.fromkeys(
-        names, names
+
+def test_three_control_planes_on_one_network_see_all_three_clusters():
+    with joined("multi-primary", clusters=3) as lab:
+        everybody_watches_everybody(lab)
+        verified(lab, networks=("network1", "network1", "network1"))
+
+
+@pytest.fixture(scope="module")
+def three():
+    """Three clusters on three networks, each with a control plane."""
+    with joined("multi-primary-multi-network", clusters=3) as lab:
+        yield lab
+
+
+def test_three_control_planes_across_networks_see_all_three_clusters(three):
+    everybody_watches_everybody(three)
+    verified(three, networks=("network1", "network2", "network3"))
+
+
+def test_no_request_and_no_endpoint_is_lost_in_the_life_of_clusters(three):
+    record = asyncio.run(program.drilled(three.environment, three.name, plan=plan.SHORT, seed=1))
+
+    assert verdict.violations(record) == []
+    assert {kind: record.count(kind) > 1 for kind in records.KINDS} == dict.fromkeys(
+        records.KINDS, True
     )
+    everybody_watches_everybody(three)
+    verified(three, networks=("network1", "network2", "network3"))
 
 
 GKE_GUIDE = """\

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-SENDER = Path(__file__).with_name("sender.py")
+SENDER = Path(__file__).resolve().parents[2] / "drill/sender.py"
 LIMIT_S = 30.0
 POLL_S = 0.05
 ENOUGH = 30

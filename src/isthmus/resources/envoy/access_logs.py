@@ -48,6 +48,7 @@ VERIFIED: Final = {
     "isthmus_verify": "%REQ(X-ISTHMUS-VERIFY)%",
     "request_id": "%REQ(X-REQUEST-ID)%",
     "response_code": "%RESPONSE_CODE%",
+    "response_flags": "%RESPONSE_FLAGS%",
     "upstream_host": "%UPSTREAM_HOST%",
     "peer": "%DOWNSTREAM_PEER_URI_SAN%",
     "requested_server_name": "%REQUESTED_SERVER_NAME%",

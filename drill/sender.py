@@ -2,33 +2,41 @@
 
 The rate does not depend on the answers: a request that waits delays no other. Most requests use
 connections again, one in five has a connection of its own. One line of JSON per request goes to
-standard output. It ends when a file of the given name appears, or after a while that no test
-takes; what was sent is waited for.
+standard output. It ends when a file of the given name appears, or after a while; what was sent is
+waited for.
+
+    sender.py HOST PORT PATH FILE [REQUESTS-A-SECOND [AT-MOST-SECONDS [FIELD]]]
+
+FIELD is a line for the head of every request, in which `{id}` stands for what tells it apart.
 """
 
 import asyncio
 import json
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-RATE = 50
+RATE = 50.0
 FRESH_EVERY = 5
 PATIENCE_S = 15.0
 LONGEST_S = 120.0
+
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class BrokenError(Exception):
     """The answer was cut off, or was none."""
 
 
-def say(thing):
+def say(thing: Mapping[str, object]) -> None:
     """Write one line."""
     sys.stdout.write(json.dumps(thing) + "\n")
     sys.stdout.flush()
 
 
-async def answer_on(reader):
+async def answer_on(reader: asyncio.StreamReader) -> tuple[int, str, bool]:
     """Read one answer; return its status, its body and whether the connection stays open."""
     head = await reader.readuntil(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
@@ -42,11 +50,14 @@ async def answer_on(reader):
 class Sender:
     """Sends to one place."""
 
-    def __init__(self, host, port, path, name):
+    def __init__(
+        self, host: str, port: int, path: str, *, name: str, fields: Sequence[str] = ()
+    ) -> None:
         self.host, self.port, self.path, self.name = host, port, path, name
-        self.idle = []
+        self.fields = "".join(f"{field}\r\n" for field in fields)
+        self.idle: list[Connection] = []
 
-    async def send(self, number):
+    async def send(self, number: int) -> None:
         """Send one request, and write down what became of it."""
         at = time.time()
         fresh = number % FRESH_EVERY == 0
@@ -59,15 +70,16 @@ class Sender:
         said = {"number": number, "at": at, "took_s": time.time() - at, "status": status}
         say({**said, "body": body, "fresh": fresh})
 
-    async def exchange(self, number, *, fresh):
+    async def exchange(self, number: int, *, fresh: bool) -> tuple[int, str]:
         """Ask once, on a connection that is open or on a new one."""
         reader, writer = await self.connection(fresh=fresh)
         keeps = False
         try:
             ending = "close" if fresh else "keep-alive"
+            fields = self.fields.replace("{id}", f"{self.name}-{number}")
             writer.write(
                 f"GET {self.path}?id={self.name}-{number} HTTP/1.1\r\n"
-                f"host: {self.host}:{self.port}\r\nconnection: {ending}\r\n\r\n".encode()
+                f"host: {self.host}:{self.port}\r\nconnection: {ending}\r\n{fields}\r\n".encode()
             )
             status, body, keeps = await answer_on(reader)
         finally:
@@ -77,7 +89,7 @@ class Sender:
                 writer.close()
         return status, body
 
-    async def connection(self, *, fresh):
+    async def connection(self, *, fresh: bool) -> Connection:
         """Take an idle connection that nobody has closed, or make one."""
         while self.idle and not fresh:
             reader, writer = self.idle.pop()
@@ -87,21 +99,30 @@ class Sender:
         return await asyncio.open_connection(self.host, self.port)
 
 
-async def main(host, port, path, stop):
-    """Send until `stop` exists."""
+async def main(  # the program's arguments
+    host: str,
+    port: str,
+    path: str,
+    stop: str,
+    rate: str = str(RATE),
+    longest: str = str(LONGEST_S),
+    *fields: str,
+) -> None:
+    """Send until the file `stop` exists."""
     loop = asyncio.get_running_loop()
-    stop = Path(stop)
-    sender = Sender(host, int(port), path, stop.name)
-    began, number, sent = loop.time(), 0, set()
-    while number < LONGEST_S * RATE and not stop.exists():  # noqa: ASYNC240, RUF100  # quick
+    end = Path(stop)
+    sender = Sender(host, int(port), path, name=end.name, fields=fields)
+    began, number, sent = loop.time(), 0, set[asyncio.Task[None]]()
+    while number < float(longest) * float(rate) and not end.exists():  # noqa: ASYNC240, RUF100  # quick
         task = loop.create_task(sender.send(number))
         sent.add(task)
         task.add_done_callback(sent.discard)
         number += 1
-        await asyncio.sleep(max(0.0, began + number / RATE - loop.time()))
+        await asyncio.sleep(max(0.0, began + number / float(rate) - loop.time()))
     if sent:
         await asyncio.wait(sent)
     say({"sent": number})
 
 
-asyncio.run(main(*sys.argv[1:]))
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

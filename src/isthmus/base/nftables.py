@@ -166,6 +166,12 @@ def destination_port(port: int, *, negate: bool = False) -> Expression:
     return loaded, _compare(struct.pack(">H", port), negate=negate)
 
 
+def source_port(port: int) -> Expression:
+    """Match the port that a packet comes from; follows `tcp` or `udp`."""
+    loaded = _load_header(_TRANSPORT_HEADER, 0, 2)
+    return loaded, _compare(struct.pack(">H", port), negate=False)
+
+
 def destination(cidr: str, *, negate: bool = False) -> Expression:
     """Match an IPv4 destination address or range."""
     return _ipv4(16, cidr, negate=negate)
@@ -249,6 +255,11 @@ def masquerade() -> Expression:
 def set_mark(mark: int) -> Expression:
     """Mark the packet."""
     return _constant(1, struct.pack("I", mark)), _part("meta", _number(2, 3), _number(3, 1))
+
+
+def set_zone(zone: int) -> Expression:
+    """Follow the packet's connection apart from those of other zones; in a raw chain."""
+    return _constant(1, struct.pack("H", zone)), _part("ct", _number(2, 17), _number(4, 1))
 
 
 def reject() -> Expression:

@@ -49,17 +49,30 @@ FLAGS = frozenset(
 """Options that stand alone; they may also be written with `=true`."""
 
 LOGGING = "--log_"
+REDIRECT_DNS, ALL_DNS = "--redirect-dns", "--capture-all-dns"
 
 _Reader = Callable[[str], object]
 
 
-def parse(arguments: Sequence[str]) -> redirects.Redirect:
+def parse(
+    arguments: Sequence[str], *, servers: Sequence[str] = (), redirects_dns: bool = False
+) -> redirects.Redirect:
     """Read arguments as istio-iptables takes them.
+
+    Args:
+        arguments: What follows the program's name.
+        servers: Addresses of the pod's servers for names, as its resolv.conf has them.
+        redirects_dns: Whether the environment says what `--redirect-dns` does.
 
     Raises:
         ArgumentsRefused: An unknown option, or a value that is none (ISM-CAP-001).
     """
     found: dict[str, object] = {}
+    flags = _flags(arguments)
+    if ALL_DNS in flags:
+        found["dns_servers"] = None
+    elif REDIRECT_DNS in flags or redirects_dns:
+        found["dns_servers"] = redirects.ranges(",".join(servers), option=REDIRECT_DNS)
     for option, value in _pairs(arguments):
         if option == "-m" and value not in ("REDIRECT", ""):
             raise redirects.ArgumentsRefused(
@@ -70,6 +83,16 @@ def parse(arguments: Sequence[str]) -> redirects.Redirect:
             field, read = _FIELDS[option]
             found[field] = read(value)
     return dataclasses.replace(redirects.Redirect(), **found)  # type: ignore[arg-type]  # by table
+
+
+def _flags(arguments: Sequence[str]) -> set[str]:
+    """Return the options without a value that are set; `=false` takes one back."""
+    found = set[str]()
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if name in FLAGS:
+            (found.discard if value.lower() == "false" else found.add)(name)
+    return found
 
 
 def _pairs(arguments: Sequence[str]) -> list[tuple[str, str]]:

@@ -34,6 +34,8 @@ class Redirect:
         inbound_ports: Ports that are captured; None for all.
         outbound_ports: Ports that are captured besides `outbound_ranges`; None for all.
         outbound_ranges: Destinations that are captured; None for all.
+        dns_port: Where questions for names are answered.
+        dns_servers: Servers whose questions are captured, by UDP and TCP; None for all servers.
     """
 
     outbound_port: int = 15001
@@ -49,6 +51,8 @@ class Redirect:
     outbound_ranges: tuple[str, ...] | None = None
     excluded_outbound_ranges: tuple[str, ...] = ()
     excluded_interfaces: tuple[str, ...] = ()
+    dns_port: int = 15053
+    dns_servers: tuple[str, ...] | None = ()
 
 
 def ports(text: str, *, option: str) -> tuple[int, ...]:

@@ -1,6 +1,10 @@
 """The packet rules that make a redirect happen, in order; the first rule that matches decides.
 
-Only TCP over IPv4 is ever redirected.
+Only TCP over IPv4 is ever redirected, and questions for names, which are UDP, too.
+
+An agent asks the same servers as its pod, from the same address. The kernel tells the two apart
+by connection zones, or it would take an agent's question for one of the application's, whose
+port the agent happened to get a moment later, and send it back to the agent.
 
 Source: spec section 5.4; the mark is ours, for proxies that cannot run as a user of their own.
 """
@@ -16,6 +20,7 @@ INBOUND_SOURCE = "127.0.0.6/32"
 
 LOOPBACK = "127.0.0.1/32"
 LOOPBACK_INTERFACE = "lo"
+DNS = 53
 
 
 class Way(enum.Enum):
@@ -23,6 +28,22 @@ class Way(enum.Enum):
 
     ARRIVING = "arriving"
     LEAVING = "leaving"
+    ARRIVING_RAW = "arriving raw"
+    LEAVING_RAW = "leaving raw"
+
+
+class Transport(enum.Enum):
+    """What a rule is about."""
+
+    TCP = "tcp"
+    UDP = "udp"
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """Connections are told apart from those of other zones; the packet goes on."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +52,13 @@ class Port:
 
     number: int
     negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePort:
+    """The port that the packet comes from."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +104,29 @@ class Group:
     gid: int
 
 
-Match = Port | Source | Destination | Interface | Mark | User | Group
+Match = Port | SourcePort | Source | Destination | Interface | Mark | User | Group
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule: TCP that matches everything listed is sent to `to`, or left alone if None."""
+    """One rule: what matches everything listed is sent to port `to`, or left alone if None.
+
+    In the raw ways, which come before, `to` is the zone in which its connection is followed.
+    """
 
     way: Way
     matches: tuple[Match, ...]
-    to: int | None = None
+    to: int | Zone | None = None
+    transport: Transport = Transport.TCP
+
+
+OF_AGENT, OF_POD = Zone(1), Zone(2)
+"""Istio's own numbers."""
 
 
 def rules(wanted: redirects.Redirect) -> tuple[Rule, ...]:
     """Return the rules for one pod."""
-    return (*_arriving(wanted), *_leaving(wanted))
+    return (*_arriving(wanted), *_names(wanted), *_leaving(wanted), *_zones(wanted))
 
 
 def _arriving(wanted: redirects.Redirect) -> Iterator[Rule]:
@@ -130,6 +166,8 @@ def _leaving(wanted: redirects.Redirect) -> Iterator[Rule]:
     yield Rule(way, (loopback,))
     for who in own:
         yield Rule(way, (who,))
+    for server in _servers(wanted):
+        yield Rule(way, (Port(DNS), *server), wanted.dns_port)
     yield Rule(way, (Destination(LOOPBACK),))
     for port in wanted.excluded_outbound_ports:
         yield Rule(way, (Port(port),))
@@ -147,6 +185,39 @@ def _captured(wanted: redirects.Redirect) -> Iterator[Rule]:
         yield Rule(way, (Port(port),), to)
     for cidr in wanted.outbound_ranges:
         yield Rule(way, (Destination(cidr),), to)
+
+
+def _names(wanted: redirects.Redirect) -> Iterator[Rule]:
+    """Yield the rules for questions in datagrams; those in streams go with other TCP."""
+    servers = _servers(wanted)
+    if not servers:
+        return
+    for name in wanted.excluded_interfaces:
+        yield Rule(Way.LEAVING, (Interface(name),), transport=Transport.UDP)
+    for who in _proxys_own(wanted):
+        yield Rule(Way.LEAVING, (Port(DNS), who), transport=Transport.UDP)
+    for server in servers:
+        yield Rule(Way.LEAVING, (Port(DNS), *server), wanted.dns_port, Transport.UDP)
+
+
+def _zones(wanted: redirects.Redirect) -> Iterator[Rule]:
+    servers = _servers(wanted)
+    if not servers:
+        return
+    for who in _proxys_own(wanted):
+        yield Rule(Way.LEAVING_RAW, (Port(DNS), who), OF_AGENT, Transport.UDP)
+        yield Rule(Way.LEAVING_RAW, (SourcePort(wanted.dns_port), who), OF_POD, Transport.UDP)
+    for server in servers:
+        yield Rule(Way.LEAVING_RAW, (Port(DNS), *server), OF_POD, Transport.UDP)
+        came = tuple(Source(each.cidr) for each in server)
+        yield Rule(Way.ARRIVING_RAW, (SourcePort(DNS), *came), OF_AGENT, Transport.UDP)
+
+
+def _servers(wanted: redirects.Redirect) -> tuple[tuple[Destination, ...], ...]:
+    """Return what questions are captured, each as matches beside the port."""
+    if wanted.dns_servers is None:
+        return ((),)
+    return tuple((Destination(cidr),) for cidr in wanted.dns_servers)
 
 
 def _proxys_own(wanted: redirects.Redirect) -> tuple[Match, ...]:

@@ -72,6 +72,12 @@ def init(wishes: Wishes) -> Obj:
         "image": settings.image,
         **_pulled(settings.pull_policy),
         "args": [*arguments, f"--log_output_level={settings.agent_log_level}"],
+        # Among them what says whether questions for names are redirected.
+        **(
+            {"env": [_value(*each) for each in settings.proxy_metadata]}
+            if settings.proxy_metadata
+            else {}
+        ),
         "resources": _resources(settings.init_resources),
         "securityContext": {
             "allowPrivilegeEscalation": False,

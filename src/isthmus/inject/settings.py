@@ -115,7 +115,10 @@ def read(
         namespace=found.text("global", "istioNamespace") or own.namespace,
         domain=proxy.text("clusterDomain") or mesh.domain,
         proxy_metadata=tuple(
-            sorted((key, str(value)) for key, value in defaults.below("proxyMetadata").tree.items())
+            sorted(
+                (key, _variable(value))
+                for key, value in defaults.below("proxyMetadata").tree.items()
+            )
         ),
         proxy_config=tuple(
             (key, value)
@@ -179,6 +182,11 @@ def _image(values: _Tree) -> str:
         return image
     hub = values.text("global", "hub") or DEFAULT_HUB
     return f"{hub}/{image}:{values.text('global', 'tag') or version.PROXY_VERSION}"
+
+
+def _variable(value: object) -> str:
+    # YAML without quotes makes a boolean of what is a variable's text.
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _resources(tree: _Tree) -> Resources:

@@ -24,6 +24,9 @@ Tree = dict[str, object]
 API_VERSION = "install.istio.io/v1alpha1"
 KIND = "IstioOperator"
 MOST_DIGITS = 2
+VARIABLES = ("pilot.env.", "meshConfig.defaultConfig.proxyMetadata.")
+AS_TEXT = (*VARIABLES, *(f"values.{each}" for each in VARIABLES))
+"""Fields that become environment variables, in both of their places."""
 """Of a place in a list that a flag names."""
 
 UNCHANGED = "nothing was changed in the cluster"
@@ -215,7 +218,7 @@ def _flag(flag: str) -> Tree:
             still_working=UNCHANGED,
             hint="put it in quotes",
         ) from error
-    if path.startswith(("values.pilot.env.", "meshConfig.defaultConfig.proxyMetadata.")):
+    if path.startswith(AS_TEXT):
         # Environment variables are texts: `true` must not become a boolean.
         value = text
     for part in reversed(_split(path)):

@@ -30,6 +30,8 @@ class Proxy:
         id: `<pod>.<namespace>`.
         requested_networks: Networks whose endpoints it wants; empty for all.
         has_metadata_exchange: Whether it is Istio's own build of Envoy.
+        captures_dns: Whether its pod's questions for names are answered beside it.
+        allocates_addresses: Whether it wants addresses for services that have none where it is.
     """
 
     id: str
@@ -45,3 +47,5 @@ class Proxy:
     node: str = ""
     requested_networks: tuple[NetworkId, ...] = ()
     has_metadata_exchange: bool = False
+    captures_dns: bool = False
+    allocates_addresses: bool = False

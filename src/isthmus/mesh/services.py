@@ -70,6 +70,7 @@ class Service:
         is_cluster_local: Whether each cluster keeps to its own endpoints.
         publishes_not_ready: Whether endpoints count before they are ready.
         nearness: Labels; endpoints that share more of the leading ones with the client are nearer.
+        created: When the first of its objects was made, as its API server wrote it.
     """
 
     key: ServiceKey
@@ -83,6 +84,7 @@ class Service:
     is_cluster_local: bool = False
     publishes_not_ready: bool = False
     nearness: tuple[str, ...] = ()
+    created: str = ""
 
     def vips_in(self, cluster: ClusterId) -> tuple[str, ...]:
         """Return the addresses that a client in `cluster` uses: its own, else the first's."""

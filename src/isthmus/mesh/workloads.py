@@ -59,6 +59,7 @@ class Endpoint:
         port_name: Name of the service port, by which clusters are matched.
         accepts_mtls: Whether a proxy stands before it.
         workload: Name of the Deployment behind it, for telemetry.
+        hostname: Its own name below that of its service, if it has one.
     """
 
     address: str
@@ -75,3 +76,4 @@ class Endpoint:
     workload: str = ""
     node: str = ""
     labels: tuple[tuple[str, str], ...] = ()
+    hostname: str = ""

@@ -53,7 +53,7 @@ def _redirect(argv: Sequence[str]) -> int:
     from isthmus.node import redirect
 
     logs.configure()
-    redirect.run(argv)
+    redirect.run(argv, environment=os.environ)
     return 0
 
 

@@ -5,12 +5,27 @@ tenth of a second of every pod's start.
 """
 
 import asyncio
+import contextlib
 import json
 import pathlib
 import signal
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
 
-from isthmus.base import clock, logs, tasks
-from isthmus.node import bootstrap, envoy, marking, pages, probes, relay, settings, status
+from isthmus.base import clock, logs, metrics, tasks
+from isthmus.node import (
+    bootstrap,
+    envoy,
+    marking,
+    pages,
+    probes,
+    relay,
+    settings,
+    status,
+)
+
+if TYPE_CHECKING:
+    from isthmus.node import certificates
 
 BOOTSTRAP = "envoy-bootstrap.json"
 
@@ -85,20 +100,19 @@ async def look_after(
     keeper = certificates.Keeper(
         shelf, target=targets, renewing=wanted.renewing, system_clock=system_clock
     )
-    shown = status.Status(
-        wanted,
-        has_certificate=lambda: keeper.is_valid,
-        is_leaving=lambda: proxy.is_leaving,
-        quit=told.set,
-        certificate_ends=lambda: keeper.ends.timestamp() if keeper.ends else None,
-        application=probes.of(wanted.probes, address=wanted.address),
-    )
+    registered = metrics.Metrics()
+    shown = _status(wanted, proxy=proxy, keeper=keeper, told=told, registered=registered)
     try:
-        async with local.serving(
-            shelf,
-            target=targets.discovery,
-            secrets_socket=wanted.secrets_socket,
-            discovery_socket=wanted.discovery_socket,
+        async with (
+            # Names first: the control plane's own is asked for here, too.
+            _names_answered(wanted.dns, registered=registered, nursery=nursery) as take,
+            local.serving(
+                shelf,
+                target=targets.discovery,
+                secrets_socket=wanted.secrets_socket,
+                discovery_socket=wanted.discovery_socket,
+                names=take,
+            ),
         ):
             _ = nursery.keep("certificate", keeper.keep)
             servers.append(
@@ -112,3 +126,43 @@ async def look_after(
     finally:
         for server in servers:
             server.close()
+
+
+@contextlib.asynccontextmanager
+async def _names_answered(
+    wanted: settings.Dns | None, *, registered: metrics.Metrics, nursery: tasks.Nursery
+) -> AsyncIterator[Callable[[bytes], str] | None]:
+    """Answer the pod's questions for names, if that is wanted; yield what takes the table."""
+    if wanted is None:
+        yield None
+        return
+    from isthmus.node import answering, listening, names, resolvers
+
+    answers = answering.Answering(
+        names.forms_of(
+            namespace=wanted.namespace, domain=wanted.domain, search=wanted.resolvers.search
+        ),
+        resolvers.Servers(wanted.resolvers.servers),
+        answering.Counters(registered),
+    )
+    async with listening.serving(answers, at=wanted.address, nursery=nursery):
+        yield answers.take
+
+
+def _status(
+    wanted: settings.Settings,
+    *,
+    proxy: envoy.Envoy,
+    keeper: "certificates.Keeper",
+    told: asyncio.Event,
+    registered: metrics.Metrics,
+) -> status.Status:
+    return status.Status(
+        wanted,
+        has_certificate=lambda: keeper.is_valid,
+        is_leaving=lambda: proxy.is_leaving,
+        quit=told.set,
+        certificate_ends=lambda: keeper.ends.timestamp() if keeper.ends else None,
+        counted=registered.text,
+        application=probes.of(wanted.probes, address=wanted.address),
+    )

@@ -3,18 +3,23 @@
 All rules are replaced in one step, so it may run again, as after a restart of the container.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import assert_never
 
 from isthmus.base import errors, logs, netlink, nftables
 from isthmus.capture import arguments, rules
+from isthmus.node import resolvconf, settings
 
 TABLE = "istio"
 FAMILY = nftables.IPV4
 CHAINS = {
-    rules.Way.ARRIVING: ("arriving", nftables.PREROUTING),
-    rules.Way.LEAVING: ("leaving", nftables.OUTPUT),
+    rules.Way.ARRIVING: ("arriving", nftables.PREROUTING, nftables.DESTINATION_NAT, "nat"),
+    rules.Way.LEAVING: ("leaving", nftables.OUTPUT, nftables.DESTINATION_NAT, "nat"),
+    rules.Way.ARRIVING_RAW: ("arriving-raw", nftables.PREROUTING, nftables.RAW, "filter"),
+    rules.Way.LEAVING_RAW: ("leaving-raw", nftables.OUTPUT, nftables.RAW, "filter"),
 }
+TRANSPORTS = {rules.Transport.TCP: nftables.tcp, rules.Transport.UDP: nftables.udp}
 
 _LOG = logs.Log("isthmus.redirect")
 
@@ -25,14 +30,20 @@ class RulesRefused(errors.IsthmusError):
     code = "ISM-NODE-001"
 
 
-def run(argv: Sequence[str]) -> None:
+def run(argv: Sequence[str], *, environment: Mapping[str, str] = MappingProxyType({})) -> None:
     """Apply what the arguments of istio-iptables ask for, in this network namespace.
+
+    `ISTIO_META_DNS_CAPTURE` in the environment says the same as `--redirect-dns`.
 
     Raises:
         ArgumentsRefused: The arguments cannot be read (ISM-CAP-001).
         RulesRefused: The kernel refused; nothing has changed (ISM-NODE-001).
     """
-    wanted = arguments.parse(argv)
+    wanted = arguments.parse(
+        argv,
+        servers=resolvconf.read(settings.resolv_conf(environment)).servers,
+        redirects_dns=settings.captures_dns(environment),
+    )
     made = rules.rules(wanted)
     try:
         nftables.apply(messages(made))
@@ -54,26 +65,37 @@ def run(argv: Sequence[str]) -> None:
 def messages(made: Sequence[rules.Rule]) -> list[netlink.Message]:
     """Turn rules into one batch for the kernel."""
     batch = list(nftables.replaced(TABLE, family=FAMILY))
-    for name, hook in CHAINS.values():
-        batch.append(
-            nftables.chain(TABLE, name, hook=hook, priority=nftables.DESTINATION_NAT, family=FAMILY)
-        )
+    used = {rule.way for rule in made}
+    for way, (name, hook, priority, kind) in CHAINS.items():
+        if way in used:
+            batch.append(
+                nftables.chain(TABLE, name, hook=hook, priority=priority, kind=kind, family=FAMILY)
+            )
     batch.extend(_message(rule) for rule in made)
     return batch
 
 
 def _message(rule: rules.Rule) -> netlink.Message:
-    verdict = nftables.RETURN if rule.to is None else nftables.redirect(rule.to)
     matches = (_expression(match, way=rule.way) for match in rule.matches)
     return nftables.rule(
         TABLE,
         CHAINS[rule.way][0],
-        nftables.tcp(),
+        TRANSPORTS[rule.transport](),
         *matches,
         nftables.counter(),
-        verdict,
+        *_outcome(rule.to),
         family=FAMILY,
     )
+
+
+def _outcome(to: int | rules.Zone | None) -> tuple[nftables.Expression, ...]:
+    match to:
+        case None:
+            return (nftables.RETURN,)
+        case rules.Zone(number):
+            return nftables.set_zone(number), nftables.RETURN
+        case _:
+            return (nftables.redirect(to),)
 
 
 def _expression(match: rules.Match, *, way: rules.Way) -> nftables.Expression:
@@ -81,12 +103,15 @@ def _expression(match: rules.Match, *, way: rules.Way) -> nftables.Expression:
     match match:
         case rules.Port(number, negated):
             made = nftables.destination_port(number, negate=negated)
+        case rules.SourcePort(number):
+            made = nftables.source_port(number)
         case rules.Source(cidr):
             made = nftables.source(cidr)
         case rules.Destination(cidr, negated):
             made = nftables.destination(cidr, negate=negated)
         case rules.Interface(name):
-            made = nftables.meta("iifname" if way is rules.Way.ARRIVING else "oifname", name)
+            arrives = way in (rules.Way.ARRIVING, rules.Way.ARRIVING_RAW)
+            made = nftables.meta("iifname" if arrives else "oifname", name)
         case rules.Mark(number):
             made = nftables.meta("mark", number)
         case rules.User(uid):

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from isthmus.node import durations, metadata
+from isthmus.node import durations, metadata, resolvconf
 
 TOKEN_FILE = pathlib.Path("/var/run/secrets/tokens/istio-token")
 ROOTS_FILE = pathlib.Path("/var/run/secrets/istio/root-cert.pem")
@@ -22,6 +22,8 @@ POD_FOLDER = pathlib.Path("/etc/istio/pod")
 CA_HEADER_PREFIX = "CA_HEADER_"
 XDS_HEADER_PREFIX = "XDS_HEADER_"
 DEFAULT_DISCOVERY = "istiod.istio-system.svc:15012"
+DNS_ADDRESS = "127.0.0.1:15053"
+LOOPBACK = "127.0.0.1"
 USUAL_FOLDER = "/etc/istio/proxy"
 
 
@@ -74,6 +76,22 @@ class Renewing:
 
 
 @dataclass(frozen=True, slots=True)
+class Dns:
+    """How the pod's questions for names are answered.
+
+    Attributes:
+        address: Where the packet rules send them.
+        domain: The pod's own, `<namespace>.svc.<domain of the cluster>`.
+        resolvers: Whom the pod would ask.
+    """
+
+    address: Address
+    namespace: str
+    domain: str
+    resolvers: resolvconf.Resolvers
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that the agent is told.
 
@@ -86,6 +104,7 @@ class Settings:
         folder: Where sockets and the bootstrap are.
         probes: The application's own probes by path, as JSON.
         scrape: Where the application serves metrics, if it does.
+        dns: None where the pod asks for names by itself.
     """
 
     kind: str
@@ -110,6 +129,7 @@ class Settings:
     ca_headers: tuple[tuple[str, str], ...] = ()
     xds_headers: tuple[tuple[str, str], ...] = ()
     stats: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    dns: Dns | None = None
 
     @property
     def discovery_socket(self) -> str:
@@ -165,6 +185,7 @@ def read(
         ca_headers=_headers(environment, CA_HEADER_PREFIX),
         xds_headers=_headers(environment, XDS_HEADER_PREFIX),
         stats=proxy.get("proxyStatsMatcher") or {},
+        dns=_dns(environment, kind=options.kind, domain=options.domain),
     )
 
 
@@ -277,6 +298,29 @@ def _renewing(environment: Mapping[str, str]) -> Renewing:
         share=1 - share("SECRET_GRACE_PERIOD_RATIO", 0.5),
         spread=share("SECRET_GRACE_PERIOD_RATIO_JITTER", 0.01),
     )
+
+
+def captures_dns(environment: Mapping[str, str]) -> bool:
+    """Say whether the pod's questions for names are to be answered beside it."""
+    return environment.get("ISTIO_META_DNS_CAPTURE", "").lower() in {"true", "all"}
+
+
+def _dns(environment: Mapping[str, str], *, kind: str, domain: str) -> Dns | None:
+    if not captures_dns(environment) or kind != "sidecar":
+        return None
+    namespace = environment.get("POD_NAMESPACE") or "default"
+    return Dns(
+        # By number: the name would have to be looked up first.
+        _address((environment.get("DNS_PROXY_ADDR") or DNS_ADDRESS).replace("localhost", LOOPBACK)),
+        namespace,
+        domain or f"{namespace}.svc.cluster.local",
+        resolvconf.read(resolv_conf(environment)),
+    )
+
+
+def resolv_conf(environment: Mapping[str, str]) -> pathlib.Path:
+    """Return where the pod's servers for names are written."""
+    return pathlib.Path(environment.get("ISTHMUS_RESOLV_CONF") or resolvconf.RESOLV_CONF)
 
 
 def _headers(environment: Mapping[str, str], prefix: str) -> tuple[tuple[str, str], ...]:

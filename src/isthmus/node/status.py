@@ -33,6 +33,7 @@ class Status:
         is_leaving: Says whether the proxy was told to leave.
         quit: Makes the agent end, as after `/quitquitquit`.
         certificate_ends: Gives the end of the certificate in Unix seconds, or None.
+        counted: Gives what else the agent counts, as Prometheus reads it.
     """
 
     wanted: settings.Settings
@@ -40,6 +41,7 @@ class Status:
     is_leaving: Callable[[], bool]
     quit: Callable[[], None]
     certificate_ends: Callable[[], float | None]
+    counted: Callable[[], str] = str
     application: dict[str, probes.Probe] = field(default_factory=dict)
     _configured: bool = False
 
@@ -85,7 +87,7 @@ class Status:
         return "" if state == LIVE else f"proxy is not live, its state is {state}"
 
     async def _statistics(self) -> pages.Answer:
-        parts = [self._own()]
+        parts = [self._own(), self.counted().encode()]
         try:
             parts.append((await self._admin("/stats/prometheus")).body)
         except pages.NoAnswer as error:

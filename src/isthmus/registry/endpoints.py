@@ -169,6 +169,7 @@ class Reading:
                 namespace=self.key.namespace,
                 node=member.node_name,
                 labels=labels,
+                hostname=member.hostname,
             )
 
     def _locality(self, cluster: ClusterId, member: objects.SliceEndpoint) -> Locality:
@@ -213,6 +214,7 @@ def _of_workload(
             workload=workload.name,
             node=workload.node,
             labels=workload.labels,
+            hostname=member.hostname,
         )
 
 

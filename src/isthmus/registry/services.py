@@ -98,6 +98,7 @@ def merged_service(
         is_cluster_local=is_cluster_local,
         publishes_not_ready=first.spec.publish_not_ready_addresses,
         nearness=nearness_of(first),
+        created=min(same[other].metadata.creation_timestamp for other in in_order),
     )
 
 

@@ -15,12 +15,14 @@ from envoy.config.route.v3 import route_pb2
 from google.protobuf import any_pb2, descriptor_pool, message, message_factory
 
 from isthmus.resources import snapshot
+from isthmus_proto.istio.networking.nds.v1 import nds_pb2
 
 MESSAGES: Final = {
     snapshot.CLUSTERS: cluster_pb2.Cluster,
     snapshot.ENDPOINTS: endpoint_pb2.ClusterLoadAssignment,
     snapshot.LISTENERS: listener_pb2.Listener,
     snapshot.ROUTES: route_pb2.RouteConfiguration,
+    snapshot.NAMES: nds_pb2.NameTable,
 }
 NAMES_CLUSTER: Final = frozenset(
     {

@@ -18,12 +18,13 @@ CLUSTERS: Final = TypeUrl(PREFIX + "envoy.config.cluster.v3.Cluster")
 ENDPOINTS: Final = TypeUrl(PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment")
 LISTENERS: Final = TypeUrl(PREFIX + "envoy.config.listener.v3.Listener")
 ROUTES: Final = TypeUrl(PREFIX + "envoy.config.route.v3.RouteConfiguration")
+NAMES: Final = TypeUrl(PREFIX + "istio.networking.nds.v1.NameTable")
 SECRETS: Final = TypeUrl(PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret")
 
-PUSH_ORDER: Final = (CLUSTERS, ENDPOINTS, LISTENERS, ROUTES, SECRETS)
+PUSH_ORDER: Final = (CLUSTERS, ENDPOINTS, LISTENERS, ROUTES, SECRETS, NAMES)
 """The order in which a proxy must hear of changes, so that nothing refers to what is not there."""
 
-WILDCARD_TYPES: Final = frozenset({CLUSTERS, LISTENERS})
+WILDCARD_TYPES: Final = frozenset({CLUSTERS, LISTENERS, NAMES})
 """Types of which a proxy gets all without naming any."""
 
 

@@ -19,6 +19,7 @@ TYPE_OF = {
     view.Kind.ENDPOINTS: snapshot.ENDPOINTS,
     view.Kind.LISTENER: snapshot.LISTENERS,
     view.Kind.ROUTE: snapshot.ROUTES,
+    view.Kind.NAMES: snapshot.NAMES,
 }
 """The type of Envoy's resource that a kind of slice becomes."""
 

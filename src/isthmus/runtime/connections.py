@@ -216,4 +216,6 @@ def proxy_of(caller: callers.Caller, node: nodes.Node) -> Proxy:
         node=node.host,
         requested_networks=node.requested_networks,
         has_metadata_exchange=node.has_metadata_exchange,
+        captures_dns=node.captures_dns,
+        allocates_addresses=node.allocates_addresses,
     )

@@ -104,6 +104,7 @@ class Cluster:
             shape.account,
             tuple(sorted(all_labels.items())),
             tuple(external),
+            shape.dns,
         )
         self.mesh.add_pod(pod)
         object_ = objects.Pod(
@@ -381,6 +382,8 @@ class Mesh:
             pod.name,
             pod.address,
             pod.labels,
+            captures_dns=bool(pod.dns),
+            allocates_addresses=pod.dns == "allocated",
         )
         self.put(self.views.proxies, pod.connection, proxy)
         scopes = self.graph.get(self.views.proxy_scopes, pod.connection) or ()

@@ -18,6 +18,7 @@ from envoy.config.route.v3 import route_pb2
 from google.protobuf import any_pb2, descriptor_pool, json_format, message, message_factory
 
 from isthmus.resources import snapshot
+from isthmus_proto.istio.networking.nds.v1 import nds_pb2
 
 Message: TypeAlias = Any
 """A message of Envoy's, or its JSON: neither has types here."""
@@ -30,6 +31,7 @@ MESSAGES: Final[Mapping[snapshot.TypeUrl, Message]] = {
     snapshot.ENDPOINTS: endpoint_pb2.ClusterLoadAssignment,
     snapshot.LISTENERS: listener_pb2.Listener,
     snapshot.ROUTES: route_pb2.RouteConfiguration,
+    snapshot.NAMES: nds_pb2.NameTable,
 }
 
 

@@ -29,6 +29,7 @@ class Pod:
         proxy: None for a pod without one.
         identity: What its certificate says; empty without a proxy.
         external: Addresses at which other networks reach it.
+        dns: As in `Shape`.
     """
 
     cluster: str
@@ -40,6 +41,7 @@ class Pod:
     account: str
     labels: tuple[tuple[str, str], ...] = ()
     external: tuple[str, ...] = ()
+    dns: str = ""
 
     @property
     def identity(self) -> str:
@@ -61,6 +63,8 @@ class Shape:
         target_port: Of all ports; 0 for the ports' own numbers.
         export_to: The annotation of that meaning.
         alias_of: The external name of a service that is only another name.
+        dns: `captured` for a pod whose agent answers for names, `allocated` where it also gives
+            addresses to services that have none in its cluster.
     """
 
     proxy: ProxyKind | None = ProxyKind.SIDECAR
@@ -71,6 +75,7 @@ class Shape:
     target_port: int = 0
     export_to: str = ""
     alias_of: str = ""
+    dns: str = ""
 
 
 USUAL: Final = Shape()

@@ -8,7 +8,6 @@ happen to traffic and not how it is configured.
 Source: Envoy's documentation of listeners, routes and clusters.
 """
 
-import ipaddress
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,9 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf import any_pb2
 
-from isthmus.mesh.services import ServiceKey
 from isthmus.resources import snapshot
-from isthmus.testing import chains, envoys, rbac, shapes, shares
+from isthmus.testing import chains, envoys, rbac, resolving, shapes, shares
 
 if TYPE_CHECKING:
     from isthmus.testing import builders
@@ -191,32 +189,11 @@ class Walk:
     def call(self, source: shapes.Pod, asked: Request) -> Call:
         """Return where a call lands, by shares."""
         landings = list[Landing]()
-        for address, share in self._resolved(source, asked.host):
+        for address, share in resolving.addresses_of(self._mesh, source, host=asked.host):
             landings.extend(self._leaves(source, asked, address=address, share=share))
         return Call(tuple(landings) or (Landing(Fraction(1), refused="unknown host"),))
 
     # --- the client's side
-
-    def _resolved(self, source: shapes.Pod, host: str) -> Iterator[tuple[str, Fraction]]:
-        """Yield the addresses of a host, as the cluster's own DNS answers."""
-        try:
-            ipaddress.ip_address(host)
-        except ValueError:
-            pass
-        else:
-            yield host, Fraction(1)
-            return
-        name, _, rest = host.partition(".")
-        key = ServiceKey(rest.split(".")[0] or source.namespace, name)
-        cluster = self._mesh.clusters[source.cluster]
-        service = self._mesh.graph.get(self._mesh.model.services, key)
-        vips = dict(service.vips).get(cluster.id, ()) if service is not None else ()
-        if vips:
-            yield vips[0], Fraction(1)
-            return
-        endpoints = self._mesh.graph.get(self._mesh.model.endpoints, key) or ()
-        own = sorted({one.address for one in endpoints if one.cluster == cluster.id})
-        yield from ((address, Fraction(1, len(own))) for address in own)
 
     def _leaves(
         self, source: shapes.Pod, asked: Request, *, address: str, share: Fraction

@@ -20,6 +20,7 @@ from isthmus.views import (
     gateway_slices,
     horizon_slices,
     inbound,
+    name_slices,
     outbound_slices,
     sidecar,
     spreading,
@@ -66,6 +67,7 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
         *outbound_slices.declare(graph_, known, scopes, behind=behind),
         *horizon_slices.declare(graph_, known, scopes, preferring=preferring),
         *gateway_slices.declare(graph_, known, scopes, behind=behind),
+        name_slices.declare(graph_, known, scopes),
         graph_.derive("views/inbound", scopes, _inbound(known)),
     )
     return Views(

@@ -13,7 +13,7 @@ from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.services import Protocol, Service, ServiceKey
 from isthmus.mesh.workloads import Endpoint, Health
 from isthmus.registry import model
-from isthmus.views import candidates, splithorizon, visibility
+from isthmus.views import allocation, candidates, splithorizon, visibility
 
 Named = tuple[str, str]
 """Namespace and name of an object."""
@@ -49,12 +49,15 @@ class Facts:
         virtuals: VirtualServices for the mesh that cover a service, likewise.
         speaking: Headless services, and whether all their endpoints speak mutual TLS.
         candidates: Endpoints of services, with what policies say of them.
+        allocated: The address of our own making of each service that may need one.
     """
 
     model: model.Model
     gateways: collections.Single[splithorizon.Table]
     services_by_host: collections.Index[str, ServiceKey, Service]
     services_by_address: collections.Index[tuple[ClusterId, str], ServiceKey, Service]
+    services_by_any_address: collections.Index[str, ServiceKey, Service]
+    allocated: allocation.Allocated
     policies_by_namespace: collections.Index[str, Named, policies.PeerAuthentication]
     authorizations_by_namespace: collections.Index[str, Named, AuthorizationPolicy]
     gateway_objects: collections.Collection[Named, policies.Gateway]
@@ -104,6 +107,12 @@ def declare(graph_: graph.Graph, mesh: model.Model) -> Facts:
         services_by_address=graph_.index(
             "views/services by address", mesh.services, lambda _, service: _addresses(service)
         ),
+        services_by_any_address=graph_.index(
+            "views/services by any address",
+            mesh.services,
+            lambda _, service: {address for _, address in _addresses(service)},
+        ),
+        allocated=allocation.declare(graph_, mesh.services),
         policies_by_namespace=policies_by_namespace,
         authorizations_by_namespace=_authorizations(graph_, mesh),
         gateway_objects=graph_.derive("views/gateway objects", mesh.gateways, _gateway),

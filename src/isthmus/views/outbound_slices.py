@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
-from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.services import Protocol, Resolution, Service, ServiceKey
 from isthmus.mesh.traffic import HashKey
 from isthmus.views import (
+    addressing,
     facts,
     horizon_slices,
     names,
@@ -121,22 +121,6 @@ def _visible(
     return graph_.derive("views/visible services", known.model.services, seen)
 
 
-def _addresses(
-    read: reader.Reader, known: facts.Facts, service: Service, *, cluster: ClusterId
-) -> tuple[str, ...]:
-    """Return a service's addresses for clients in a cluster.
-
-    Clusters may use the same range. Another cluster's address counts only while no service of
-    the client's own cluster has it.
-    """
-    own = dict(service.vips).get(cluster, ())
-    return own or tuple(
-        address
-        for address in service.vips_in(cluster)
-        if not read.lookup(known.services_by_address, (cluster, address))
-    )
-
-
 def _speaks(
     read: reader.Reader,
     known: facts.Facts,
@@ -185,7 +169,9 @@ def _own_listeners(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service
             )
         for listener in outbound.own_listeners(
             service,
-            addresses=_addresses(read, known, service, cluster=scope.cluster),
+            addresses=addressing.addresses_of(
+                read, known, service, cluster=scope.cluster, naming=scope.naming
+            ),
             endpoints=endpoints,
             rule=rule_for(read, known, service, client=scope.namespace),
             settings=read.value(known.model.settings),
@@ -204,7 +190,9 @@ def _hosts(
         scope, name = key
         client = scope.namespace
         virtual = routing.chosen(known.virtuals_of(read, name), client=client)
-        addresses = _addresses(read, known, service, cluster=scope.cluster)
+        addresses = addressing.addresses_of(
+            read, known, service, cluster=scope.cluster, naming=scope.naming
+        )
         domains = visibility.domains_of(service, client=client, addresses=addresses)
         for port in outbound.ports_of(service):
             if facts.is_tcp_like(port.protocol) or _is_strange(service, port.protocol):

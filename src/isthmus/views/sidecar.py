@@ -71,15 +71,40 @@ def scopes_of(
             return (
                 *standing.scopes(proxy.namespace),
                 view.OutboundScope(
-                    proxy.cluster, network, proxy.namespace, proxy.requested_networks
+                    proxy.cluster,
+                    network,
+                    proxy.namespace,
+                    proxy.requested_networks,
+                    naming=_naming(proxy),
                 ),
                 view.InboundScope(proxy.namespace, labels, _inbound_ports(served)),
+                *_of_names(proxy, network=network),
             )
         case ProxyKind.ROUTER:
             own = _of_gateway(proxy, network=network, labels=labels, served=served)
             return (*standing.scopes(proxy.namespace), own)
         case _:
             return ()
+
+
+def _naming(proxy: Proxy) -> view.Naming:
+    if not proxy.captures_dns:
+        return view.Naming.CLUSTER
+    return view.Naming.ALLOCATED if proxy.allocates_addresses else view.Naming.CAPTURED
+
+
+def _of_names(proxy: Proxy, *, network: NetworkId) -> tuple[view.Scope, ...]:
+    if not proxy.captures_dns:
+        return ()
+    return (
+        view.NamesScope(
+            proxy.cluster,
+            network,
+            proxy.namespace,
+            proxy.requested_networks,
+            naming=_naming(proxy),
+        ),
+    )
 
 
 def _of_gateway(

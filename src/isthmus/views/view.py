@@ -9,6 +9,7 @@ Source: docs/explanation/design.md; spec sections 3.4, 3.5, 4.7 to 4.11.
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.identities import ClusterId, NetworkId, TrustDomain
@@ -26,6 +27,19 @@ from isthmus.mesh.traffic import (
 from isthmus.mesh.workloads import Health
 
 # --- scopes
+
+
+class Naming(enum.Enum):
+    """Who answers the questions of a pod for names.
+
+    CLUSTER is the DNS of its cluster. CAPTURED is its own agent, which gives a service that has
+    no address in this cluster that of another cluster, where that means nothing else here.
+    ALLOCATED is the same agent, which always gives such services addresses of our making.
+    """
+
+    CLUSTER = "cluster"
+    CAPTURED = "captured"
+    ALLOCATED = "allocated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +66,29 @@ class HorizonScope:
 
 @dataclass(frozen=True, slots=True)
 class OutboundScope:
-    """What sidecars of one namespace in one cluster and network see of the mesh."""
+    """What sidecars of one namespace in one cluster and network see of the mesh.
+
+    Attributes:
+        naming: Who tells them of addresses. Only those who hear of addresses of our making can
+            use them.
+    """
 
     cluster: ClusterId
     network: NetworkId
     namespace: str
     requested_networks: tuple[NetworkId, ...] = ()
+    naming: Naming = Naming.CLUSTER
+
+
+@dataclass(frozen=True, slots=True)
+class NamesScope:
+    """Which names pods of one namespace may ask their proxies for, and what is answered."""
+
+    cluster: ClusterId
+    network: NetworkId
+    namespace: str
+    requested_networks: tuple[NetworkId, ...] = ()
+    naming: Naming = Naming.CLUSTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +120,7 @@ class GatewayScope:
     ports: tuple[tuple[int, int], ...] = ()
 
 
-Scope = HorizonScope | OutboundScope | InboundScope | GatewayScope
+Scope = HorizonScope | OutboundScope | NamesScope | InboundScope | GatewayScope
 
 # --- endpoints
 
@@ -363,19 +394,48 @@ ListenerSlice = (
     CatchAllOutbound | OutboundHttp | OutboundTcp | Inbound | GatewayTls | GatewayTcp | GatewayHttp
 )
 
+# --- names
+
+
+@dataclass(frozen=True, slots=True)
+class NamedHost:
+    """A name and the addresses that it stands for.
+
+    Attributes:
+        host: Complete, without a final dot.
+        short: What comes before the namespace in it.
+    """
+
+    host: str
+    addresses: tuple[str, ...]
+    short: str
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamesSlice:
+    """All names that are answered, by host."""
+
+    hosts: tuple[NamedHost, ...]
+
+
 # --- what is handed over
 
 
 class Kind(enum.Enum):
-    """The four kinds of slices, in the order in which a proxy must hear of them."""
+    """The kinds of slices, in the order in which a proxy must hear of them."""
 
     CLUSTER = "cluster"
     ENDPOINTS = "endpoints"
     LISTENER = "listener"
     ROUTE = "route"
+    NAMES = "names"
 
 
-Slice = ClusterSlice | EndpointsSlice | ListenerSlice | RouteSlice
+Slice = ClusterSlice | EndpointsSlice | ListenerSlice | RouteSlice | NamesSlice
+
+NAME_TABLE: Final = "NameTable"
+"""The one resource of its kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,6 +469,8 @@ def kind_of(slice_: Slice) -> Kind:
             return Kind.ENDPOINTS
         case RouteSlice():
             return Kind.ROUTE
+        case NamesSlice():
+            return Kind.NAMES
         case _:
             return Kind.LISTENER
 
@@ -420,6 +482,8 @@ def name_of(slice_: Slice) -> str:
             return name
         case EndpointsSlice(cluster_name=name):
             return name
+        case NamesSlice():
+            return NAME_TABLE
         case _:
             return listener_name(slice_)
 

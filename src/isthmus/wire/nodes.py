@@ -62,6 +62,8 @@ class Node:
         requested_networks: Networks whose endpoints it wants; empty for all.
         version: Version of Istio's proxy that it claims to be.
         has_metadata_exchange: Whether it is Istio's own build of Envoy.
+        captures_dns: Whether its agent answers its pod's questions for names.
+        allocates_addresses: Whether names without an address shall get one.
     """
 
     id: str
@@ -83,6 +85,8 @@ class Node:
     version: str = ""
     envoy_version: str = ""
     has_metadata_exchange: bool = False
+    captures_dns: bool = False
+    allocates_addresses: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,8 @@ def parse(claim: Claim) -> Node:
         version=_text(claim, "ISTIO_VERSION"),
         envoy_version=claim.envoy_version,
         has_metadata_exchange=not claim.extensions.isdisjoint(EXCHANGE),
+        captures_dns=_flag(claim, "DNS_CAPTURE"),
+        allocates_addresses=_flag(claim, "DNS_AUTO_ALLOCATE"),
     )
 
 
@@ -182,6 +188,11 @@ def _is_address(text: str) -> bool:
 def _text(claim: Claim, key: str) -> str:
     value = claim.metadata.get(key)
     return value if isinstance(value, str) else ""
+
+
+def _flag(claim: Claim, key: str) -> bool:
+    value = claim.metadata.get(key)
+    return value is True or (isinstance(value, str) and value.lower() in {"true", "all"})
 
 
 def _labels(value: Json) -> tuple[tuple[str, str], ...]:

@@ -128,14 +128,19 @@ PACKET = {
     "mark": 0,
     "uid": 0,
     "gid": 0,
+    "from_port": 40000,
 }
 
 
-def outcome(wanted: redirects.Redirect, way: rules.Way, **facts) -> int | None:
-    """Walk a TCP packet through the rules, as the kernel would."""
+def outcome(
+    wanted: redirects.Redirect, way: rules.Way, transport=rules.Transport.TCP, **facts
+) -> int | rules.Zone | None:
+    """Walk a packet through the rules, as the kernel would."""
     packet = PACKET | facts
     for rule in rules.rules(wanted):
-        if rule.way is way and all(holds(each, packet) for each in rule.matches):
+        if (rule.way, rule.transport) == (way, transport) and all(
+            holds(each, packet) for each in rule.matches
+        ):
             return rule.to
     return None
 
@@ -151,6 +156,7 @@ def holds(match: rules.Match, packet: dict) -> bool:
 
 FACTS = {
     rules.Port: lambda match: ("port", match.number),
+    rules.SourcePort: lambda match: ("from_port", match.number),
     rules.Source: lambda match: ("source", match.cidr),
     rules.Destination: lambda match: ("to", match.cidr),
     rules.Interface: lambda match: ("interface", match.name),
@@ -211,3 +217,64 @@ def test_excluded_destinations_and_ports_go_straight():
     assert outcome(wanted, LEAVING, port=80, to="10.8.1.1") is None
     assert outcome(wanted, LEAVING, port=80, interface="eth7") is None
     assert outcome(wanted, ARRIVING, port=80, interface="eth7") is None
+
+
+UDP = rules.Transport.UDP
+LEAVING_RAW, ARRIVING_RAW = rules.Way.LEAVING_RAW, rules.Way.ARRIVING_RAW
+SERVER = "10.96.0.10"
+
+
+def asking(*more: str, servers=(SERVER,), **environment) -> redirects.Redirect:
+    return arguments.parse([*INJECTED, *more], servers=servers, **environment)
+
+
+@pytest.mark.parametrize("transport", rules.Transport)
+@pytest.mark.parametrize(
+    ("packet", "goes_to"),
+    [
+        ({}, 15053),
+        ({"to": "8.8.8.8"}, 15001),
+        ({"port": 5353}, 15001),
+        ({"mark": 1337}, None),
+        ({"uid": 1337}, None),
+        ({"gid": 1337}, None),
+    ],
+)
+def test_only_questions_of_the_pod_to_its_own_servers_go_to_the_agent(transport, packet, goes_to):
+    found = outcome(
+        asking("--redirect-dns"), LEAVING, transport, **{"to": SERVER, "port": 53, **packet}
+    )
+
+    # Datagrams that are no such questions are left alone.
+    assert found == (None if transport is UDP and goes_to == 15001 else goes_to)
+
+
+def test_the_environment_says_the_same_as_the_option():
+    assert asking(redirects_dns=True) == asking("--redirect-dns")
+    assert asking("--redirect-dns=false") == asking() == injected()
+
+
+def test_all_servers_are_meant_where_that_is_asked_for():
+    wanted = asking("--capture-all-dns")
+
+    assert outcome(wanted, LEAVING, UDP, port=53, to="8.8.8.8") == 15053
+    assert outcome(wanted, LEAVING, port=53, to="8.8.8.8") == 15053
+
+
+def test_no_datagram_is_touched_where_names_are_not_captured():
+    assert {rule.transport for rule in rules.rules(injected())} == {rules.Transport.TCP}
+    assert {rule.transport for rule in rules.rules(asking())} == {rules.Transport.TCP}
+
+
+@pytest.mark.parametrize(
+    ("way", "packet", "zone"),
+    [
+        (LEAVING_RAW, {"to": SERVER, "port": 53}, rules.OF_POD),
+        (LEAVING_RAW, {"to": "127.0.0.1", "from_port": 15053, "mark": 1337}, rules.OF_POD),
+        (LEAVING_RAW, {"to": SERVER, "port": 53, "mark": 1337}, rules.OF_AGENT),
+        (ARRIVING_RAW, {"source": SERVER, "from_port": 53}, rules.OF_AGENT),
+        (ARRIVING_RAW, {"source": "10.1.1.1", "from_port": 53}, None),
+    ],
+)
+def test_a_question_and_its_reply_are_followed_in_one_zone(way, packet, zone):
+    assert outcome(asking("--redirect-dns"), way, UDP, **{"port": 40001, **packet}) == zone

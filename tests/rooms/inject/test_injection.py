@@ -271,6 +271,16 @@ def test_a_pod_can_configure_its_proxy_and_wait_for_it():
     }
 
 
+def test_the_redirect_is_told_whether_names_are_captured():
+    config = "proxyMetadata:\n  ISTIO_META_DNS_CAPTURE: true\n"
+    result = injected(pod(annotations={"proxy.istio.io/config": config}))
+    wanted = {"name": "ISTIO_META_DNS_CAPTURE", "value": "true"}
+
+    assert container(result, "istio-init", of="initContainers")["env"] == [wanted]
+    assert wanted in container(result)["env"]
+    assert "env" not in container(injected(pod()), "istio-init", of="initContainers")
+
+
 def test_without_interception_there_is_no_init_step():
     result = injected(pod(annotations={"sidecar.istio.io/interceptionMode": "NONE"}))
 

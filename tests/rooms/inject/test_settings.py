@@ -33,7 +33,7 @@ def test_settings_are_read_from_istios_values():
         default_config={
             "discoveryAddress": "istiod:15012",
             "holdApplicationUntilProxyStarts": True,
-            "proxyMetadata": {"A": 1},
+            "proxyMetadata": {"A": 1, "B": True},
         },
     )
 
@@ -41,7 +41,10 @@ def test_settings_are_read_from_istios_values():
     assert (found.cluster, found.network, found.mesh_id) == ("cluster1", "network1", "mesh1")
     assert (found.status_port, found.log_level, found.resources.cpu) == (15999, "debug", "10m")
     assert (found.policy_enabled, found.rewrites_probes) == (False, False)
-    assert (found.holds_application, found.proxy_metadata) == (True, (("A", "1"),))
+    assert (found.holds_application, found.proxy_metadata) == (
+        True,
+        (("A", "1"), ("B", "true")),
+    )
     assert (found.discovery_address, found.ca_address) == ("istiod:15012", "ca:15012")
     assert (found.revision_label, found.pull_secrets) == ("canary", ("secret",))
     assert found.never == ({"matchLabels": {"a": "b"}},)

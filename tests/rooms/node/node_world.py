@@ -28,12 +28,14 @@ from isthmus.base import clock, metrics
 from isthmus.mesh import identities
 from isthmus.testing import certificates
 from isthmus.wire import callers, csr, tls, xdsproxy
+from isthmus_proto.istio.networking.nds.v1 import nds_pb2
 
 DOMAIN = identities.TrustDomain("cluster.local")
 T = "type.googleapis.com/"
 TYPES = {
     T + "envoy.config.cluster.v3.Cluster": ("clusters", cluster_pb2.Cluster),
     T + "envoy.config.listener.v3.Listener": ("listeners", listener_pb2.Listener),
+    T + "istio.networking.nds.v1.NameTable": ("names", nds_pb2.NameTable),
 }
 
 
@@ -65,6 +67,7 @@ class ControlPlane:
     def __init__(self):
         self.tokens = Tokens()
         self.configurations = {}
+        self.accepted = []
         self.signer = certificates.signer(now=self._now())
         self.serving = tls.Serving(
             tls.issue(self.signer, names=("istiod.istio-system.svc",), now=self._now())
@@ -112,13 +115,14 @@ class ControlPlane:
         async for request in requests:
             if request.error_detail.message:
                 raise AssertionError(request.error_detail.message)
+            self.accepted += [request.type_url] if request.response_nonce else []
             if request.response_nonce or request.type_url not in TYPES:
                 continue
             key, kind = TYPES[request.type_url]
             answer = discovery_pb2.DeltaDiscoveryResponse(type_url=request.type_url, nonce="1")
             for document in self.configurations[account].get(key, ()):
                 made = json_format.ParseDict(document, kind())
-                entry = answer.resources.add(name=made.name, version="1")
+                entry = answer.resources.add(name=getattr(made, "name", ""), version="1")
                 entry.resource.Pack(made)
             await context.write(answer)
 

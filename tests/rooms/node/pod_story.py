@@ -19,6 +19,8 @@ from isthmus.base import namespaces, netlink
 OUTSIDE, POD = "10.9.0.1", "10.9.0.2"
 INJECTED = ["-p", "15001", "-z", "15006", "-u", "1337", "-i", "*", "-b", "*", "-d"]
 AGENTS_PORTS = "15090,15021,15020"
+ASKING = str(pathlib.Path(__file__).with_name("asking.py"))
+FAR = ("far.sample.svc.cluster.local", OUTSIDE)
 
 
 def networks() -> int:
@@ -65,22 +67,42 @@ def in_pod(pod: int, url: str) -> str:
     return out or err.strip().splitlines()[-1]
 
 
+def asking(pod: int, *words: str) -> str:
+    """Ask a server for a name as the application would; return the addresses."""
+    program = started(
+        pod, ASKING, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    out, err = program.communicate(timeout=10)
+    return out.strip() or err.strip().splitlines()[-1]
+
+
 async def story(pod: int, folder: pathlib.Path) -> dict:
     # Late: their libraries start threads, which must be born inside the namespaces.
+    import dns_world
     import node_shapes
     from node_world import Agent, ControlPlane
 
     probers = {"/app-health/app/readyz": {"httpGet": {"path": "/", "port": 5000}}}
     control = ControlPlane()
     control.host = OUTSIDE
-    control.configurations = {"app": node_shapes.captured()}
-    async with control.listening():
+    known = {"ips": ["240.240.0.9"], "registry": "Kubernetes"}
+    control.configurations = {
+        "app": {
+            **node_shapes.captured(),
+            "names": [{"table": {"far.sample.svc.cluster.local": known}}],
+        }
+    }
+    elsewhere = dns_world.served(dns_world.answers(dns_world.Elsewhere()), host=OUTSIDE, port=53)
+    (folder / "resolv.conf").write_text(f"nameserver {OUTSIDE}\n")
+    async with control.listening(), elsewhere:
         environment = Agent(
             "app",
             control=control,
             folder=folder,
             ISTIO_KUBE_APP_PROBERS=json.dumps(probers),
             INSTANCE_IP=POD,
+            ISTIO_META_DNS_CAPTURE="true",
+            ISTHMUS_RESOLV_CONF=str(folder / "resolv.conf"),
         ).environment
         environment["ENVOY_STATUS_PORT"], environment["ENVOY_PROMETHEUS_PORT"] = "15021", "15090"
         proxy = json.loads(environment["PROXY_CONFIG"])
@@ -98,7 +120,7 @@ async def story(pod: int, folder: pathlib.Path) -> dict:
             run(home, "-m", "http.server", "8080", "--bind", OUTSIDE)
             run(pod, "-m", "http.server", "5000")
             redirect = ("-m", "isthmus.node", "istio-iptables", *INJECTED, AGENTS_PORTS)
-            started(pod, *redirect).wait(10)
+            started(pod, *redirect, env=environment).wait(10)
             run(pod, "-m", "isthmus.node", "proxy", "sidecar")
             await until(f"http://{POD}:15021/healthz/ready")
             await until(f"http://{OUTSIDE}:8080/token")
@@ -106,6 +128,11 @@ async def story(pod: int, folder: pathlib.Path) -> dict:
                 "outbound": await asyncio.to_thread(in_pod, pod, f"http://{OUTSIDE}:8080/token"),
                 "inbound": await seen(f"http://{POD}:5000/token"),
                 "itself": await asyncio.to_thread(in_pod, pod, f"http://{POD}:5000/token"),
+                "known": await asyncio.to_thread(asking, pod, *FAR),
+                "known by stream": await asyncio.to_thread(asking, pod, *FAR, "--stream"),
+                "unknown": await asyncio.to_thread(asking, pod, "example.com", OUTSIDE),
+                "by the agent": await asyncio.to_thread(asking, pod, *FAR, "--mark"),
+                "accepted": [each.rpartition(".")[2] for each in control.accepted],
                 "probe": await seen(f"http://{POD}:15020/app-health/app/readyz"),
                 "counted": await asyncio.to_thread(
                     in_pod, pod, "http://127.0.0.1:15000/stats?filter=tcp.*downstream_cx_total"

@@ -22,6 +22,10 @@ async def test_a_pods_traffic_goes_through_its_proxy_and_the_agents_does_not():
     assert seen["inbound"]
     assert seen["itself"].strip() == "token-app"
     assert seen["probe"]
+    assert seen["known"] == seen["known by stream"] == "240.240.0.9"
+    # A marked question goes to the server itself, even from a port that was the application's.
+    assert seen["unknown"] == seen["by the agent"] == "192.0.2.1"
+    assert "NameTable" in seen["accepted"]
     # One connection each way: not the agent's own, nor the probe, nor the call to itself.
     assert "tcp.outbound.downstream_cx_total: 1\n" in seen["counted"]
     assert "tcp.inbound.downstream_cx_total: 1\n" in seen["counted"]

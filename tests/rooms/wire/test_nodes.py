@@ -42,6 +42,22 @@ def test_istios_own_envoy_is_recognised_by_what_only_it_has():
     assert node.has_metadata_exchange
 
 
+@pytest.mark.parametrize(
+    ("metadata", "captures", "allocates"),
+    [
+        ({}, False, False),
+        ({"DNS_CAPTURE": "true"}, True, False),
+        ({"DNS_CAPTURE": True, "DNS_AUTO_ALLOCATE": "TRUE"}, True, True),
+        ({"DNS_CAPTURE": "ALL"}, True, False),
+        ({"DNS_CAPTURE": "no", "DNS_AUTO_ALLOCATE": 1.0}, False, False),
+    ],
+)
+def test_an_agent_says_whether_it_answers_for_names(metadata, captures, allocates):
+    node = nodes.parse(claim(**metadata))
+
+    assert (node.captures_dns, node.allocates_addresses) == (captures, allocates)
+
+
 def test_an_odd_list_of_addresses_gives_way_to_the_id():
     assert nodes.parse(claim(INSTANCE_IPS="10.0.0.2,odd")).addresses == ("10.0.0.1",)
 

@@ -8,7 +8,7 @@ from typing import Final, assert_never
 
 from google.protobuf import message
 
-from isthmus.resources import snapshot
+from isthmus.resources import name_tables, snapshot
 from isthmus.resources.envoy import clusters, endpoints, gateways, inbound, listeners, routes
 from isthmus.views import view
 
@@ -22,6 +22,10 @@ def build(slice_: view.Slice) -> snapshot.Resource:
             return _resource(snapshot.CLUSTERS, name=name, body=clusters.cluster_of(slice_))
         case view.EndpointsSlice(cluster_name=name):
             return _resource(snapshot.ENDPOINTS, name=name, body=endpoints.assignment_of(slice_))
+        case view.NamesSlice():
+            return _resource(
+                snapshot.NAMES, name=view.NAME_TABLE, body=name_tables.table_of(slice_)
+            )
         case view.RouteSlice(name=name):
             return _resource(snapshot.ROUTES, name=name, body=routes.configuration_of(slice_))
         case _:

@@ -6,6 +6,7 @@ Source: spec sections 3.5, 4.9, 6.4 and 8.2.
 import enum
 from dataclasses import dataclass, field
 
+from isthmus.mesh import requests
 from isthmus.mesh.traffic import TrafficPolicy
 
 
@@ -75,6 +76,7 @@ class Destination:
     port: int = 0
     subset: str = ""
     weight: int = 100
+    headers: requests.Headers = requests.UNCHANGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,25 +100,53 @@ class TcpRoute:
 class HttpMatch:
     """What a request must look like; an empty field matches all.
 
+    Patterns are `exact:x`, `prefix:x`, `regex:x` (RE2, the whole text), or `present:`.
+
     Attributes:
-        path: `exact:/x` or `prefix:/x`; empty matches all.
-        headers: Name and `exact:` or `prefix:` value.
+        method: The method itself, or `regex:x`.
+        headers: Name and pattern.
         port: Of the service, 0 for all.
+        without_headers: Name and pattern of headers that it must not have.
+        query: Parameter and pattern.
+        ignores_case: Whether the path is compared regardless of case.
+        gateways: `mesh` or `<namespace>/<name>` of the gateways that it holds for.
+        source_namespace: Of the client, or of the gateway.
     """
 
     path: str = ""
     method: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     port: int = 0
+    scheme: str = ""
+    authority: str = ""
+    without_headers: tuple[tuple[str, str], ...] = ()
+    query: tuple[tuple[str, str], ...] = ()
+    ignores_case: bool = False
+    gateways: tuple[str, ...] = ()
+    source_namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """Where copies of requests go; `share` of them, in millionths."""
+
+    destination: Destination
+    share: int = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRoute:
-    """Requests that match any of `matches` (all, if there is none) go to `destinations`."""
+    """Requests that match any of `matches` (all, if there is none) go to `destinations`.
+
+    Attributes:
+        destinations: None, if `treatment` redirects or answers.
+    """
 
     matches: tuple[HttpMatch, ...]
     destinations: tuple[Destination, ...]
     timeout_s: float = 0.0
+    treatment: requests.Treatment = requests.PLAIN
+    mirrors: tuple[Mirror, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

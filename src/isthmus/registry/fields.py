@@ -15,6 +15,10 @@ DIGITS: Final = frozenset("0123456789.")
 MOST_DURATION: Final = 40
 LONGEST_S: Final = 10 * 365 * 86400.0
 """What is longer overflows durations on the way to a proxy."""
+SHORTEST_S: Final = 0.001
+"""What is shorter, but for nothing at all, is nothing to Envoy."""
+PERCENT: Final = 100
+MILLION: Final = 1_000_000
 MOST_PROBLEMS: Final = 20
 MOST_TEXT: Final = 1024
 MOST_ROWS: Final = 5000
@@ -115,6 +119,15 @@ class Fields:
             return default
         return float(value)
 
+    def share(self, key: str, *, default: int) -> int:
+        """Return a percentage, written as `{value: 12.5}`, in millionths."""
+        if key not in self:
+            return default
+        part = self.part(key)
+        part.refuse_others({"value"})
+        percent = part.amount("value", default=0.0, least=0.0, most=PERCENT)
+        return round(percent * MILLION / PERCENT)
+
     def seconds(self, key: str, *, default: float, least: float = 0.0) -> float:
         """Return a duration, written such as `1m30s`, in seconds."""
         text = self.text(key)
@@ -124,6 +137,7 @@ class Fields:
         if seconds is None:
             self.problem(key, f"must be a duration such as `10s`: `{text[:40]}`")
             return default
+        least = max(least, SHORTEST_S if seconds else 0.0)
         if not least <= seconds <= LONGEST_S:
             self.problem(key, f"must be at least {least:g} s and at most ten years")
             return default

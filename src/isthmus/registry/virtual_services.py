@@ -6,23 +6,26 @@ setting that is not understood is left out and the route kept.
 Source: spec sections 6.4 and 8.2.
 """
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Final
 
 from isthmus.kube import objects
 from isthmus.mesh.policies import (
     Destination,
-    HttpMatch,
     HttpRoute,
+    Mirror,
     SniRoute,
     TcpRoute,
     VirtualService,
 )
-from isthmus.registry import config, fields, naming
+from isthmus.registry import config, fields, http_matches, naming, treatments
 
 MOST_PORT: Final = 65535
 WHOLE: Final = 100
-REPLACES_ROUTE: Final = ("redirect", "directResponse", "delegate")
+ROUTE: Final = frozenset(
+    {"name", "match", "route", "timeout", "mirror", "mirrors", "mirrorPercentage"}
+)
 
 
 def read(
@@ -43,7 +46,7 @@ def read(
         namespace=origin.namespace,
         name=origin.name,
         hosts=tuple(dict.fromkeys(hosts)),
-        gateways=_gateways(spec, origin),
+        gateways=http_matches.gateways(spec, origin) or (http_matches.MESH,),
         http=tuple(route for part in spec.parts("http") for route in _http(part, origin)),
         tls=tuple(route for part in spec.parts("tls") for route in _tls(part, origin)),
         tcp=tuple(route for part in spec.parts("tcp") for route in _tcp(part, origin)),
@@ -51,60 +54,49 @@ def read(
     )
 
 
-def _gateways(spec: fields.Fields, origin: config.Origin) -> tuple[str, ...]:
-    """Return `mesh` or `<namespace>/<name>` of each gateway."""
-    named = spec.texts("gateways") or ("mesh",)
-    return tuple(
-        dict.fromkeys(
-            name if name == "mesh" or "/" in name else f"{origin.namespace}/{name}"
-            for name in named
-        )
-    )
-
-
 def _http(part: fields.Fields, origin: config.Origin) -> Iterable[HttpRoute]:
-    for key in REPLACES_ROUTE:
-        if key in part:
-            part.problem(key, "is not supported, so that this route is left out")
-            return
-    part.refuse_others({"name", "match", "route", "timeout"}, "is not supported and left out")
-    destinations = _destinations(part, origin)
+    if "delegate" in part:
+        part.problem("delegate", "is not supported, so that this route is left out")
+        return
+    part.refuse_others(ROUTE | treatments.PARTS, "is not supported and left out")
+    treatment = treatments.read(part)
+    if treatment is None:
+        return
+    is_answered = bool(treatment.redirect or treatment.answer)
+    destinations = () if is_answered else _destinations(part, origin)
     wanted = part.parts("match")
-    matches = tuple(match for match in map(_match, wanted) if match is not None)
-    if destinations and (matches or not wanted):
-        yield HttpRoute(matches, destinations, part.seconds("timeout", default=0.0))
+    matches = tuple(
+        match for match in (http_matches.read(one, origin) for one in wanted) if match is not None
+    )
+    if (destinations or is_answered) and (matches or not wanted):
+        yield HttpRoute(
+            matches=matches,
+            destinations=destinations,
+            timeout_s=part.seconds("timeout", default=0.0),
+            treatment=treatment,
+            mirrors=tuple(_mirrors(part, origin)),
+        )
 
 
-def _match(part: fields.Fields) -> HttpMatch | None:
-    """Return a match, or None when a part of it is not understood."""
-    problem = "is not supported, so that this match is left out"
-    if part.refuse_others({"name", "uri", "method", "headers", "port"}, problem):
-        return None
-    path = _pattern(part, "uri")
-    method = _pattern(part, "method")
-    listed = part.part("headers")
-    headers = [(name.lower(), _pattern(listed, name)) for name in listed.names()]
-    port = part.number("port", default=0, least=1, most=MOST_PORT)
-    if "port" in part and not port:
-        return None
-    if path is None or method is None or method.startswith("prefix:"):
-        return None
-    understood = tuple(sorted((name, text) for name, text in headers if text))
-    if len(understood) != len(headers):
-        return None
-    return HttpMatch(path, method.removeprefix("exact:"), understood, port)
+def _mirrors(part: fields.Fields, origin: config.Origin) -> Iterable[Mirror]:
+    """Yield where copies go: by `mirrors`, or else by the older `mirror`."""
+    several = part.parts("mirrors")
+    for one in several:
+        one.refuse_others({"destination", "percentage"}, "is not supported and left out")
+        yield from _mirror(
+            one.part("destination"), origin, share=one.share("percentage", default=fields.MILLION)
+        )
+    if "mirror" in part and not several:
+        share = part.share("mirrorPercentage", default=fields.MILLION)
+        yield from _mirror(part.part("mirror"), origin, share=share)
+    elif "mirrorPercentage" in part:
+        part.problem("mirrorPercentage", "says something of `mirror`, which is not there")
 
 
-def _pattern(part: fields.Fields, key: str) -> str | None:
-    """Return `exact:x` or `prefix:x`, nothing when absent, None when not understood."""
-    if key not in part:
-        return ""
-    pattern = part.part(key)
-    for kind in ("exact", "prefix"):
-        if pattern.names() == (kind,) and pattern.text(kind):
-            return f"{kind}:{pattern.text(kind)}"
-    part.problem(key, "must be `exact` or `prefix`, so that this match is left out")
-    return None
+def _mirror(target: fields.Fields, origin: config.Origin, *, share: int) -> Iterable[Mirror]:
+    found = _destination(target, origin, weight=WHOLE)
+    if found is not None and share:
+        yield Mirror(found, share)
 
 
 def _tls(part: fields.Fields, origin: config.Origin) -> Iterable[SniRoute]:
@@ -144,23 +136,31 @@ def _destinations(part: fields.Fields, origin: config.Origin) -> tuple[Destinati
     if not parts:
         part.problem("route", "must name a destination")
     for entry in parts:
-        entry.refuse_others({"destination", "weight"}, "is not supported and left out")
-        target = entry.part("destination")
-        host = target.text("host")
-        if not host:
-            target.problem("host", "must name a service")
-            continue
-        found.append(
-            Destination(
-                host=naming.qualified(host, namespace=origin.namespace, domain=origin.domain),
-                port=target.part("port").number("number", default=0, least=1, most=MOST_PORT),
-                subset=target.text("subset"),
-                weight=WHOLE
-                if len(parts) == 1
-                else entry.number("weight", default=0, least=0, most=2**31 - 1),
-            )
+        entry.refuse_others({"destination", "weight", "headers"}, "is not supported and left out")
+        weight = (
+            WHOLE if len(parts) == 1 else entry.number("weight", default=0, least=0, most=2**31 - 1)
         )
+        destination = _destination(entry.part("destination"), origin, weight=weight)
+        if destination is not None:
+            headers = treatments.headers(entry)
+            found.append(dataclasses.replace(destination, headers=headers))
     weighted = tuple(destination for destination in found if destination.weight)
     if found and not weighted:
         part.problem("route", "gives no destination a weight")
     return weighted
+
+
+def _destination(
+    target: fields.Fields, origin: config.Origin, *, weight: int
+) -> Destination | None:
+    target.refuse_others({"host", "subset", "port"})
+    host = target.text("host")
+    if not host:
+        target.problem("host", "must name a service")
+        return None
+    return Destination(
+        host=naming.qualified(host, namespace=origin.namespace, domain=origin.domain),
+        port=target.part("port").number("number", default=0, least=1, most=MOST_PORT),
+        subset=target.text("subset"),
+        weight=weight,
+    )

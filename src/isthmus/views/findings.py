@@ -69,6 +69,7 @@ def _destinations(virtual: policies.VirtualService) -> Iterable[policies.Destina
     """Return where a VirtualService leads, each destination once."""
     found = [
         *(one for http in virtual.http for one in http.destinations),
+        *(one.destination for http in virtual.http for one in http.mirrors),
         *(one for tls in virtual.tls for one in tls.destinations),
         *(one for tcp in virtual.tcp for one in tcp.destinations),
     ]

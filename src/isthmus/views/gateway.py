@@ -47,10 +47,15 @@ class SniTarget:
 
 @dataclass(frozen=True, slots=True)
 class HttpHost:
-    """A host that a gateway serves, with the object that says where its requests go."""
+    """A host that a gateway serves, with the object that says where its requests go.
+
+    Attributes:
+        gateway: `<namespace>/<name>` of the Gateway object.
+    """
 
     host: str
     virtual: policies.VirtualService
+    gateway: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,7 @@ class Plan:
             for host in port.http or ():
                 for route in host.virtual.http:
                     yield from ((destination, port.port) for destination in route.destinations)
+                    yield from ((mirror.destination, port.port) for mirror in route.mirrors)
 
 
 def plan_of(
@@ -165,7 +171,8 @@ def _planned(
     if server.protocol.upper() == "TCP":
         target = next(_tcp_targets(virtuals, port=server.port), None)
         return None if target is None else PortPlan(port, tcp=target)
-    return PortPlan(port, http=tuple(_http_hosts(virtuals, hosts=hosts)))
+    name = f"{gateway.namespace}/{gateway.name}"
+    return PortPlan(port, http=tuple(_http_hosts(virtuals, hosts=hosts, gateway=name)))
 
 
 def _pattern(text: str, *, gateway: policies.Gateway) -> HostPattern:
@@ -193,7 +200,7 @@ def _tcp_targets(
 
 
 def _http_hosts(
-    virtuals: Iterable[policies.VirtualService], *, hosts: Sequence[HostPattern]
+    virtuals: Iterable[policies.VirtualService], *, hosts: Sequence[HostPattern], gateway: str
 ) -> Iterator[HttpHost]:
     taken = set[str]()
     for virtual in virtuals:
@@ -201,7 +208,7 @@ def _http_hosts(
             allowed = any(visibility.matches_host(one.pattern, host=host) for one in hosts)
             if virtual.http and allowed and host not in taken:
                 taken.add(host)
-                yield HttpHost(host, virtual)
+                yield HttpHost(host, virtual, gateway)
 
 
 def _merged(old: PortPlan | None, new: PortPlan) -> PortPlan:

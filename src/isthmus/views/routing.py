@@ -8,11 +8,16 @@ Source: spec sections 4.7, 4.11 and 8.2.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from isthmus.mesh import policies
 from isthmus.mesh.services import Service
 from isthmus.mesh.traffic import HashKey
 from isthmus.views import names, view, visibility
+
+MESH: Final = "mesh"
+"""Stands for all sidecars where gateways are named."""
 
 Resolve = Callable[[policies.Destination], str]
 """Returns the name of the cluster that a destination stands for."""
@@ -40,10 +45,33 @@ def chosen(
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where routes are followed.
+
+    Attributes:
+        gateway: `<namespace>/<name>` of the Gateway object, `mesh` for sidecars.
+        namespace: Of the client, or of the gateway.
+        port: 0 stands for any port.
+    """
+
+    gateway: str
+    namespace: str
+    port: int = 0
+
+    def is_meant(self, match: policies.HttpMatch) -> bool:
+        """Say whether a match holds here, as far as it is not about requests."""
+        return (
+            match.port in {0, self.port}
+            and (not match.gateways or self.gateway in match.gateways)
+            and match.source_namespace in {"", self.namespace}
+        )
+
+
 def routes_of(
-    virtual: policies.VirtualService, *, port: int, resolve: Resolve, key_of: Keys
+    virtual: policies.VirtualService, *, place: Place, resolve: Resolve, key_of: Keys
 ) -> tuple[view.Route, ...]:
-    """Return the routes that a VirtualService describes for a port; 0 stands for any port."""
+    """Return the routes that a VirtualService describes for a place."""
     named = (virtual.namespace, virtual.name)
     return tuple(
         dataclasses.replace(
@@ -51,7 +79,7 @@ def routes_of(
         )
         for route in virtual.http
         for match in (route.matches or (policies.HttpMatch(),))
-        if route.destinations and match.port in {0, port}
+        if place.is_meant(match)
     )
 
 
@@ -97,8 +125,10 @@ def _route(
 ) -> view.Route:
     weighted = [one for one in route.destinations if one.weight] or route.destinations[:1]
     targets = tuple(
-        view.RouteTarget(resolve(destination), destination.weight or 1) for destination in weighted
+        view.RouteTarget(resolve(destination), destination.weight or 1, destination.headers)
+        for destination in weighted
     )
+    copies = tuple(view.RouteTarget(resolve(one.destination), one.share) for one in route.mirrors)
     return view.Route(
         targets=targets,
         path=match.path,
@@ -107,4 +137,11 @@ def _route(
         timeout_s=route.timeout_s,
         # One key for all that a route leads to: of several the first one's.
         key=next((key for key in map(key_of, weighted) if key is not None), None),
+        scheme=match.scheme,
+        authority=match.authority,
+        without_headers=match.without_headers,
+        query=match.query,
+        ignores_case=match.ignores_case,
+        treatment=route.treatment,
+        copies=tuple(one for one in copies if one.cluster_name != names.BLACK_HOLE),
     )

@@ -11,6 +11,7 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
+from isthmus.mesh import requests
 from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.identities import ClusterId, NetworkId, TrustDomain
 from isthmus.mesh.localities import Locality
@@ -227,6 +228,7 @@ class RouteTarget:
 
     cluster_name: str
     weight: int = 100
+    headers: requests.Headers = requests.UNCHANGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +238,8 @@ class Route:
     Attributes:
         key: What binds requests to an endpoint; None where nothing does.
         virtual: Namespace and name of the VirtualService that was obeyed, for people.
+        targets: None, if `treatment` redirects or answers.
+        copies: Where copies go; their weights are in millionths of the requests.
     """
 
     targets: tuple[RouteTarget, ...]
@@ -248,6 +252,13 @@ class Route:
     has_retries: bool = True
     key: HashKey | None = None
     virtual: tuple[str, str] | None = None
+    scheme: str = ""
+    authority: str = ""
+    without_headers: tuple[tuple[str, str], ...] = ()
+    query: tuple[tuple[str, str], ...] = ()
+    ignores_case: bool = False
+    treatment: requests.Treatment = requests.PLAIN
+    copies: tuple[RouteTarget, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from google.protobuf import message
 
 from isthmus.mesh.authorization import AuthorizationPolicy
-from isthmus.resources.envoy import access_logs, messages, rbac
+from isthmus.resources.envoy import access_logs, actions, messages, rbac
 from isthmus.views import view
 
 PLAIN: Final = "raw_buffer"
@@ -161,6 +161,7 @@ def _common(
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "http_filters": [
             *rbac.http_filters(policies),
+            *(actions.filters() if side is Side.OUTBOUND else ()),
             messages.extension("envoy.filters.http.router", router_pb2.Router()),
         ],
         "access_log": [*access_logs.of_traffic(log_path), access_logs.of_verified(reporter)],

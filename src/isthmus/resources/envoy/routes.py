@@ -8,19 +8,14 @@ Source: spec sections 4.8, 4.9 and 4.11.
 from typing import Final, assert_never
 
 from envoy.config.route.v3 import route_pb2
-from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from google.protobuf import message
 
 from isthmus.mesh.traffic import HashKey, HashOf
-from isthmus.resources.envoy import messages
+from isthmus.resources.envoy import actions, conditions, messages
 from isthmus.views import view
 
-RETRY_ON: Final = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 RETRY_INBOUND: Final = "reset-before-request"
 ATTEMPTS: Final = 2
-# Istio's 5 lets one retry in sixty go to the endpoint that just failed, where there are but two.
-HOST_ATTEMPTS: Final = 16
-UNAVAILABLE: Final = 503
 MAX_BODY: Final = 1024 * 1024
 
 
@@ -83,11 +78,14 @@ def _host(host: view.VirtualHost) -> messages.Fields:
 
 
 def _route(route: view.Route) -> messages.Fields:
+    treatment = route.treatment
     result: messages.Fields = {
         "name": route.name,
-        "match": _match(route),
-        "route": _timeouts(route.timeout_s) | _targets(route) | _retries(route) | _bound(route.key),
+        "match": conditions.match_of(route),
+        **actions.changes(treatment.headers),
+        **actions.per_filter(treatment),
     }
+    result |= actions.instead(treatment) or {"route": _action(route)}
     if route.operation:
         result["decorator"] = {"operation": route.operation}
     if route.virtual is not None:
@@ -96,31 +94,15 @@ def _route(route: view.Route) -> messages.Fields:
     return result
 
 
-def _match(route: view.Route) -> messages.Fields:
-    headers = [_header(name, matcher) for name, matcher in route.headers]
-    if route.method:
-        headers.append(_header(":method", route.method))
-    kind, _, text = route.path.partition(":")
-    if kind == "exact":
-        return {"path": text, "headers": headers}
-    return {"prefix": text or "/", "headers": headers}
-
-
-def _header(name: str, matcher: str) -> messages.Fields:
-    kind, separator, text = matcher.partition(":")
-    if not separator or kind not in {"exact", "prefix"}:
-        kind, text = "exact", matcher
-    return {"name": name, "string_match": {kind: text}}
-
-
-def _targets(route: view.Route) -> messages.Fields:
-    if len(route.targets) == 1:
-        return {"cluster": route.targets[0].cluster_name}
-    shares = [
-        {"name": target.cluster_name, "weight": {"value": target.weight}}
-        for target in route.targets
-    ]
-    return {"weighted_clusters": {"clusters": shares}}
+def _action(route: view.Route) -> messages.Fields:
+    return {
+        **_timeouts(route.timeout_s),
+        **actions.targets(route),
+        **actions.rewriting(route.treatment),
+        **actions.copying(route),
+        **actions.retries(route),
+        **_bound(route.key),
+    }
 
 
 def _timeouts(timeout_s: float) -> messages.Fields:
@@ -146,20 +128,3 @@ def _hashed(key: HashKey) -> messages.Fields:
         case HashOf.QUERY_PARAMETER:
             return {"query_parameter": {"name": key.name}}
     assert_never(key.of)
-
-
-def _retries(route: view.Route) -> messages.Fields:
-    if not route.has_retries:
-        return {}
-    other_hosts = messages.extension(
-        "envoy.retry_host_predicates.previous_hosts", previous_hosts_pb2.PreviousHostsPredicate()
-    )
-    return {
-        "retry_policy": {
-            "retry_on": RETRY_ON,
-            "num_retries": {"value": ATTEMPTS},
-            "retry_host_predicate": [other_hosts],
-            "host_selection_retry_max_attempts": HOST_ATTEMPTS,
-            "retriable_status_codes": [UNAVAILABLE],
-        }
-    }

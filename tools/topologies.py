@@ -16,6 +16,7 @@ PAGES = {
     "multi-primary": "multi-primary.md",
     "multi-primary-multi-network": "multi-primary-multi-network.md",
     "external-control-plane": "external-control-plane.md",
+    "fifty": "fifty.md",
 }
 """The how-to of each topology."""
 

@@ -16,7 +16,12 @@ from pathlib import Path
 import click
 
 from isthmus.base import errors
-from isthmus.cli import external_walkthrough, older_walkthroughs, walkthrough
+from isthmus.cli import (
+    external_walkthrough,
+    fifty_walkthrough,
+    older_walkthroughs,
+    walkthrough,
+)
 from isthmus.lab import topology as topologies
 
 OUTPUT_INDENT = "    "
@@ -27,6 +32,7 @@ TOPOLOGIES = {
     **walkthrough.TOPOLOGIES,
     **older_walkthroughs.TOPOLOGIES,
     **external_walkthrough.TOPOLOGIES,
+    **fifty_walkthrough.TOPOLOGIES,
 }
 
 

@@ -198,9 +198,8 @@ def _requests(context: str, awaited: str) -> Step:
     )
 
 
-def verification(count: int, *, asked: str) -> tuple[Step, ...]:
-    """Return the steps that show a mesh of so many clusters at work, and what `asked` tells."""
-    names = [f"cluster{number}" for number in range(1, count + 1)]
+def verification(names: Sequence[str], *, asked: str) -> tuple[Step, ...]:
+    """Return the steps that show a mesh of these clusters at work, and what `asked` tells."""
     return (
         *(
             _requests(name, "version: v1" if name == "cluster2" else "version: v2")
@@ -293,7 +292,7 @@ def workloads(count: int, *, asked: str = "--context=cluster1") -> tuple[Step, .
     return (
         *(step for name, version in versions.items() for step in _samples(name, version)),
         *(_ready(name) for name in versions),
-        *verification(count, asked=asked),
+        *verification(tuple(versions), asked=asked),
     )
 
 

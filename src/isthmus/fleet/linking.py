@@ -21,7 +21,7 @@ import yaml
 
 from isthmus.base import errors
 from isthmus.fleet import membership
-from isthmus.install import reader
+from isthmus.install import labels, reader
 from isthmus.kube import access, apply, client, kinds, problems, waiting
 
 LABEL = "istio/multiCluster"
@@ -163,7 +163,13 @@ async def _ensure_account(
             kinds.NAMESPACE,
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
         )
-    made = await apply.apply(reads, reader.objects(namespace=namespace), force=True)
+    # As the installer: whoever installs here later finds nothing that somebody else set.
+    made = await apply.apply(
+        reads,
+        reader.objects(namespace=namespace),
+        field_manager=labels.FIELD_MANAGER,
+        force=True,
+    )
     on_note(f"made {', '.join(change.title for change in made)}")
 
 

@@ -80,7 +80,7 @@ def test_watches_that_end_at_once_are_opened_more_and_more_slowly(play):
 
     delays = [play.hears(Ended(0.0)).ask.delay_s for _ in range(10)]
 
-    assert delays == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0, 8.0]
+    assert delays == [0.0, 0.5, 1.0, 2.0, 4.0, 7.0, 7.0, 7.0, 7.0, 7.0]
 
 
 def test_an_expired_watch_lists_at_once_bounded_by_what_was_seen(play):
@@ -148,11 +148,11 @@ def test_a_silent_server_keeps_every_object(play):
     assert play.state.synced
 
 
-def test_refused_requests_never_come_faster_than_one_in_six_seconds_in_the_end(play):
+def test_refused_requests_never_come_faster_than_one_in_five_seconds_in_the_end(play):
     for _ in range(10):
         answer = play.hears(Failed("other"), spread=0.0)
 
-    assert answer.ask.delay_s == 6.0
+    assert answer.ask.delay_s >= 5.0
 
 
 def test_a_watch_refused_three_times_is_replaced_by_a_list(play):

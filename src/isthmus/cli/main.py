@@ -28,6 +28,7 @@ COMMANDS = {
     "proxy-config": "What a proxy is configured with, and what it should be",
     "proxy-status": "What each proxy was sent and has accepted",
     "remote-clusters": "Which clusters the control plane watches, and how well",
+    "rotate-remote-secret": "Replace a cluster's credential by a short-lived one",
     "uninstall": "Remove what `install` applied",
     "verify": "Send real requests between clusters and report what happened",
     "version": "Print the version",
@@ -36,7 +37,10 @@ COMMANDS = {
 
 ALIASES = {"ps": "proxy-status", "pc": "proxy-config"}
 
-EXPERIMENTAL = ("create-remote-secret",)
+EXPERIMENTAL = (
+    "create-remote-secret",
+    "rotate-remote-secret",
+)
 """Commands that Istio's users also reach as `x <command>`."""
 
 

@@ -20,6 +20,7 @@ HEADINGS: Final = ("NAME", "SECRET", "STATUS", "ISTIOD", "REVISION")
 def command(kubeconfig: str | None, context: str | None, istio_namespace: str, output: str) -> None:
     """Print the clusters that each control plane watches, and how well.
 
+    While a cluster does not answer, two more columns say how old what is known of it is, and why.
     Remote secrets that were refused are named below the table, with the reason.
 
     Example: isthmus remote-clusters --context cluster1
@@ -36,7 +37,7 @@ def command(kubeconfig: str | None, context: str | None, istio_namespace: str, o
     if output == "json":
         render.as_json(document(answers))
         return
-    is_wide = output == "wide"
+    is_wide = output == "wide" or any(is_troubled(one) for one in document(answers))
     headings = (*HEADINGS, "AGE", "ERROR") if is_wide else HEADINGS
     render.table(headings, rows(answers, is_wide=is_wide), gap=5)
     for finding in findings.document(wrong):
@@ -53,6 +54,11 @@ def document(answers: Iterable[asking.Answer]) -> list[dict[str, Any]]:
     ]
 
 
+def is_troubled(cluster: dict[str, Any]) -> bool:
+    """Tell whether there is more to say of a cluster than its status."""
+    return bool(cluster.get("ageSeconds") or cluster.get("error"))
+
+
 def rows(answers: Iterable[asking.Answer], *, is_wide: bool) -> list[tuple[str, ...]]:
     """Return the rows of the table; wide ones say how old the last answer of a cluster is."""
     found: list[tuple[str, ...]] = []
@@ -64,7 +70,16 @@ def rows(answers: Iterable[asking.Answer], *, is_wide: bool) -> list[tuple[str, 
             cluster["istiod"],
             cluster["revision"],
         )
-        age = cluster.get("ageSeconds")
-        shown = "" if age is None else f"{age:.0f}s"
+        shown = age(cluster.get("ageSeconds"))
         found.append((*row, shown, str(cluster.get("error") or "")) if is_wide else row)
     return found
+
+
+def age(seconds: float | None) -> str:
+    """Return how old something is, as kubectl shows it."""
+    if seconds is None:
+        return ""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f}{unit}"
+    return f"{seconds:.0f}s"

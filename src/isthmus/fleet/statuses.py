@@ -13,6 +13,9 @@ from isthmus.mesh.identities import ClusterId
 Status = Literal["synced", "syncing", "timeout", "closed"]
 STATUSES: tuple[Status, ...] = ("synced", "syncing", "timeout", "closed")
 
+SHOWN_DIGITS = 12
+"""So much of a digest is shown to people and commands."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterStatus:

@@ -115,7 +115,9 @@ class Supervisor:
             self._generation(sources.HOME, 1, home.reached_by, followed=settings) if home else None
         )
         at_home = self._home if home and home.has_secrets else None
-        self._secrets = self._informer_of_secrets((at_home or self._local).client)
+        self.keeper = (at_home or self._local).client
+        """The API server that keeps the remote secrets."""
+        self._secrets = self._informer_of_secrets(self.keeper)
 
     def _informer_of_secrets(self, server: kube_client.Client) -> informer.Informer[objects.Secret]:
         return informer.Informer(

@@ -31,6 +31,8 @@ PAGE = 500
 FIELD_MANAGER = "isthmus"
 MOST_ATTEMPTS = 5
 TOKEN_REREAD_S = 30.0
+SILENCE_S = 90.0
+"""A watch that says nothing for so long, not even a bookmark, is opened anew."""
 LINE_BYTES = 1024 * 1024
 MOST_LINE_BYTES = 32 * 1024 * 1024
 PATCHES = {
@@ -263,12 +265,14 @@ class Client:
         *,
         audiences: Sequence[str] = (),
         seconds: int = 3600,
+        bound_to: Mapping[str, str] | None = None,
     ) -> str:
-        """Return a fresh token of a service account."""
+        """Return a fresh token of a service account; it ends with the object in `bound_to`."""
+        bound = {"boundObjectRef": dict(bound_to)} if bound_to else {}
         body = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
-            "spec": {"audiences": list(audiences), "expirationSeconds": seconds},
+            "spec": {"audiences": list(audiences), "expirationSeconds": seconds, **bound},
         }
         path = kinds.SERVICE_ACCOUNT.path(service_account, namespace=namespace, subresource="token")
         return str(answers.document(await self.raw("POST", path, body=body))["status"]["token"])
@@ -403,7 +407,7 @@ class Client:
                 params={key: value for key, value in query.items() if value},
                 headers=self._credential(),
                 timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=reasons.CONNECT_S, sock_read=timeout_s + 30.0
+                    total=None, sock_connect=reasons.CONNECT_S, sock_read=SILENCE_S
                 ),
                 allow_redirects=False,
                 server_hostname=self.access.tls_server_name or None,
@@ -416,7 +420,7 @@ class Client:
                 async for line in _lines(answer.content):
                     yield line
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._unreachable(error, timeout_s) from error
+            raise self._unreachable(error, SILENCE_S) from error
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -168,11 +168,18 @@ class Informer(Generic[V]):
 
     async def _watch(self, ask: listwatch.Watch) -> None:
         began = self._clock.monotonic()
+        opened = False
+
+        def on_open() -> None:
+            nonlocal opened
+            opened = True
+            self._well()
+
         events = self._reads.watch(
             self.kind,
             resource_version=ask.version,
             timeout_s=WATCH_S,
-            on_open=self._well,
+            on_open=on_open,
             **self._where,
         )
         try:
@@ -186,10 +193,17 @@ class Informer(Generic[V]):
             # The connection was cut in the middle of an event: what was seen whole counts.
             pass
         except problems.Unreachable as error:
+            if opened and isinstance(error.__cause__, TimeoutError):
+                # Silence may be all that there is to say: whoever asks again will know.
+                self._hear(listwatch.Ended(self._clock.monotonic() - began))
+                return
             self._note(error)
         except problems.ApiError as error:
             self._fail(error)
             return
+        if opened:
+            # As long as a watch is open, what it has said is true.
+            self._answered_at = self._clock.monotonic()
         self._hear(listwatch.Ended(self._clock.monotonic() - began))
 
     # --- hearing ----------------------------------------------------------------------------------

@@ -27,7 +27,8 @@ V = TypeVar("V")
 
 PAGE = 500
 FIRST_DELAY_S = 0.25
-LONGEST_DELAY_S = 8.0
+# The five kinds of a cluster ask less than once a second in all; one that is back is heard in 10 s.
+LONGEST_DELAY_S = 7.0
 # A kind that is not served is asked for steadily, so that an installed one is found soon.
 MISSING_DELAY_S = 2.0
 # A watch that lived this long was worth having: what ends it is no sign of trouble.

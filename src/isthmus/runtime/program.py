@@ -31,6 +31,7 @@ from isthmus.runtime import (
     authentication,
     connections,
     injection,
+    renewing,
     reports,
     resolving,
     seating,
@@ -102,6 +103,7 @@ class Program:
             system_clock=self._clock,
             registered=self._metrics,
         )
+        self._renewal = renewing.Renewal(self._fleet, system_clock=self._clock)
         self._snapshots = snapshotting.Snapshots(
             self._fleet, namespace=chosen.namespace, system_clock=self._clock
         )
@@ -124,7 +126,10 @@ class Program:
                 patches_own_webhooks=chosen.patches_webhooks,
             ),
             root=self._roots,
-            at_home={"keep snapshots of clusters": self._snapshots.run},
+            at_home={
+                "keep snapshots of clusters": self._snapshots.run,
+                "renew tokens": self._renewal.run,
+            },
             system_clock=self._clock,
         )
 
@@ -173,6 +178,7 @@ class Program:
             *self._mesh.graph.value(self._injection.findings),
             *self._resolver.findings(),
             *self._snapshots.findings(),
+            *self._renewal.findings(),
         ]
 
     def _trust_findings(self) -> list[errors.Finding]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from isthmus.base import errors
-from isthmus.fleet import supervisor
+from isthmus.fleet import statuses, supervisor
 from isthmus.inject import settings as inject_settings
 from isthmus.mesh.services import ServiceKey
 from isthmus.mesh.workloads import Endpoint
@@ -54,7 +54,7 @@ class Reports:
                 "generation": status.generation,
                 "known": status.known,
                 "fromSnapshot": status.recalled,
-                "kubeconfigDigest": status.digest[:12],
+                "kubeconfigDigest": status.digest[: statuses.SHOWN_DIGITS],
                 "tokenExpires": status.token_expires and status.token_expires.isoformat(),
             }
             for status in self._fleet.clusters()

@@ -114,7 +114,7 @@ class Accounts:
 
     async def _legacy_user(self, claims: tokens.Claims, token: str) -> User:
         namespace, name, uid, secret_name = (
-            str(claims.get(f"{tokens.LEGACY_ISSUER}/{field}", ""))
+            str(claims.get(f"{tokens.LEGACY_CLAIMS}/{field}", ""))
             for field in ("namespace", "service-account.name", "service-account.uid", "secret.name")
         )
         secret = await self._living("secrets", secret_name, namespace, uid="")

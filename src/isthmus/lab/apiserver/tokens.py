@@ -24,6 +24,9 @@ ISSUER = "https://kubernetes.default.svc.cluster.local"
 LEGACY_ISSUER = "kubernetes/serviceaccount"
 """Who issues the tokens that are kept in Secrets: they have no audience and never end."""
 
+LEGACY_CLAIMS = "kubernetes.io/serviceaccount"
+"""What the names of their claims begin with."""
+
 _NUMBER_SIZE = 32
 
 
@@ -158,7 +161,7 @@ def bound_claims(
 def legacy_claims(*, namespace: str, account: tuple[str, str], secret: str) -> Claims:
     """Write the claims of a token that is kept in the Secret `secret`."""
     name, uid = account
-    prefix = LEGACY_ISSUER
+    prefix = LEGACY_CLAIMS
     return {
         "iss": LEGACY_ISSUER,
         f"{prefix}/namespace": namespace,

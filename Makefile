@@ -43,7 +43,7 @@ drill: $(STAMP) ## three clusters, 12 minutes of faults under load; fails if a p
 
 lock: $(STAMP) ## pin all dependencies anew, with hashes
 	@.venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header --extra dev pyproject.toml -o requirements/dev.lock
+		--no-emit-index-url --no-header --extra dev --extra gke pyproject.toml -o requirements/dev.lock
 
 clean: ## remove what the targets above made
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out drill/out

@@ -20,6 +20,7 @@ COMMANDS = {
     "create-remote-secret": "Print the secret that lets one cluster watch another",
     "demo": "Boot two clusters, join them, show traffic and identities",
     "findings": "What is wrong with single objects, and what to do",
+    "gke": "Make clusters of Google Kubernetes Engine ready for one mesh",
     "gen-eastwest-gateway": "Print the options of an east-west gateway",
     "install": "Install or change Isthmus in a cluster",
     "lab": "Small Kubernetes clusters on this machine",

@@ -37,6 +37,17 @@ def finding(found: errors.Finding) -> None:
         click.echo(f"  hint: {found.hint}", err=True)
 
 
+def obstacle(found: errors.Finding) -> None:
+    """Print a finding that must be settled before anything is done."""
+    click.echo(
+        click.style(f"error[{found.code}]", fg="red", bold=True)
+        + f": {found.subject}: {found.happened}",
+        err=True,
+    )
+    if found.hint:
+        click.echo(f"  hint: {found.hint}", err=True)
+
+
 def problem(text: str) -> None:
     """Print a short failure that has no code."""
     click.echo(click.style("error", fg="red", bold=True) + f": {text}", err=True)

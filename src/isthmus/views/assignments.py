@@ -67,13 +67,15 @@ def passed_on(
 ) -> Iterator[view.EndpointsSlice]:
     """Yield what a gateway passes mutual TLS on to: only what speaks it.
 
-    To a gateway all are equally near: the client has chosen already, by the weight of all of them.
+    No preference for places holds here: the client has chosen already, by the weight of all that it
+    reaches through the gateways of this cluster.
     """
+    order = splithorizon.Entrusted(horizon.cluster, table)
     seen = _in_view(service, candidates, horizon=horizon)
     for port, subset, members in _parts(service, seen, rule=rule):
         policy = rules.policy_of(rule, port=port, subset=subset, usual=settings.traffic)
         speaking = [one for one in _as_ruled(members, policy) if one.speaks_mtls]
-        groups = splithorizon.groups_of(speaking, horizon=horizon, table=table)
+        groups = splithorizon.groups_of(speaking, horizon=horizon, table=table, order=order)
         yield view.EndpointsSlice(
             names.server_name(service.hostname, port=port, subset=subset), groups
         )

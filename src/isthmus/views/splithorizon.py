@@ -70,6 +70,27 @@ class Candidate:
     workload: str
 
 
+@dataclass(frozen=True, slots=True)
+class Entrusted:
+    """The order in which a cluster's gateways pass connections on.
+
+    First to what clients of other networks reach through them, as they have weighed it; to what
+    they reach through the gateways of another cluster only when nothing else is left.
+    """
+
+    cluster: ClusterId
+    table: Table
+
+    def rank_of(self, endpoint: Endpoint) -> int:
+        """Return how far an endpoint is; 0 is nearest."""
+        doors = self.table.before(endpoint)
+        return int(bool(doors) and all(one.cluster not in {"", self.cluster} for one in doors))
+
+    def shares(self) -> tuple[tuple[str, int], ...]:
+        """Return nothing: no shares of places are asked for."""
+        return ()
+
+
 def table_of(gateways: Iterable[NetworkGateway]) -> Table:
     """Arrange the mesh's gateways for looking them up."""
     usable = tuple(
@@ -97,7 +118,7 @@ def groups_of(
     *,
     horizon: view.HorizonScope,
     table: Table,
-    order: preferences.Order | None = None,
+    order: preferences.Order | Entrusted | None = None,
 ) -> tuple[view.LocalityGroup, ...]:
     """Return what a client balances among; without an order all are equally near."""
     direct = list[locality.Part]()

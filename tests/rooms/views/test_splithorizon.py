@@ -174,3 +174,36 @@ def test_a_proxy_that_asks_for_networks_sees_those_and_the_unnamed():
     }
 
     assert seen == {"": True, "n1": False, "n2": True}
+
+
+def door(cluster, **fields):
+    return NetworkGateway("n1", cluster, f"172.16.0.{cluster[1:]}", 15443, **fields)
+
+
+def entrusted(cluster, doors, owners):
+    """Return the owners of endpoints in the order in which a cluster's gateways pass on to them."""
+    order = splithorizon.Entrusted(cluster, splithorizon.table_of(doors))
+    ranks = {
+        owner: order.rank_of(Endpoint("10.0.0.1", 80, "http", owner, "n1")) for owner in owners
+    }
+    return [{owner for owner in owners if ranks[owner] == rank} for rank in (0, 1)]
+
+
+def test_a_gateway_passes_on_first_to_what_is_reached_through_it_alone():
+    assert entrusted("c1", [door("c1"), door("c2")], ["c1", "c2"]) == [{"c1"}, {"c2"}]
+
+
+def test_a_gateway_passes_on_to_clusters_that_have_none_as_well():
+    assert entrusted("c1", [door("c1"), door("c2")], ["c1", "c3"]) == [{"c1", "c3"}, set()]
+
+
+def test_a_gateway_stands_in_for_one_that_is_down():
+    doors = [door("c1"), door("c2", is_up=False)]
+
+    assert entrusted("c1", doors, ["c1", "c2"]) == [{"c1", "c2"}, set()]
+
+
+def test_a_gateway_that_settings_name_passes_on_to_all_clusters_alike():
+    nobodys = NetworkGateway("n1", "", "172.16.0.9", 15443)
+
+    assert entrusted("c1", [nobodys], ["c1", "c2"]) == [{"c1", "c2"}, set()]

@@ -13,7 +13,7 @@ from typing import Final
 
 from isthmus.mesh import requests
 from isthmus.mesh.authorization import AuthorizationPolicy
-from isthmus.mesh.identities import ClusterId, NetworkId, TrustDomain
+from isthmus.mesh.identities import TrustDomain
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.policies import MtlsMode
 from isthmus.mesh.services import Protocol
@@ -26,102 +26,27 @@ from isthmus.mesh.traffic import (
     Warmup,
 )
 from isthmus.mesh.workloads import Health
-
-# --- scopes
-
-
-class Naming(enum.Enum):
-    """Who answers the questions of a pod for names.
-
-    CLUSTER is the DNS of its cluster. CAPTURED is its own agent, which gives a service that has
-    no address in this cluster that of another cluster, where that means nothing else here.
-    ALLOCATED is the same agent, which always gives such services addresses of our making.
-    """
-
-    CLUSTER = "cluster"
-    CAPTURED = "captured"
-    ALLOCATED = "allocated"
-
-
-@dataclass(frozen=True, slots=True)
-class HorizonScope:
-    """Where one stands: from here the endpoints of all services look the same.
-
-    Proxies share the widest, which says a cluster and network alone. A proxy sees narrower ones
-    as well, which say otherwise of the few services that look different from there; of a proxy's
-    scopes the later one wins.
-
-    Attributes:
-        namespace: Of those who stand here; None for all, where no namespace has own rules.
-        locality: Where endpoints are nearer or farther; None where all are equal.
-        labels: Of those who stand here, as far as endpoints are near by labels; None otherwise.
-    """
-
-    cluster: ClusterId
-    network: NetworkId
-    requested_networks: tuple[NetworkId, ...] = ()
-    namespace: str | None = None
-    locality: Locality | None = None
-    labels: tuple[tuple[str, str], ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class OutboundScope:
-    """What sidecars of one namespace in one cluster and network see of the mesh.
-
-    Attributes:
-        naming: Who tells them of addresses. Only those who hear of addresses of our making can
-            use them.
-    """
-
-    cluster: ClusterId
-    network: NetworkId
-    namespace: str
-    requested_networks: tuple[NetworkId, ...] = ()
-    naming: Naming = Naming.CLUSTER
-
-
-@dataclass(frozen=True, slots=True)
-class NamesScope:
-    """Which names pods of one namespace may ask their proxies for, and what is answered."""
-
-    cluster: ClusterId
-    network: NetworkId
-    namespace: str
-    requested_networks: tuple[NetworkId, ...] = ()
-    naming: Naming = Naming.CLUSTER
-
-
-@dataclass(frozen=True, slots=True)
-class InboundScope:
-    """What one kind of workload serves itself: same labels, ports and namespace.
-
-    Attributes:
-        ports: Target port and what is spoken there, sorted.
-    """
-
-    namespace: str
-    labels: tuple[tuple[str, str], ...]
-    ports: tuple[tuple[int, Protocol], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayScope:
-    """What gateways with these labels are configured to pass on.
-
-    Attributes:
-        ports: Port of the gateway's own Service, and the target port that it stands for, sorted.
-    """
-
-    cluster: ClusterId
-    network: NetworkId
-    namespace: str
-    labels: tuple[tuple[str, str], ...]
-    requested_networks: tuple[NetworkId, ...]
-    ports: tuple[tuple[int, int], ...] = ()
-
-
-Scope = HorizonScope | OutboundScope | NamesScope | InboundScope | GatewayScope
+from isthmus.views.scopes import (
+    GatewayScope as GatewayScope,
+)
+from isthmus.views.scopes import (
+    HorizonScope as HorizonScope,
+)
+from isthmus.views.scopes import (
+    InboundScope as InboundScope,
+)
+from isthmus.views.scopes import (
+    NamesScope as NamesScope,
+)
+from isthmus.views.scopes import (
+    Naming as Naming,
+)
+from isthmus.views.scopes import (
+    OutboundScope as OutboundScope,
+)
+from isthmus.views.scopes import (
+    Scope as Scope,
+)
 
 # --- endpoints
 

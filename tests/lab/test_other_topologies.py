@@ -7,6 +7,7 @@ import json
 import shutil
 
 import meshes
+import naming
 import pytest
 import traffic
 from drill import __main__ as program
@@ -59,10 +60,31 @@ def everybody_watches_everybody(lab):
         assert {one["id"] for one in seen} == names
 
 
+def pods_of_another_cluster_are_called_by_their_own_names(lab):
+    """Hold that a headless service that only one cluster has is known in another, pod by pod."""
+    server = [
+        *naming.server(kind="StatefulSet"),
+        *naming.service(naming.PLAIN, clusterIP="None"),
+    ]
+    forms = ("far", "far-0.far", "far-0.far.names.svc.cluster.local")
+    urls = [f"http://{form}:{naming.PORT}/hello" for form in forms]
+    with naming.there(lab, {"cluster1": naming.client(naming.CAPTURED), "cluster2": server}):
+        for url in urls:
+            traffic.until(lambda url=url: naming.called(lab, url, mark="pods")[0] == 0)
+        lab.kubectl("cluster2", "delete pod -n names far-0")
+        # The name follows the pod to its new address.
+        for url in urls:
+            traffic.until(lambda url=url: naming.called(lab, url, mark="again")[0] == 0)
+        calls = naming.arrivals(lab, "cluster2", "again", of="far-0", at_least=len(urls))
+    assert {call["peer"] for call in calls} == {"spiffe://cluster.local/ns/names/sa/near"}
+    assert {call["tls_version"] for call in calls} == {"TLSv1.3"}
+
+
 def test_three_control_planes_on_one_network_see_all_three_clusters():
     with joined("multi-primary", clusters=3) as lab:
         everybody_watches_everybody(lab)
         verified(lab, networks=("network1", "network1", "network1"))
+        pods_of_another_cluster_are_called_by_their_own_names(lab)
 
 
 @pytest.fixture(scope="module")

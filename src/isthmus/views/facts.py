@@ -15,6 +15,7 @@ from isthmus.mesh.workloads import Endpoint, Health
 from isthmus.registry import model
 from isthmus.views import allocation, candidates, splithorizon, visibility
 
+Candidates = tuple[splithorizon.Candidate, ...]
 Named = tuple[str, str]
 """Namespace and name of an object."""
 
@@ -47,7 +48,7 @@ class Facts:
     Attributes:
         rules: DestinationRules that cover a service, the most specific host first.
         virtuals: VirtualServices for the mesh that cover a service, likewise.
-        speaking: Headless services, and whether all their endpoints speak mutual TLS.
+        speaking: Whether all endpoints of a service speak mutual TLS.
         candidates: Endpoints of services, with what policies say of them.
         allocated: The address of our own making of each service that may need one.
     """
@@ -98,6 +99,7 @@ class Facts:
 def declare(graph_: graph.Graph, mesh: model.Model) -> Facts:
     """Declare the facts in `graph_`."""
     policies_by_namespace = _policies(graph_, mesh)
+    judged = _candidates(graph_, mesh, policies_by_namespace)
     return Facts(
         model=mesh,
         gateways=graph_.single("views/gateways", _table(mesh)),
@@ -119,8 +121,8 @@ def declare(graph_: graph.Graph, mesh: model.Model) -> Facts:
         virtual_objects=graph_.derive("views/virtual services", mesh.virtual_services, _virtual),
         rules=_rules(graph_, mesh),
         virtuals=_virtuals(graph_, mesh),
-        speaking=_speaking(graph_, mesh),
-        candidates=_candidates(graph_, mesh, policies_by_namespace),
+        speaking=_speaking(graph_, judged),
+        candidates=judged,
         served_by_address=_served(graph_, mesh),
     )
 
@@ -237,15 +239,22 @@ def _virtuals(
     return graph_.derive("views/virtual services of services", mesh.services, covering)
 
 
-def _speaking(graph_: graph.Graph, mesh: model.Model) -> collections.Collection[ServiceKey, bool]:
-    def all_speak(
-        read: reader.Reader, key: ServiceKey, endpoints: tuple[Endpoint, ...]
-    ) -> Iterator[tuple[ServiceKey, bool]]:
-        if read.get(mesh.services, key) is not None:
-            healthy = [one for one in endpoints if one.health is Health.HEALTHY]
-            yield key, bool(healthy) and all(one.accepts_mtls for one in healthy)
+def _speaking(
+    graph_: graph.Graph, found: collections.Collection[ServiceKey, Candidates]
+) -> collections.Collection[ServiceKey, bool]:
+    """Declare whether all endpoints of a service speak mutual TLS.
 
-    return graph_.derive("views/services that speak mutual TLS", mesh.endpoints, all_speak)
+    Of a service without any it is assumed: should one come, the first call to it may be faster
+    than the news of it, and must not go out in plain text.
+    """
+
+    def all_speak(
+        _: reader.Reader, key: ServiceKey, candidates_: Candidates
+    ) -> Iterator[tuple[ServiceKey, bool]]:
+        healthy = [one for one in candidates_ if one.endpoint.health is Health.HEALTHY]
+        yield key, all(one.speaks_mtls for one in healthy or candidates_)
+
+    return graph_.derive("views/services that speak mutual TLS", found, all_speak)
 
 
 def policies_for(

@@ -6,7 +6,7 @@ from isthmus.fleet.sources import ObjectKey
 from isthmus.kube import objects
 from isthmus.node import names
 from isthmus.resources import snapshot
-from isthmus.testing import builders, shapes
+from isthmus.testing import builders, envoys, shapes
 
 WAYS = pytest.mark.parametrize("dns", ["captured", "allocated"])
 HEADLESS = shapes.Shape(is_headless=True)
@@ -192,6 +192,32 @@ def test_unready_pods_have_a_name_only_where_the_service_publishes_them():
     mesh.put(mesh.sources.services, key, objects.Service(known.metadata, spec=spec))
 
     assert told(mesh)["db"] == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_the_first_call_to_the_first_endpoint_is_not_in_plain_text():
+    mesh = one_network()
+    mesh.clusters["west"].service("db", ports={"http": 80}, shape=HEADLESS)
+    source = client(mesh, "captured")
+    before = told_cluster(mesh, source, "outbound|80||db.default.svc.cluster.local")
+    mesh.clusters["west"].service("db", ready=["10.1.0.1"], ports={"http": 80}, shape=HEADLESS)
+
+    assert before.HasField("transport_socket")
+    assert source.calls("http://db/").is_encrypted
+
+
+def test_pods_that_refuse_mutual_tls_are_called_without_it_by_their_own_addresses():
+    mesh = one_network()
+    mesh.clusters["west"].service("db", ready=["10.1.0.1"], ports={"http": 80}, shape=HEADLESS)
+    mesh.peer_authentication("default", "DISABLE")
+
+    call = client(mesh, "captured").calls("http://db/")
+
+    assert call.arrives_at == "10.1.0.1"
+    assert not call.is_encrypted
+
+
+def told_cluster(mesh, source, name):
+    return envoys.decoded(mesh.snapshot_of(source.pod).of(snapshot.CLUSTERS)[name])
 
 
 def test_a_table_follows_what_comes_and_goes():

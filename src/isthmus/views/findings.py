@@ -6,6 +6,7 @@ Each finding names an object and says what goes on working; none stops anything.
     VIEW-002  a server of a Gateway wants what gateways cannot do
     VIEW-003  a DestinationRule wants TLS with keys that are not the mesh's
     VIEW-004  a Service speaks HTTP on a port where sidecars listen themselves
+    VIEW-006  a DestinationRule says where to fail over, but nothing notices failures
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -15,13 +16,14 @@ from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
 from isthmus.mesh.services import Service, ServiceKey
-from isthmus.mesh.traffic import ClientTls
-from isthmus.views import facts, gateway, names, outbound, outbound_slices
+from isthmus.mesh.traffic import ClientTls, TrafficPolicy
+from isthmus.views import facts, gateway, names, outbound, outbound_slices, rules
 
 NOWHERE: Final = "ISM-VIEW-001"
 IMPASSABLE: Final = "ISM-VIEW-002"
 FOREIGN_TLS: Final = "ISM-VIEW-003"
 PORT_TAKEN: Final = "ISM-VIEW-004"
+UNNOTICED: Final = "ISM-VIEW-006"
 
 Findings = collections.Collection[Hashable, errors.Finding]
 Found = Iterator[tuple[Hashable, errors.Finding]]
@@ -35,6 +37,7 @@ def declare(graph_: graph.Graph, known: facts.Facts) -> Findings:
         graph_.derive("views/impassable servers", known.gateway_objects, _impassable),
         graph_.derive("views/foreign TLS", known.rules, _foreign),
         graph_.derive("views/taken ports", known.model.services, _taken),
+        graph_.derive("views/unnoticed failures", known.rules, _unnoticed(known)),
     )
 
 
@@ -113,6 +116,47 @@ def _foreign(
                 hint="let the application start TLS, or use ISTIO_MUTUAL within the mesh",
             ),
         )
+
+
+def _unnoticed(
+    known: facts.Facts,
+) -> Callable[[reader.Reader, ServiceKey, tuple[policies.DestinationRule, ...]], Found]:
+    def found(
+        read: reader.Reader, name: ServiceKey, ruling: tuple[policies.DestinationRule, ...]
+    ) -> Found:
+        service = read.get(known.model.services, name)
+        settings = read.value(known.model.settings)
+        for rule in ruling:
+            where = "" if service is None else _idle_failover(rule, service, usual=settings.traffic)
+            if not where:
+                continue
+            yield (
+                (UNNOTICED, rule.namespace, rule.name, name),
+                errors.Finding(
+                    UNNOTICED,
+                    subject=f"DestinationRule {rule.namespace}/{rule.name}",
+                    happened=f"says where to fail over, but has no outlier detection for {where}",
+                    still_working="calls go to all endpoints alike, near or far",
+                    hint="add `outlierDetection` beside it, such as `consecutive5xxErrors: 5`",
+                ),
+            )
+
+    return found
+
+
+def _idle_failover(
+    rule: policies.DestinationRule, service: Service, *, usual: TrafficPolicy
+) -> str:
+    """Return a port of a service where a rule's failover has no effect, or nothing."""
+    for port in outbound.ports_of(service):
+        for subset in rules.subsets_of(rule):
+            policy = rules.policy_of(rule, port=port.number, subset=subset.name, usual=usual)
+            said = policy.balancing.locality if policy.balancing is not None else None
+            if said is None or policy.outlier is not None or not said.is_enabled:
+                continue
+            if said.failover or said.labels:
+                return f"port {port.number} of `{service.hostname}`"
+    return ""
 
 
 def _taken(_: reader.Reader, name: ServiceKey, service: Service) -> Found:

@@ -66,3 +66,24 @@ def test_a_service_at_a_port_of_the_sidecars_own_is_named_and_gets_no_listener(m
 def test_a_mesh_without_mistakes_has_no_findings(mesh):
     assert codes(mesh) == []
     assert mesh.graph.findings() == ()
+
+
+@pytest.mark.parametrize(
+    ("policy", "found"),
+    [
+        ({"loadBalancer": {"localityLbSetting": {"failover": [{"from": "a", "to": "b"}]}}}, True),
+        ({"loadBalancer": {"localityLbSetting": {"failoverPriority": ["version"]}}}, True),
+        ({"loadBalancer": {"localityLbSetting": {}}}, False),
+        (
+            {
+                "loadBalancer": {"localityLbSetting": {"failoverPriority": ["version"]}},
+                "outlierDetection": {"interval": "1s"},
+            },
+            False,
+        ),
+    ],
+)
+def test_a_failover_that_nothing_sets_off_is_named(mesh, policy, found):
+    mesh.destination_rule("web", {"host": "web", "trafficPolicy": policy})
+
+    assert codes(mesh) == (["ISM-VIEW-006"] if found else [])

@@ -110,6 +110,7 @@ class HttpMatch:
         query: Parameter and pattern.
         ignores_case: Whether the path is compared regardless of case.
         gateways: `mesh` or `<namespace>/<name>` of the gateways that it holds for.
+        source: Labels of the client that say where it stands: its cluster or network.
         source_namespace: Of the client, or of the gateway.
     """
 
@@ -124,6 +125,7 @@ class HttpMatch:
     ignores_case: bool = False
     gateways: tuple[str, ...] = ()
     source_namespace: str = ""
+    source: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

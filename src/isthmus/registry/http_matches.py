@@ -8,7 +8,7 @@ Source: spec section 8.2; Istio's API for VirtualService.
 from typing import Final
 
 from isthmus.mesh.policies import HttpMatch
-from isthmus.registry import config, fields, patterns, texts
+from isthmus.registry import config, fields, patterns, texts, topology
 
 MOST_PORT: Final = 65535
 MESH: Final = "mesh"
@@ -28,14 +28,20 @@ CONDITIONS: Final = frozenset(
         "port",
         "gateways",
         "sourceNamespace",
+        "sourceLabels",
     }
 )
+OF_PLACES: Final = (topology.CLUSTER_LABEL, topology.NETWORK_LABEL)
+"""Labels of clients by which routes may differ; by others, proxies could share no routes."""
 Named = tuple[tuple[str, str], ...]
 
 
 def read(part: fields.Fields, origin: config.Origin) -> HttpMatch | None:
     """Return a match, or None when a part of it is not understood."""
     if part.refuse_others(NAMES | CONDITIONS, DROPPED):
+        return None
+    clients = part.part("sourceLabels")
+    if clients.refuse_others(OF_PLACES, DROPPED) or ("sourceLabels" in part and not clients):
         return None
     port = part.number("port", default=0, least=1, most=MOST_PORT)
     if "port" in part and not port:
@@ -67,6 +73,7 @@ def read(part: fields.Fields, origin: config.Origin) -> HttpMatch | None:
         ignores_case=part.flag("ignoreUriCase", default=False),
         gateways=gateways(part, origin),
         source_namespace=part.text("sourceNamespace"),
+        source=part.pairs("sourceLabels"),
     )
 
 

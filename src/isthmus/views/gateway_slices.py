@@ -181,7 +181,7 @@ def _listeners(
                 key_of = outbound_slices.keys_for(
                     read, known, client=scope.namespace, port=port.port
                 )
-                routes = _routes(port, namespace=scope.namespace, resolve=resolve, key_of=key_of)
+                routes = _routes(port, scope=scope, resolve=resolve, key_of=key_of)
                 yield view.keyed(scope, view.GatewayHttp(port.port, routes.name, log_path, held))
                 yield view.keyed(scope, routes)
             elif port.tcp is not None:
@@ -213,7 +213,11 @@ def _authorizations(
 
 
 def _routes(
-    port: gateway.PortPlan, *, namespace: str, resolve: routing.Resolve, key_of: routing.Keys
+    port: gateway.PortPlan,
+    *,
+    scope: view.GatewayScope,
+    resolve: routing.Resolve,
+    key_of: routing.Keys,
 ) -> view.RouteSlice:
     hosts = [
         view.VirtualHost(
@@ -221,7 +225,9 @@ def _routes(
             (host.host,),
             routing.routes_of(
                 host.virtual,
-                place=routing.Place(host.gateway, namespace, port.port),
+                place=routing.Place(
+                    host.gateway, scope.namespace, scope.cluster, scope.network, port.port
+                ),
                 resolve=resolve,
                 key_of=key_of,
             ),

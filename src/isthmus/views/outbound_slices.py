@@ -208,7 +208,9 @@ def _hosts(
             else:
                 routes = routing.routes_of(
                     virtual,
-                    place=routing.Place(routing.MESH, client, port.number),
+                    place=routing.Place(
+                        routing.MESH, client, scope.cluster, scope.network, port.number
+                    ),
                     resolve=resolver(read, known, client=client, port=port.number),
                     key_of=keys_for(read, known, client=client, port=port.number),
                 )

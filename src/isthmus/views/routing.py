@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from isthmus.mesh import policies
+from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.services import Service
 from isthmus.mesh.traffic import HashKey
-from isthmus.views import names, view, visibility
+from isthmus.views import names, preferences, view, visibility
 
 MESH: Final = "mesh"
 """Stands for all sidecars where gateways are named."""
@@ -52,19 +53,25 @@ class Place:
     Attributes:
         gateway: `<namespace>/<name>` of the Gateway object, `mesh` for sidecars.
         namespace: Of the client, or of the gateway.
+        cluster: That it stands in.
+        network: Likewise.
         port: 0 stands for any port.
     """
 
     gateway: str
     namespace: str
+    cluster: ClusterId
+    network: NetworkId
     port: int = 0
 
     def is_meant(self, match: policies.HttpMatch) -> bool:
         """Say whether a match holds here, as far as it is not about requests."""
+        own = {preferences.CLUSTER: self.cluster, preferences.NETWORK: self.network}
         return (
             match.port in {0, self.port}
             and (not match.gateways or self.gateway in match.gateways)
             and match.source_namespace in {"", self.namespace}
+            and all(own.get(key) == value for key, value in match.source)
         )
 
 

@@ -10,6 +10,7 @@ PAGES = ROOT / "docs/reference"
 
 sys.path.insert(0, str(ROOT / "tools"))
 reference = importlib.import_module("reference")
+pages = importlib.import_module("pages")
 
 GIVEN_BY_PREFIX = {"ISTHMUS_DEBUG"}
 """Read through a constant, so that the search for names in the code does not meet it."""
@@ -25,6 +26,12 @@ def test_metrics_that_everybody_watches_are_among_them():
     names = {name for name, _, _ in reference.metrics()}
 
     assert {"pilot_xds", "istiod_managed_clusters", "sidecar_injection_requests_total"} <= names
+
+
+def test_the_page_of_debug_endpoints_lists_what_is_served():
+    page = (PAGES / "debug-endpoints.md").read_text()
+
+    assert pages.page_with_tables(page) == page
 
 
 def test_the_page_of_settings_lists_the_fields_of_the_installer():

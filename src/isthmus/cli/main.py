@@ -19,6 +19,7 @@ COMMANDS = {
     "ca": "Make and install the certificates that clusters share",
     "create-remote-secret": "Print the secret that lets one cluster watch another",
     "demo": "Boot two clusters, join them, show traffic and identities",
+    "explain": "Everything that decides one call: route, endpoints, policies, certificates",
     "findings": "What is wrong with single objects, and what to do",
     "gke": "Make clusters of Google Kubernetes Engine ready for one mesh",
     "gen-eastwest-gateway": "Print the options of an east-west gateway",

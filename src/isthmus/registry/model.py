@@ -35,6 +35,7 @@ from isthmus.registry import (
     virtual_services,
     workloads,
 )
+from isthmus.registry.endpoints import Shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Model:
     Attributes:
         settings: From the configuration cluster; the last good ones while they are broken.
         endpoints: Of each service in all clusters, sorted; for a service without any, empty.
+        shards: What each EndpointSlice contributes, also what is not ready.
         declared_ports: Of pods, in whatever state they are; one entry for each EndpointSlice.
         accounts: SPIFFE identities that answer for each service in all clusters, sorted.
         network_gateways: Sorted, each once.
@@ -57,6 +59,7 @@ class Model:
     services: collections.Collection[ServiceKey, Service]
     endpoints: collections.Collection[ServiceKey, tuple[Endpoint, ...]]
     declared_ports: collections.Collection[ObjectKey, declared.Declared]
+    shards: Shards
     accounts: collections.Collection[ServiceKey, tuple[str, ...]]
     workloads: collections.Collection[WorkloadKey, Workload]
     network_gateways: collections.Single[tuple[NetworkGateway, ...]]
@@ -110,6 +113,7 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
         settings=settings_.settings,
         services=services_.services,
         endpoints=endpoints_.endpoints,
+        shards=endpoints_.shards,
         declared_ports=declared.declare(graph_, sources_),
         accounts=accounts.declare(
             graph_, services=services_.services, shards=endpoints_.shards, settings_=settings_

@@ -51,6 +51,14 @@ def assignments(found: Snapshot) -> list[Document]:
     return [shown.as_document(one) for one in _ordered(found, snapshot.ENDPOINTS)]
 
 
+def name_table(found: Snapshot) -> Document:
+    """Return the names that a proxy should answer by itself."""
+    table: Document = {}
+    for one in _ordered(found, snapshot.NAMES):
+        table |= shown.as_document(one).get("table") or {}
+    return {"table": table}
+
+
 def _ordered(found: Snapshot, type_url: TypeUrl) -> Iterable[Resource]:
     resources = found.of(type_url)
     return (resources[name] for name in sorted(resources))

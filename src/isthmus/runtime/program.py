@@ -139,8 +139,9 @@ class Program:
             fleet=self._fleet,
             proxies=self._proxies,
             discovery=self._discovery,
-            own_findings=self._own_findings,
-            injection=self._injection.settings,
+            own=reports.Own(
+                self._own_findings, self._injection.settings, lambda: self._trust.authority
+            ),
         )
         return debugging.Desk(
             told,

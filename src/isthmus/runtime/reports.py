@@ -12,14 +12,24 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from isthmus.base import errors
+from isthmus.ca import authority as authorities
 from isthmus.fleet import statuses, supervisor
 from isthmus.inject import settings as inject_settings
 from isthmus.mesh.services import ServiceKey
 from isthmus.mesh.workloads import Endpoint
-from isthmus.runtime import assembly, connections, dumps, registration
+from isthmus.runtime import assembly, connections, dumps, explaining, registration
 from isthmus.wire import ads, debugging, streams
 
 Document = Any  # plain values that JSON can say
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Own:
+    """What the control plane has besides the mesh: its own findings, settings and authority."""
+
+    findings: Callable[[], list[errors.Finding]] = list
+    injection: Callable[[], inject_settings.InjectionSettings | None] = lambda: None
+    authority: Callable[[], authorities.Authority | None] = lambda: None
 
 
 class Reports:
@@ -32,15 +42,14 @@ class Reports:
         fleet: supervisor.Supervisor,
         proxies: connections.Connections,
         discovery: ads.Service,
-        own_findings: Callable[[], list[errors.Finding]] = list,
-        injection: Callable[[], inject_settings.InjectionSettings | None] = lambda: None,
+        own: Own | None = None,
     ) -> None:
         self._mesh = mesh
         self._fleet = fleet
         self._proxies = proxies
         self._discovery = discovery
-        self._own_findings = own_findings
-        self._injection = injection
+        self._own = own or Own()
+        self._explainer = explaining.Explainer(mesh, authority=self._own.authority)
 
     def clusterz(self) -> Document:
         """Return the clusters, our own first, with the age of those that do not answer."""
@@ -135,7 +144,7 @@ class Reports:
 
     def inject(self) -> Document:
         """Return what the injector works with; empty while it has nothing."""
-        found = self._injection()
+        found = self._own.injection()
         return {} if found is None else _plain(found)
 
     def authorizationz(self) -> Document:
@@ -194,7 +203,7 @@ class Reports:
 
     def _findings(self) -> list[errors.Finding]:
         return [
-            *self._own_findings(),
+            *self._own.findings(),
             *self._fleet.findings(),
             *self._mesh.graph.findings(),
             *self._mesh.graph.items(self._mesh.model.findings).values(),
@@ -220,6 +229,7 @@ class Reports:
 
         Raises:
             ProxyAmbiguous: Several clusters have a proxy of this name (ISM-WIRE-004).
+            CallNotUnderstood: A call to be explained leads nowhere (ISM-VIEW-020).
         """
         key = self._one(proxy, viewer)
         if key is None:
@@ -230,6 +240,12 @@ class Reports:
                 return dumps.config_dump(found, types=query.get("types", ""))
             case "edsz":
                 return dumps.assignments(found)
+            case "ndsz":
+                return dumps.name_table(found)
+            case "explain":
+                scopes = self._proxies.scopes_of(key)
+                proxy_ = self._proxies.proxies()[key]
+                return self._explainer.explained(proxy_, scopes, call=query.get("host", ""))
             case _:
                 return []
 

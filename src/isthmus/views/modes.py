@@ -6,7 +6,7 @@ On each level the oldest object wins, so that a new one cannot take a working on
 Source: spec section 4.9.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,17 +44,45 @@ def modes_of(
     `policies` are those of its namespace and of the mesh's root namespace, at least.
     """
     general, by_port = UNLESS_SAID, dict[int, MtlsMode]()
+    for policy in _in_force(policies, namespace=namespace, labels=labels, root=root):
+        general = policy.mode or general
+        if policy.selector:
+            by_port = {port: mode or general for port, mode in policy.port_modes}
+    return Modes(general, by_port)
+
+
+def deciding(
+    policies: Iterable[PeerAuthentication],
+    *,
+    namespace: str,
+    labels: Mapping[str, str],
+    root: str,
+    port: int,
+) -> PeerAuthentication | None:
+    """Return the policy that says what is accepted on a port; None where none says anything."""
+    found = None
+    for policy in _in_force(policies, namespace=namespace, labels=labels, root=root):
+        says_port = bool(policy.selector) and dict(policy.port_modes).get(port) is not None
+        if policy.mode is not None or says_port:
+            found = policy
+    return found
+
+
+def _in_force(
+    policies: Iterable[PeerAuthentication],
+    *,
+    namespace: str,
+    labels: Mapping[str, str],
+    root: str,
+) -> Iterator[PeerAuthentication]:
+    """Yield the oldest policy of each level, from the mesh to the workload."""
     levels: list[list[PeerAuthentication]] = [[], [], []]
     for policy in sorted(policies, key=_age):
         level = _level(policy, namespace=namespace, labels=labels, root=root)
         if level is not None:
             levels[level].append(policy)
     for level_policies in levels:
-        for policy in level_policies[:1]:
-            general = policy.mode or general
-            if policy.selector:
-                by_port = {port: mode or general for port, mode in policy.port_modes}
-    return Modes(general, by_port)
+        yield from level_policies[:1]
 
 
 def _age(policy: PeerAuthentication) -> tuple[str, str, str]:

@@ -85,10 +85,14 @@ def _own(configs: Document) -> Document:
 def is_answered(document: Document) -> bool:
     """Say whether some endpoint would get the call; of what the mesh does not know, nothing is."""
     legs = document["legs"]
-    return document["service"] is None or any(leg["here"] for leg in legs) or any(
-        endpoint["verdict"] != "excluded" and endpoint["authorization"]["outcome"] != "denied"
-        for leg in legs
-        for endpoint in leg["endpoints"]
+    return (
+        document["service"] is None
+        or any(leg["here"] for leg in legs)
+        or any(
+            endpoint["verdict"] != "excluded" and endpoint["authorization"]["outcome"] != "denied"
+            for leg in legs
+            for endpoint in leg["endpoints"]
+        )
     )
 
 

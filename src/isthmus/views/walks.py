@@ -147,9 +147,7 @@ def service_asked(
 def _addresses(
     read: reader.Reader, known: facts.Facts, service: Service, scope: view.OutboundScope
 ) -> tuple[str, ...]:
-    return addressing.addresses_of(
-        read, known, service, cluster=scope.cluster, naming=scope.naming
-    )
+    return addressing.addresses_of(read, known, service, cluster=scope.cluster, naming=scope.naming)
 
 
 def _is_address(text: str) -> bool:

@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 
+import echoes
 import meshes
 import naming
 import pytest
@@ -97,6 +98,20 @@ def three():
 def test_three_control_planes_across_networks_see_all_three_clusters(three):
     everybody_watches_everybody(three)
     verified(three, networks=("network1", "network2", "network3"))
+
+
+def test_clusters_of_three_zones_answer_calls_as_their_pods_are_many(three):
+    echoes.deploy(three, [(1, 1, 0), (2, 1, 1), (1, 2, 3)])
+    clusters = echoes.pods(three, 3)
+    for at_once in (1, 16):
+        counts, callers = echoes.calls(three, "cluster1", calls=1200, at_once=at_once)
+
+        assert callers == [echoes.IDENTITY]
+        for pods in clusters:
+            share = sum(counts.get(pod, 0) for pod in pods) / 1200
+            assert abs(share - len(pods) / 12) < 0.02, (at_once, clusters, counts)
+        assert max(counts.values()) < 1.5 * 1200 / 12, (at_once, counts)
+    echoes.remove(three, 3)
 
 
 def test_no_request_and_no_endpoint_is_lost_in_the_life_of_clusters(three):

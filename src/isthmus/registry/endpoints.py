@@ -7,6 +7,7 @@ nobody could say whether a proxy stands before it.
 Source: spec sections 2.4, 2.5 and 3.4.
 """
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -96,7 +97,11 @@ def joined_endpoints(shards: Iterable[Shard], *, keeps_unready: bool) -> tuple[E
             known = found.get(place)
             if known is None or _preference(endpoint) < _preference(known):
                 found[place] = endpoint
-    return tuple(found[place] for place in sorted(found))
+    # Whoever wants unready endpoints called must find them well: a proxy calls no others.
+    return tuple(
+        dataclasses.replace(found[place], health=Health.HEALTHY) if keeps_unready else found[place]
+        for place in sorted(found)
+    )
 
 
 def _preference(endpoint: Endpoint) -> tuple[bool, bool, str]:
@@ -117,7 +122,7 @@ class Reading:
         refused: list[str] = []
         found: list[Endpoint] = []
         for member in slice_.endpoints or ():
-            if member.conditions.terminating or not member.addresses:
+            if _is_leaving(member) or not member.addresses:
                 continue
             address = member.addresses[0]
             if fault := addresses.fault_of(address):
@@ -222,6 +227,11 @@ def _tcp(ports: tuple[objects.EndpointPort, ...]) -> Iterable[tuple[str, int]]:
     for port in ports:
         if port.protocol in {"", "TCP"} and port.port is not None and 0 < port.port <= MOST_PORT:
             yield port.name, port.port
+
+
+def _is_leaving(member: objects.SliceEndpoint) -> bool:
+    """Say whether an endpoint ends; one that is ready all the same is published on purpose."""
+    return bool(member.conditions.terminating) and member.conditions.ready is not True
 
 
 def _health(member: objects.SliceEndpoint) -> Health:

@@ -77,6 +77,20 @@ def test_calls_come_back_when_the_near_endpoint_is_well_again(envoy, servers):
     assert {balanced.ask(port) for _ in range(MANY)} == {(200, "near")}
 
 
+def test_of_few_endpoints_one_is_put_off_although_a_tenth_of_them_is_none(envoy, servers):
+    groups = [balanced.group(servers.endpoint("near"), servers.endpoint("far"))]
+    usual = OutlierDetection(consecutive_5xx=3, interval_s=0.1)
+    port = envoy(balanced.listening(balanced.plain_cluster(outlier=usual), groups)).port()
+    servers.failing.update(("near", "far"))
+    for _ in range(MANY):
+        balanced.ask(port)
+    servers.failing.clear()
+
+    answering = {balanced.ask(port)[1] for _ in range(MANY)}
+
+    assert len(answering) == 1
+
+
 def test_without_outlier_detection_a_near_endpoint_that_fails_goes_on_failing(envoy, servers):
     groups = [
         balanced.group(servers.endpoint("near"), priority=0),

@@ -207,11 +207,18 @@ def test_terminating_and_unready_endpoints_get_no_traffic(world, member):
     assert world.addresses() == ["10.1.0.1", "10.1.0.4"]
 
 
-def test_a_service_that_publishes_unready_endpoints_keeps_them_marked(world, member):
+def test_a_service_that_publishes_unready_endpoints_has_them_called(world, member):
     world.service(publish_not_ready_addresses=True)
-    world.slice(members=[member("10.1.0.2", ready=False)])
+    world.slice(
+        members=[
+            member("10.1.0.1", ready=False),
+            member("10.1.0.2", ready=True, terminating=True),
+            member("10.1.0.3", ready=False, terminating=True),
+        ]
+    )
 
-    assert [endpoint.health for endpoint in world.endpoints()] == [Health.UNHEALTHY]
+    assert world.addresses() == ["10.1.0.1", "10.1.0.2"]
+    assert {endpoint.health for endpoint in world.endpoints()} == {Health.HEALTHY}
 
 
 def test_an_endpoint_in_two_slices_counts_once_and_the_ready_one_wins(world, member):

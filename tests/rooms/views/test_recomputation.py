@@ -61,6 +61,21 @@ def test_an_endpoint_computes_only_its_own_services_endpoints_again(size):
 
 
 @SIZES
+def test_where_near_counts_endpoints_are_computed_once_more_for_each_place(size):
+    mesh = built(size)
+    mesh.destination_rule(
+        "near", {"host": "*", "trafficPolicy": {"outlierDetection": {}}}, namespace="istio-system"
+    )
+    mesh.clusters["east"].pod("s7-more", address="10.0.9.200", labels={"app": "s7"})
+
+    changed, computed = change_of(mesh, lambda: flip(mesh))
+
+    # Seen from a cluster each, and from a place in each.
+    assert len(changed) == 2 * (2 + 2) + 2
+    assert computed == NODES + 2
+
+
+@SIZES
 def test_a_new_identity_changes_clusters_of_its_service_alone(size):
     mesh = built(size)
     mesh.clusters["east"].pod(

@@ -75,6 +75,8 @@ def outliers(outlier: OutlierDetection | None) -> messages.Fields:
         "interval": messages.seconds(outlier.interval_s),
         "base_ejection_time": messages.seconds(outlier.base_ejection_s),
         "max_ejection_percent": {"value": outlier.max_ejection_percent},
+        # A tenth of fewer than ten endpoints is none: nothing would ever be put off.
+        "always_eject_one_host": {"value": True},
         "enforcing_success_rate": {"value": 0},
     }
     limits = {

@@ -1,10 +1,12 @@
-"""Counters and gauges in the text format that Prometheus reads.
+"""Counters, gauges and histograms in the text format that Prometheus reads.
 
 A metric is declared once, with its labels; a name that is declared twice is a defect and refused.
 """
 
-from collections.abc import Iterable
+import bisect
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 
 @dataclass(slots=True)
@@ -37,14 +39,53 @@ class Metric:
             shown = ",".join(
                 f'{key}="{_escaped(text)}"' for key, text in zip(self.labels, labels, strict=True)
             )
-            yield f"{self.name}{{{shown}}} {value:g}" if shown else f"{self.name} {value:g}"
+            number = _number(value)
+            yield f"{self.name}{{{shown}}} {number}" if shown else f"{self.name} {number}"
+
+
+@dataclass(slots=True)
+class Histogram:
+    """How many of the observed values are at most as large as each bound."""
+
+    name: str
+    description: str
+    labels: tuple[str, ...] = ()
+    bounds: tuple[float, ...] = ()
+    counts: dict[tuple[str, ...], list[int]] = field(default_factory=dict)
+    sums: dict[tuple[str, ...], float] = field(default_factory=dict)
+
+    def observe(self, value: float, *labels: str) -> None:
+        """Count a value for `labels`."""
+        counts = self.counts.setdefault(labels, [0] * (len(self.bounds) + 1))
+        counts[bisect.bisect_left(self.bounds, value)] += 1
+        self.sums[labels] = self.sums.get(labels, 0.0) + value
+
+    def lines(self) -> Iterable[str]:
+        """Yield the metric in the text exposition format."""
+        yield f"# HELP {self.name} {self.description}"
+        yield f"# TYPE {self.name} histogram"
+        names = [f"{bound:g}" for bound in self.bounds] + ["+Inf"]
+        for labels, counts in sorted(self.counts.items()):
+            given = [f'{k}="{_escaped(v)}"' for k, v in zip(self.labels, labels, strict=True)]
+            total = 0
+            for name, count in zip(names, counts, strict=True):
+                total += count
+                shown = ",".join([*given, f'le="{name}"'])
+                yield f"{self.name}_bucket{{{shown}}} {total}"
+            shown = f"{{{','.join(given)}}}" if given else ""
+            yield f"{self.name}_sum{shown} {_number(self.sums[labels])}"
+            yield f"{self.name}_count{shown} {total}"
+
+
+Kind = TypeVar("Kind", Metric, Histogram)
 
 
 class Metrics:
     """All metrics of one program."""
 
     def __init__(self) -> None:
-        self._metrics: dict[str, Metric] = {}
+        self._metrics: dict[str, Metric | Histogram] = {}
+        self._before: list[Callable[[], None]] = []
 
     def counter(self, name: str, description: str, *labels: str) -> Metric:
         """Declare a value that only rises."""
@@ -54,8 +95,20 @@ class Metrics:
         """Declare a value that rises and falls."""
         return self._declare(Metric(name, "gauge", description, labels))
 
+    def histogram(
+        self, name: str, description: str, *labels: str, bounds: tuple[float, ...]
+    ) -> Histogram:
+        """Declare a distribution of values, by bounds that rise."""
+        return self._declare(Histogram(name, description, labels, bounds))
+
+    def before_each(self, refresh: Callable[[], None]) -> None:
+        """Call `refresh` whenever somebody is about to read, for figures that nobody keeps."""
+        self._before.append(refresh)
+
     def text(self) -> str:
         """Return all metrics in the text exposition format."""
+        for refresh in self._before:
+            refresh()
         return (
             "\n".join(line for metric in self._metrics.values() for line in metric.lines()) + "\n"
         )
@@ -64,11 +117,16 @@ class Metrics:
         """Return the names of all declared metrics."""
         return tuple(self._metrics)
 
-    def _declare(self, metric: Metric) -> Metric:
+    def _declare(self, metric: Kind) -> Kind:
         if metric.name in self._metrics:
             raise ValueError(f"metric declared twice: {metric.name}")
         self._metrics[metric.name] = metric
         return metric
+
+
+def _number(value: float) -> str:
+    # Moments have more digits than most formats keep.
+    return f"{value:.15g}"
 
 
 def _escaped(text: str) -> str:

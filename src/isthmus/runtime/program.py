@@ -18,7 +18,7 @@ import gc
 import signal
 from collections.abc import Sequence
 
-from isthmus.base import clock, errors, logs, metrics, tasks, version
+from isthmus.base import clock, errors, logs, metrics, tasks
 from isthmus.ca import authority as authorities
 from isthmus.ca import signing
 from isthmus.fleet import supervisor
@@ -31,6 +31,7 @@ from isthmus.runtime import (
     authentication,
     connections,
     injection,
+    measures,
     renewing,
     reports,
     resolving,
@@ -110,8 +111,11 @@ class Program:
         self._stewardship = self._steward()
         self._desk = self._opened_desk()
         self._discovery.asides = debugstreams.Asides(self._desk, pod=chosen.pod)
-        self._metrics.gauge("istio_build", "Build of this control plane.", "component", "tag").set(
-            1, "pilot", version.VERSION
+        measures.Measures(
+            self._mesh,
+            registered=self._metrics,
+            authority=lambda: self._trust.authority,
+            system_clock=self._clock,
         )
 
     def _steward(self) -> stewardship.Stewardship:

@@ -302,6 +302,7 @@ class _Stream:
     talk: session.Session = field(init=False)
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     changed: dict[TypeUrl, set[str]] = field(default_factory=dict)
+    changed_at: float | None = None
     ended: _Ended | None = None
     is_over: bool = False
 
@@ -346,6 +347,8 @@ class _Stream:
         return self.service.limits.age_s * random.uniform(0.5, 1.5)
 
     def _wake(self, changed: Changed) -> None:
+        if self.changed_at is None:
+            self.changed_at = self.service.clock.monotonic()
         for type_url, names in changed.items():
             self.changed.setdefault(type_url, set()).update(names)
         self.woken.set()
@@ -372,8 +375,15 @@ class _Stream:
                 await self._send(offer)
                 # The state may have moved on while the proxy was slow.
                 self._take_in()
+            self._count_convergence()
             if not self.woken.is_set():
                 await self.woken.wait()
+
+    def _count_convergence(self) -> None:
+        if self.changed_at is not None and not self.changed:
+            passed = self.service.clock.monotonic() - self.changed_at
+            self.service.counters.convergence.observe(passed)
+            self.changed_at = None
 
     def _is_open(self) -> bool:
         return self.ended is None and not self.is_over
@@ -387,11 +397,15 @@ class _Stream:
     async def _send(self, offer: messages.Offer) -> None:
         content = encoding.response(offer, flavour=self.record.flavour)
         self.record.sent(offer, now=self.service.clock.now())
-        self.service.counters.pushes.add(1, _short(offer.type_url))
+        counters, kind = self.service.counters, _short(offer.type_url)
+        counters.pushes.add(1, kind)
+        counters.size.observe(len(content), kind)
+        began = self.service.clock.monotonic()
         deadline = asyncio.timeout(self.service.limits.write_s)
         try:
             async with deadline:
                 await self.context.write(content)
+            counters.send_time.observe(self.service.clock.monotonic() - began)
         except TimeoutError:
             if not deadline.expired():
                 raise

@@ -61,8 +61,11 @@ SECRET_KEYS: Final = frozenset(
     {"private_key", "privateKey", "token", "password", "inline_bytes", "generic_secret"}
 )
 MOST_BYTES: Final = 64 * 1024 * 1024
-A_SECOND: Final = 2
-"""Pages that one caller may ask for in a second."""
+A_SECOND: Final = 2.0
+"""Pages that one caller may ask for in a second, on average."""
+
+AT_ONCE: Final = 10
+"""Pages that one caller may ask for at once, if it has not asked for a while."""
 
 MOST_CALLERS: Final = 1_000
 NOT_CONNECTED: Final = (
@@ -139,14 +142,14 @@ class Desk:
         system_namespace: str,
         trusted_namespaces: tuple[str, ...] = (),
         system_clock: clock.Clock | None = None,
-        a_second: int = A_SECOND,
+        at_once: int = AT_ONCE,
     ) -> None:
         self.reports = reports
         self.own_cluster = own_cluster
         self._system = frozenset({system_namespace, *trusted_namespaces})
         self._clock = system_clock or clock.SystemClock()
-        self._a_second = a_second
-        self._asked: OrderedDict[callers.Caller, tuple[int, int]] = OrderedDict()
+        self._at_once = at_once
+        self._asked: OrderedDict[callers.Caller, tuple[float, float]] = OrderedDict()
 
     def viewer(self, caller: callers.Caller) -> Viewer:
         """Return what a proven caller may see.
@@ -159,13 +162,14 @@ class Desk:
         return EVERYTHING if caller.cluster == self.own_cluster else Viewer(caller.cluster)
 
     def is_busy_with(self, caller: callers.Caller) -> bool:
-        """Count a question; say whether the caller has asked too many within this second."""
-        now = int(self._clock.monotonic())
-        second, count = self._asked.pop(caller, (now, 0))
-        self._asked[caller] = (now, count + 1) if second == now else (now, 1)
+        """Count a question; say whether the caller has asked too many of late."""
+        now = self._clock.monotonic()
+        left, then = self._asked.pop(caller, (float(self._at_once), now))
+        left = min(left + (now - then) * A_SECOND, self._at_once) - 1
+        self._asked[caller] = (max(left, -1.0), now)
         while len(self._asked) > MOST_CALLERS:
             self._asked.popitem(last=False)
-        return self._asked[caller][1] > self._a_second
+        return left < 0
 
     def answer(self, target: str, viewer: Viewer) -> Answer:
         """Answer for `name?query`, as it stands after `/debug/`."""

@@ -56,7 +56,7 @@ def desk(**more):
         own_cluster=OWN,
         system_namespace="istio-system",
         trusted_namespaces=("ops",),
-        **{"a_second": 1000, **more},
+        **{"at_once": 1000, **more},
     )
 
 
@@ -185,7 +185,7 @@ async def test_no_spelling_of_a_path_leads_around_the_proof(remote, path):
 
 
 async def test_who_asks_too_often_must_wait():
-    application = pages(a_second=2).guarded(FakeAuthenticator())
+    application = pages(at_once=2).guarded(FakeAuthenticator())
     async with admin.listening(application, host="127.0.0.1") as port:
         url = f"http://127.0.0.1:{port}/debug/clusterz"
         found = {(await asked(url, token="mesh-admin"))[0] for _ in range(6)}

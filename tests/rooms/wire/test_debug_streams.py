@@ -63,7 +63,7 @@ async def asking(discovery):
     discovery.authenticator = Authenticator()
     service = ads.Service(discovery)
     desk = debugging.Desk(
-        FakeReports(), own_cluster=C1, system_namespace="istio-system", a_second=1000
+        FakeReports(), own_cluster=C1, system_namespace="istio-system", at_once=1000
     )
     service.asides = debugstreams.Asides(desk, pod="istiod-1")
     server = grpc.aio.server(options=ads.SERVER_OPTIONS)

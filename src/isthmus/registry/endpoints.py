@@ -144,10 +144,12 @@ class Reading:
             workload = self.read.get(self.workloads, pod)
             if workload is None or not workload.addresses:
                 return  # The pod is not known yet, or no more.
-            # A slice may claim any pod; only the pod's own address proves it.
+            # A slice may claim any pod; only the pod's own address proves it. A pod that follows
+            # another of its name may be in a slice before its address is known: until then
+            # nobody could say that a proxy stands before it, and plain text would go out.
             if address in workload.addresses:
                 yield from _of_workload(member, ports, address, workload)
-                return
+            return
         yield from self._of_address(member, ports, address)
 
     def _of_address(

@@ -58,5 +58,6 @@ def domains_of(service: Service, *, client: str, addresses: Sequence[str]) -> tu
     if namespace == client:
         short.insert(0, name)
     literal = [f"[{address}]" if ":" in address else address for address in addresses]
-    wildcard = [] if literal else [f"*.{service.hostname}"]
+    # Pods of a service without an address have names below each of its own.
+    wildcard = [] if literal else [f"*.{each}" for each in (*full, *short)]
     return (*full, *short, *literal, *wildcard)

@@ -152,7 +152,7 @@ def test_each_pod_of_a_headless_service_has_a_name_and_the_own_clusters_pod_coun
     for name, addresses in (("west", ["10.1.0.1", "10.1.0.2"]), ("east", ["10.0.0.1"])):
         cluster = mesh.clusters[name]
         cluster.service("db", ready=addresses, ports={"tcp": 9000}, shape=HEADLESS)
-        with_hostnames(mesh, cluster, addresses)
+        with_hostnames(mesh, cluster, addresses, ports={"tcp": 9000})
 
     found = told(mesh)
 
@@ -161,7 +161,7 @@ def test_each_pod_of_a_headless_service_has_a_name_and_the_own_clusters_pod_coun
     assert client(mesh, "captured2").calls("tcp://db-1.db:9000").arrives_at == "10.1.0.2"
 
 
-def with_hostnames(mesh, cluster, addresses):
+def with_hostnames(mesh, cluster, addresses, *, ports):
     """Number the pods of `db` as a StatefulSet does."""
     members = [
         objects.SliceEndpoint(
@@ -174,8 +174,21 @@ def with_hostnames(mesh, cluster, addresses):
         for number, address in enumerate(addresses)
     ]
     meta = shapes.metadata("db-1", "default", {"kubernetes.io/service-name": "db"})
-    slice_ = shapes.slice_of(meta, members=members, ports={"tcp": 9000})
+    slice_ = shapes.slice_of(meta, members=members, ports=ports)
     mesh.put(mesh.sources.endpoint_slices, ObjectKey(cluster.id, "default", "db-1"), slice_)
+
+
+@pytest.mark.parametrize("form", ["", ".default", ".default.svc", ".default.svc.cluster.local"])
+def test_requests_to_one_pod_are_encrypted_however_its_name_is_written(form):
+    mesh = one_network()
+    east = mesh.clusters["east"]
+    east.service("db", ready=["10.0.0.1"], shape=HEADLESS)
+    with_hostnames(mesh, east, ["10.0.0.1"], ports={"http": 80})
+
+    call = client(mesh, "captured").calls(f"http://db-0.db{form}/")
+
+    assert call.arrives_at == "10.0.0.1"
+    assert call.is_encrypted
 
 
 def test_unready_pods_have_a_name_only_where_the_service_publishes_them():

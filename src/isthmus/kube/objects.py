@@ -222,13 +222,27 @@ class GatewayPort(Part, frozen=True):
     number: int = 0
     name: str = ""
     protocol: str = ""
+    target_port: object = None
 
 
 class GatewayTls(Part, frozen=True):
-    """What a server of a Gateway does with TLS."""
+    """What a server of a Gateway does with TLS; but for the mode, its fields are only named."""
 
     mode: str = ""
-    credential_name: str = ""
+    credential_name: object = None
+    https_redirect: object = None
+    credential_names: object = None
+    server_certificate: object = None
+    private_key: object = None
+    ca_certificates: object = None
+    ca_crl: object = None
+    subject_alt_names: object = None
+    min_protocol_version: object = None
+    max_protocol_version: object = None
+    cipher_suites: object = None
+    verify_certificate_hash: object = None
+    verify_certificate_spki: object = None
+    tls_certificates: object = None
 
 
 class GatewayServer(Part, frozen=True):
@@ -237,6 +251,8 @@ class GatewayServer(Part, frozen=True):
     port: GatewayPort = GatewayPort()
     hosts: tuple[str, ...] = ()
     tls: GatewayTls | None = None
+    bind: object = None
+    default_endpoint: object = None
 
 
 class GatewaySpec(Part, frozen=True):

@@ -81,19 +81,28 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class SniRoute:
-    """TLS traffic that asks for one of `sni_hosts` on `port`, not decrypted."""
+    """TLS traffic that asks for one of `sni_hosts` on `port` (0: any), not decrypted.
+
+    `gateways`, `source_namespace` and `source` are as in `HttpMatch`.
+    """
 
     port: int
     sni_hosts: tuple[str, ...]
     destinations: tuple[Destination, ...]
+    gateways: tuple[str, ...] = ()
+    source_namespace: str = ""
+    source: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class TcpRoute:
-    """TCP traffic on `port` (0: any)."""
+    """TCP traffic on `port` (0: any); the rest is as in `SniRoute`."""
 
     port: int
     destinations: tuple[Destination, ...]
+    gateways: tuple[str, ...] = ()
+    source_namespace: str = ""
+    source: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

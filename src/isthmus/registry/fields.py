@@ -25,13 +25,19 @@ MOST_ROWS: Final = 5000
 
 
 class Problems:
-    """What was wrong while one object was read; it lives no longer than that."""
+    """What was wrong while one object was read; it lives no longer than that.
+
+    Attributes:
+        count: How often something was; of very many only the first are kept.
+    """
 
     def __init__(self) -> None:
         self._texts: list[str] = []
+        self.count = 0
 
     def add(self, field: str, happened: str) -> None:
         """Note what is wrong with a field."""
+        self.count += 1
         if len(self._texts) < MOST_PROBLEMS:
             self._texts.append(f"`{field}` {happened}")
 
@@ -57,6 +63,11 @@ class Fields:
 
     def __contains__(self, key: str) -> bool:
         return self._content.get(key) is not None
+
+    @property
+    def noted(self) -> int:
+        """How much is known to be wrong with the object by now."""
+        return self._problems.count
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all fields, in order."""

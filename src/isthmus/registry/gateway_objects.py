@@ -15,6 +15,25 @@ PROTOCOLS: Final = frozenset(
 )
 NEEDS_TLS: Final = frozenset({"HTTPS", "TLS"})
 MOST_PORT: Final = 65535
+UNSUPPORTED: Final = {"bind": "bind", "default_endpoint": "defaultEndpoint"}
+PORT_UNSUPPORTED: Final = {"target_port": "targetPort"}
+TLS_UNSUPPORTED: Final = {
+    "https_redirect": "httpsRedirect",
+    "credential_name": "credentialName",
+    "credential_names": "credentialNames",
+    "server_certificate": "serverCertificate",
+    "private_key": "privateKey",
+    "ca_certificates": "caCertificates",
+    "ca_crl": "caCrl",
+    "subject_alt_names": "subjectAltNames",
+    "min_protocol_version": "minProtocolVersion",
+    "max_protocol_version": "maxProtocolVersion",
+    "cipher_suites": "cipherSuites",
+    "verify_certificate_hash": "verifyCertificateHash",
+    "verify_certificate_spki": "verifyCertificateSpki",
+    "tls_certificates": "tlsCertificates",
+}
+"""Of a server, its port and its TLS: the attribute, and the field as its author knows it."""
 
 
 def read(
@@ -37,9 +56,22 @@ def read(
     )
 
 
+def _name_unsupported(server: objects.GatewayServer, path: str, problems: fields.Problems) -> None:
+    """Name what is set and has no effect."""
+    for part, names, at in (
+        (server, UNSUPPORTED, path),
+        (server.port, PORT_UNSUPPORTED, f"{path}.port"),
+        (server.tls, TLS_UNSUPPORTED, f"{path}.tls"),
+    ):
+        for field, name in names.items():
+            if getattr(part, field, None):
+                problems.add(f"{at}.{name}", "is not supported and left out")
+
+
 def _server(
     server: objects.GatewayServer, path: str, origin: config.Origin, problems: fields.Problems
 ) -> GatewayServer | None:
+    _name_unsupported(server, path, problems)
     protocol = server.port.protocol.upper()
     mode = server.tls.mode if server.tls else ""
     if not 0 < server.port.number <= MOST_PORT:

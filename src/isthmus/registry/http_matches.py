@@ -1,10 +1,11 @@
 """The conditions of HTTP routes.
 
-A condition that is not understood drops its match, since ignoring it would widen the route.
+A match of which anything is not understood is left out: to ignore that would widen the route.
 
 Source: spec section 8.2; Istio's API for VirtualService.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from isthmus.mesh.policies import HttpMatch
@@ -38,42 +39,49 @@ Named = tuple[tuple[str, str], ...]
 
 def read(part: fields.Fields, origin: config.Origin) -> HttpMatch | None:
     """Return a match, or None when a part of it is not understood."""
-    if part.refuse_others(NAMES | CONDITIONS, DROPPED):
-        return None
-    clients = part.part("sourceLabels")
-    if clients.refuse_others(OF_PLACES, DROPPED) or ("sourceLabels" in part and not clients):
-        return None
-    port = part.number("port", default=0, least=1, most=MOST_PORT)
-    if "port" in part and not port:
-        return None
+    before = part.noted
+    part.refuse_others(NAMES | CONDITIONS, DROPPED)
+    where = place(part, origin)
     path, method = patterns.read(part, "uri"), patterns.read(part, "method")
     scheme, authority = patterns.read(part, "scheme"), patterns.read(part, "authority")
     headers = _named(part, "headers", of_headers=True)
     without = _named(part, "withoutHeaders", of_headers=True)
     query = _named(part, "queryParams", of_headers=False)
-    if (
-        path is None
-        or method is None
-        or scheme is None
-        or authority is None
-        or headers is None
-        or without is None
-        or query is None
-    ):
-        return None
-    return HttpMatch(
+    found = HttpMatch(
         path=path,
         method=method.removeprefix("exact:"),
         headers=headers,
-        port=port,
+        port=where.port,
         scheme=scheme,
         authority=authority,
         without_headers=without,
         query=query,
         ignores_case=part.flag("ignoreUriCase", default=False),
-        gateways=gateways(part, origin),
-        source_namespace=part.text("sourceNamespace"),
-        source=part.pairs("sourceLabels"),
+        gateways=where.gateways,
+        source_namespace=where.namespace,
+        source=where.labels,
+    )
+    return found if part.noted == before else None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """For whom a match holds, as far as it is not about what they send."""
+
+    port: int
+    gateways: tuple[str, ...]
+    namespace: str
+    labels: Named
+
+
+def place(part: fields.Fields, origin: config.Origin) -> Place:
+    """Return for whom a match holds, and note what of it is not understood."""
+    part.part("sourceLabels").refuse_others(OF_PLACES, DROPPED)
+    return Place(
+        part.number("port", default=0, least=1, most=MOST_PORT),
+        gateways(part, origin),
+        part.text("sourceNamespace"),
+        part.pairs("sourceLabels"),
     )
 
 
@@ -87,16 +95,14 @@ def gateways(part: fields.Fields, origin: config.Origin) -> tuple[str, ...]:
     )
 
 
-def _named(part: fields.Fields, key: str, *, of_headers: bool) -> Named | None:
+def _named(part: fields.Fields, key: str, *, of_headers: bool) -> Named:
     """Return names and patterns; a name without a pattern must only be there."""
     listed = part.part(key)
     found = []
     for name in listed.names():
         if of_headers and (not texts.is_header(name) or name.lower() in texts.HOST):
             listed.problem(name, "is no header to look at, so that this match is left out")
-            return None
+            continue
         pattern = patterns.read(listed, name, may_be_empty=True)
-        if pattern is None:
-            return None
         found.append((name.lower() if of_headers else name, pattern or patterns.PRESENT))
     return tuple(sorted(found))

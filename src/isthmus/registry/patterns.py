@@ -16,8 +16,8 @@ PRESENT: Final = "present:"
 MOST_MEMORY: Final = 1 << 20
 
 
-def read(part: fields.Fields, key: str, *, may_be_empty: bool = False) -> str | None:
-    """Return `exact:x`, `prefix:x` or `regex:x`; nothing when absent, None when not understood.
+def read(part: fields.Fields, key: str, *, may_be_empty: bool = False) -> str:
+    """Return `exact:x`, `prefix:x` or `regex:x`; nothing when absent or, noted, not understood.
 
     An empty pattern, where it `may_be_empty`, wants only that there is a text: `present:`.
     """
@@ -31,7 +31,6 @@ def read(part: fields.Fields, key: str, *, may_be_empty: bool = False) -> str | 
         part.problem(
             key, "must be `exact`, `prefix` or a `regex` of RE2, so that this match is left out"
         )
-        return None
     return found
 
 

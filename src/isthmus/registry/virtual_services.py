@@ -23,6 +23,8 @@ from isthmus.registry import config, fields, http_matches, naming, treatments
 
 MOST_PORT: Final = 65535
 WHOLE: Final = 100
+TCP_CONDITIONS: Final = frozenset({"port", "gateways", "sourceNamespace", "sourceLabels"})
+TLS_CONDITIONS: Final = TCP_CONDITIONS | {"sniHosts"}
 ROUTE: Final = frozenset(
     {"name", "match", "route", "timeout", "mirror", "mirrors", "mirrorPercentage"}
 )
@@ -103,16 +105,14 @@ def _tls(part: fields.Fields, origin: config.Origin) -> Iterable[SniRoute]:
     part.refuse_others({"match", "route"}, "is not supported and left out")
     destinations = _destinations(part, origin)
     for match in part.parts("match"):
-        problem = "is not supported, so that this match is left out"
-        if match.refuse_others({"port", "sniHosts"}, problem):
-            continue
+        before = match.noted
+        match.refuse_others(TLS_CONDITIONS, http_matches.DROPPED)
         hosts = tuple(host.lower() for host in match.texts("sniHosts") if host)
         if not hosts:
             match.problem("sniHosts", "must name a host")
-            continue
-        port = match.number("port", default=0, least=1, most=MOST_PORT)
-        if destinations and (port or "port" not in match):
-            yield SniRoute(port, hosts, destinations)
+        at = http_matches.place(match, origin)
+        if destinations and match.noted == before:
+            yield SniRoute(at.port, hosts, destinations, at.gateways, at.namespace, at.labels)
 
 
 def _tcp(part: fields.Fields, origin: config.Origin) -> Iterable[TcpRoute]:
@@ -122,11 +122,11 @@ def _tcp(part: fields.Fields, origin: config.Origin) -> Iterable[TcpRoute]:
     if destinations and not matches:
         yield TcpRoute(0, destinations)
     for match in matches:
-        if match.refuse_others({"port"}, "is not supported, so that this match is left out"):
-            continue
-        port = match.number("port", default=0, least=1, most=MOST_PORT)
-        if destinations and (port or "port" not in match):
-            yield TcpRoute(port, destinations)
+        before = match.noted
+        match.refuse_others(TCP_CONDITIONS, http_matches.DROPPED)
+        at = http_matches.place(match, origin)
+        if destinations and match.noted == before:
+            yield TcpRoute(at.port, destinations, at.gateways, at.namespace, at.labels)
 
 
 def _destinations(part: fields.Fields, origin: config.Origin) -> tuple[Destination, ...]:

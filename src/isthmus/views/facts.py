@@ -217,7 +217,7 @@ def _virtuals(
     def named(
         _: reader.Reader, __: object, virtual: policies.VirtualService
     ) -> Iterator[tuple[Named, policies.VirtualService]]:
-        if MESH in virtual.gateways and virtual.http:
+        if MESH in virtual.gateways:
             yield (virtual.namespace, virtual.name), virtual
 
     objects = graph_.derive("views/virtual services of the mesh", mesh.virtual_services, named)

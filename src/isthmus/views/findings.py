@@ -46,10 +46,12 @@ def _nowhere(
 ) -> Callable[[reader.Reader, facts.Named, policies.VirtualService], Found]:
     def found(read: reader.Reader, name: facts.Named, virtual: policies.VirtualService) -> Found:
         for destination in _destinations(virtual):
-            resolve = outbound_slices.resolver(
-                read, known, client=virtual.namespace, port=destination.port
-            )
             service = outbound_slices.service_named(read, known, destination.host)
+            # Without a port of its own a destination means the route's: any will do here.
+            port = (
+                destination.port or next((one.number for one in service.ports), 0) if service else 0
+            )
+            resolve = outbound_slices.resolver(read, known, client=virtual.namespace, port=port)
             is_any_port = service is not None and not destination.port and not destination.subset
             if is_any_port or resolve(destination) != names.BLACK_HOLE:
                 continue

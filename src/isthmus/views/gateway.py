@@ -15,7 +15,7 @@ from isthmus.mesh import policies
 from isthmus.mesh.services import Service
 from isthmus.mesh.settings import MeshSettings
 from isthmus.mesh.traffic import LoadBalancer, TrafficPolicy
-from isthmus.views import outbound, view, visibility
+from isthmus.views import outbound, routing, view, visibility
 
 OWN: Final = "."
 
@@ -42,7 +42,7 @@ class SniTarget:
     """Where TLS that asks for one of some names goes; no names stand for any."""
 
     server_names: tuple[str, ...]
-    destination: policies.Destination
+    destinations: tuple[policies.Destination, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class PortPlan:
     port: int
     exposed: tuple[HostPattern, ...] = ()
     tls: tuple[SniTarget, ...] = ()
-    tcp: policies.Destination | None = None
+    tcp: tuple[policies.Destination, ...] = ()
     http: tuple[HttpHost, ...] | None = None
 
 
@@ -100,9 +100,9 @@ class Plan:
     def destinations(self) -> Iterator[tuple[policies.Destination, int]]:
         """Yield where anything but the mesh's own mutual TLS goes, and from which port."""
         for port in self.ports:
-            yield from ((target.destination, port.port) for target in port.tls)
-            if port.tcp is not None:
-                yield port.tcp, port.port
+            for target in port.tls:
+                yield from ((destination, port.port) for destination in target.destinations)
+            yield from ((destination, port.port) for destination in port.tcp)
             for host in port.http or ():
                 for route in host.virtual.http:
                     yield from ((destination, port.port) for destination in route.destinations)
@@ -127,7 +127,7 @@ def plan_of(
         bound = [one for one in virtuals if is_bound(one, gateway)]
         for server in gateway.servers:
             port = targets.get(server.port, server.port)
-            plan = _planned(gateway, server, port=port, virtuals=bound)
+            plan = _planned(gateway, server, port=port, virtuals=bound, scope=scope)
             if plan is not None:
                 plans[port] = _merged(plans.get(port), plan)
     return Plan(tuple(plans[port] for port in sorted(plans)))
@@ -160,19 +160,26 @@ def _planned(
     *,
     port: int,
     virtuals: Sequence[policies.VirtualService],
+    scope: view.GatewayScope,
 ) -> PortPlan | None:
     hosts = tuple(_pattern(host, gateway=gateway) for host in server.hosts)
     if not is_passable(server):
         return None
+    place = routing.Place(
+        f"{gateway.namespace}/{gateway.name}",
+        scope.namespace,
+        scope.cluster,
+        scope.network,
+        server.port,
+    )
     if server.tls is policies.ServerTls.AUTO_PASSTHROUGH:
         return PortPlan(port, exposed=hosts)
     if server.tls is policies.ServerTls.PASSTHROUGH:
-        return PortPlan(port, tls=tuple(_sni_targets(virtuals, port=server.port)))
+        return PortPlan(port, tls=tuple(_sni_targets(virtuals, place=place)))
     if server.protocol.upper() == "TCP":
-        target = next(_tcp_targets(virtuals, port=server.port), None)
-        return None if target is None else PortPlan(port, tcp=target)
-    name = f"{gateway.namespace}/{gateway.name}"
-    return PortPlan(port, http=tuple(_http_hosts(virtuals, hosts=hosts, gateway=name)))
+        target = next(_tcp_targets(virtuals, place=place), ())
+        return PortPlan(port, tcp=target) if target else None
+    return PortPlan(port, http=tuple(_http_hosts(virtuals, hosts=hosts, gateway=place.gateway)))
 
 
 def _pattern(text: str, *, gateway: policies.Gateway) -> HostPattern:
@@ -182,21 +189,23 @@ def _pattern(text: str, *, gateway: policies.Gateway) -> HostPattern:
     return HostPattern(gateway.namespace if namespace == OWN else namespace, pattern)
 
 
-def _sni_targets(virtuals: Iterable[policies.VirtualService], *, port: int) -> Iterator[SniTarget]:
+def _sni_targets(
+    virtuals: Iterable[policies.VirtualService], *, place: routing.Place
+) -> Iterator[SniTarget]:
     for virtual in virtuals:
         for route in virtual.tls:
-            if route.port in {0, port} and route.destinations:
+            if place.is_meant(route) and route.destinations:
                 hosts = () if "*" in route.sni_hosts else route.sni_hosts
-                yield SniTarget(hosts, route.destinations[0])
+                yield SniTarget(hosts, route.destinations)
 
 
 def _tcp_targets(
-    virtuals: Iterable[policies.VirtualService], *, port: int
-) -> Iterator[policies.Destination]:
+    virtuals: Iterable[policies.VirtualService], *, place: routing.Place
+) -> Iterator[tuple[policies.Destination, ...]]:
     for virtual in virtuals:
         for route in virtual.tcp:
-            if route.port in {0, port} and route.destinations:
-                yield route.destinations[0]
+            if place.is_meant(route) and route.destinations:
+                yield route.destinations
 
 
 def _http_hosts(
@@ -214,7 +223,7 @@ def _http_hosts(
 def _merged(old: PortPlan | None, new: PortPlan) -> PortPlan:
     if old is None:
         return new
-    is_tls = all(plan.tcp is None and plan.http is None for plan in (old, new))
+    is_tls = all(not plan.tcp and plan.http is None for plan in (old, new))
     if is_tls:
         return PortPlan(old.port, (*old.exposed, *new.exposed), (*old.tls, *new.tls))
     if old.http is not None and new.http is not None:
@@ -243,12 +252,15 @@ def passing(
 
 
 def chains_of(
-    plan: PortPlan, *, passed: Sequence[str], clusters: Mapping[SniTarget, str]
+    plan: PortPlan,
+    *,
+    passed: Sequence[str],
+    clusters: Mapping[SniTarget, tuple[view.RouteTarget, ...]],
 ) -> tuple[view.SniChain, ...]:
     """Return the chains of a port of TLS; of equal names the first one's counts.
 
     Two chains that match alike would make Envoy refuse the whole listener. Mutual TLS that asks for
-    a name of `passed` goes to the cluster of that name, and each target to its own in `clusters`.
+    a name of `passed` goes to the cluster of that name, and each target to its own of `clusters`.
     """
     chains = [view.SniChain((name,), name, needs_mesh_alpn=True) for name in passed]
     taken, is_open = set(passed), False
@@ -257,5 +269,8 @@ def chains_of(
         taken.update(fresh)
         if fresh or (not target.server_names and not is_open):
             is_open = is_open or not target.server_names
-            chains.append(view.SniChain(fresh, clusters[target], needs_mesh_alpn=False))
+            shares = clusters[target]
+            first = shares[0].cluster_name
+            split = shares if len(shares) > 1 else ()
+            chains.append(view.SniChain(fresh, first, needs_mesh_alpn=False, shares=split))
     return tuple(chains)

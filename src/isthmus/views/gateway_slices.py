@@ -184,13 +184,18 @@ def _listeners(
                 routes = _routes(port, scope=scope, resolve=resolve, key_of=key_of)
                 yield view.keyed(scope, view.GatewayHttp(port.port, routes.name, log_path, held))
                 yield view.keyed(scope, routes)
-            elif port.tcp is not None:
+            elif port.tcp:
+                shares = routing.split(port.tcp, resolve=resolve)
                 yield view.keyed(
-                    scope, view.GatewayTcp(port.port, resolve(port.tcp), log_path, held)
+                    scope,
+                    view.GatewayTcp(port.port, shares[0].cluster_name, log_path, held, shares),
                 )
             else:
                 passed = _server_names(read, known, by_scope, scope=scope, port=port)
-                clusters = {target: resolve(target.destination) for target in port.tls}
+                clusters = {
+                    target: routing.split(target.destinations, resolve=resolve)
+                    for target in port.tls
+                }
                 chains = gateway.chains_of(port, passed=passed, clusters=clusters)
                 if chains:
                     yield view.keyed(scope, view.GatewayTls(port.port, chains, log_path))

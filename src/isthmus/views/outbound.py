@@ -4,7 +4,8 @@ Source: spec sections 4.7, 4.8 and 4.11.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from isthmus.mesh import policies
@@ -228,6 +229,17 @@ def shared_listener(port: int, *, settings: MeshSettings) -> view.OutboundHttp:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Where connections to a port go, and TLS by the name that it asks for."""
+
+    shares: tuple[view.RouteTarget, ...] = ()
+    by_name: tuple[view.NamedShares, ...] = ()
+
+
+NOT_SPLIT: Final = Split()
+
+
 def own_listeners(
     service: Service,
     *,
@@ -235,6 +247,7 @@ def own_listeners(
     endpoints: Sequence[Endpoint],
     rule: policies.DestinationRule | None,
     settings: MeshSettings,
+    split: Mapping[int, Split],
 ) -> Iterator[view.ListenerSlice]:
     """Yield the listeners at the addresses of a service, for ports that are not plainly HTTP.
 
@@ -250,9 +263,10 @@ def own_listeners(
         if service.resolution is Resolution.HEADLESS:
             places = [(one.address, one.port) for one in endpoints if one.port_name == port.name]
         for address, number in dict.fromkeys(places):
-            yield _own_listener(
+            listener = _own_listener(
                 service, port, place=(address, number), rule=rule, settings=settings
             )
+            yield _divided(listener, split.get(port.number, NOT_SPLIT))
 
 
 def _own_listener(
@@ -262,7 +276,7 @@ def _own_listener(
     place: tuple[str, int],
     rule: policies.DestinationRule | None,
     settings: MeshSettings,
-) -> view.ListenerSlice:
+) -> view.OutboundTcp | view.OutboundHttp:
     cluster_name = names.outbound(service.hostname, port=port.number)
     if port.protocol is not Protocol.AUTO:
         policy = rules.policy_of(rule, port=port.number, usual=settings.traffic)
@@ -281,6 +295,17 @@ def _own_listener(
         sniffs=True,
         tcp_cluster=cluster_name,
     )
+
+
+def _divided(
+    listener: view.OutboundTcp | view.OutboundHttp, split: Split
+) -> view.OutboundTcp | view.OutboundHttp:
+    """Return a listener that splits connections; names of TLS are read only where TLS is declared."""
+    if split is NOT_SPLIT:
+        return listener
+    if isinstance(listener, view.OutboundHttp):
+        return dataclasses.replace(listener, tcp_shares=split.shares)
+    return dataclasses.replace(listener, shares=split.shares, by_name=split.by_name)
 
 
 def reachable(

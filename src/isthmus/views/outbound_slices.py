@@ -1,6 +1,6 @@
 """Clusters, listeners and routes of sidecars, namespace by namespace."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
@@ -167,6 +167,7 @@ def _own_listeners(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service
                 service=service,
                 horizon=horizon_slices.horizon_of(scope),
             )
+        resolved = _split(read, known, service, scope=scope)
         for listener in outbound.own_listeners(
             service,
             addresses=addressing.addresses_of(
@@ -175,10 +176,34 @@ def _own_listeners(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service
             endpoints=endpoints,
             rule=rule_for(read, known, service, client=scope.namespace),
             settings=read.value(known.model.settings),
+            split=resolved,
         ):
             yield view.keyed(scope, listener)
 
     return sliced
+
+
+def _split(
+    read: reader.Reader, known: facts.Facts, service: Service, *, scope: view.OutboundScope
+) -> Mapping[int, outbound.Split]:
+    """Return what VirtualServices say of connections to a service, by its ports."""
+    client = scope.namespace
+    exported = [
+        virtual
+        for virtual in known.virtuals_of(read, service.key)
+        if visibility.is_exported(virtual.export_to, owner=virtual.namespace, client=client)
+    ]
+    if not any(virtual.tcp or virtual.tls for virtual in exported):
+        return {}
+    found = {}
+    for port in outbound.ports_of(service):
+        place = routing.Place(routing.MESH, client, scope.cluster, scope.network, port.number)
+        resolve = resolver(read, known, client=client, port=port.number)
+        found[port.number] = outbound.Split(
+            routing.split_of(exported, place=place, resolve=resolve),
+            tuple(routing.named_of(exported, place=place, resolve=resolve)),
+        )
+    return found
 
 
 def _hosts(
@@ -189,7 +214,8 @@ def _hosts(
     ) -> Iterator[tuple[HostKey, view.VirtualHost]]:
         scope, name = key
         client = scope.namespace
-        virtual = routing.chosen(known.virtuals_of(read, name), client=client)
+        routed = [one for one in known.virtuals_of(read, name) if one.http]
+        virtual = routing.chosen(routed, client=client)
         addresses = addressing.addresses_of(
             read, known, service, cluster=scope.cluster, naming=scope.naming
         )

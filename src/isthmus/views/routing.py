@@ -64,8 +64,8 @@ class Place:
     network: NetworkId
     port: int = 0
 
-    def is_meant(self, match: policies.HttpMatch) -> bool:
-        """Say whether a match holds here, as far as it is not about requests."""
+    def is_meant(self, match: policies.HttpMatch | policies.SniRoute | policies.TcpRoute) -> bool:
+        """Say whether a match holds here, as far as it is not about requests or names."""
         own = {preferences.CLUSTER: self.cluster, preferences.NETWORK: self.network}
         return (
             match.port in {0, self.port}
@@ -88,6 +88,35 @@ def routes_of(
         for match in (route.matches or (policies.HttpMatch(),))
         if place.is_meant(match)
     )
+
+
+def split(
+    destinations: Sequence[policies.Destination], *, resolve: Resolve
+) -> tuple[view.RouteTarget, ...]:
+    """Return how connections are split among clusters."""
+    return tuple(view.RouteTarget(resolve(one), one.weight) for one in destinations)
+
+
+def split_of(
+    virtuals: Sequence[policies.VirtualService], *, place: Place, resolve: Resolve
+) -> tuple[view.RouteTarget, ...]:
+    """Return where a place's connections go; nothing where no VirtualService says it."""
+    for route in (route for virtual in virtuals for route in virtual.tcp):
+        if place.is_meant(route):
+            return split(route.destinations, resolve=resolve)
+    return ()
+
+
+def named_of(
+    virtuals: Sequence[policies.VirtualService], *, place: Place, resolve: Resolve
+) -> Iterator[view.NamedShares]:
+    """Yield where a place's TLS goes by name; of equal names the first counts, as Envoy demands."""
+    taken = set[str]()
+    for route in (route for virtual in virtuals for route in virtual.tls):
+        fresh = tuple(name for name in route.sni_hosts if name not in taken and name != "*")
+        if fresh and place.is_meant(route):
+            taken.update(fresh)
+            yield view.NamedShares(fresh, split(route.destinations, resolve=resolve))
 
 
 def cluster_for(

@@ -231,6 +231,15 @@ class OutboundHttp:
     access_log_path: str = ""
     sniffs: bool = False
     tcp_cluster: str = ""
+    tcp_shares: tuple[RouteTarget, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NamedShares:
+    """TLS that asks for one of `server_names`, not decrypted, is split among `shares`."""
+
+    server_names: tuple[str, ...]
+    shares: tuple[RouteTarget, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +249,8 @@ class OutboundTcp:
     Attributes:
         idle_s: How long a connection may be silent; None for the proxy's own limit.
         binds_source: Whether connections of one source go to the same endpoint.
+        shares: Where connections go instead, if they are split; empty: all to `cluster_name`.
+        by_name: Where TLS goes that asks for one of some names.
     """
 
     address: str
@@ -247,6 +258,8 @@ class OutboundTcp:
     cluster_name: str
     access_log_path: str = ""
     idle_s: float | None = None
+    shares: tuple[RouteTarget, ...] = ()
+    by_name: tuple["NamedShares", ...] = ()
     binds_source: bool = False
 
 
@@ -290,11 +303,13 @@ class SniChain:
     Attributes:
         server_names: Empty matches any name, and none.
         needs_mesh_alpn: Whether only the mesh's own mutual TLS may pass.
+        shares: Where they go instead, if they are split.
     """
 
     server_names: tuple[str, ...]
     cluster_name: str
     needs_mesh_alpn: bool
+    shares: tuple[RouteTarget, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,12 +323,13 @@ class GatewayTls:
 
 @dataclass(frozen=True, slots=True)
 class GatewayTcp:
-    """A gateway's listener that passes every connection to one cluster."""
+    """A gateway's listener that passes every connection to one cluster, or splits them."""
 
     port: int
     cluster_name: str
     access_log_path: str = ""
     policies: tuple[AuthorizationPolicy, ...] = ()
+    shares: tuple[RouteTarget, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

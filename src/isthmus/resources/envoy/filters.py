@@ -34,6 +34,10 @@ EARLY_BYTES: Final = 65536
 Manager = http_connection_manager_pb2.HttpConnectionManager
 
 
+Shares = Sequence[view.RouteTarget]
+"""How connections are split among clusters; empty: they are not."""
+
+
 class Side(enum.Enum):
     """Which way the traffic goes, seen from the workload."""
 
@@ -62,14 +66,14 @@ def http_inspector(*, except_ports: Sequence[int] = ()) -> messages.Fields:
     return inspector | _except(except_ports)
 
 
-def pass_on(cluster: str, *, log_path: str) -> messages.Fields:
-    """Return the network filter that passes bytes to one cluster."""
-    return messages.extension("envoy.filters.network.tcp_proxy", _proxy(cluster, log_path))
+def pass_on(cluster: str, *, log_path: str, shares: Shares = ()) -> messages.Fields:
+    """Return the network filter that passes bytes to one cluster, or as `shares` say."""
+    return messages.extension("envoy.filters.network.tcp_proxy", _proxy(cluster, log_path, shares))
 
 
 def pass_on_ruled(outbound: view.OutboundTcp) -> messages.Fields:
     """Return the network filter that passes bytes on, as a rule about connections says."""
-    proxy = _proxy(outbound.cluster_name, outbound.access_log_path)
+    proxy = _proxy(outbound.cluster_name, outbound.access_log_path, outbound.shares)
     if outbound.idle_s is not None:
         proxy.idle_timeout.FromTimedelta(messages.seconds(outbound.idle_s))
     if outbound.binds_source:
@@ -78,22 +82,28 @@ def pass_on_ruled(outbound: view.OutboundTcp) -> messages.Fields:
 
 
 def judge_and_pass_on(
-    cluster: str, *, log_path: str, policies: Sequence[AuthorizationPolicy]
+    cluster: str, *, log_path: str, policies: Sequence[AuthorizationPolicy], shares: Shares = ()
 ) -> list[messages.Fields]:
-    """Return the network filters that pass bytes to one cluster, as far as `policies` let them."""
+    """Return the network filters that pass bytes on, as far as `policies` let them."""
     judges = rbac.network_filters(policies)
     if not judges:
-        return [pass_on(cluster, log_path=log_path)]
-    waiting = _proxy(cluster, log_path)
+        return [pass_on(cluster, log_path=log_path, shares=shares)]
+    waiting = _proxy(cluster, log_path, shares)
     # Envoy judges with a client's first bytes: before, not even a server's greeting may pass.
     waiting.upstream_connect_mode = tcp_proxy_pb2.ON_DOWNSTREAM_DATA
     waiting.max_early_data_bytes.value = EARLY_BYTES
     return [*judges, messages.extension("envoy.filters.network.tcp_proxy", waiting)]
 
 
-def _proxy(cluster: str, log_path: str) -> tcp_proxy_pb2.TcpProxy:
+def _proxy(cluster: str, log_path: str, shares: Shares = ()) -> tcp_proxy_pb2.TcpProxy:
     log = access_logs.of_traffic(log_path)
-    return tcp_proxy_pb2.TcpProxy(stat_prefix=cluster, cluster=cluster, access_log=log)
+    if len(shares) <= 1:
+        name = shares[0].cluster_name if shares else cluster
+        return tcp_proxy_pb2.TcpProxy(stat_prefix=name, cluster=name, access_log=log)
+    split = [{"name": share.cluster_name, "weight": share.weight} for share in shares]
+    return tcp_proxy_pb2.TcpProxy(
+        stat_prefix=cluster, weighted_clusters={"clusters": split}, access_log=log
+    )
 
 
 def route_by_discovery(

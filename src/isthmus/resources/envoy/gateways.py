@@ -34,9 +34,12 @@ def by_server_name(gateway: view.GatewayTls) -> message.Message:
 
 
 def tcp(gateway: view.GatewayTcp) -> message.Message:
-    """Return a listener that passes every connection to one cluster."""
+    """Return a listener that passes every connection to one cluster, or splits them."""
     judged = filters.judge_and_pass_on(
-        gateway.cluster_name, log_path=gateway.access_log_path, policies=gateway.policies
+        gateway.cluster_name,
+        log_path=gateway.access_log_path,
+        policies=gateway.policies,
+        shares=gateway.shares,
     )
     name = view.listener_name(gateway)
     return _bound(gateway, {"filter_chains": [{"name": name, "filters": judged}]})
@@ -61,7 +64,9 @@ def _chains(gateway: view.GatewayTls) -> Iterator[messages.Fields]:
             "server_names": list(chain.server_names),
             "application_protocols": list(tls.MESH_ALPN) if chain.needs_mesh_alpn else [],
         }
-        passed = filters.pass_on(chain.cluster_name, log_path=gateway.access_log_path)
+        passed = filters.pass_on(
+            chain.cluster_name, log_path=gateway.access_log_path, shares=chain.shares
+        )
         yield {"name": chain.cluster_name, "filter_chain_match": match, "filters": [passed]}
 
 

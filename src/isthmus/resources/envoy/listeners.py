@@ -62,7 +62,9 @@ def http(outbound: view.OutboundHttp) -> message.Message:
         "transport_protocol": filters.PLAIN,
         "application_protocols": list(filters.SNIFFED_HTTP),
     }
-    passed = filters.pass_on(outbound.tcp_cluster, log_path=outbound.access_log_path)
+    passed = filters.pass_on(
+        outbound.tcp_cluster, log_path=outbound.access_log_path, shares=outbound.tcp_shares
+    )
     chains = {
         "filter_chains": [chain],
         "default_filter_chain": {"name": f"{name}-tcp", "filters": [passed]},
@@ -74,12 +76,32 @@ def http(outbound: view.OutboundHttp) -> message.Message:
 
 
 def tcp(outbound: view.OutboundTcp) -> message.Message:
-    """Return a listener that passes connections to one cluster."""
+    """Return a listener that passes connections on, TLS by the name that it asks for."""
     name = view.listener_name(outbound)
-    passed = filters.pass_on_ruled(outbound)
-    return _unbound(
-        outbound, name=name, chains={"filter_chains": [{"name": name, "filters": [passed]}]}
-    )
+    chains: list[messages.Fields] = [
+        {
+            "name": "|".join(named.server_names),
+            "filter_chain_match": {
+                "transport_protocol": filters.TLS,
+                "server_names": list(named.server_names),
+            },
+            "filters": [
+                filters.pass_on(
+                    outbound.cluster_name, log_path=outbound.access_log_path, shares=named.shares
+                )
+            ],
+        }
+        for named in outbound.by_name
+    ]
+    chains.append({"name": name, "filters": [filters.pass_on_ruled(outbound)]})
+    inspected: messages.Fields = {}
+    if outbound.by_name:
+        inspected = {
+            "listener_filters": [filters.tls_inspector()],
+            "listener_filters_timeout": messages.FOREVER,
+            "continue_on_listener_filters_timeout": True,
+        }
+    return _unbound(outbound, name=name, chains={"filter_chains": chains, **inspected})
 
 
 def _unbound(

@@ -213,16 +213,15 @@ def outcome(row: Row) -> Outcome:
     return Outcome(OBEYED if told_without != told_having else SILENT)
 
 
-def page(text: str) -> str:
-    """Return the page brought up to date."""
+def page(text: str, found: list[tuple[Row, Outcome]]) -> str:
+    """Return the page brought up to date with what became of each field."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{_tables()}\n\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{_tables(found)}\n\n{END}{after}"
 
 
-def _tables() -> str:
+def _tables(found: list[tuple[Row, Outcome]]) -> str:
     parts = []
-    found = [(row, outcome(row)) for row in rows()]
     for kind in TYPES:
         own = [(row, what) for row, what in found if row.kind == kind]
         obeyed = [f"`{row.name}`" for row, what in own if what.verdict == OBEYED]
@@ -240,7 +239,8 @@ def _tables() -> str:
 
 def main() -> int:
     """Bring the page up to date."""
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    found = [(row, outcome(row)) for row in rows()]
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
     return 0
 
 

@@ -1,6 +1,6 @@
 """The cluster's DNS server: one address, answered on every node.
 
-Decides the wire format alone; what names stand for is in `names`. Listens inside each node's
+What names stand for is in `names`, and how it is written in the ground. Listens inside each node's
 network, with UDP and TCP, on the address that pods have in /etc/resolv.conf.
 """
 
@@ -13,75 +13,39 @@ from typing import Any, cast
 
 from typing_extensions import override
 
-from isthmus.base import namespaces, netlink
+from isthmus.base import dns, namespaces, netlink
 from isthmus.lab.apiserver import mirrors
 from isthmus.lab.machine import names, network
 
 Obj = dict[str, Any]
 
-PORT = 53
+PORT = dns.PORT
 _TTL_S = 5
-_ANSWER, _AUTHORITATIVE, _TRUNCATED, _RECURSION = 0x8000, 0x0400, 0x0200, 0x0100
-_AVAILABLE = 0x0080
-_NO_SUCH_NAME, _NOT_IMPLEMENTED, _MALFORMED = 3, 4, 1
-_LONGEST_DATAGRAM = 1232
-_HEADER = struct.Struct(">HHHHHH")
 
 
-class MalformedError(Exception):
-    """A message that is no question."""
-
-
-def reply(message: bytes, catalog: names.Catalog, *, longest: int = 65535) -> bytes:
+def reply(message: bytes, catalog: names.Catalog, *, longest: int = dns.LONGEST) -> bytes:
     """Answer one message; one that cannot be read gets a refusal with its own number."""
     try:
-        number, flags, questions, *_ = _HEADER.unpack_from(message)
-    except struct.error:
-        return b""
-    base = _ANSWER | _AUTHORITATIVE | _AVAILABLE | (flags & _RECURSION)
-    try:
-        if questions != 1:
-            raise MalformedError
-        name, kind, end = _question(message)
-    except (MalformedError, IndexError, struct.error, UnicodeDecodeError):
-        return _HEADER.pack(number, base | _MALFORMED, 0, 0, 0, 0)
-    question = message[_HEADER.size : end]
-    if flags & 0x7800:
-        return _HEADER.pack(number, base | _NOT_IMPLEMENTED, 1, 0, 0, 0) + question
-    found = names.answer(name, kind, catalog)
-    code = 0 if found.exists else _NO_SUCH_NAME
-    body = b"".join(_record(each) for each in found.records)
-    if len(question) + len(body) + _HEADER.size > longest:
-        return _HEADER.pack(number, base | _TRUNCATED, 1, 0, 0, 0) + question
-    return _HEADER.pack(number, base | code, 1, len(found.records), 0, 0) + question + body
+        question = dns.question_of(message)
+    except dns.MalformedError:
+        return dns.refusal(message, code=dns.MALFORMED)
+    if not question.is_usual:
+        return dns.reply(question, code=dns.NOT_IMPLEMENTED)
+    found = names.answer(question.name, question.kind, catalog)
+    code = dns.NO_ERROR if found.exists else dns.NO_SUCH_NAME
+    return dns.reply(
+        question, [_record(each) for each in found.records], code=code, longest=longest
+    )
 
 
-def _question(message: bytes) -> tuple[str, int, int]:
-    offset, labels = _HEADER.size, []
-    while (size := message[offset]) != 0:
-        if size > 63:  # compression cannot occur in the first name
-            raise MalformedError
-        labels.append(message[offset + 1 : offset + 1 + size].decode("ascii"))
-        offset += 1 + size
-    (kind,) = struct.unpack_from(">H", message, offset + 1)
-    return ".".join(labels), kind, offset + 5
-
-
-def _encoded(name: str) -> bytes:
-    labels = [label.encode("ascii") for label in name.split(".") if label]
-    return b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
-
-
-def _record(record: names.Record) -> bytes:
+def _record(record: names.Record) -> dns.Record:
     if record.kind == names.A:
-        content = socket.inet_aton(record.content)
-    elif record.kind == names.CNAME:
-        content = _encoded(record.content)
-    else:
-        priority, weight, port, target = record.content.split(" ")
-        content = struct.pack(">HHH", int(priority), int(weight), int(port)) + _encoded(target)
-    head = struct.pack(">HHIH", record.kind, 1, _TTL_S, len(content))
-    return _encoded(record.name) + head + content
+        return dns.address_record(record.name, record.content, ttl_s=_TTL_S)
+    if record.kind == names.CNAME:
+        return dns.alias_record(record.name, record.content, ttl_s=_TTL_S)
+    priority, weight, port, target = record.content.split(" ")
+    place = struct.pack(">HHH", int(priority), int(weight), int(port))
+    return dns.Record(record.name, record.kind, place + dns.encoded(target), _TTL_S)
 
 
 class Objects:
@@ -126,7 +90,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 
     @override
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
-        answer = reply(data, self._catalog, longest=_LONGEST_DATAGRAM)
+        answer = reply(data, self._catalog, longest=dns.LONGEST_DATAGRAM)
         if answer and self._transport is not None:
             self._transport.sendto(answer, addr)
 
@@ -140,7 +104,7 @@ async def serve(wires: network.ClusterNetwork, address: str, catalog: names.Cata
                 while True:
                     (size,) = struct.unpack(">H", await reader.readexactly(2))
                     answer = reply(await reader.readexactly(size), catalog)
-                    writer.write(struct.pack(">H", len(answer)) + answer)
+                    writer.write(dns.framed(answer))
                     await writer.drain()
         writer.close()
 

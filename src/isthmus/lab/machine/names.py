@@ -9,10 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from isthmus.base import dns
+
 Obj = dict[str, Any]
 
 ZONE = ("cluster", "local")
-A, CNAME, SRV, AAAA, ANY = 1, 5, 33, 28, 255
+A, CNAME, SRV, AAAA, ANY = dns.A, dns.CNAME, dns.SRV, dns.AAAA, dns.ANY
 _MOST_ALIASES = 8
 
 

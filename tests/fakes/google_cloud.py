@@ -335,6 +335,7 @@ FIREWALL = {
     "sourceRanges",
     "destinationRanges",
     "targetTags",
+    "logConfig",
 }
 
 
@@ -364,11 +365,19 @@ def insert_firewall(cloud, _query, body, project):
     return {"name": operation, "operationType": "insert", "status": "RUNNING"}
 
 
-@route("PATCH", rf"{COMPUTE}/global/firewalls/(?P<name>[^/]+)")
-def patch_firewall(cloud, query, body, project, name):
+@route("PUT", rf"{COMPUTE}/global/firewalls/(?P<name>[^/]+)")
+def update_firewall(cloud, query, body, project, name):
     rule = get_firewall(cloud, query, {}, project=project, name=name)
-    operation = cloud.start(lambda: rule.update(_checked(body)))
-    return {"name": operation, "operationType": "patch", "status": "RUNNING"}
+    _checked(body)
+    if "denied" in rule or rule["direction"] != body["direction"]:
+        raise RefusalError(400, "INVALID_ARGUMENT", "Action and direction cannot be changed.")
+
+    def settle():
+        rule.clear()
+        rule.update(body)
+
+    operation = cloud.start(settle)
+    return {"name": operation, "operationType": "update", "status": "RUNNING"}
 
 
 @route("POST", rf"{COMPUTE}/global/operations/(?P<name>[^/]+)/wait")

@@ -96,20 +96,35 @@ def _create(cloud: google.Cloud, step: plans.CreateRule) -> None:
 
 def _change(cloud: google.Cloud, step: plans.ChangeRule) -> None:
     # The API of firewall rules knows no etag: looking just before is as near as one can come.
-    now = reading.rule(cloud, step.rule.network, step.rule.name)
-    if now is None or not planning.is_same(now, step.before):
-        raise _changed(f"firewall rule {step.rule.name} was not as it is")
+    project, name = step.rule.network.project, step.rule.name
+    said = _firewall_now(cloud, project, name)
+    now = reading.rule_of(said, project)
+    if not planning.is_same(now, step.before):
+        raise _changed(f"firewall rule {name} was not as it is")
     if not now.description.startswith(needs.OURS):
-        raise _changed(f"firewall rule {step.rule.name} was ours")
-    project = step.rule.network.project
-    with google.asking(f"firewall rule {step.rule.name}"):
-        operation = cloud.firewalls.patch_unary(
+        raise _changed(f"firewall rule {name} was ours")
+    # All of it is written: a patch could not take a sender's tag away.
+    resource = _firewall(cloud, step.rule)
+    if "log_config" in said:
+        resource.log_config = said.log_config
+    with google.asking(f"firewall rule {name}"):
+        operation = cloud.firewalls.update_unary(
             project=project,
-            firewall=step.rule.name,
-            firewall_resource=_firewall(cloud, step.rule),
+            firewall=name,
+            firewall_resource=resource,
             timeout=google.TIMEOUT_S,
         )
     _wait_for_rule(cloud, project, operation)
+
+
+def _firewall_now(cloud: google.Cloud, project: str, name: str) -> Any:  # noqa: ANN401  # a library's message
+    try:
+        with google.asking(f"firewall rule {name}"):
+            return cloud.firewalls.get(project=project, firewall=name, timeout=google.TIMEOUT_S)
+    except errors.IsthmusError as error:
+        if google.is_missing(error):
+            raise _changed(f"there was a firewall rule {name}") from error
+        raise
 
 
 def _firewall(cloud: google.Cloud, rule: clusters.Rule) -> Any:  # noqa: ANN401  # a library's message

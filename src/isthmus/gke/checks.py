@@ -165,6 +165,14 @@ def _names(plan: plans.Plan) -> Iterator[plans.Check]:
                 "somebody else made a firewall rule of that name, which says something else",
                 hint="choose another `mesh` in the file: it begins the names of our rules",
             )
+        elif not step.before.allows or not step.before.is_ingress:
+            yield _stop(
+                "ISM-GKE-031",
+                step.rule.name,
+                "this firewall rule has been replaced by one that refuses, or is for what goes out",
+                hint=f"gcloud compute firewall-rules delete {step.rule.name} "
+                f"--project={step.rule.network.project}",
+            )
         elif not step.before.is_enabled:
             yield _stop(
                 "ISM-GKE-031",

@@ -31,8 +31,9 @@ def plan(
     wanted = tuple(needs.needs(asked, world, served))
     steps: list[plans.Step] = []
     kept: list[plans.Kept] = []
+    ours = frozenset(need.rule.name for need in wanted)
     for need in wanted:
-        _sort(_rule_step(need, world, always_own=always_own), steps, kept)
+        _sort(_rule_step(need, world, ours, always_own=always_own), steps, kept)
     for cluster in world.clusters:
         _sort(_networks_step(cluster, asked, world), steps, kept)
         _sort(_access_step(cluster, asked, world), steps, kept)
@@ -50,7 +51,7 @@ def _sort(
 
 
 def _rule_step(
-    need: needs.Need, world: clusters.World, *, always_own: bool
+    need: needs.Need, world: clusters.World, ours: frozenset[str], *, always_own: bool
 ) -> plans.Step | plans.Kept:
     rules = world.rules.get(need.rule.network, ())
     own = next((rule for rule in rules if rule.name == need.rule.name), None)
@@ -58,7 +59,8 @@ def _rule_step(
         if is_same(own, need.rule):
             return plans.Kept(f"firewall rule {own.name}", need.why)
         return plans.ChangeRule(own, need.rule, need.sources, need.why)
-    found = firewalls.verdict(need.flow, rules)
+    # What this plan is about to narrow must not stand in for what it leaves out.
+    found = firewalls.verdict(need.flow, [rule for rule in rules if rule.name not in ours])
     if found.is_whole and not always_own:
         names = ", ".join(rule.name for rule in found.allowed_by)
         return plans.Kept(f"firewall rule {need.rule.name}: {names} permits it already", need.why)

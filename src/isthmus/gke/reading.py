@@ -91,20 +91,6 @@ def path_of(place: clusters.Place) -> str:
     return f"projects/{place.project}/locations/{place.location}/clusters/{place.name}"
 
 
-def rule(cloud: google.Cloud, network: clusters.Network, name: str) -> clusters.Rule | None:
-    """Return a firewall rule, or None if there is none of that name."""
-    try:
-        with google.asking(f"firewall rule {name}"):
-            said = cloud.firewalls.get(
-                project=network.project, firewall=name, timeout=google.TIMEOUT_S
-            )
-    except errors.IsthmusError as error:
-        if google.is_missing(error):
-            return None
-        raise
-    return _rule(said, network.project)
-
-
 def _cluster(
     said: Any,  # noqa: ANN401  # a library's message
     title: str,
@@ -230,12 +216,13 @@ def _rules(cloud: google.Cloud, network: clusters.Network) -> Iterator[clusters.
         request = cloud.compute.ListFirewallsRequest(project=network.project, max_results=PAGE)
         found = list(cloud.firewalls.list(request=request, timeout=google.TIMEOUT_S))
     for said in found:
-        read = _rule(said, network.project)
+        read = rule_of(said, network.project)
         if read.network == network:
             yield read
 
 
-def _rule(said: Any, project: str) -> clusters.Rule:  # noqa: ANN401  # a library's message
+def rule_of(said: Any, project: str) -> clusters.Rule:  # noqa: ANN401  # a library's message
+    """Return the firewall rule that a message of the API describes."""
     allows = not said.denied
     return clusters.Rule(
         said.name,

@@ -361,13 +361,14 @@ def test_a_rule_of_ours_that_somebody_widened_is_narrowed_again(cloud, door):
     gke_clouds.two_regions(cloud)
     carry_out(door, planned(door))
     ours = cloud.state.firewalls["project-1"]["isthmus-cluster-1-pods"]
-    ours["sourceRanges"] = ["10.0.0.0/8"]
+    before = dict(ours)
+    ours.update(sourceRanges=["10.0.0.0/8"], sourceTags=["web"], logConfig={"enable": True})
 
     plan = planned(door)
     carry_out(door, plan)
 
     assert titles(plan) == ["change firewall rule isthmus-cluster-1-pods"]
-    assert ours["sourceRanges"] == ["10.8.0.0/14"]
+    assert ours == {**before, "logConfig": {"enable": True}}
 
 
 def test_a_rule_that_was_changed_between_plan_and_apply_is_left_alone(cloud, door):

@@ -91,6 +91,25 @@ def test_of_few_endpoints_one_is_put_off_although_a_tenth_of_them_is_none(envoy,
     assert len(answering) == 1
 
 
+def test_when_all_are_put_off_all_are_asked(envoy, servers):
+    groups = [
+        balanced.group(servers.endpoint("near"), priority=0),
+        balanced.group(servers.endpoint("far"), priority=1),
+    ]
+    running = envoy(balanced.listening(balanced.plain_cluster(outlier=NOTICING), groups))
+    servers.failing.update(("near", "far"))
+    both = {servers.port("near"), servers.port("far")}
+
+    def all_off():
+        balanced.ask(running.port())
+        return running.ejected() == both
+
+    balanced.until(all_off)
+    servers.failing.clear()
+
+    assert {balanced.ask(running.port())[0] for _ in range(MANY)} == {200}
+
+
 def test_without_outlier_detection_a_near_endpoint_that_fails_goes_on_failing(envoy, servers):
     groups = [
         balanced.group(servers.endpoint("near"), priority=0),

@@ -5,6 +5,7 @@ import pytest
 from isthmus.engine import graph
 from isthmus.fleet import sources
 from isthmus.kube import objects
+from isthmus.mesh import traffic
 from isthmus.registry import documents, settings
 
 SEAT = settings.Seat("c1")
@@ -159,6 +160,26 @@ def test_a_configured_gateway_that_no_traffic_may_go_to_is_refused(world, addres
 
     assert world.mesh.configured_gateways == ()
     assert "gateways[0].address" in world.findings[0]
+
+
+def test_the_mesh_says_what_holds_where_no_rule_says_anything(world):
+    world.settings(
+        """
+        localityLbSetting: {failover: [{from: us, to: eu}]}
+        defaultTrafficPolicy: {outlierDetection: {interval: 3s}}
+        """
+    )
+
+    assert world.mesh.locality == traffic.LocalityPreference(failover=(("us", "eu"),))
+    assert world.mesh.traffic.outlier == traffic.OutlierDetection(interval_s=3.0)
+    assert world.findings == []
+
+
+def test_without_settings_near_endpoints_count_and_nothing_is_noticed(world):
+    world.settings("{}")
+
+    assert world.mesh.locality == traffic.USUAL_PLACES
+    assert world.mesh.traffic == traffic.UNSAID
 
 
 # --- cluster-local hosts

@@ -14,6 +14,8 @@ from isthmus.views import view
 Cluster = cluster_pb2.Cluster
 
 RING_SIZE: Final = 1024
+ANY: Final = 1
+"""Percent of endpoints; with fewer, which is none, all are used again."""
 AGGRESSION: Final = "isthmus.warmup.aggression"
 """Where an operator of a proxy could overrule the number; Envoy demands a name."""
 
@@ -49,7 +51,9 @@ def _named(policy: int) -> messages.Fields:
 
 
 def _common(cluster: view.ClusterSlice) -> messages.Fields:
-    least = 0 if cluster.outlier is None else cluster.outlier.least_healthy_percent
+    least = 0
+    if cluster.outlier is not None:
+        least = cluster.outlier.least_healthy_percent or ANY
     common: messages.Fields = {"healthy_panic_threshold": {"value": least}}
     if cluster.weighs_places:
         common["locality_weighted_lb_config"] = {}

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import copy
 import json
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,7 @@ class KubeServer:
     queries: list[dict[str, str]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     token: str = ""
+    transports: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
     cut_watches: asyncio.Event = field(default_factory=asyncio.Event)
     _collections: dict[str, Collection] = field(default_factory=dict)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -72,6 +74,12 @@ class KubeServer:
         await self._wake()
         await asyncio.sleep(0.01)
         self.cut_watches.clear()
+
+    async def cut_connections(self) -> None:
+        """End every connection, as a machine that starts anew does."""
+        for transport in list(self.transports):
+            transport.abort()
+        await asyncio.sleep(0.01)
 
     def count(self, start: str) -> int:
         return sum(request.startswith(start) for request in self.requests)
@@ -114,6 +122,8 @@ class KubeServer:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(f"{request.method} {request.path}")
+        if request.transport is not None:
+            self.transports.add(request.transport)
         self.queries.append(dict(request.query))
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             return refused(401, "Unauthorized", "Unauthorized")

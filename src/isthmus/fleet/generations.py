@@ -3,7 +3,13 @@
 A generation hands on what changes only while it is live. Once closed it can never speak again,
 so that what it last held cannot harm the generation that came after it.
 
-Source: design rule 4; security rule RS-5.
+An API server is known by the uid of its namespace `kube-system`. If another one answers at the
+same address later, with the same authority, nothing that it says is believed.
+
+    IsthmusError
+    └── OtherCluster     another cluster answers than the one that was linked
+
+Source: design rule 4; security rules RS-1 and RS-5.
 """
 
 import asyncio
@@ -14,6 +20,14 @@ from isthmus.base import clock, errors, tasks
 from isthmus.fleet import sources
 from isthmus.kube import access, client, informer, kinds, objects
 from isthmus.mesh.identities import ClusterId
+
+_IDENTITY = ("", "kube-system")
+
+
+class OtherCluster(errors.IsthmusError):
+    """Another cluster answers than the one that was linked."""
+
+    code = "ISM-FLEET-015"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +115,7 @@ class Generation:
         self._clock = system_clock
         self._on_changes = on_changes
         self._nursery = tasks.Nursery(system_clock=system_clock)
+        self._usurper: errors.Finding | None = None
         self._pending: dict[str, dict[sources.ObjectKey, objects.Object | None]] = {}
         self._findings: dict[tuple[str, informer.Key], errors.Finding] = {}
         self._informers = {
@@ -119,6 +134,7 @@ class Generation:
             fields=one.fields,
             labels=one.labels,
             optional=one.optional,
+            admit=self._admit,
             system_clock=self._clock,
         )
 
@@ -136,6 +152,27 @@ class Generation:
         for one in self._informers.values():
             await one.synced.wait()
         on_synced()
+
+    async def _admit(self) -> None:
+        """Make sure that it is still the same cluster that answers."""
+        followed = self._informers.get("namespaces")
+        linked = followed.items.get(_IDENTITY) if followed else None
+        if linked is None or not linked.metadata.uid:
+            return
+        found = await self.client.list_(kinds.NAMESPACE, fields=f"metadata.name={_IDENTITY[1]}")
+        uid = str(found[0]["metadata"].get("uid", "")) if found else ""
+        if uid and uid != linked.metadata.uid:
+            error = OtherCluster(f"another cluster answers in the place of `{self.cluster}`")
+            self._usurper = errors.Finding(
+                error.code,
+                f"cluster {self.cluster}",
+                f"{error.happened}: its namespace kube-system has the uid {uid[:40]},"
+                f" not {linked.metadata.uid}",
+                still_working="what was known of the cluster that was linked",
+                hint="if it is meant, link it again: isthmus rotate-remote-secret",
+            )
+            raise error
+        self._usurper = None
 
     def content(self) -> dict[str, dict[sources.ObjectKey, objects.Object]]:
         """Return everything that the cluster holds, by collection; and forget what was pending."""
@@ -155,7 +192,8 @@ class Generation:
 
     def findings(self) -> tuple[errors.Finding, ...]:
         """Return what is wrong with single objects."""
-        return tuple(self._findings.values())
+        usurped = (self._usurper,) if self._usurper else ()
+        return (*usurped, *self._findings.values())
 
     def error(self) -> str:
         """Return what the last failure said; empty while all kinds are followed well."""

@@ -1,6 +1,6 @@
 """Reads what an API server answers: objects, refusals, and how a command ended."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
@@ -8,6 +8,7 @@ import msgspec
 from isthmus.kube import problems
 
 LONGEST_WAIT_S = 20.0
+MOST_LINE_BYTES = 32 * 1024 * 1024
 
 
 def document(content: bytes) -> dict[str, Any]:
@@ -49,3 +50,19 @@ def exit_code(content: bytes) -> int:
         if cause.get("reason") == "ExitCode":
             return int(cause["message"])
     raise problems.ApiError(500, str(status.get("reason", "")), str(status.get("message", "")))
+
+
+async def lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """Split a stream into lines of any length up to a bound; a cut last line is dropped."""
+    rest = bytearray()
+    async for chunk in chunks:
+        rest += chunk
+        if b"\n" not in chunk:
+            if len(rest) > MOST_LINE_BYTES:
+                raise OSError("an event is larger than any object may be")
+            continue
+        *whole, tail = bytes(rest).split(b"\n")
+        rest = bytearray(tail)
+        for line in whole:
+            if line.strip():
+                yield line

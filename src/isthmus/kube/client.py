@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import pathlib
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -31,10 +31,11 @@ PAGE = 500
 FIELD_MANAGER = "isthmus"
 MOST_ATTEMPTS = 5
 TOKEN_REREAD_S = 30.0
+ANSWER_S = 10.0
+"""Reading waits so long for the next byte: a server that hung and is back is heard soon."""
 SILENCE_S = 90.0
 """A watch that says nothing for so long, not even a bookmark, is opened anew."""
 LINE_BYTES = 1024 * 1024
-MOST_LINE_BYTES = 32 * 1024 * 1024
 PATCHES = {
     "merge": "application/merge-patch+json",
     "strategic": "application/strategic-merge-patch+json",
@@ -355,7 +356,10 @@ class Client:
                     data=payload,
                     headers={**typed, **self._credential(), **(headers or {})},
                     timeout=aiohttp.ClientTimeout(
-                        total=self._timeout_s, sock_connect=reasons.CONNECT_S
+                        total=self._timeout_s,
+                        sock_connect=reasons.CONNECT_S,
+                        # What writes may wait for webhooks.
+                        sock_read=ANSWER_S if method == "GET" else None,
                     ),
                     allow_redirects=False,
                     server_hostname=self.access.tls_server_name or None,
@@ -401,26 +405,32 @@ class Client:
             "timeoutSeconds": str(timeout_s),
         }
         path = kind.path(namespace=namespace)
+        limit_s = ANSWER_S
         try:
-            async with self._opened().get(
-                self.access.server + path,
-                params={key: value for key, value in query.items() if value},
-                headers=self._credential(),
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=reasons.CONNECT_S, sock_read=SILENCE_S
-                ),
-                allow_redirects=False,
-                server_hostname=self.access.tls_server_name or None,
-                proxy=self.access.proxy_url or None,
-            ) as answer:
+            async with (
+                asyncio.timeout(limit_s) as patience,
+                self._opened().get(
+                    self.access.server + path,
+                    params={key: value for key, value in query.items() if value},
+                    headers=self._credential(),
+                    timeout=aiohttp.ClientTimeout(
+                        total=None, sock_connect=reasons.CONNECT_S, sock_read=SILENCE_S
+                    ),
+                    allow_redirects=False,
+                    server_hostname=self.access.tls_server_name or None,
+                    proxy=self.access.proxy_url or None,
+                ) as answer,
+            ):
                 if answer.status != 200:
                     content = await answer.read()
                     raise answers.refusal(answer.status, content, request=f"GET {path}?watch=true")
+                limit_s = SILENCE_S
+                patience.reschedule(None)
                 on_open()
-                async for line in _lines(answer.content):
+                async for line in answers.lines(answer.content.iter_any()):
                     yield line
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._unreachable(error, SILENCE_S) from error
+            raise self._unreachable(error, limit_s) from error
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -443,22 +453,6 @@ class Client:
 
 
 # --- answers --------------------------------------------------------------------------------------
-
-
-async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Split a stream into lines of any length up to a bound; a cut last line is dropped."""
-    rest = bytearray()
-    async for chunk in stream.iter_any():
-        rest += chunk
-        if b"\n" not in chunk:
-            if len(rest) > MOST_LINE_BYTES:
-                raise aiohttp.ClientPayloadError("an event is larger than any object may be")
-            continue
-        *whole, tail = bytes(rest).split(b"\n")
-        rest = bytearray(tail)
-        for line in whole:
-            if line.strip():
-                yield line
 
 
 async def _command_ended(

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import gc
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
@@ -85,6 +85,7 @@ class Informer(Generic[V]):
         labels: str = "",
         fields: str = "",
         optional: bool = False,
+        admit: Callable[[], Awaitable[None]] | None = None,
         spread: Callable[[], float] = random.random,
         system_clock: clock.Clock | None = None,
     ) -> None:
@@ -101,6 +102,8 @@ class Informer(Generic[V]):
             labels: A label selector.
             fields: A field selector.
             optional: Whether the kind may be unknown to the server; then it counts as empty.
+            admit: Awaited before a server is asked again, once there is something to lose; an
+                `IsthmusError` keeps it from being believed.
             spread: Numbers from 0 to 1 that scatter delays.
             system_clock: Time.
         """
@@ -112,6 +115,8 @@ class Informer(Generic[V]):
         self._on_finding = on_finding
         self._where = {"namespace": namespace, "labels": labels, "fields": fields}
         self._optional = optional
+        self._admit = admit
+        self._in_doubt = False
         self._spread = spread
         self._clock = system_clock or clock.SystemClock()
         self._state: listwatch.ListWatch[Key, V] = listwatch.ListWatch()
@@ -140,12 +145,26 @@ class Informer(Generic[V]):
             ask = self._ask
             if ask.delay_s:
                 await self._clock.sleep(ask.delay_s)
+            if not await self._is_admitted():
+                continue
             if isinstance(ask, listwatch.List):
                 await self._list(ask)
             else:
                 await self._watch(ask)
 
     # --- asking -----------------------------------------------------------------------------------
+
+    async def _is_admitted(self) -> bool:
+        if self._admit is None or not self._in_doubt or not self.synced.is_set():
+            return True
+        try:
+            await self._admit()
+            self._in_doubt = False
+        except errors.IsthmusError as error:
+            self._note(error)
+            self._hear(listwatch.Failed("other"))
+            return False
+        return True
 
     async def _list(self, ask: listwatch.List) -> None:
         query = {
@@ -210,6 +229,8 @@ class Informer(Generic[V]):
 
     def _hear(self, what: "listwatch.Heard[Key, V]") -> bool:
         """Take in what was heard; return whether something else is to be asked."""
+        if isinstance(what, listwatch.Ended | listwatch.Failed):
+            self._in_doubt = True
         answer = self._state.heard(what, spread=self._spread())
         if answer.changes:
             self._on_batch(answer.changes)

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import click
 
-from isthmus.cli import gke_page, gke_ports, options, render
+from isthmus.cli import gke_page, gke_ports, kubectl_target, options, render
 from isthmus.gke import (
     applying,
     commands,
@@ -101,6 +101,7 @@ def plan_(  # noqa: PLR0913  # a command's options
         _print(guide.commands(made))
     elif gcloud:
         _print(commands.commands(made))
+        _print(guide.commented(made))
     else:
         _print(gke_page.lines(made))
     if not output:
@@ -113,9 +114,13 @@ def plan_(  # noqa: PLR0913  # a command's options
 @command.command(name="apply")
 @_common
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def apply_(
+@click.option(
+    "--timeout", default="30m", show_default=True, help="How long one change may take at most."
+)
+def apply_(  # a command's options
     path: str,
     kubeconfig: str | None,
+    timeout: str,
     *,
     own_rules: bool,
     allow_wide: bool,
@@ -126,8 +131,11 @@ def apply_(
     Each step looks again just before it acts and does not happen if somebody has changed what it
     is about.
 
+    Ends with 1 if nothing was changed, or if a step failed: the message then lists what was done.
+
     Example: isthmus gke apply -f clusters.yaml
     """
+    limit_s = kubectl_target.seconds(timeout)
     asked = _asked(path)
     with google.Cloud() as cloud:
         made = _plan(cloud, asked, kubeconfig, own_rules=own_rules, allow_wide=allow_wide)
@@ -141,7 +149,7 @@ def apply_(
         if made.steps and not yes and not _agreed(len(made.steps)):
             render.note("nothing was changed")
             return 1
-        applying.apply(cloud, made, tell=render.note)
+        applying.apply(cloud, made, tell=render.note, limit_s=limit_s)
     joined = list(gke_page.next_steps(made))
     if joined:
         render.note("✔ the clusters are ready; what lets their control planes watch each other:\n")

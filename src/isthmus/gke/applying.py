@@ -14,8 +14,11 @@ from isthmus.base import errors
 from isthmus.gke import clusters, google, needs, planning, plans, problems, reading
 from isthmus.gke import ports as port_sets
 
-DEADLINE_S: Final = 1800.0
+LIMIT_S: Final = 1800.0
 """How long one change may take; a control plane's can take many minutes."""
+
+_HELD_S: Final = 120.0
+"""How long the server of firewall rules holds back an answer about one that is not done."""
 
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 5.0
@@ -25,8 +28,8 @@ _DONE: Final = "DONE"
 Tell = Callable[[str], None]
 
 
-def apply(cloud: google.Cloud, plan: plans.Plan, *, tell: Tell) -> None:
-    """Carry out all steps of a plan.
+def apply(cloud: google.Cloud, plan: plans.Plan, *, tell: Tell, limit_s: float = LIMIT_S) -> None:
+    """Carry out all steps of a plan, each of which may take `limit_s` seconds.
 
     Raises:
         PlanStopped: Something must be settled first (ISM-GKE-008).
@@ -37,7 +40,7 @@ def apply(cloud: google.Cloud, plan: plans.Plan, *, tell: Tell) -> None:
     for index, step in enumerate(plan.steps):
         tell(f"{step.title} ...")
         try:
-            _carry_out(cloud, step, tell)
+            _carry_out(cloud, step, tell, limit_s)
         except errors.IsthmusError as error:
             raise _stopped(plan.steps, index, error) from error
         except KeyboardInterrupt:
@@ -66,23 +69,25 @@ def _ledger(steps: Sequence[plans.Step], index: int) -> list[str]:
     return done + [f"not done: {step.title}" for step in steps[index + 1 :]]
 
 
-def _carry_out(cloud: google.Cloud, step: plans.Step, tell: Tell) -> None:
+def _carry_out(cloud: google.Cloud, step: plans.Step, tell: Tell, limit_s: float) -> None:
     match step:
         case plans.CreateRule():
-            _create(cloud, step)
+            _wait_for_rule(cloud, step.rule, _created(cloud, step), limit_s)
         case plans.ChangeRule():
-            _change(cloud, step)
+            _wait_for_rule(cloud, step.rule, _changed_rule(cloud, step), limit_s)
         case plans.AddNetworks():
-            _update(cloud, step, lambda: _networks_update(cloud, step), tell)
+            made = _update(cloud, step, lambda: _networks_update(cloud, step), tell)
+            _wait_for_cluster(cloud, step.cluster.place, made, limit_s)
         case plans.GlobalAccess():
-            _update(cloud, step, lambda: {"global_access": True}, tell)
+            made = _update(cloud, step, lambda: {"global_access": True}, tell)
+            _wait_for_cluster(cloud, step.cluster.place, made, limit_s)
 
 
-def _create(cloud: google.Cloud, step: plans.CreateRule) -> None:
+def _created(cloud: google.Cloud, step: plans.CreateRule) -> Any:  # noqa: ANN401  # a library's message
     project = step.rule.network.project
     try:
         with google.asking(f"firewall rule {step.rule.name}"):
-            operation = cloud.firewalls.insert_unary(
+            return cloud.firewalls.insert_unary(
                 project=project,
                 firewall_resource=_firewall(cloud, step.rule),
                 timeout=google.TIMEOUT_S,
@@ -91,10 +96,9 @@ def _create(cloud: google.Cloud, step: plans.CreateRule) -> None:
         if google.is_conflict(error):
             raise _changed(f"there was no firewall rule {step.rule.name}") from error
         raise
-    _wait_for_rule(cloud, project, operation)
 
 
-def _change(cloud: google.Cloud, step: plans.ChangeRule) -> None:
+def _changed_rule(cloud: google.Cloud, step: plans.ChangeRule) -> Any:  # noqa: ANN401  # a library's message
     # The API of firewall rules knows no etag: looking just before is as near as one can come.
     project, name = step.rule.network.project, step.rule.name
     said = _firewall_now(cloud, project, name)
@@ -108,13 +112,12 @@ def _change(cloud: google.Cloud, step: plans.ChangeRule) -> None:
     if "log_config" in said:
         resource.log_config = said.log_config
     with google.asking(f"firewall rule {name}"):
-        operation = cloud.firewalls.update_unary(
+        return cloud.firewalls.update_unary(
             project=project,
             firewall=name,
             firewall_resource=resource,
             timeout=google.TIMEOUT_S,
         )
-    _wait_for_rule(cloud, project, operation)
 
 
 def _firewall_now(cloud: google.Cloud, project: str, name: str) -> Any:  # noqa: ANN401  # a library's message
@@ -145,14 +148,28 @@ def _firewall(cloud: google.Cloud, rule: clusters.Rule) -> Any:  # noqa: ANN401 
     )
 
 
-def _wait_for_rule(cloud: google.Cloud, project: str, operation: Any) -> None:  # noqa: ANN401  # a library's message
-    deadline = time.monotonic() + DEADLINE_S
+def _wait_for_rule(
+    cloud: google.Cloud,
+    rule: clusters.Rule,
+    operation: Any,  # noqa: ANN401  # a library's message
+    limit_s: float,
+) -> None:
+    deadline = time.monotonic() + limit_s
+    pause_s = _FIRST_PAUSE_S
     while operation.status.name != _DONE:
         if time.monotonic() > deadline:
-            raise _too_long(operation.name)
-        # The server answers when it is done, or after two minutes.
+            raise _too_long(operation.name, limit_s)
+        # The server answers when it is done, or after two minutes; it may also do so earlier.
+        asked = time.monotonic()
         with google.asking(f"operation {operation.name}"):
-            operation = cloud.operations.wait(project=project, operation=operation.name)
+            operation = cloud.operations.wait(
+                project=rule.network.project,
+                operation=operation.name,
+                timeout=google.TIMEOUT_S + _HELD_S,
+            )
+        if operation.status.name != _DONE and time.monotonic() - asked < pause_s:
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
     if operation.error.errors or operation.http_error_status_code:
         said = [each.message for each in operation.error.errors]
         raise problems.CloudFailed(
@@ -166,7 +183,7 @@ def _update(
     step: plans.AddNetworks | plans.GlobalAccess,
     changes: Callable[[], dict[str, object]],
     tell: Tell,
-) -> None:
+) -> Any:  # noqa: ANN401  # a library's message
     """Change a cluster under its etag; what else changes meanwhile does not matter."""
     seen = step.cluster
     for attempt in range(1, _ATTEMPTS + 1):
@@ -174,14 +191,13 @@ def _update(
         if _about(now, step) != _about(seen, step):
             raise _changed(f"cluster {seen.title} was not as it is")
         try:
-            operation = _updated(cloud, now, changes())
+            return _updated(cloud, now, changes())
         except errors.IsthmusError as error:
             if google.is_conflict(error) and attempt < _ATTEMPTS:
                 tell(f"cluster {seen.title} has changed at the same moment; looking again")
                 continue
             raise
-        _wait_for_cluster(cloud, seen.place, operation)
-        return
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _about(cluster: clusters.Cluster, step: plans.AddNetworks | plans.GlobalAccess) -> object:
@@ -218,13 +234,18 @@ def _updated(cloud: google.Cloud, now: clusters.Cluster, changes: dict[str, obje
         )
 
 
-def _wait_for_cluster(cloud: google.Cloud, place: clusters.Place, operation: Any) -> None:  # noqa: ANN401  # a library's message
+def _wait_for_cluster(
+    cloud: google.Cloud,
+    place: clusters.Place,
+    operation: Any,  # noqa: ANN401  # a library's message
+    limit_s: float,
+) -> None:
     name = f"projects/{place.project}/locations/{place.location}/operations/{operation.name}"
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + limit_s
     pause_s = _FIRST_PAUSE_S
     while operation.status.name != _DONE:
         if time.monotonic() > deadline:
-            raise _too_long(operation.name)
+            raise _too_long(operation.name, limit_s)
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         with google.asking(f"operation {operation.name}"):
@@ -241,8 +262,8 @@ def _changed(happened: str) -> problems.ChangedMeanwhile:
     )
 
 
-def _too_long(name: str) -> problems.CloudFailed:
+def _too_long(name: str, limit_s: float) -> problems.CloudFailed:
     return problems.CloudFailed(
-        f"operation {name} is not done after {DEADLINE_S / 60:.0f} minutes",
+        f"operation {name} is not done after {limit_s:.0f} s",
         hint="it goes on in the cloud; run `isthmus gke plan` later",
     )

@@ -14,7 +14,7 @@ def commands(plan: plans.Plan) -> Iterator[str]:
             case plans.CreateRule():
                 yield _command(_create(step.rule))
             case plans.ChangeRule():
-                yield _command(_change(step.rule))
+                yield _command([*_change(step.rule), *_emptied(step.before)])
             case plans.AddNetworks():
                 if any(block.title for block in step.after):
                     yield "# gcloud forgets the networks' names; `isthmus gke apply` keeps them"
@@ -51,6 +51,11 @@ def _create(rule: clusters.Rule) -> list[str]:
 def _change(rule: clusters.Rule) -> list[str]:
     project = f"--project={rule.network.project}"
     return ["gcloud", "compute", "firewall-rules", "update", rule.name, project, *_match(rule)]
+
+
+def _emptied(before: clusters.Rule) -> list[str]:
+    """Return what takes senders away that are named by anything but their addresses."""
+    return ["--source-tags=", "--source-service-accounts="] if before.names_sources else []
 
 
 def _match(rule: clusters.Rule) -> list[str]:

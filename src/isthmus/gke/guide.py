@@ -28,6 +28,13 @@ def commands(plan: plans.Plan) -> Iterator[str]:
     yield from _access(plan, numbers)
 
 
+def commented(plan: plans.Plan) -> Iterator[str]:
+    """Yield the same commands as a shell's comments, for whoever compares."""
+    yield "\n# Google's guide has these instead, which permit far more (plan --as-in-guide):"
+    for command in commands(plan):
+        yield from (f"#   {line}" for line in command.splitlines())
+
+
 def _variables(number: str, member: wishes.Member) -> Iterator[str]:
     place = member.place
     yield f"export PROJECT_{number}={shlex.quote(place.project)}"

@@ -159,6 +159,23 @@ def test_the_guides_commands_run_in_a_shell_in_its_order(cloud, tmp_path):
     assert "--allow=tcp,udp,icmp,esp,ah,sctp" in said[4]
 
 
+def test_the_guides_commands_stand_beside_the_narrow_ones_but_do_not_run(cloud, tmp_path):
+    both = run("plan", "--gcloud").stdout
+    guide = run("plan", "--as-in-guide").stdout
+
+    assert [f"#   {line}" for line in guide.splitlines()] == both.splitlines()[-guide.count("\n") :]
+    assert not any("istio-multicluster-pods" in words for words in calls(both, tmp_path))
+
+
+def test_a_change_that_takes_too_long_is_no_success(cloud):
+    cloud.polls = 1_000_000
+
+    done = run("apply", "-y", "--timeout", "0.1s")
+
+    assert done.exception.code == "ISM-GKE-009"
+    assert "not done: enable global access to cluster-2" in done.exception.detail
+
+
 def calls(script, folder):
     """Run a script with programs that only write down how they were called."""
     log = folder / "calls"

@@ -1,5 +1,7 @@
 """Whole preparations, through Google's own libraries, against a server with the APIs' shapes."""
 
+from dataclasses import replace
+
 import pytest
 
 from fakes import gke_clouds, google_cloud
@@ -340,6 +342,22 @@ def test_a_cluster_operation_that_fails_is_told_likewise(cloud, door):
 
     assert "internal error" in caught.value.detail
     assert caught.value.happened == "stopped at step 5 of 8: add authorized networks to cluster-1"
+
+
+@pytest.mark.parametrize("done_before", [0, 4])
+def test_an_operation_that_never_ends_is_given_up_in_time(cloud, door, done_before):
+    gke_clouds.two_regions(cloud)
+    plan = planned(door)
+    for step in plan.steps[:done_before]:
+        applying.apply(door, replace(plan, steps=(step,)), tell=str)
+    left = replace(plan, steps=plan.steps[done_before:])
+    cloud.polls = 1_000_000
+
+    with pytest.raises(problems.StoppedHalfway) as caught:
+        applying.apply(door, left, tell=str, limit_s=0.2)
+
+    assert "is not done after" in caught.value.detail
+    assert "it goes on in the cloud" in caught.value.hint
 
 
 def test_a_rule_that_somebody_made_meanwhile_is_left_alone(cloud, door):

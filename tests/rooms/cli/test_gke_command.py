@@ -75,7 +75,8 @@ def test_the_example_in_the_docs_is_what_the_plan_prints(cloud):
 
 def test_no_line_is_wider_than_a_terminal(cloud):
     for words in (["plan"], ["plan", "--gcloud"]):
-        assert max(map(len, run(*words).stdout.splitlines())) <= 80
+        own = [line for line in run(*words).stdout.splitlines() if not line.startswith("#   ")]
+        assert max(map(len, own)) <= 80
 
 
 def test_programs_get_the_plan_as_json(cloud):

@@ -32,6 +32,7 @@ class Proxy:
         has_metadata_exchange: Whether it is Istio's own build of Envoy.
         captures_dns: Whether its pod's questions for names are answered beside it.
         allocates_addresses: Whether it wants addresses for services that have none where it is.
+        marks_sockets: Whether packet rules tell its own connections by the mark of the socket.
     """
 
     id: str
@@ -49,3 +50,4 @@ class Proxy:
     has_metadata_exchange: bool = False
     captures_dns: bool = False
     allocates_addresses: bool = False
+    marks_sockets: bool = False

@@ -30,7 +30,7 @@ def document(wanted: settings.Settings, *, may_mark: bool) -> dict[str, object]:
         may_mark: Whether sockets can be marked here; packet rules tell Envoy's own by that.
     """
     built: dict[str, object] = {
-        "node": dict(wanted.node),
+        "node": _node(wanted.node, may_mark=may_mark),
         "admin": {
             "address": _address("127.0.0.1", wanted.ports.admin),
             "profile_path": "/dev/null",
@@ -45,6 +45,18 @@ def document(wanted: settings.Settings, *, may_mark: bool) -> dict[str, object]:
     if may_mark:
         built["cluster_manager"] = {"upstream_bind_config": _MARKED}
     return built
+
+
+def _node(node: Mapping[str, object], *, may_mark: bool) -> dict[str, object]:
+    """Say who Envoy is, and that the control plane must not take the mark from its sockets.
+
+    Options of a cluster's own replace those of all clusters.
+    """
+    if not may_mark:
+        return dict(node)
+    told = node.get("metadata")
+    metadata = told if isinstance(told, Mapping) else {}
+    return {**node, "metadata": {**metadata, "MARKS_SOCKETS": "true"}}
 
 
 def _pages(ports: settings.Ports) -> list[dict[str, object]]:

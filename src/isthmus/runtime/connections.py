@@ -218,4 +218,5 @@ def proxy_of(caller: callers.Caller, node: nodes.Node) -> Proxy:
         has_metadata_exchange=node.has_metadata_exchange,
         captures_dns=node.captures_dns,
         allocates_addresses=node.allocates_addresses,
+        marks_sockets=node.marks_sockets,
     )

@@ -153,7 +153,8 @@ def _target_clusters(
                 behind=read.get(behind, (_place(scope), service.key)) or spreading.NOTHING,
             ):
                 if cluster.name in wanted:
-                    yield view.keyed(scope, cluster)
+                    marks_sockets = scope.marks_sockets
+                    yield view.keyed(scope, spreading.marked(cluster, marks_sockets=marks_sockets))
 
     return sliced
 

@@ -149,7 +149,8 @@ def _clusters(
             speaks_mtls=_speaks(read, known, service, rule),
             behind=read.get(behind, (horizon_slices.horizon_of(scope), name)) or spreading.NOTHING,
         ):
-            yield view.keyed(scope, cluster)
+            marks_sockets = scope.marks_sockets
+            yield view.keyed(scope, spreading.marked(cluster, marks_sockets=marks_sockets))
 
     return sliced
 

@@ -56,6 +56,7 @@ class OutboundScope:
     Attributes:
         naming: Who tells them of addresses. Only those who hear of addresses of our making can
             use them.
+        marks_sockets: Whether their connections are known by the mark of the socket.
     """
 
     cluster: ClusterId
@@ -63,6 +64,7 @@ class OutboundScope:
     namespace: str
     requested_networks: tuple[NetworkId, ...] = ()
     naming: Naming = Naming.CLUSTER
+    marks_sockets: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class GatewayScope:
 
     Attributes:
         ports: Port of the gateway's own Service, and the target port that it stands for, sorted.
+        marks_sockets: Whether their connections are known by the mark of the socket.
     """
 
     cluster: ClusterId
@@ -103,6 +106,7 @@ class GatewayScope:
     labels: tuple[tuple[str, str], ...]
     requested_networks: tuple[NetworkId, ...]
     ports: tuple[tuple[int, int], ...] = ()
+    marks_sockets: bool = False
 
 
 Scope = HorizonScope | OutboundScope | NamesScope | InboundScope | GatewayScope

@@ -76,6 +76,7 @@ def scopes_of(
                     proxy.namespace,
                     proxy.requested_networks,
                     naming=_naming(proxy),
+                    marks_sockets=proxy.marks_sockets,
                 ),
                 view.InboundScope(proxy.namespace, labels, _inbound_ports(served)),
                 *_of_names(proxy, network=network),
@@ -124,6 +125,7 @@ def _of_gateway(
         labels,
         proxy.requested_networks,
         tuple(sorted(ports.items())),
+        marks_sockets=proxy.marks_sockets,
     )
 
 

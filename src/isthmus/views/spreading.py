@@ -132,6 +132,13 @@ def over_gateways(
     )
 
 
+def marked(cluster: view.ClusterSlice, *, marks_sockets: bool) -> view.ClusterSlice:
+    """Return a client's cluster for proxies whose connections are known by their mark, or not."""
+    if not (marks_sockets and cluster.leads_through_gateways):
+        return cluster
+    return dataclasses.replace(cluster, marks_sockets=True)
+
+
 def within_network(
     cluster: view.ClusterSlice, policy: TrafficPolicy, *, spoken: Protocol
 ) -> view.ClusterSlice:

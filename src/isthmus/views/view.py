@@ -119,6 +119,7 @@ class ClusterSlice:
         bind_address: Source address of connections, for inbound traffic; else empty.
         dns_name: For STRICT_DNS; else empty.
         leads_through_gateways: Whether another network's gateways stand among the endpoints.
+        marks_sockets: Whether sockets that have options of their own must be marked as well.
         service: `(hostname, name, namespace)` for telemetry; empty for special clusters.
         rule: Namespace and name of the DestinationRule that was obeyed, for people.
     """
@@ -140,6 +141,7 @@ class ClusterSlice:
     dns_name: str = ""
     dns_port: int = 0
     leads_through_gateways: bool = False
+    marks_sockets: bool = False
     service: tuple[str, str, str] | None = None
     rule: tuple[str, str] | None = None
 

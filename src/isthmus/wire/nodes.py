@@ -64,6 +64,7 @@ class Node:
         has_metadata_exchange: Whether it is Istio's own build of Envoy.
         captures_dns: Whether its agent answers its pod's questions for names.
         allocates_addresses: Whether names without an address shall get one.
+        marks_sockets: Whether its sockets are marked as its own.
     """
 
     id: str
@@ -87,6 +88,7 @@ class Node:
     has_metadata_exchange: bool = False
     captures_dns: bool = False
     allocates_addresses: bool = False
+    marks_sockets: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,7 @@ def parse(claim: Claim) -> Node:
         has_metadata_exchange=not claim.extensions.isdisjoint(EXCHANGE),
         captures_dns=_flag(claim, "DNS_CAPTURE"),
         allocates_addresses=_flag(claim, "DNS_AUTO_ALLOCATE"),
+        marks_sockets=_flag(claim, "MARKS_SOCKETS"),
     )
 
 

@@ -123,6 +123,8 @@ def test_sockets_are_marked_only_where_that_is_permitted(read):
     assert "cluster_manager" not in bootstrap.document(wanted, may_mark=False)
     marked = json.dumps(bootstrap.document(wanted, may_mark=True))
     assert '"int_value": 1337' in marked
+    assert '"MARKS_SOCKETS": "true"' in marked
+    assert "MARKS_SOCKETS" not in json.dumps(bootstrap.document(wanted, may_mark=False))
 
 
 def test_statistics_that_the_proxy_configuration_asks_for_are_kept(read):

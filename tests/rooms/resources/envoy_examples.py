@@ -72,6 +72,13 @@ CLUSTERS = (
         pool=ConnectionPool(http_idle_s=6.0),
     ),
     view.ClusterSlice(
+        name=f"outbound|5004||{HOST}",
+        discovery=view.Discovery.EDS,
+        protocol=Protocol.HTTP,
+        leads_through_gateways=True,
+        marks_sockets=True,
+    ),
+    view.ClusterSlice(
         name=f"outbound|5003|v2|{HOST}",
         discovery=view.Discovery.EDS,
         balancer=LoadBalancer.MAGLEV,

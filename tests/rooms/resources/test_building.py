@@ -1,15 +1,19 @@
 """Slices in, bytes out: the same for the same, and readable again."""
 
 import dataclasses
+import socket
 
 import pytest
 from envoy_examples import ALL, AUTO, ENDPOINTS, NAME, SNI, inbound
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isthmus.mesh import traffic
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.policies import MtlsMode
+from isthmus.mesh.services import Protocol
 from isthmus.mesh.workloads import Health
+from isthmus.node import bootstrap
 from isthmus.resources import consistency, snapshot
 from isthmus.resources.envoy import build, gateways
 from isthmus.testing import envoys
@@ -135,7 +139,7 @@ def test_clusters_without_endpoints_are_missed():
         *(
             f"cluster `outbound|500{n}|{s}|{NAME.split('|')[-1]}` asks for endpoints "
             f"`outbound|500{n}|{s}|{NAME.split('|')[-1]}`"
-            for n, s in ((1, "v1"), (2, ""), (3, "v1"), (3, "v2"), (3, "v3"))
+            for n, s in ((1, "v1"), (2, ""), (3, "v1"), (3, "v2"), (3, "v3"), (4, ""))
         ),
     )
 
@@ -165,3 +169,36 @@ def test_a_gateway_waits_for_the_hello_of_tls_for_some_time_only():
 
     assert 0 < listener.listener_filters_timeout.seconds <= 15
     assert not listener.continue_on_listener_filters_timeout
+
+
+def socket_options(**fields):
+    """Return the options of sockets to a cluster, by level and name."""
+    cluster = dataclasses.replace(AUTO, **fields)
+    said = envoys.decoded(build.build(cluster)).upstream_bind_config.socket_options
+    return {(one.level, one.name): one.int_value for one in said}
+
+
+USER_TIMEOUT, MARK = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT), (1, 36)
+
+
+def test_what_nobody_acknowledges_across_a_gateway_ends_as_soon_as_silence():
+    said = traffic.Keepalive(probes=2, time_s=3, interval_s=4)
+
+    assert socket_options(leads_through_gateways=True) == {USER_TIMEOUT: 30_000}
+    pool = traffic.ConnectionPool(keepalive=said)
+    assert socket_options(leads_through_gateways=True, pool=pool) == {USER_TIMEOUT: 11_000}
+
+
+def test_sockets_with_options_of_their_own_keep_the_mark_where_there_is_one():
+    marked = socket_options(leads_through_gateways=True, marks_sockets=True)
+
+    assert marked == {USER_TIMEOUT: 30_000, MARK: bootstrap.MARK}
+
+
+@pytest.mark.parametrize("protocol", [Protocol.TCP, Protocol.AUTO])
+def test_a_server_of_tcp_may_take_nothing_for_a_while(protocol):
+    assert socket_options(leads_through_gateways=True, protocol=protocol) == {}
+
+
+def test_near_servers_may_take_nothing_for_a_while():
+    assert socket_options() == {}

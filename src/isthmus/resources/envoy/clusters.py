@@ -101,4 +101,8 @@ def _sockets(cluster: view.ClusterSlice) -> messages.Fields:
         return {"upstream_bind_config": {"source_address": source}}
     if cluster.discovery is view.Discovery.STATIC_EMPTY:
         return {}
-    return pools.keepalive(cluster.pool)
+    options = pools.keepalive(cluster.pool)
+    if cluster.leads_through_gateways and cluster.protocol.is_http:
+        # Not for TCP: a server there may well take nothing for a while.
+        options |= pools.impatience(cluster.pool, marks_sockets=cluster.marks_sockets)
+    return options

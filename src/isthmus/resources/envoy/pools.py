@@ -5,6 +5,7 @@ Source: spec sections 4.8 and 8.2.
 
 from typing import Final
 
+from envoy.config.core.v3 import socket_option_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import any_pb2
 
@@ -18,7 +19,15 @@ HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 # A peer that vanished without a word is noticed within half a minute of silence. Without probes
 # a connection through a gateway that is gone would be kept until the kernel gives up, after
 # a quarter of an hour and more.
-KEEPALIVE: Final = Keepalive(probes=3, time_s=15, interval_s=5)
+TIME_S: Final = 15
+INTERVAL_S: Final = 5
+PROBES: Final = 3
+
+# From Linux's headers; proxies run nowhere else.
+_SOL_SOCKET, _SO_MARK = 1, 36
+_IPPROTO_TCP, _TCP_USER_TIMEOUT = 6, 18
+MARK: Final = 1337
+"""By it packet rules know a proxy's own connections where it has no user of its own."""
 
 
 def limits(pool: ConnectionPool) -> messages.Fields:
@@ -76,14 +85,40 @@ def _common(pool: ConnectionPool) -> messages.Fields:
 
 def keepalive(pool: ConnectionPool) -> messages.Fields:
     """Return when silent connections are probed: as a rule says, else sooner than the kernel."""
-    wanted = pool.keepalive or KEEPALIVE
-    probes = {
-        "keepalive_time": wanted.time_s or KEEPALIVE.time_s,
-        "keepalive_interval": wanted.interval_s or KEEPALIVE.interval_s,
-        "keepalive_probes": wanted.probes or KEEPALIVE.probes,
+    time_s, interval_s, probes = _probing(pool)
+    probing = {
+        "keepalive_time": time_s,
+        "keepalive_interval": interval_s,
+        "keepalive_probes": probes,
     }
     return {
         "upstream_connection_options": {
-            "tcp_keepalive": {name: {"value": amount} for name, amount in probes.items()}
+            "tcp_keepalive": {name: {"value": amount} for name, amount in probing.items()}
         }
     }
+
+
+def _probing(pool: ConnectionPool) -> tuple[int, int, int]:
+    """Return after how long of silence a peer is probed, how often then, and how many times."""
+    said = pool.keepalive or Keepalive()
+    return said.time_s or TIME_S, said.interval_s or INTERVAL_S, said.probes or PROBES
+
+
+def impatience(pool: ConnectionPool, *, marks_sockets: bool) -> messages.Fields:
+    """Return that a connection ends whose peer takes no byte for as long as it may be silent.
+
+    Probes are only sent while nothing waits for an acknowledgement: without this, a request that
+    was on its way when the path broke would be repeated by the kernel for a quarter of an hour.
+    """
+    time_s, interval_s, probes = _probing(pool)
+    limit_ms = (time_s + interval_s * probes) * 1000
+    options = [_option(_IPPROTO_TCP, _TCP_USER_TIMEOUT, limit_ms)]
+    if marks_sockets:
+        # Options of a cluster replace those that the proxy was started with.
+        options.append(_option(_SOL_SOCKET, _SO_MARK, MARK))
+    return {"upstream_bind_config": {"socket_options": options}}
+
+
+def _option(level: int, name: int, value: int) -> messages.Fields:
+    when = socket_option_pb2.SocketOption.STATE_PREBIND
+    return {"level": level, "name": name, "int_value": value, "state": when}

@@ -179,6 +179,19 @@ class ConnectionPool:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryBudget:
+    """How many requests may be repeated at a time.
+
+    Attributes:
+        percent: Of the requests that are under way.
+        least: How many may always be repeated, however few are under way.
+    """
+
+    percent: float = 20.0
+    least: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class Encryption:
     """What clients speak, and to whom.
 
@@ -205,6 +218,7 @@ class TrafficPolicy:
     outlier: OutlierDetection | None = None
     pool: ConnectionPool | None = None
     ports: tuple[tuple[int, "TrafficPolicy"], ...] = ()
+    budget: RetryBudget | None = None
 
     @property
     def mode(self) -> ClientTls:
@@ -223,6 +237,7 @@ class TrafficPolicy:
             balancing=self.balancing or base.balancing,
             outlier=self.outlier or base.outlier,
             pool=self.pool or base.pool,
+            budget=self.budget or base.budget,
         )
 
 

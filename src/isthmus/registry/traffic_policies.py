@@ -19,6 +19,7 @@ from isthmus.mesh.traffic import (
     Keepalive,
     LoadBalancer,
     OutlierDetection,
+    RetryBudget,
     TrafficPolicy,
     Warmup,
 )
@@ -48,7 +49,7 @@ SHORTEST_S: Final = 0.001
 
 def read(part: fields.Fields) -> TrafficPolicy:
     """Say what a traffic policy means, with what holds for single ports."""
-    part.refuse_others({*PARTS, "portLevelSettings"})
+    part.refuse_others({*PARTS, "portLevelSettings", "retryBudget"})
     policy = _policy(part)
     ports = dict[int, TrafficPolicy]()
     for entry in part.parts("portLevelSettings"):
@@ -64,6 +65,7 @@ def read(part: fields.Fields) -> TrafficPolicy:
         policy.outlier,
         policy.pool,
         tuple(sorted(ports.items(), key=_port)),
+        _budget(part.part("retryBudget")) if "retryBudget" in part else None,
     )
 
 
@@ -240,6 +242,16 @@ def _pool(part: fields.Fields) -> ConnectionPool:
         http_idle_s=_duration(http, "idleTimeout"),
         max_streams=_said(http, "maxConcurrentStreams"),
         http2=_http2(http),
+    )
+
+
+def _budget(part: fields.Fields) -> RetryBudget:
+    """Return how many requests may be repeated; 0 and nothing mean the usual least number."""
+    part.refuse_others({"percent", "minRetryConcurrency"})
+    usual = RetryBudget()
+    return RetryBudget(
+        part.amount("percent", default=usual.percent, least=0.0, most=fields.PERCENT),
+        part.number("minRetryConcurrency", default=0, least=0, most=MOST) or usual.least,
     )
 
 

@@ -130,6 +130,7 @@ def ruled(
         weighs_places=preferences.weighs_places(preference),
         outlier=policy.outlier,
         pool=pool,
+        budget=policy.budget,
     )
 
 

@@ -23,6 +23,7 @@ from isthmus.mesh.traffic import (
     HashKey,
     LoadBalancer,
     OutlierDetection,
+    RetryBudget,
     Warmup,
 )
 from isthmus.mesh.workloads import Health
@@ -137,6 +138,7 @@ class ClusterSlice:
     weighs_places: bool = False
     outlier: OutlierDetection | None = None
     pool: ConnectionPool = UNLIMITED
+    budget: RetryBudget | None = None
     bind_address: str = ""
     dns_name: str = ""
     dns_port: int = 0

@@ -23,7 +23,7 @@ class Servers:
     """HTTP servers, each of which answers with its own name, and fails on demand."""
 
     def __init__(self, *names):
-        self.failing = set()
+        self.failing, self.failure = set(), 500
         self.asked = dict.fromkeys(names, 0)
         self._servers = {name: self._start(name) for name in names}
 
@@ -43,7 +43,7 @@ class Servers:
             def do_GET(self):
                 servers.asked[name] += 1
                 body = name.encode()
-                self.send_response(500 if name in servers.failing else 200)
+                self.send_response(servers.failure if name in servers.failing else 200)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -115,6 +115,11 @@ class Envoy:
             if one["health_status"].get("failed_outlier_check")
         }
 
+    def counted(self, name):
+        """Return how often something has happened, in all clusters together."""
+        found = self.page(f"stats?format=json&filter={name}")["stats"]
+        return sum(one.get("value", 0) for one in found)
+
     def port(self):
         until(lambda: self.page("server_info")["state"] == "LIVE")
         [listener] = self.page("listeners?format=json")["listener_statuses"]
@@ -125,9 +130,9 @@ class Envoy:
         self._process.wait(LIMIT_S)
 
 
-def listening(cluster, groups, *, key=None):
+def listening(cluster, groups, *, key=None, has_retries=False):
     """Return a listener that leads to a cluster, which balances among groups of endpoints."""
-    route = view.Route((view.RouteTarget(cluster.name),), has_retries=False, key=key)
+    route = view.Route((view.RouteTarget(cluster.name),), has_retries=has_retries, key=key)
     slices = (
         cluster,
         view.EndpointsSlice(cluster.name, tuple(groups)),

@@ -1,6 +1,7 @@
 """A real Envoy balances, fails over, limits and binds as rules say: it is asked itself."""
 
 import collections
+import concurrent.futures
 import dataclasses
 
 import balanced
@@ -12,6 +13,7 @@ from isthmus.mesh.traffic import (
     HashOf,
     LoadBalancer,
     OutlierDetection,
+    RetryBudget,
 )
 from isthmus.resources import snapshot
 from isthmus.testing import builders, shapes
@@ -143,6 +145,25 @@ def test_an_endpoint_that_cannot_be_connected_to_is_put_off(envoy, servers):
 
     assert first == [503, 503]
     assert balanced.ask(running.port()) == (200, "far")
+
+
+@pytest.mark.parametrize(("budget", "is_kept"), [(None, False), (RetryBudget(0.0, 1), True)])
+def test_no_more_requests_are_repeated_at_a_time_than_a_budget_allows(
+    envoy, servers, budget, is_kept
+):
+    groups = [balanced.group(servers.endpoint("near"))]
+    cluster = balanced.plain_cluster(budget=budget)
+    running = envoy(balanced.listening(cluster, groups, has_retries=True))
+    port = running.port()
+    servers.failing.add("near")
+    servers.failure = 503
+
+    with concurrent.futures.ThreadPoolExecutor(MANY) as pool:
+        assert {status for status, _ in pool.map(balanced.ask, [port] * MANY)} == {503}
+
+    # Each is asked three times where nothing limits that.
+    assert (servers.asked["near"] < 3 * MANY) is is_kept, servers.asked
+    assert (running.counted("upstream_rq_retry_overflow") > 0) is is_kept
 
 
 @pytest.mark.parametrize("balancer", [LoadBalancer.RING_HASH, LoadBalancer.MAGLEV])

@@ -306,3 +306,16 @@ def test_a_policy_that_is_no_mapping_is_named(world):
     ruled(world, trafficPolicy=[])
 
     assert "`spec.trafficPolicy`" in world.findings[0]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ({}, traffic.RetryBudget(20.0, 3)),
+        ({"percent": 0, "minRetryConcurrency": 0}, traffic.RetryBudget(0.0, 3)),
+        ({"percent": 12.5, "minRetryConcurrency": 7}, traffic.RetryBudget(12.5, 7)),
+        ({"percent": 101, "minRetryConcurrency": -1}, traffic.RetryBudget(20.0, 3)),
+    ],
+)
+def test_a_budget_of_retries_has_usual_values_where_it_says_nothing(world, written, meant):
+    assert said(world, retryBudget=written).budget == meant

@@ -20,7 +20,7 @@ def cluster_of(cluster: view.ClusterSlice) -> message.Message:
         name=cluster.name,
         alt_stat_name=f"{cluster.name};",
         connect_timeout=messages.seconds(cluster.connect_timeout_s),
-        circuit_breakers=pools.limits(cluster.pool),
+        circuit_breakers=pools.limits(cluster.pool, budget=cluster.budget),
         metadata=_metadata(cluster),
         typed_extension_protocol_options=pools.http_options(cluster.protocol, cluster.pool),
         **_discovery(cluster),

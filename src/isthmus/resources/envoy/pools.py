@@ -10,7 +10,7 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import any_pb2
 
 from isthmus.mesh.services import Protocol
-from isthmus.mesh.traffic import ConnectionPool, Keepalive
+from isthmus.mesh.traffic import ConnectionPool, Keepalive, RetryBudget
 from isthmus.resources.envoy import messages
 
 UNLIMITED: Final = 2**32 - 1
@@ -30,8 +30,8 @@ MARK: Final = 1337
 """By it packet rules know a proxy's own connections where it has no user of its own."""
 
 
-def limits(pool: ConnectionPool) -> messages.Fields:
-    """Return the circuit breakers of a cluster."""
+def limits(pool: ConnectionPool, *, budget: RetryBudget | None) -> messages.Fields:
+    """Return the circuit breakers of a cluster; a budget counts before a number of retries."""
     return {
         "thresholds": [
             {
@@ -40,9 +40,18 @@ def limits(pool: ConnectionPool) -> messages.Fields:
                 "max_requests": _limit(pool.max_requests),
                 "max_retries": _limit(pool.max_retries),
                 "track_remaining": True,
+                **_budget(budget),
             }
         ]
     }
+
+
+def _budget(budget: RetryBudget | None) -> messages.Fields:
+    if budget is None:
+        return {}
+    percent = {"value": budget.percent}
+    least = {"value": budget.least}
+    return {"retry_budget": {"budget_percent": percent, "min_retry_concurrency": least}}
 
 
 def _limit(amount: int | None) -> messages.Fields:

@@ -7,10 +7,13 @@ Source: spec sections 2.6 and 9.2.
 
     IsthmusError
     ├── NobodyAsked
-    └── NotUnderstood
+    │   └── NotConnected
+    ├── NotUnderstood
+    └── Declined
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -39,10 +42,30 @@ class NobodyAsked(errors.IsthmusError):
     code = "ISM-WIRE-002"
 
 
+DECLINED: Final = re.compile(r"(?P<happened>.+) \((?P<code>ISM-[A-Z]+-\d{3})\)")
+"""How the first line of a page ends that says why there is no other."""
+
+NOT_CONNECTED: Final = "Proxy not connected to this"
+"""How a control plane's page begins about a proxy that it does not have."""
+
+
 class NotUnderstood(errors.IsthmusError):
     """A pod answered with something else than was asked for."""
 
     code = "ISM-WIRE-003"
+
+
+class NotConnected(NobodyAsked):
+    """A control plane answers, but this proxy is not connected to it."""
+
+
+class Declined(errors.IsthmusError):
+    """A control plane answers that a question cannot be answered as it is put.
+
+    It has the code that the control plane gives.
+    """
+
+    code = "ISM-WIRE-005"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +107,7 @@ async def about_proxy(client: kube_client.Client, path: str, *, namespace: str) 
     Raises:
         NobodyAsked: None is running, or the proxy is connected to none (ISM-WIRE-002).
         NotUnderstood: One answered with no JSON (ISM-WIRE-003).
+        Declined: One says why there is no answer to this.
     """
     refused: NobodyAsked | None = None
     for pod in await _running(client, namespace):
@@ -128,7 +152,7 @@ async def asked(
     content = await text(
         client, path, namespace=namespace, pod=pod, programs=programs, container=container
     )
-    return _parsed(content, pod=f"{namespace}/{pod}")
+    return parsed(content, pod=f"{namespace}/{pod}")
 
 
 async def text(  # noqa: PLR0913  # each argument is one of the question's own
@@ -145,6 +169,7 @@ async def text(  # noqa: PLR0913  # each argument is one of the question's own
 
     Raises:
         NobodyAsked: The pod has none of `programs`, or refuses (ISM-WIRE-002).
+        Declined: It says why there is no answer to this.
     """
     reason = ""
     for program in programs:
@@ -156,8 +181,9 @@ async def text(  # noqa: PLR0913  # each argument is one of the question's own
             continue
         if result.code == 0:
             return result.stdout.decode(errors="replace")
-        said = result.stderr.decode(errors="replace").strip()
-        reason = said or result.stdout.decode(errors="replace").strip()
+        shown = result.stdout.decode(errors="replace").strip()
+        _raise_if_told(shown, pod=f"{namespace}/{pod}")
+        reason = result.stderr.decode(errors="replace").strip() or shown
         reason = reason or f"exit code {result.code}"
         if result.code not in NOT_FOUND:
             break
@@ -168,13 +194,35 @@ async def text(  # noqa: PLR0913  # each argument is one of the question's own
     )
 
 
+def _raise_if_told(shown: str, *, pod: str) -> None:
+    """Raise what a control plane tells of its own accord, and not as a program that failed."""
+    if shown.startswith(NOT_CONNECTED):
+        raise NotConnected(
+            f"the proxy is not connected to control plane `{pod}`",
+            still_working="a proxy that was connected keeps its last configuration",
+            hint="which are: isthmus proxy-status; another cluster's control plane is named with "
+            "--control-plane-context",
+        )
+    first, *rest = shown.splitlines() or [""]
+    if told := DECLINED.fullmatch(first):
+        hint = rest.pop().removeprefix("hint: ") if rest and rest[-1].startswith("hint: ") else ""
+        declined = Declined(told["happened"], detail="\n".join(rest), hint=hint)
+        declined.code = told["code"]
+        raise declined
+
+
 def is_running(pod: kube_client.Obj) -> bool:
     """Tell whether commands can run in a pod."""
     status = pod.get("status") or {}
     return status.get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp")
 
 
-def _parsed(content: str, *, pod: str) -> Any:  # noqa: ANN401  # a JSON document
+def parsed(content: str, *, pod: str) -> Any:  # noqa: ANN401  # a JSON document
+    """Return the JSON that a pod answered with.
+
+    Raises:
+        NotUnderstood: It is none (ISM-WIRE-003).
+    """
     try:
         return json.loads(content)
     except ValueError as error:

@@ -15,6 +15,7 @@ from isthmus.kube import client as kube_client
 from isthmus.kube import kinds
 
 CONTAINER: Final = "istio-proxy"
+DUMP: Final = "/config_dump?include_eds"
 CLUSTER_VARIABLE: Final = "ISTIO_META_CLUSTER_ID"
 OWNERS: Final = {
     "deploy": "deployments",
@@ -97,6 +98,18 @@ class Place:
             )
         return Proxy(str(pod["metadata"]["name"]), namespace, cluster)
 
+    async def both_sides(self, words: str) -> tuple[config_dumps.Dump, config_dumps.Dump]:
+        """Return what the control plane wants of a proxy, and what the proxy has.
+
+        Raises:
+            NobodyAsked: There is no such pod, or one of the two does not answer (ISM-WIRE-002).
+        """
+        async with self.client() as client:
+            proxy = await self.find(client, words)
+            wanted = dump_of(await self.shown_by_home(proxy, "config_dump"), proxy)
+            text = await self.shown_by_proxy(client, proxy, DUMP)
+            return wanted, read(text, proxy)
+
     async def shown_by_proxy(
         self, client: kube_client.Client, proxy: Proxy, path: str, *, method: str = "GET"
     ) -> str:
@@ -138,6 +151,15 @@ def dump_of(document: Any, proxy: Proxy) -> config_dumps.Dump:  # noqa: ANN401  
         NotUnderstood: It is none (ISM-WIRE-003).
     """
     return config_dumps.parse(document, pod=f"{proxy.namespace}/{proxy.name}")
+
+
+def read(text: str, proxy: Proxy) -> config_dumps.Dump:
+    """Read a dump that a proxy wrote.
+
+    Raises:
+        NotUnderstood: It is none (ISM-WIRE-003).
+    """
+    return dump_of(asking.parsed(text, pod=f"{proxy.namespace}/{proxy.name}"), proxy)
 
 
 async def _first_of(

@@ -7,7 +7,6 @@ what is not the same.
 import asyncio
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +17,7 @@ from typing_extensions import override
 
 from isthmus.base import clock
 from isthmus.cli import (
+    asking,
     config_differences,
     config_dumps,
     config_rows,
@@ -28,7 +28,6 @@ from isthmus.cli import (
 from isthmus.cli.config_dumps import Dump, Entry
 
 PROXY, CONTROL_PLANE = "proxy", "control-plane"
-DUMP: Final = "/config_dump?include_eds"
 STATUSES: Final = "/clusters?format=json"
 NAMES: Final = {
     "cluster": ("clusters", "c", "cds"),
@@ -66,14 +65,14 @@ class Question:
 
     Attributes:
         source: Whom to ask.
-        file: A dump that is read instead; empty asks.
+        file: A dump that is read instead; None asks.
     """
 
     pod: str
     place: proxies.Place
     source: str = PROXY
     output: str = ""
-    file: str = ""
+    file: Path | None = None
     differs: bool = False
 
 
@@ -100,6 +99,10 @@ def asked(work: Callable[..., int]) -> Callable[..., int]:
             given.pop("namespace"),
         )
         words = {name: given.pop(name) for name in ("pod", "source", "output", "file", "differs")}
+        if not words["pod"] and not words["file"]:
+            raise click.UsageError("name a POD, or a dump of one with --file")
+        if words["file"] and (words["differs"] or words["source"] != PROXY):
+            raise click.UsageError("--file is read instead of asking: no --diff, no --from")
         return work(Question(place=place, **words), **given)
 
     found: Callable[..., int] = options.cluster(options.namespace(call))
@@ -112,7 +115,13 @@ def asked(work: Callable[..., int]) -> Callable[..., int]:
         click.option(
             "--diff", "differs", is_flag=True, help="Print what differs; status 1 if any."
         ),
-        click.option("--file", "-f", default="", help="A dump in a file, instead of asking."),
+        click.option(
+            "--file",
+            "-f",
+            default=None,
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="A dump in a file, instead of asking.",
+        ),
         click.option(
             "--from",
             "source",
@@ -196,7 +205,7 @@ def endpoint(question: Question, *, address: str, port: str, of: str, status: st
         )
     statuses = options.run(_own(question, STATUSES))
     if question.output != "short":
-        _write(question, statuses.get("cluster_statuses") or [])
+        _write(question.output, statuses.get("cluster_statuses") or [])
         return 0
     rows = sorted(filter(is_shown, config_rows.endpoints(statuses)), key=lambda row: row[3])
     render.table(config_rows.HEADINGS["endpoint"], rows, gap=5)
@@ -207,7 +216,14 @@ def endpoint(question: Question, *, address: str, port: str, of: str, status: st
 @click.option("--address", default="", help="Only at this address.")
 @click.option("--port", default="", help="Only at this port.")
 @click.option("--type", "kind", default="", help="HTTP or TCP.")
-@click.option("--verbose/--no-verbose", default=True, help="A line for each chain, or listener.")
+@click.option(
+    "--verbose",
+    type=bool,
+    is_flag=False,
+    flag_value=True,
+    default=True,
+    help="A line for each chain; =false: for each listener.",
+)
 @asked
 def listener(question: Question, *, address: str, port: str, kind: str, verbose: bool) -> int:
     """Listeners (other spellings: listeners, l).
@@ -279,7 +295,7 @@ def bootstrap(question: Question) -> int:
     Example: isthmus proxy-config bootstrap deploy/sleep.sample -o yaml
     """
     dump = options.run(_dumps(dataclasses.replace(question, source=PROXY)))[0]
-    _write(question, dump.bootstrap)
+    _write(question.output, dump.bootstrap)
     return 0
 
 
@@ -315,9 +331,9 @@ def everything(question: Question) -> int:
     """
     dumps = options.run(_dumps(question))
     if question.differs:
-        return _print_differences(question, *dumps)
+        return print_differences(*dumps, output=question.output)
     if question.output != "short":
-        _write(question, {kind: _resources(dumps[0].of(KINDS[kind])) for kind in KINDS})
+        _write(question.output, {kind: _resources(dumps[0].of(KINDS[kind])) for kind in KINDS})
         return 0
     now = clock.SystemClock().now()
     rows = {
@@ -357,28 +373,29 @@ def _print(
     section = KINDS[kind or title]
     dumps = options.run(_dumps(question))
     if question.differs:
-        return _print_differences(question, *dumps, only=section)
+        return print_differences(*dumps, output=question.output, only=section)
     entries = [one for one in dumps[0].of(section) if is_wanted(one)]
     if question.output == "short":
         render.table(config_rows.HEADINGS[title], rows(entries), gap=5)
     else:
-        _write(question, _resources(entries))
+        _write(question.output, _resources(entries))
     for one in entries:
         if one.error:
             render.note(f"{one.name} was refused by the proxy: {one.error}")
     return 0
 
 
-def _print_differences(question: Question, wanted: Dump, there: Dump, *, only: str = "") -> int:
+def print_differences(wanted: Dump, there: Dump, *, output: str, only: str = "") -> int:
+    """Print what is not the same on both sides; return the exit status."""
     kinds = {kind: title for title, kind in config_differences.KINDS}
     found = config_differences.between(wanted, there)
     if only:
         found = [one for one in found if one.kind == kinds.get(only)]
-    if question.output == "short":
+    if output in {"json", "yaml"}:
+        _write(output, [dataclasses.asdict(one) for one in found])
+    else:
         for line in config_differences.summary(found, there, only=only):
             click.echo(line)
-    else:
-        _write(question, [dataclasses.asdict(one) for one in found])
     return 1 if found else 0
 
 
@@ -386,8 +403,8 @@ def _resources(entries: Iterable[Entry]) -> list[Any]:
     return [one.resource for one in entries]
 
 
-def _write(question: Question, document: object) -> None:
-    if question.output == "yaml":
+def _write(output: str, document: object) -> None:
+    if output == "yaml":
         click.echo(yaml.safe_dump(document, sort_keys=False), nl=False)
     else:
         render.as_json(document)
@@ -396,25 +413,25 @@ def _write(question: Question, document: object) -> None:
 async def _own(question: Question, path: str) -> Any:  # noqa: ANN401  # of JSON
     async with question.place.client() as client:
         found = await question.place.find(client, question.pod)
-        return json.loads(await question.place.shown_by_proxy(client, found, path))
+        text = await question.place.shown_by_proxy(client, found, path)
+        return asking.parsed(text, pod=f"{found.namespace}/{found.name}")
 
 
 async def _dumps(question: Question) -> tuple[Dump, ...]:
     """Return the dump that is asked for; to compare, the control plane's and the proxy's."""
     if question.file:
-        content = await asyncio.to_thread(Path(question.file).read_text, encoding="utf-8")
-        found = proxies.Proxy(question.file, "", "")
-        return (proxies.dump_of(json.loads(content), found),)
+        content = await asyncio.to_thread(question.file.read_text, encoding="utf-8")
+        found = proxies.Proxy(str(question.file), "", "")
+        return (proxies.dump_of(asking.parsed(content, pod=found.name), found),)
     place = question.place
+    if question.differs:
+        return await place.both_sides(question.pod)
     async with place.client() as client:
         proxy = await place.find(client, question.pod)
-        dumps = []
-        if question.differs or question.source == CONTROL_PLANE:
-            dumps.append(proxies.dump_of(await place.shown_by_home(proxy, "config_dump"), proxy))
-        if question.differs or question.source == PROXY:
-            text = await place.shown_by_proxy(client, proxy, DUMP)
-            dumps.append(proxies.dump_of(json.loads(text), proxy))
-        return tuple(dumps)
+        if question.source == CONTROL_PLANE:
+            return (proxies.dump_of(await place.shown_by_home(proxy, "config_dump"), proxy),)
+        text = await place.shown_by_proxy(client, proxy, proxies.DUMP)
+        return (proxies.read(text, proxy),)
 
 
 def _is_of(host: str, wanted: str) -> bool:

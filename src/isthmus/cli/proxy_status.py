@@ -1,4 +1,4 @@
-"""`isthmus proxy-status`."""
+"""`isthmus proxy-status`: how far each proxy has come, or what one of them has differently."""
 
 import datetime
 from collections.abc import Iterable, Mapping
@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from isthmus.base import clock
-from isthmus.cli import asking, options, render
+from isthmus.cli import asking, options, proxies, proxy_config, render
 from isthmus.kube import client as kube_client
 
 SHORT: Final[Mapping[str, str]] = {
@@ -30,33 +30,48 @@ PREFIX: Final = "type.googleapis.com/"
 
 
 @click.command()
-@click.argument("proxy", required=False, default="")
+@click.argument("pod", required=False, default="")
 @options.cluster
 @options.namespace
+@click.option(
+    "--control-plane-context",
+    default=None,
+    help="Context of the control plane, where it is not in the pod's cluster.",
+)
 @options.output("json")
 @click.option(
     "--verbosity", "-v", type=int, default=0, help="1: one column for each type of resource."
 )
 def command(  # noqa: PLR0913  # each option of the command line is one
-    proxy: str,
+    pod: str,
     kubeconfig: str | None,
     context: str | None,
     istio_namespace: str,
     namespace: str,
+    control_plane_context: str | None,
     output: str,
     verbosity: int,
-) -> None:
-    """Print what each PROXY (`<pod>[.<namespace>]`) was sent and has accepted.
+) -> int:
+    """Print what each proxy was sent and has accepted.
+
+    With a POD (`<pod>[.<namespace>]`, `deploy/<name>`), what its proxy has that is not as the
+    control plane wants it; the exit status is 1 if there is anything.
 
     Example: isthmus proxy-status --context cluster1
     """
-    reached_by = options.accessed(kubeconfig, context=context)
+    if pod:
+        place = proxies.Place(
+            kubeconfig, context, control_plane_context, istio_namespace, namespace
+        )
+        sides = options.run(place.both_sides(pod))
+        return proxy_config.print_differences(*sides, output=output)
+    reached_by = options.accessed(kubeconfig, context=control_plane_context or context)
 
     async def ask() -> list[asking.Answer]:
         async with kube_client.Client(reached_by) as client:
             return await asking.control_planes(client, "/debug/syncz", namespace=istio_namespace)
 
-    found = matching(options.run(ask()), proxy=proxy, namespace=namespace)
+    found = matching(options.run(ask()), namespace=namespace)
     if output == "json":
         render.as_json(found)
     elif verbosity:
@@ -68,13 +83,11 @@ def command(  # noqa: PLR0913  # each option of the command line is one
         render.table(headings, (summary(status) for status in found), gap=5)
     for status in found:
         _note_errors(status)
+    return 0
 
 
-def matching(
-    answers: Iterable[asking.Answer], *, proxy: str, namespace: str
-) -> list[dict[str, Any]]:
-    """Return the proxies that are asked for, each with whom it is connected to."""
-    name = proxy.partition("/")[2] or proxy
+def matching(answers: Iterable[asking.Answer], *, namespace: str) -> list[dict[str, Any]]:
+    """Return the proxies of a namespace, or all, each with whom it is connected to."""
     statuses = (
         {**status, "istiod": answer.istiod} for answer in answers for status in answer.document
     )
@@ -82,8 +95,7 @@ def matching(
         (
             status
             for status in statuses
-            if (not name or status["proxy"] in (name, f"{name}.{namespace or 'default'}"))
-            and (not namespace or status["proxy"].endswith(f".{namespace}"))
+            if not namespace or status["proxy"].endswith(f".{namespace}")
         ),
         key=lambda status: (str(status["proxy"]), str(status["cluster_id"])),
     )

@@ -181,8 +181,9 @@ class Desk:
         try:
             return self._answered(name, query, viewer)
         except errors.IsthmusError as error:
-            lines = [f"{error.happened} ({error.code})", *error.detail.splitlines(), error.hint]
-            text = "\n".join(line for line in lines if line) + "\n"
+            lines = [f"{error.happened} ({error.code})", *error.detail.splitlines()]
+            lines += [f"hint: {error.hint}"] if error.hint else []
+            text = "\n".join(lines) + "\n"
             return Answer(http.HTTPStatus.CONFLICT, text, is_json=False)
 
     def registration(self, viewer: Viewer) -> Answer:

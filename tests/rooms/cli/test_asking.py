@@ -10,6 +10,7 @@ import pytest
 from isthmus.cli import asking, bootstrap, proxy_status, remote_clusters
 from isthmus.kube import client as kube_client
 from isthmus.kube import problems
+from isthmus.wire import debugging
 
 NOW = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)
 CDS = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
@@ -128,7 +129,7 @@ def answer(*statuses):
 
 
 def test_proxy_status_lists_what_each_proxy_is_subscribed_to():
-    [found] = proxy_status.matching([answer(status())], proxy="", namespace="")
+    [found] = proxy_status.matching([answer(status())], namespace="")
 
     assert proxy_status.summary(found) == (
         "sleep.sample",
@@ -140,7 +141,7 @@ def test_proxy_status_lists_what_each_proxy_is_subscribed_to():
 
 
 def test_proxy_status_can_show_a_column_for_each_type():
-    [found] = proxy_status.matching([answer(status())], proxy="", namespace="")
+    [found] = proxy_status.matching([answer(status())], namespace="")
 
     assert proxy_status.columns(found, now=NOW) == (
         *("sleep.sample", "cluster1"),
@@ -164,21 +165,40 @@ def test_a_cell_says_how_far_a_proxy_has_come(sent, resource, shown):
 
 
 @pytest.mark.parametrize(
-    ("proxy", "namespace", "found"),
-    [
-        ("", "", ["a.default", "b.sample"]),
-        ("b.sample", "", ["b.sample"]),
-        ("deploy/b", "sample", ["b.sample"]),
-        ("a", "", ["a.default"]),
-        ("", "sample", ["b.sample"]),
-        ("c", "", []),
-    ],
+    ("namespace", "found"),
+    [("", ["a.default", "b.sample"]), ("sample", ["b.sample"]), ("c", [])],
 )
-def test_proxy_status_finds_the_proxies_that_are_asked_for(proxy, namespace, found):
+def test_proxy_status_keeps_to_a_namespace(namespace, found):
     answers = [answer(status("b.sample"), status("a.default"))]
 
-    listed = proxy_status.matching(answers, proxy=proxy, namespace=namespace)
+    listed = proxy_status.matching(answers, namespace=namespace)
     assert [each["proxy"] for each in listed] == found
+
+
+def told(text):
+    return kube_client.ExecResult(text.encode(), b"", 1)
+
+
+async def test_what_a_control_plane_says_of_a_question_is_no_failure_to_ask():
+    text = "service `web` has no port 1 (ISM-VIEW-020)\nits ports: 80\nhint: name one\n"
+    with pytest.raises(asking.Declined) as caught:
+        await ask(FakeClient(programs={"isthmus-discovery": told(text)}))
+
+    assert caught.value.code == "ISM-VIEW-020"
+    assert caught.value.happened == "service `web` has no port 1"
+    assert (caught.value.detail, caught.value.hint) == ("its ports: 80", "name one")
+
+
+async def test_a_proxy_is_looked_for_at_every_control_plane():
+    client = FakeClient(
+        [pod("istiod-1"), pod("istiod-2")],
+        {"isthmus-discovery": told(debugging.NOT_CONNECTED)},
+    )
+    with pytest.raises(asking.NotConnected, match="istiod-2") as caught:
+        await asking.about_proxy(client, "/debug/edsz?proxyID=a.b", namespace="istio-system")
+
+    assert "isthmus proxy-status" in caught.value.hint
+    assert [name for _, name, *_ in client.heard] == ["istiod-1", "istiod-2"]
 
 
 def test_remote_clusters_prints_what_each_control_plane_watches():

@@ -52,6 +52,13 @@ class Authority:
         """The moment after which the signing certificate is worthless."""
         return self.issuer.certificate.not_valid_after_utc
 
+    @property
+    def trust_domains(self) -> frozenset[str] | None:
+        """The trust domains whose identities everybody accepts from it; None for all."""
+        limits = [shapes.limits_of(each) for each in (self.issuer.certificate, *self.chain)]
+        found = [each for each in limits if each is not None]
+        return frozenset.intersection(*found) if found else None
+
 
 def load(files: Mapping[str, str], *, now: datetime.datetime) -> Authority:
     """Build the authority that `files` (name to text) describe.

@@ -25,9 +25,12 @@ def build(
     issuer: shapes.Issuer,
     stamp: shapes.Stamp,
     lifetime: datetime.timedelta = LIFETIME,
-    dns_names: tuple[str, ...] = DNS_NAMES,
+    trust_domains: tuple[str, ...] = (),
 ) -> x509.Certificate:
     """Build the intermediate of `cluster`; it ends no later than the root.
+
+    Identities of other trust domains than `trust_domains` would be refused by whoever checks a
+    certificate, should its key fall into wrong hands; without any it may sign all.
 
     Raises:
         AuthorityExpired: The root has ended (ISM-CA-006).
@@ -47,7 +50,9 @@ def build(
         valid=(stamp.now - shapes.BACKDATED, min(stamp.now + lifetime, root.not_valid_after_utc)),
         depth=0,
     )
-    names = x509.SubjectAlternativeName([x509.DNSName(name) for name in dns_names])
+    names = x509.SubjectAlternativeName([x509.DNSName(name) for name in DNS_NAMES])
     builder = builder.add_extension(names, critical=False)
     builder = builder.add_extension(shapes.issuer_identifier(root), critical=False)
+    if trust_domains:
+        builder = builder.add_extension(shapes.limited_to(trust_domains), critical=True)
     return shapes.signed(builder, key=issuer.key)

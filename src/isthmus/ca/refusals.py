@@ -86,3 +86,9 @@ class LeafUnfit(CaRefusal):
     """A certificate that was just signed breaks its own profile; it is not released."""
 
     code = "ISM-CA-011"
+
+
+class DomainNotPermitted(CaRefusal):
+    """The signing certificate is limited to other trust domains than the mesh's."""
+
+    code = "ISM-CA-015"

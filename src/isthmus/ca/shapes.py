@@ -4,6 +4,7 @@ Source: spec sections 1.1.1 and 1.4.
 """
 
 import datetime
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cryptography import x509
@@ -94,6 +95,26 @@ def authority(
         .add_extension(AUTHORITY_USAGE, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
+
+
+def limited_to(trust_domains: Iterable[str]) -> x509.NameConstraints:
+    """Limit what an authority signs to identities of these trust domains."""
+    permitted = [x509.UniformResourceIdentifier(domain) for domain in trust_domains]
+    return x509.NameConstraints(permitted_subtrees=permitted, excluded_subtrees=None)
+
+
+def limits_of(certificate: x509.Certificate) -> frozenset[str] | None:
+    """Return the trust domains that an authority is limited to; None when it is not."""
+    try:
+        limits = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return None
+    named = [
+        each.value
+        for each in limits.permitted_subtrees or ()
+        if isinstance(each, x509.UniformResourceIdentifier)
+    ]
+    return frozenset(named) if named else None
 
 
 def issuer_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:

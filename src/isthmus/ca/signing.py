@@ -89,7 +89,9 @@ def workload(
     Raises:
         AuthorityExpired: The signing certificate has ended (ISM-CA-006).
         LeafUnfit: The result breaks the profile (ISM-CA-011).
+        DomainNotPermitted: Nobody would accept the result (ISM-CA-015).
     """
+    check_domain(identity.trust_domain, signer=signer)
     names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))])
     leaf = _leaf(key, names=names, roles=BOTH_ROLES, signer=signer, stamp=stamp, life=life)
     check(leaf, identity=identity, issuer=signer.issuer.certificate)
@@ -113,6 +115,24 @@ def serving(
     """
     listed = x509.SubjectAlternativeName([_general_name(name) for name in names])
     return _leaf(key, names=listed, roles=SERVER_ROLE, signer=signer, stamp=stamp, life=life)
+
+
+def check_domain(domain: identities.TrustDomain, *, signer: authority.Authority) -> None:
+    """Make sure that an authority may sign identities of a trust domain.
+
+    Raises:
+        DomainNotPermitted: Its certificates would be refused everywhere (ISM-CA-015).
+    """
+    limits = signer.trust_domains
+    if limits is None or domain in limits:
+        return
+    raise refusals.DomainNotPermitted(
+        f"the signing certificate does not permit the mesh's trust domain `{domain}`",
+        detail=f"permitted: {', '.join(sorted(limits)) or 'none'}",
+        still_working="workloads keep the certificates that they have until those end",
+        hint=f"isthmus ca intermediate CLUSTER --trust-domain {domain} --force, then "
+        "`isthmus ca push`",
+    )
 
 
 def _general_name(name: str) -> x509.GeneralName:

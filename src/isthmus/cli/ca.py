@@ -27,6 +27,7 @@ ROOT_CERTIFICATE = "root-cert.pem"
 SECRET = "cacerts"
 RSA_BITS = 4096
 LONGEST_NAME = 63
+TRUST_DOMAIN = "cluster.local"
 SOON = datetime.timedelta(days=14)
 
 
@@ -109,17 +110,35 @@ def make_root(*, out: pathlib.Path, force: bool, rsa: bool, organization: str, d
 @click.option(
     "--days", default=intermediate.LIFETIME.days, show_default=True, type=click.IntRange(1, 36500)
 )
-def make_intermediate(
-    *, name: str, root_folder: pathlib.Path, out: pathlib.Path, force: bool, rsa: bool, days: int
+@click.option(
+    "--trust-domain",
+    "trust_domains",
+    metavar="NAME",
+    multiple=True,
+    help=f"Trust domain whose identities it may sign; may be repeated.  [default: {TRUST_DOMAIN}]",
+)
+@click.option("--any-trust-domain", is_flag=True, help="Let it sign identities of all of them.")
+def make_intermediate(  # noqa: PLR0913  # a command's options
+    *,
+    name: str,
+    root_folder: pathlib.Path,
+    out: pathlib.Path,
+    force: bool,
+    rsa: bool,
+    days: int,
+    trust_domains: tuple[str, ...],
+    any_trust_domain: bool,
 ) -> None:
     """Make the intermediate of the cluster NAME, in a directory of that name.
 
     It is renewed by running this again with --force, then `isthmus ca push`; workloads keep
-    running.
+    running. Give the mesh's own meshConfig.trustDomain if there is one.
 
     Example: isthmus ca intermediate cluster1 --root certs --out certs --days 30
     """
     _check_name(name)
+    for domain in trust_domains:
+        _check_trust_domain(domain)
     found = _read(root_folder, (ROOT_KEY, ROOT_CERTIFICATE), hint="make it with `isthmus ca root`")
     top = pem.certificates(found[ROOT_CERTIFICATE], file=ROOT_CERTIFICATE)[0]
     top_key = keys.private_from_pem(found[ROOT_KEY], file=ROOT_KEY)
@@ -130,6 +149,7 @@ def make_intermediate(
         issuer=shapes.Issuer(top, top_key),
         stamp=_stamp(),
         lifetime=datetime.timedelta(days=days),
+        trust_domains=() if any_trust_domain else trust_domains or (TRUST_DOMAIN,),
     )
     files = {
         authority.CERTIFICATE: pem.written(certificate),
@@ -250,6 +270,8 @@ def show(
         )
     ]
     render.table(("ROLE", "SUBJECT", "VALID UNTIL", "SHA-256"), rows)
+    domains = made.trust_domains
+    render.note(f"signs for trust domain: {', '.join(sorted(domains)) if domains else 'any'}")
     _note_end(made.ends)
 
 
@@ -285,6 +307,18 @@ def _check_name(name: str) -> None:
     ):
         raise click.BadParameter(
             "use letters, digits, `-`, `_` and `.`, at most 63", param_hint="NAME"
+        )
+
+
+def _check_trust_domain(name: str) -> None:
+    parts = name.split(".")
+    if (
+        not all(part.isascii() and part.replace("-", "").isalnum() for part in parts)
+        or name != name.lower()
+    ):
+        raise click.BadParameter(
+            f"`{name}` is no trust domain: use small letters, digits, `-` and `.`",
+            param_hint="--trust-domain",
         )
 
 

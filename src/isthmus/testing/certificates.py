@@ -43,6 +43,7 @@ def intermediate_certificate(
     of: str = "root",
     now: datetime.datetime = NOW,
     lifetime: datetime.timedelta = intermediate.LIFETIME,
+    trust_domains: tuple[str, ...] = (),
 ) -> x509.Certificate:
     """Make the intermediate called `name` below the root called `of`."""
     return intermediate.build(
@@ -51,14 +52,20 @@ def intermediate_certificate(
         issuer=shapes.Issuer(root_certificate(of, now), key(of)),
         stamp=shapes.Stamp(now, 2),
         lifetime=lifetime,
+        trust_domains=trust_domains,
     )
 
 
 def files(
-    name: str = "cluster1", *, of: str = "root", now: datetime.datetime = NOW
+    name: str = "cluster1",
+    *,
+    of: str = "root",
+    now: datetime.datetime = NOW,
+    trust_domains: tuple[str, ...] = (),
 ) -> dict[str, str]:
     """Make the four files of Secret `cacerts`."""
-    top, below = root_certificate(of, now), intermediate_certificate(name, of=of, now=now)
+    top = root_certificate(of, now)
+    below = intermediate_certificate(name, of=of, now=now, trust_domains=trust_domains)
     return {
         authority.CERTIFICATE: pem.written(below),
         authority.KEY: keys.private_pem(key(name)),
@@ -68,10 +75,14 @@ def files(
 
 
 def signer(
-    name: str = "cluster1", *, of: str = "root", now: datetime.datetime = NOW
+    name: str = "cluster1",
+    *,
+    of: str = "root",
+    now: datetime.datetime = NOW,
+    trust_domains: tuple[str, ...] = (),
 ) -> authority.Authority:
     """Make the authority of cluster `name`."""
-    return authority.load(files(name, of=of, now=now), now=now)
+    return authority.load(files(name, of=of, now=now, trust_domains=trust_domains), now=now)
 
 
 def request(

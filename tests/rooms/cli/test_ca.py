@@ -171,3 +171,25 @@ async def test_a_namespace_that_somebody_made_meanwhile_is_fine():
     await server.create(kinds.NAMESPACE, {"metadata": {"name": "istio-system"}})
 
     assert await ca.install(server, FILES, namespace="istio-system") == ca.CREATED
+
+
+def test_an_intermediate_is_limited_to_the_trust_domain(folder):
+    run("root")
+    run("intermediate", "cluster1")
+    run("intermediate", "cluster2", "--trust-domain", "a.example", "--trust-domain", "b.example")
+    run("intermediate", "cluster3", "--any-trust-domain")
+
+    said = [run("show", f"cluster{number}").stderr.splitlines()[0] for number in (1, 2, 3)]
+    assert said == [
+        "signs for trust domain: cluster.local",
+        "signs for trust domain: a.example, b.example",
+        "signs for trust domain: any",
+    ]
+
+
+@pytest.mark.parametrize("name", ["", "a..b", "spiffe://a", "A.example", "*"])
+def test_a_trust_domain_must_be_a_name(folder, name):
+    run("root")
+
+    assert run("intermediate", "cluster1", "--trust-domain", name).exit_code == 2
+    assert not (folder / "cluster1").exists()

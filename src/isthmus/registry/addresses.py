@@ -57,7 +57,7 @@ def is_hostname(text: str) -> bool:
     last = labels[-1]
     return (
         0 < len(text) <= 253
-        and all(_is_label(label) for label in labels)
+        and all(is_label(label) for label in labels)
         and not last.isdigit()
         and not last.lower().startswith("0x")
         and text.rstrip(".").lower() != "localhost"
@@ -70,7 +70,8 @@ def fault_of_reachable(text: str) -> str:
     return "" if is_hostname(text) else fault_of(text)
 
 
-def _is_label(label: str) -> bool:
+def is_label(label: str) -> bool:
+    """Whether this can stand between two dots of a DNS name; underscores are let in."""
     return (
         0 < len(label) <= 63
         and label.isascii()

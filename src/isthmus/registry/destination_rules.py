@@ -5,7 +5,7 @@ Source: spec sections 3.4, 8.1 and 8.2.
 
 from isthmus.kube import objects
 from isthmus.mesh.policies import DestinationRule, Subset
-from isthmus.registry import config, fields, naming, traffic_policies
+from isthmus.registry import addresses, config, fields, naming, traffic_policies
 
 
 def read(
@@ -34,15 +34,22 @@ def read(
 
 
 def _subsets(spec: fields.Fields) -> tuple[Subset, ...]:
-    """Return the subsets; of one name the first counts."""
+    """Return the subsets; of one name the first counts.
+
+    Letters are alike in both cases: names become part of a server name.
+    """
     found: dict[str, Subset] = {}
     for part in spec.parts("subsets"):
         name = part.text("name")
-        if not name or name in found:
-            part.problem("name", "must name each subset once")
+        if not name or name.lower() in found:
+            part.problem("name", "must name each subset once, capital letters or not")
+            continue
+        if not addresses.is_label(name):
+            # It becomes part of a server name: a gateway would refuse all others with it.
+            part.problem("name", f"must be a label of DNS, and is `{ascii(name[:40])[1:-1]}`")
             continue
         part.refuse_others({"name", "labels", "trafficPolicy"})
         own = part.part("trafficPolicy")
         policy = traffic_policies.read(own) if own else None
-        found[name] = Subset(name, part.pairs("labels"), policy)
+        found[name.lower()] = Subset(name, part.pairs("labels"), policy)
     return tuple(found.values())

@@ -1,10 +1,13 @@
 """Which texts may stand in a message of HTTP; what may not would make Envoy refuse all routes."""
 
+import string
 from typing import Final
 
 TOKEN: Final = frozenset(
     "!#$%&'*+-.^`|~_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 )
+SERVER_NAME: Final = frozenset(string.ascii_letters + string.digits + "-_.*:")
+LONGEST_SERVER_NAME: Final = 255
 HOST: Final = frozenset({"host", ":authority"})
 DELETE: Final = 0x7F
 FIRST_PRINTABLE: Final = 0x20
@@ -18,6 +21,11 @@ def is_header(name: str) -> bool:
 def is_printable(value: str) -> bool:
     """Say whether a text can be the value of a header, or a part of an address."""
     return all(ord(char) >= FIRST_PRINTABLE and ord(char) != DELETE for char in value)
+
+
+def is_server_name(value: str) -> bool:
+    """Say whether a client of TLS can ask for a name."""
+    return len(value) <= LONGEST_SERVER_NAME and SERVER_NAME.issuperset(value)
 
 
 def is_literal(value: str) -> bool:

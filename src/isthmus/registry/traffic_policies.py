@@ -5,7 +5,7 @@ A setting that is not understood is left out, and named; the others hold.
 Source: spec sections 4.11, 8.1 and 8.2.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from isthmus.mesh.traffic import (
@@ -23,7 +23,7 @@ from isthmus.mesh.traffic import (
     TrafficPolicy,
     Warmup,
 )
-from isthmus.registry import fields, locality_settings
+from isthmus.registry import fields, locality_settings, texts
 
 TLS_MODES: Final = {mode.value: mode for mode in ClientTls if mode is not ClientTls.AUTO}
 BALANCERS: Final = {
@@ -86,7 +86,7 @@ def _encryption(part: fields.Fields) -> Encryption:
     part.refuse_others({"mode", "sni", "subjectAltNames"})
     return Encryption(
         part.choice("mode", TLS_MODES, default=ClientTls.AUTO),
-        part.text("sni"),
+        _checked(part, "sni", texts.is_server_name),
         tuple(sorted({name for name in part.texts("subjectAltNames") if name})),
     )
 
@@ -144,16 +144,29 @@ def _hashed(part: fields.Fields) -> Balancing | None:
 
 
 def _keys(part: fields.Fields) -> Iterable[HashKey]:
-    if name := part.text("httpHeaderName"):
+    # Routes with a name that cannot be one would be refused by proxies, with all others.
+    if name := _checked(
+        part, "httpHeaderName", lambda text: texts.is_header(text.removeprefix(":"))
+    ):
         yield HashKey(HashOf.HEADER, name.lower())
     cookie = part.part("httpCookie")
-    if name := cookie.text("name"):
+    if name := _checked(cookie, "name", texts.is_header):
         ttl_s = cookie.seconds("ttl", default=0.0) if "ttl" in cookie else None
-        yield HashKey(HashOf.COOKIE, name, ttl_s, cookie.text("path"))
+        path = _checked(cookie, "path", lambda text: texts.is_printable(text) and ";" not in text)
+        yield HashKey(HashOf.COOKIE, name, ttl_s, path)
     if part.flag("useSourceIp", default=False):
         yield HashKey(HashOf.SOURCE_IP)
-    if name := part.text("httpQueryParameterName"):
+    if name := _checked(part, "httpQueryParameterName", texts.is_printable):
         yield HashKey(HashOf.QUERY_PARAMETER, name)
+
+
+def _checked(part: fields.Fields, key: str, is_right: Callable[[str], bool]) -> str:
+    """Return a text, or nothing where it cannot be what it stands for."""
+    text = part.text(key)
+    if not text or is_right(text):
+        return text
+    part.problem(key, f"cannot be `{ascii(text[:40])[1:-1]}`")
+    return ""
 
 
 def _is_prime(number: int) -> bool:

@@ -73,6 +73,6 @@ def _merged(rules: Sequence[policies.DestinationRule]) -> policies.DestinationRu
     alike = [rule for rule in rules if rule.export_to == rules[0].export_to]
     for rule in alike:
         for subset in rule.subsets:
-            subsets.setdefault(subset.name, subset)
+            subsets.setdefault(subset.name.lower(), subset)
     policy = next((rule.policy for rule in alike if rule.policy != UNSAID), UNSAID)
     return dataclasses.replace(rules[0], policy=policy, subsets=tuple(subsets.values()))

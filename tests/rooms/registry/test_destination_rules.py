@@ -273,6 +273,15 @@ def test_a_rule_for_nobody_or_for_some_clients_is_left_out(world, spec, field):
     [
         ({"tls": {"mode": "SIMPL"}}, "tls.mode"),
         ({"tls": {"mode": "SIMPLE", "credentialName": "c"}}, "tls.credentialName"),
+        ({"tls": {"mode": "ISTIO_MUTUAL", "sni": "a\0"}}, "tls.sni"),
+        (
+            {"loadBalancer": {"consistentHash": {"httpHeaderName": "a\r\nb: c"}}},
+            "loadBalancer.consistentHash.httpHeaderName",
+        ),
+        (
+            {"loadBalancer": {"consistentHash": {"httpCookie": {"name": "a", "path": "/;b"}}}},
+            "loadBalancer.consistentHash.httpCookie.path",
+        ),
         ({"loadBalancer": {"consistentHash": {}}}, "loadBalancer.consistentHash.httpHeaderName"),
         (
             {"loadBalancer": {"consistentHash": {"useSourceIp": True, "maglev": {"tableSize": 9}}}},
@@ -319,3 +328,18 @@ def test_a_policy_that_is_no_mapping_is_named(world):
 )
 def test_a_budget_of_retries_has_usual_values_where_it_says_nothing(world, written, meant):
     assert said(world, retryBudget=written).budget == meant
+
+
+@pytest.mark.parametrize("name", ["V1", "", "*", "a.b", "a|b", "a\0", "a" * 64])
+def test_a_subset_whose_name_would_spoil_a_gateways_server_names_is_left_out(world, name):
+    found = ruled(world, subsets=[{"name": "v1"}, {"name": name}])
+
+    assert [subset.name for subset in found.subsets] == ["v1"]
+    assert "`spec.subsets[1].name`" in world.findings[0]
+
+
+def test_a_request_may_be_bound_by_its_path(world):
+    bound = said(world, loadBalancer={"consistentHash": {"httpHeaderName": ":path"}})
+
+    assert bound.balancing.key == HashKey(HashOf.HEADER, ":path")
+    assert world.findings == []

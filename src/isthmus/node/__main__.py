@@ -41,11 +41,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _proxy(argv: Sequence[str]) -> int:
-    from isthmus.node import agent, settings
+    from isthmus.node import agent, folders, settings
 
-    wanted = settings.read(argv, environment=os.environ)
-    logs.configure(wanted.agent_log_level)
-    asyncio.run(agent.run(wanted))
+    with folders.working() as folder:
+        wanted = settings.read(argv, environment=os.environ, folder=folder)
+        logs.configure(wanted.agent_log_level)
+        asyncio.run(agent.run(wanted))
     return 0
 
 

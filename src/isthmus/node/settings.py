@@ -7,9 +7,7 @@ Source: spec sections 1.5, 4.2 and 5.3.
 
 import argparse
 import json
-import os
 import pathlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +22,6 @@ XDS_HEADER_PREFIX = "XDS_HEADER_"
 DEFAULT_DISCOVERY = "istiod.istio-system.svc:15012"
 DNS_ADDRESS = "127.0.0.1:15053"
 LOOPBACK = "127.0.0.1"
-USUAL_FOLDER = "/etc/istio/proxy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +143,10 @@ def read(
     argv: Sequence[str],
     *,
     environment: Mapping[str, str],
+    folder: pathlib.Path,
     pod_folder: pathlib.Path = POD_FOLDER,
 ) -> Settings:
-    """Read arguments, environment and the files below `pod_folder`.
+    """Read arguments, environment and the files below `pod_folder`; `folder` is to work in.
 
     Raises:
         SettingRefused: One of them cannot be read (ISM-NODE-002).
@@ -169,7 +167,7 @@ def read(
         authority=_address(ca_address) if ca_address else discovery,
         server_name=environment.get("ISTIOD_SAN") or discovery.host,
         cluster=str(found.get("CLUSTER_ID", "")),
-        folder=_folder(),
+        folder=folder,
         token_file=pathlib.Path(environment.get("ISTHMUS_TOKEN_FILE") or TOKEN_FILE),
         roots_file=pathlib.Path(environment.get("XDS_ROOT_CA") or ROOTS_FILE),
         address=environment.get("INSTANCE_IP") or "127.0.0.1",
@@ -336,11 +334,3 @@ def _text(path: pathlib.Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return ""
-
-
-def _folder() -> pathlib.Path:
-    """Return the usual folder where it can be written to, else one of our own."""
-    usual = pathlib.Path(USUAL_FOLDER)
-    if usual.is_dir() and os.access(usual, os.W_OK):
-        return usual
-    return pathlib.Path(tempfile.mkdtemp(prefix="isthmus-node-"))

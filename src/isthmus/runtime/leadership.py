@@ -93,15 +93,28 @@ class Election:
         *,
         namespace: str,
         lock: str = NAMESPACE_LOCK,
+        on_seen: Callable[[], None] = lambda: None,
         system_clock: clock.Clock | None = None,
     ) -> None:
+        """Prepare; nothing is asked before `run`.
+
+        Args:
+            writes: The cluster.
+            candidate: Who stands.
+            namespace: Where the lock is.
+            lock: Its name.
+            on_seen: Called after each look at the lock.
+            system_clock: Time.
+        """
         self._writes = writes
+        self._on_seen = on_seen
         self._candidate = candidate
         self._namespace = namespace
         self._lock = lock
         self._clock = system_clock or clock.SystemClock()
         self._seen: tuple[Record, float] | None = None
         self._renewed_at: float | None = None
+        self._has_written = False
 
     def holds(self) -> bool:
         """Tell whether we lead: checked before every write, so that a stalled leader is mute."""
@@ -109,6 +122,13 @@ class Election:
             self._renewed_at is not None
             and self._clock.monotonic() - self._renewed_at < RENEW_DEADLINE_S
         )
+
+    def speaks(self) -> bool:
+        """Tell whether nobody else leads those of our revision: we do, or another revision does."""
+        if self.holds() or self._seen is None:
+            return self.holds()
+        revision = self._seen[0].holder_key.removeprefix(REMOTE_MARK)
+        return bool(self._seen[0].holder_identity) and revision != self._candidate.revision
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Stand until cancelled; run `work` while elected, and give the lock back at the end."""
@@ -124,13 +144,20 @@ class Election:
         _LOG.info("leading", cluster=self._writes.access.name, lock=self._lock)
         async with tasks.Nursery(system_clock=self._clock) as nursery:
             _ = nursery.keep(f"work of {self._lock}", work)
+            wait_s = RENEW_S
             while self.holds():
-                await self._clock.sleep(RENEW_S if await self._acquired() else RETRY_S)
+                await self._clock.sleep(wait_s)
+                wait_s = RENEW_S if await self._acquired() else RETRY_S
         self._renewed_at = None
         _LOG.warning("no longer leading", cluster=self._writes.access.name, lock=self._lock)
 
     async def _acquired(self) -> bool:
         """Take or renew the lock if we may; a lost race or no answer is no lock."""
+        acquired = await self._tried()
+        self._on_seen()
+        return acquired
+
+    async def _tried(self) -> bool:
         began = self._clock.monotonic()
         try:
             stored = await self._writes.find(
@@ -142,6 +169,8 @@ class Election:
             ):
                 self._renewed_at = None
                 return False
+            # An answer that nobody waits for any more does not undo the writing.
+            self._has_written = True
             await self._write(stored, self._next(record))
         except errors.IsthmusError as error:
             if not (isinstance(error, problems.ApiError) and error.is_conflict):
@@ -189,9 +218,9 @@ class Election:
         await self._writes.update(kinds.CONFIG_MAP, stored)
 
     async def _release(self) -> None:
-        if self._renewed_at is None:
-            return
         self._renewed_at = None
+        if not self._has_written:
+            return
         with contextlib.suppress(errors.IsthmusError, TimeoutError):
             async with asyncio.timeout(RELEASE_S):
                 await self._free()

@@ -2,7 +2,9 @@
 
 In its own cluster always; in a remote cluster when that cluster's system namespace names this
 control plane's cluster, or everybody, and only if this control plane was told to manage others.
-The annotation is followed, so that a later change of mind takes effect.
+The annotation is followed, so that a later change of mind takes effect. Of several that a cluster
+names, the one that holds the lock there writes; whoever is no longer named, or leaves, gives it
+back before anything else.
 
 Source: spec sections 1.6, 5.5 and 6.6.
 """
@@ -14,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from isthmus.base import clock, logs, tasks
-from isthmus.kube import client, informer, kinds, objects
+from isthmus.kube import access, client, informer, kinds, objects
 from isthmus.mesh.identities import ClusterId
 from isthmus.runtime import leadership, rootcerts, webhooks
 
@@ -75,6 +77,7 @@ class Stewardship:
         self._clock = system_clock or clock.SystemClock()
         self._nursery = tasks.Nursery(system_clock=self._clock)
         self._posts: dict[ClusterId, asyncio.Task[None]] = {}
+        self._leaving: dict[ClusterId, set[asyncio.Task[None]]] = {}
         self._roots: dict[ClusterId, rootcerts.RootCertificates] = {}
         self._bundles: dict[ClusterId, webhooks.WebhookBundles] = {}
 
@@ -82,13 +85,14 @@ class Stewardship:
         """Begin with a cluster; to be called within a running loop."""
         self.removed(cluster)
         if cluster == self._steward.cluster:
-            work = self._work
+            work = functools.partial(self._work, cluster, writes)
         elif self._steward.manages_remotes:
-            work = self._while_invited
+            work = functools.partial(self._away, cluster, writes.access)
         else:
             return
+        before = tuple(self._leaving.get(cluster, ()))
         self._posts[cluster] = self._nursery.keep(
-            f"write in {cluster}", lambda: work(cluster, writes)
+            f"write in {cluster}", lambda: _after(before, work)
         )
 
     def removed(self, cluster: ClusterId) -> None:
@@ -96,6 +100,9 @@ class Stewardship:
         post = self._posts.pop(cluster, None)
         if post is not None:
             post.cancel()
+            leaving = self._leaving.setdefault(cluster, set())
+            leaving.add(post)
+            post.add_done_callback(leaving.discard)
 
     def root_changed(self) -> None:
         """Bring the new roots everywhere."""
@@ -107,6 +114,15 @@ class Stewardship:
     async def close(self) -> None:
         """End everywhere, giving locks back."""
         await self._nursery.close()
+
+    async def _away(self, cluster: ClusterId, reached_by: access.Access) -> None:
+        """Work in a remote cluster, by a connection of our own.
+
+        The one by which it is followed is closed when its credential changes or when it leaves,
+        before the lock could be given back.
+        """
+        async with client.Client(reached_by, system_clock=self._clock) as writes:
+            await self._while_invited(cluster, writes)
 
     async def _while_invited(self, cluster: ClusterId, writes: client.Client) -> None:
         """Follow the system namespace of a remote cluster and work there while it invites us."""
@@ -134,6 +150,8 @@ class Stewardship:
                 elif not invited and at_work is not None:
                     _LOG.info("no longer managing cluster", cluster=cluster)
                     at_work.cancel()
+                    # Its last word in the lock must not come after the first one of the next.
+                    await asyncio.wait([at_work])
                     at_work = None
 
     def _invited(self, namespaces: Mapping[informer.Key, objects.Namespace]) -> bool:
@@ -142,28 +160,34 @@ class Stewardship:
         return is_invited(annotation, cluster=self._steward.cluster)
 
     async def _work(self, cluster: ClusterId, writes: client.Client) -> None:
+        is_remote = cluster != self._steward.cluster
         election = leadership.Election(
             writes,
             leadership.Candidate(
                 identity=self._steward.pod,
                 revision=self._steward.revision,
-                is_remote=cluster != self._steward.cluster,
+                is_remote=is_remote,
                 is_default=self._steward.revision == "default",
             ),
             namespace=self._steward.namespace,
+            on_seen=lambda: bundles.bundle_changed(),
             system_clock=self._clock,
         )
         roots = rootcerts.RootCertificates(
             writes, root=self._root, may_write=election.holds, system_clock=self._clock
         )
         bundles = webhooks.WebhookBundles(
-            writes, revision=self._steward.revision, bundle=self._root, system_clock=self._clock
+            writes,
+            revision=self._steward.revision,
+            bundle=self._root,
+            # At home every replica does: it must not wait for an election.
+            may_replace=election.speaks if is_remote else lambda: True,
+            system_clock=self._clock,
         )
         self._roots[cluster], self._bundles[cluster] = roots, bundles
         try:
             async with tasks.Nursery(system_clock=self._clock) as nursery:
-                # Every replica patches webhooks: it must not wait for an election.
-                if self._steward.patches_own_webhooks or cluster != self._steward.cluster:
+                if self._steward.patches_own_webhooks or is_remote:
                     _ = nursery.keep(f"webhook bundles of {cluster}", bundles.run)
                 await election.run(lambda: self._lead(cluster, writes, roots, election.holds))
         finally:
@@ -183,3 +207,12 @@ class Stewardship:
                 for name, duty in self._at_home.items():
                     _ = nursery.keep(name, functools.partial(duty, writes, holds))
             await asyncio.Event().wait()
+
+
+async def _after(
+    before: tuple["asyncio.Task[None]", ...], work: Callable[[], Awaitable[None]]
+) -> None:
+    """Work once those who were here before have given their lock back."""
+    if before:
+        await asyncio.wait(before)
+    await work()

@@ -1,13 +1,14 @@
 """Keeps the bundle by which API servers verify our injector, in one cluster's webhooks.
 
 Only webhooks of our revision whose name says that they are injectors are touched, by
-compare-and-swap, and only when the bundle differs.
+compare-and-swap, and only when the bundle differs. What somebody else has put there is replaced
+only while the caller may: two control planes must not fight over it.
 
 Source: spec section 5.5.
 """
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from isthmus.base import clock, tasks
 from isthmus.kube import client, informer, kinds, objects
@@ -46,7 +47,7 @@ class WebhookBundles:
         *,
         revision: str,
         bundle: Callable[[], str],
-        may_write: Callable[[], bool] = lambda: True,
+        may_replace: Callable[[], bool] = lambda: True,
         system_clock: clock.Clock | None = None,
     ) -> None:
         """Prepare.
@@ -55,12 +56,12 @@ class WebhookBundles:
             writes: The cluster.
             revision: Value of the label of our configurations.
             bundle: The roots as PEM; empty while there are none, then nothing is written.
-            may_write: Asked before every write.
+            may_replace: Whether a bundle that is there already may be replaced by ours.
             system_clock: Time.
         """
         self._writes = writes
         self._bundle = bundle
-        self._may_write = may_write
+        self._may_replace = may_replace
         self._clock = system_clock or clock.SystemClock()
         self._queue: reconciling.Reconciler[str] = reconciling.Reconciler(
             "webhook bundles", self._reconcile, system_clock=self._clock
@@ -90,19 +91,32 @@ class WebhookBundles:
     async def _reconcile(self, name: str) -> bool:
         bundle = base64.b64encode(self._bundle().encode()).decode()
         seen = self._configurations.items.get(("", name))
-        if seen is None or not bundle or not self._may_write():
+        if seen is None or not bundle:
             return False
-        if all(
-            one.client_config.ca_bundle == bundle
-            for one in seen.webhooks or ()
-            if one.name.endswith(SUFFIX)
+        if not self._is_ours_to_write(
+            [one.client_config.ca_bundle for one in seen.webhooks or () if _injects(one.name)],
+            bundle,
         ):
             return False
         stored = await self._writes.find(kinds.MUTATING_WEBHOOK, name)
-        if stored is None:
+        configs = [
+            one.setdefault("clientConfig", {})
+            for one in (stored or {}).get("webhooks") or []
+            if _injects(str(one.get("name", "")))
+        ]
+        # What we saw may be older than what is there.
+        present = [str(one.get("caBundle") or "") for one in configs]
+        if stored is None or not self._is_ours_to_write(present, bundle):
             return False
-        for one in stored.get("webhooks") or []:
-            if str(one.get("name", "")).endswith(SUFFIX):
-                one.setdefault("clientConfig", {})["caBundle"] = bundle
+        for one in configs:
+            one["caBundle"] = bundle
         await self._writes.update(kinds.MUTATING_WEBHOOK, stored, field_manager=MANAGER)
         return True
+
+    def _is_ours_to_write(self, present: Sequence[str], bundle: str) -> bool:
+        foreign = any(one not in ("", bundle) for one in present)
+        return any(one != bundle for one in present) and (not foreign or self._may_replace())
+
+
+def _injects(name: str) -> bool:
+    return name.endswith(SUFFIX)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from isthmus.node import bootstrap, durations, envoy, metadata, probes, settings
+from isthmus.node import bootstrap, durations, envoy, folders, metadata, probes, settings
 
 INJECTED = {
     "PROXY_CONFIG": '{"discoveryAddress": "istiod-canary.istio-system.svc:15012", "concurrency": 2}',
@@ -27,7 +27,7 @@ def pod(tmp_path):
 @pytest.fixture
 def read(pod):
     def reading(*argv, **environment):
-        return settings.read(argv, environment=INJECTED | environment, pod_folder=pod)
+        return settings.read(argv, environment=INJECTED | environment, folder=pod, pod_folder=pod)
 
     return reading
 
@@ -173,3 +173,17 @@ def test_probes_are_read_as_the_injector_writes_them():
 def test_other_probes_are_refused(document):
     with pytest.raises(durations.SettingRefused, match="not understood"):
         probes.of({"/app-health/a/livez": document}, address="10.1.0.5")
+
+
+def test_an_agent_works_in_the_pods_volume_and_leaves_it_there(tmp_path):
+    with folders.working(usual=tmp_path) as folder:
+        (folder / "XDS").touch()
+
+    assert (tmp_path / "XDS").exists()
+
+
+def test_outside_of_a_pod_an_agent_leaves_no_folder_behind(tmp_path):
+    with folders.working(usual=tmp_path / "missing") as folder:
+        (folder / "XDS").touch()
+
+    assert not folder.exists()

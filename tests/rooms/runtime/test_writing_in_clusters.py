@@ -265,6 +265,25 @@ async def test_one_of_two_leads_and_the_other_takes_over_when_it_ends(server, wr
     assert '"leaderTransitions":2' in stored[leadership.ANNOTATION]
 
 
+async def test_who_ends_before_it_hears_that_it_leads_gives_the_lock_back(server, writes):
+    written = asyncio.Event()
+
+    async def unheard(request):
+        """Store the lock, and never say so."""
+        if request.method == "POST":
+            server._create(kinds.CONFIG_MAP, SYSTEM, await request.json())
+            written.set()
+            await asyncio.Event().wait()
+
+    server.faults.append(unheard)
+    _, run = stand(writes, "a", Time(), [])
+    async with at_work(run):
+        await asyncio.wait_for(written.wait(), 5)
+
+    stored = server.get(kinds.CONFIG_MAP, LOCK, SYSTEM)["metadata"]["annotations"]
+    assert '"holderIdentity":""' in stored[leadership.ANNOTATION]
+
+
 async def test_a_leader_that_cannot_renew_stops_before_anybody_else_may_begin(server, writes):
     time, log = Time(), []
     election, run = stand(writes, "a", time, log)

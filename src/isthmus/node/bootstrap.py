@@ -5,7 +5,7 @@ Source: spec section 4.3.
 
 from collections.abc import Mapping
 
-from isthmus.node import settings
+from isthmus.node import overload, settings
 
 TYPE = "type.googleapis.com/"
 MARK = 1337
@@ -38,7 +38,7 @@ def document(wanted: settings.Settings, *, may_mark: bool) -> dict[str, object]:
         "dynamic_resources": _DYNAMIC,
         "static_resources": {"listeners": _pages(wanted.ports), "clusters": _clusters(wanted)},
         "layered_runtime": {"layers": [RUNTIME, {"name": "admin", "admin_layer": {}}]},
-        "overload_manager": {"resource_monitors": [_UNLIMITED]},
+        "overload_manager": overload.manager(wanted),
         "bootstrap_extensions": [_INTERNAL_LISTENERS],
         "stats_config": _stats(wanted.stats),
     }
@@ -105,17 +105,6 @@ _INTERNAL_LISTENERS = {
     "name": "envoy.bootstrap.internal_listener",
     "typed_config": {
         "@type": TYPE + "envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
-    },
-}
-
-_UNLIMITED = {
-    # A proxy takes what its application would take; the limit is said so that Envoy warns of none.
-    "name": "envoy.resource_monitors.global_downstream_max_connections",
-    "typed_config": {
-        "@type": TYPE
-        + "envoy.extensions.resource_monitors.downstream_connections.v3."
-        + "DownstreamConnectionsConfig",
-        "max_active_downstream_connections": str(2**31 - 1),
     },
 }
 

@@ -101,6 +101,7 @@ class Settings:
         folder: Where sockets and the bootstrap are.
         probes: The application's own probes by path, as JSON.
         scrape: Where the application serves metrics, if it does.
+        memory_bytes: What its container may use; 0 where nobody said.
         dns: None where the pod asks for names by itself.
     """
 
@@ -126,6 +127,7 @@ class Settings:
     ca_headers: tuple[tuple[str, str], ...] = ()
     xds_headers: tuple[tuple[str, str], ...] = ()
     stats: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    memory_bytes: int = 0
     dns: Dns | None = None
 
     @property
@@ -183,6 +185,7 @@ def read(
         ca_headers=_headers(environment, CA_HEADER_PREFIX),
         xds_headers=_headers(environment, XDS_HEADER_PREFIX),
         stats=proxy.get("proxyStatsMatcher") or {},
+        memory_bytes=_whole(environment.get("GOMEMLIMIT")),
         dns=_dns(environment, kind=options.kind, domain=options.domain),
     )
 

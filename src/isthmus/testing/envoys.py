@@ -4,11 +4,13 @@ Envoy checks a bootstrap without listening or connecting. What a proxy would fet
 the bootstrap instead: routes inside their listeners, endpoints inside their clusters.
 """
 
+import contextlib
 import importlib.metadata
 import json
 import pathlib
 import subprocess
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from envoy.config.cluster.v3 import cluster_pb2
@@ -70,6 +72,43 @@ def complaint_about(resources: Iterable[snapshot.Resource], *, directory: pathli
         check=False,
     )
     return "" if answer.returncode == 0 else answer.stdout + answer.stderr
+
+
+@contextlib.contextmanager
+def running(document: Mapping[str, Message], *, directory: pathlib.Path) -> Iterator[None]:
+    """Let an Envoy run with a bootstrap, from when it listens; its log is left in `directory`."""
+    path, log = directory / "envoy.json", directory / "envoy.log"
+    path.write_text(json.dumps({"node": {"id": "x", "cluster": "x"}, **document}))
+    command = [str(binary()), "-c", str(path), "-l", "info", "--disable-hot-restart"]
+    with (
+        log.open("w") as said,
+        subprocess.Popen(
+            [*command, "--concurrency", "1"], stdout=subprocess.DEVNULL, stderr=said
+        ) as process,
+    ):
+        try:
+            deadline = time.monotonic() + DEADLINE_S
+            while "starting main dispatch loop" not in log.read_text():
+                assert process.poll() is None, log.read_text()[-2000:]
+                assert time.monotonic() < deadline, log.read_text()[-2000:]
+                time.sleep(0.05)
+            yield
+        finally:
+            process.terminate()
+
+
+def answering() -> Message:
+    """Return a network filter that answers every request with 200."""
+    kind = "type.googleapis.com/envoy.extensions.filters.{}"
+    router = {"@type": kind.format("http.router.v3.Router")}
+    routes = [{"match": {"prefix": "/"}, "direct_response": {"status": 200}}]
+    answers = {
+        "@type": kind.format("network.http_connection_manager.v3.HttpConnectionManager"),
+        "stat_prefix": "x",
+        "http_filters": [{"name": "router", "typed_config": router}],
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
+    }
+    return {"name": "http", "typed_config": answers}
 
 
 def bootstrap(resources: Iterable[snapshot.Resource]) -> dict[str, Message]:

@@ -3,12 +3,9 @@
 The signing code is left out on purpose: here somebody has stolen an intermediate's key.
 """
 
-import json
 import re
 import socket
 import ssl
-import subprocess
-import time
 
 import pytest
 from cryptography import x509
@@ -21,7 +18,6 @@ from isthmus.testing import envoys
 
 NOW = clock.SystemClock().now()
 OWN, FOREIGN = "one.example", "two.example"
-HTTP_MANAGER = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
 TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
 
 
@@ -56,27 +52,6 @@ def bootstrap(folder, root):
         "certificate_chain": {"inline_string": forged(OWN, limits=(OWN,))},
         "private_key": {"inline_string": key},
     }
-    answer = {
-        "@type": f"{HTTP_MANAGER}.HttpConnectionManager",
-        "stat_prefix": "x",
-        "http_filters": [
-            {
-                "name": "router",
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
-                },
-            }
-        ],
-        "route_config": {
-            "virtual_hosts": [
-                {
-                    "name": "all",
-                    "domains": ["*"],
-                    "routes": [{"match": {"prefix": "/"}, "direct_response": {"status": 200}}],
-                }
-            ]
-        },
-    }
     tls = {
         "@type": TLS,
         "require_client_certificate": True,
@@ -86,7 +61,6 @@ def bootstrap(folder, root):
         },
     }
     return {
-        "node": {"id": "x", "cluster": "x"},
         "admin": {"address": {"pipe": {"path": str(folder / "admin")}}},
         "static_resources": {
             "listeners": [
@@ -95,7 +69,7 @@ def bootstrap(folder, root):
                     "address": {"pipe": {"path": str(folder / "tls")}},
                     "filter_chains": [
                         {
-                            "filters": [{"name": "http", "typed_config": answer}],
+                            "filters": [envoys.answering()],
                             "transport_socket": {"name": "tls", "typed_config": tls},
                         }
                     ],
@@ -109,23 +83,8 @@ def bootstrap(folder, root):
 def envoy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trust")
     root = material.files(now=NOW)["root-cert.pem"]
-    path = written(folder, "envoy.json", json.dumps(bootstrap(folder, root)))
-    log = folder / "log"
-    command = [str(envoys.binary()), "-c", path, "-l", "info", "--disable-hot-restart"]
-    with log.open("w") as said:
-        running = subprocess.Popen(
-            [*command, "--concurrency", "1"], stdout=subprocess.DEVNULL, stderr=said
-        )
-    try:
-        deadline = time.monotonic() + 20
-        while "starting main dispatch loop" not in log.read_text():
-            assert running.poll() is None, log.read_text()[-2000:]
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    with envoys.running(bootstrap(folder, root), directory=folder):
         yield folder
-    finally:
-        running.terminate()
-        running.wait(10)
 
 
 def answer_to(folder, chain):

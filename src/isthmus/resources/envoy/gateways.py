@@ -16,6 +16,7 @@ from google.protobuf import message
 from isthmus.resources.envoy import access_logs, filters, listeners, messages, tls
 from isthmus.views import view
 
+MOST_BUFFERED_BYTES: Final = 32 * 1024
 HELLO_WITHIN: Final = datetime.timedelta(seconds=15)
 
 
@@ -77,6 +78,7 @@ def _bound(
         name=view.listener_name(gateway),
         address=messages.socket_address(listeners.ANY_ADDRESS, port=gateway.port),
         traffic_direction=base_pb2.OUTBOUND,
+        per_connection_buffer_limit_bytes={"value": MOST_BUFFERED_BYTES},
         **chains,
     )
     return result

@@ -1,0 +1,76 @@
+"""A gateway that has no memory left turns new callers away; a sidecar takes what comes."""
+
+import http.client
+import socket
+import time
+
+import pytest
+
+from isthmus.node import overload, settings
+from isthmus.testing import envoys
+
+PLENTY, NOTHING = 1 << 30, 1 << 20
+
+
+class Connection(http.client.HTTPConnection):
+    """HTTP over a socket in the file system."""
+
+    def __init__(self, path):
+        super().__init__("x", timeout=10)
+        self._path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def asked(path, what="/"):
+    connection = Connection(path)
+    connection.request("GET", what, headers={"Connection": "close"})
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def proxy(kind, memory, folder):
+    wanted = settings.read([kind], environment={"GOMEMLIMIT": str(memory)}, pod_folder=folder)
+    listener = {
+        "name": "web",
+        "address": {"pipe": {"path": str(folder / "web")}},
+        "filter_chains": [{"filters": [envoys.answering()]}],
+    }
+    document = {
+        "admin": {"address": {"pipe": {"path": str(folder / "admin")}}},
+        "static_resources": {"listeners": [listener]},
+        "overload_manager": overload.manager(wanted),
+    }
+    return envoys.running(document, directory=folder)
+
+
+def is_refusing(folder):
+    said = asked(folder / "admin", "/stats?filter=reject_incoming_connections.active")[1]
+    return said.strip().endswith(": 1")
+
+
+@pytest.mark.parametrize(("kind", "memory"), [("router", PLENTY), ("sidecar", NOTHING)])
+def test_who_has_memory_or_only_its_application_takes_all(tmp_path, kind, memory):
+    with proxy(kind, memory, tmp_path):
+        assert asked(tmp_path / "web")[0] == 200
+        assert not is_refusing(tmp_path)
+
+
+def test_a_gateway_without_memory_refuses_at_once_and_says_so(tmp_path):
+    with proxy("router", NOTHING, tmp_path):
+        # It looks at its memory four times a second.
+        deadline = time.monotonic() + 20
+        while not is_refusing(tmp_path):
+            assert time.monotonic() < deadline
+
+        with pytest.raises((ConnectionError, http.client.RemoteDisconnected)):
+            asked(tmp_path / "web")
+
+
+def test_a_limit_that_nobody_gave_is_none(tmp_path):
+    wanted = settings.read(["router"], environment={}, pod_folder=tmp_path)
+
+    assert "actions" not in overload.manager(wanted)

@@ -33,7 +33,9 @@ def asked(path, what="/"):
 
 
 def proxy(kind, memory, folder):
-    wanted = settings.read([kind], environment={"GOMEMLIMIT": str(memory)}, pod_folder=folder)
+    wanted = settings.read(
+        [kind], environment={"GOMEMLIMIT": str(memory)}, pod_folder=folder, folder=folder
+    )
     listener = {
         "name": "web",
         "address": {"pipe": {"path": str(folder / "web")}},
@@ -71,6 +73,6 @@ def test_a_gateway_without_memory_refuses_at_once_and_says_so(tmp_path):
 
 
 def test_a_limit_that_nobody_gave_is_none(tmp_path):
-    wanted = settings.read(["router"], environment={}, pod_folder=tmp_path)
+    wanted = settings.read(["router"], environment={}, pod_folder=tmp_path, folder=tmp_path)
 
     assert "actions" not in overload.manager(wanted)

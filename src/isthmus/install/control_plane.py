@@ -93,6 +93,8 @@ def injector_values(options: Options) -> operator.Tree:
             "proxy": {"image": options.proxy_image},
         },
         "revision": options.revision,
+        # `istioctl analyze` wants an answer; only labels call for a proxy here.
+        "sidecarInjectorWebhook": {"enableNamespacesByDefault": False},
     }
     return operator.merged(operator.merged({}, options.values), own)
 

@@ -26,6 +26,9 @@ Page = Callable[[web.Request], Awaitable[web.Response]]
 
 REGISTRATION: Final = "/v1/registration"
 """Was always laid out in lines, so that people could search it with grep."""
+VERSION_AS_ASKED: Final = "//version"
+"""How `istioctl version` asks; Istio's own server takes two slashes for one."""
+
 MOST_BYTES: Final = 64 * 1024
 SHUTDOWN_S: Final = 2.0
 OWNER_ONLY: Final = 0o600
@@ -51,6 +54,7 @@ class Pages:
         application = web.Application(client_max_size=MOST_BYTES)
         application.router.add_get("/ready", ready_page(self.unready))
         application.router.add_get("/version", _version)
+        application.router.add_get(VERSION_AS_ASKED, _version)
         application.router.add_get("/metrics", self._metrics)
         return application
 
@@ -72,7 +76,7 @@ class Pages:
                 return debugging.EVERYTHING
             caller = await _caller(request, authenticator, own=self.desk.own_cluster)
             if self.desk.is_busy_with(caller):
-                raise web.HTTPTooManyRequests(text="one page at a time, please come again\n")
+                raise web.HTTPTooManyRequests(text=debugging.TOO_MANY)
             return self.desk.viewer(caller)
 
         return self._with_debug(proven)

@@ -68,6 +68,7 @@ AT_ONCE: Final = 10
 """Pages that one caller may ask for at once, if it has not asked for a while."""
 
 MOST_CALLERS: Final = 1_000
+TOO_MANY: Final = f"more than {A_SECOND:g} pages a second; come again in a moment\n"
 NOT_CONNECTED: Final = (
     "Proxy not connected to this Pilot instance. It may be connected to another instance.\n"
 )

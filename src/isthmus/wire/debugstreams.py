@@ -73,7 +73,7 @@ class Asides:
             Refused: The caller may not see this, or does not say what.
         """
         if self._desk.is_busy_with(caller):
-            raise Refused("RESOURCE_EXHAUSTED", "one page at a time, please come again")
+            raise Refused("RESOURCE_EXHAUSTED", debugging.TOO_MANY.strip())
         names = (*request.names, *request.subscribe)
         found = list(self._found(request.type_url, names, self._desk.viewer(caller)))
         nonce = f"aside-{next(self._numbers)}"

@@ -97,6 +97,7 @@ async def test_everybody_sees_readiness_version_and_metrics(remote):
     assert await remote("/ready") == (200, "")
     assert await remote("/metrics") == (200, "up 1\n")
     assert (await remote("/version"))[1].count("-") == 2
+    assert await remote("//version") == await remote("/version")
 
 
 async def test_the_reason_is_said_while_it_is_not_ready():

@@ -16,6 +16,16 @@ def names_of(answer) -> list[str]:
     return [secret_pb2.Secret.FromString(each.value).name for each in answer.resources]
 
 
+def test_certificates_are_written_as_istios_command_line_reads_them():
+    own = sds.certificate("default", chain_pem="chain", key_pem="key", version="1")
+    roots = secret_pb2.Secret.FromString(secret("1").body)
+
+    found = secret_pb2.Secret.FromString(own.body).tls_certificate
+    assert found.certificate_chain.inline_bytes == b"chain"
+    assert found.private_key.inline_bytes == b"key"
+    assert roots.validation_context.trusted_ca.inline_bytes == b"roots 1"
+
+
 def test_a_request_is_answered_once_the_secret_is_there():
     stream = sds.Stated()
     stream.heard(stated("default"))

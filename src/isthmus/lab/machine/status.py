@@ -58,7 +58,7 @@ class ContainerState:
             "image": self.image,
             "imageID": f"isthmus-lab://{self.image}",
             "restartCount": self.restarts,
-            "ready": self.ready,
+            "ready": self.ready or self._has_done_its_part,
             "started": self.started,
             "state": self._state(pod_uid),
             "lastState": {"terminated": _terminated(self.last, "")} if self.last else {},
@@ -77,6 +77,10 @@ class ContainerState:
             return {"terminated": _terminated(self.ended, self._identifier(pod_uid))}
         reason, message = self.waiting
         return {"waiting": {"reason": reason, **({"message": message} if message else {})}}
+
+    @property
+    def _has_done_its_part(self) -> bool:
+        return self.initial and not self.helper and self.is_complete
 
     @property
     def is_complete(self) -> bool:

@@ -37,6 +37,13 @@ def test_a_pod_is_ready_when_all_its_containers_are():
     assert conditions(of(running(), running("other", ready=False)))["Ready"] == "False"
 
 
+def test_an_init_container_is_ready_when_it_has_done_its_part():
+    helper = running("helper", initial=True, helper=True, ready=False)
+    found = of(ended(0, "done", initial=True), ended(1, "failed", initial=True), helper)
+
+    assert [one["ready"] for one in found["initContainerStatuses"]] == [True, False, False]
+
+
 def test_a_pod_waits_while_its_first_containers_run():
     found = of(running("first", initial=True), status.ContainerState("main", "i", initial=False))
 

@@ -1,5 +1,6 @@
 """A gateway that has no memory left turns new callers away; a sidecar takes what comes."""
 
+import contextlib
 import http.client
 import socket
 import time
@@ -26,10 +27,10 @@ class Connection(http.client.HTTPConnection):
 
 
 def asked(path, what="/"):
-    connection = Connection(path)
-    connection.request("GET", what, headers={"Connection": "close"})
-    answer = connection.getresponse()
-    return answer.status, answer.read().decode()
+    with contextlib.closing(Connection(path)) as connection:
+        connection.request("GET", what, headers={"Connection": "close"})
+        with connection.getresponse() as answer:
+            return answer.status, answer.read().decode()
 
 
 def proxy(kind, memory, folder):

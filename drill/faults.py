@@ -9,9 +9,7 @@ import asyncio
 import base64
 import contextlib
 import itertools
-import os
 import random
-import signal
 import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -25,7 +23,7 @@ from isthmus.kube import kinds
 READER: Final = "istio-reader-service-account"
 TOKEN_S: Final = 86_400
 GONE_PATIENCE_S: Final = 30.0
-READY_PATIENCE_S: Final = 60.0
+READY_PATIENCE_S: Final = 150.0
 _POLL_S: Final = 0.1
 _BREATH_S: Final = 0.3
 
@@ -102,10 +100,11 @@ class Faults:
 
     # --- secrets --------------------------------------------------------------------------------
 
-    async def remove(self, dice: random.Random) -> None:
+    async def remove(self, dice: random.Random, *, killing: bool = False) -> None:
         """Take a cluster away from another, time how soon its proxies forget it, give it back.
 
-        Both are such that their API servers work, if there are any.
+        Both are such that their API servers work, if there are any. With `killing`, the control
+        plane starts anew in between and must not remember the cluster.
         """
         pairs = list(itertools.permutations(self._mesh.clusters, 2))
         dice.shuffle(pairs)
@@ -121,7 +120,11 @@ class Faults:
                 lambda: not self._observer.knows(watcher, cluster), limit_s=GONE_PATIENCE_S
             ):
                 fault.gone_s = time.time() - fault.began
+            if killing:
+                await self._kill(watcher)
             await asyncio.sleep(_BREATH_S)
+            if fault.gone_s is not None and self._observer.knows(watcher, cluster):
+                self._record.notes.append((time.time(), f"{fault}: it came back by itself"))
             given_back = time.time()
             await reached.create(kinds.SECRET, _anew(secret))
             if await self._observer.until(
@@ -146,27 +149,23 @@ class Faults:
     # --- control planes -------------------------------------------------------------------------
 
     async def kill(self, dice: random.Random) -> None:
-        """Kill a control plane as the kernel would for want of memory; wait for the next one.
+        """Kill a control plane as the kernel would for want of memory; wait for the next one."""
+        cluster = dice.choice(self._mesh.clusters)
+        async with self._claims.hold(f"control plane of {cluster}"):
+            await self._kill(cluster)
 
-        One whose own API server works, if there is any: it may be ready again without the others.
-        """
-        names = list(self._mesh.clusters)
-        dice.shuffle(names)
-        free = (each for each in names if self._claims.are_free(*_for_kill(each)))
-        cluster = next(free, names[0])
-        async with self._claims.hold(*_for_kill(cluster)):
-            before = self._mesh.control_plane(cluster)
-            fault = self._begun(records.KILL, cluster)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(before, signal.SIGKILL)
-            deadline = time.monotonic() + READY_PATIENCE_S
-            while time.monotonic() < deadline:
-                await asyncio.sleep(_POLL_S)
-                now = self._mesh.control_plane(cluster)
-                if now not in {0, before} and await self._mesh.is_ready(cluster):
-                    fault.ended = time.time()
-                    fault.back_s = fault.ended - fault.began
-                    return
+    async def _kill(self, cluster: str) -> None:
+        restarts, _ = await self._mesh.standing(cluster)
+        fault = self._begun(records.KILL, cluster)
+        self._mesh.kill_control_plane(cluster)
+        deadline = time.monotonic() + READY_PATIENCE_S
+        while time.monotonic() < deadline:
+            await asyncio.sleep(_POLL_S)
+            now, is_ready = await self._mesh.standing(cluster)
+            if now > restarts and is_ready:
+                fault.ended = time.time()
+                fault.back_s = fault.ended - fault.began
+                return
 
 
 def _for_removal(watcher: str, cluster: str) -> tuple[str, ...]:
@@ -176,10 +175,6 @@ def _for_removal(watcher: str, cluster: str) -> tuple[str, ...]:
         f"API server of {cluster}",
         f"control plane of {watcher}",
     )
-
-
-def _for_kill(cluster: str) -> tuple[str, ...]:
-    return f"control plane of {cluster}", f"API server of {cluster}"
 
 
 def _anew(secret: dict[str, Any]) -> dict[str, Any]:

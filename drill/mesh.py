@@ -6,6 +6,8 @@ It knows the mesh as a user does: by its commands, its Kubernetes objects and it
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -132,15 +134,17 @@ class Mesh:
         (name,) = [p["metadata"]["name"] for p in found if "deletionTimestamp" not in p["metadata"]]
         return str(name)
 
-    async def is_ready(self, cluster: str) -> bool:
-        """Whether a cluster's control plane is ready, by its pod."""
-        for pod in await self.clients[cluster].list_(
+    async def standing(self, cluster: str) -> tuple[int, bool]:
+        """Return how often a cluster's control plane was started again, and whether it is ready."""
+        found = await self.clients[cluster].list_(
             kinds.POD, namespace=SYSTEM, labels=f"app={CONTROL_PLANE}"
-        ):
-            conditions = (pod.get("status") or {}).get("conditions") or ()
-            if any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
-                return True
-        return False
+        )
+        statuses = [
+            each
+            for pod in found
+            for each in (pod.get("status") or {}).get("containerStatuses") or ()
+        ]
+        return sum(each["restartCount"] for each in statuses), any(e["ready"] for e in statuses)
 
     async def asked(self, cluster: str, page: str) -> str:
         """Return a page of a control plane, such as `/debug/clusterz`."""
@@ -161,6 +165,13 @@ class Mesh:
                 if f"CLUSTER_ID={cluster}".encode() in environment:
                     return each.pid
         return 0
+
+    def kill_control_plane(self, cluster: str) -> None:
+        """Kill a cluster's control plane, if there is one just now."""
+        pid = self.control_plane(cluster)
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def holding(self, cluster: str, pid: int, *, at: float) -> records.Holding | None:
         """Return what a control plane holds now; None when it has ended."""

@@ -36,8 +36,16 @@ def document(
             if each.kind == records.REMOVAL and each.gone_s is not None
         ],
         "faults": [
-            {"fault": str(each), "after_s": round(each.began - record.began, 2)}
+            {
+                "fault": str(each),
+                "after_s": round(each.began - record.began, 2),
+                "back_s": each.back_s and round(each.back_s, 2),
+            }
             for each in record.faults
+        ],
+        "memory": [
+            [each.cluster, each.pid, round(each.at - record.began, 1), round(each.pss_mib, 2)]
+            for each in record.holdings
         ],
         "violations": [
             {"after_s": round(each.at - record.began, 2), "rule": each.rule, "text": each.text}

@@ -110,7 +110,7 @@ class Acts:
         dice = self._faults.dice(records.REMOVAL, part=part)
         began = time.monotonic()
         for number in range(count):
-            await self._faults.remove(dice)
+            await self._faults.remove(dice, killing=part == "second")
             due = began + seconds * (number + dice.random()) / count
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 

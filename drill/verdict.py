@@ -19,6 +19,7 @@ from drill import records
 GONE_LIMIT_S: Final = 5.0
 """A removed cluster is gone from all proxies within this."""
 BACK_LIMIT_S: Final = 60.0
+"""All is as before within this; half of it may be the kubelet's, whose back-off grows to 30 s."""
 GROWTH_LIMIT_MIB: Final = 5.0
 FILES_LIMIT: Final = 8
 """So many open files more are watches on their way, not a leak."""
@@ -144,8 +145,21 @@ def _removed(record: records.Record) -> Iterator[Violation]:
                 "was not gone" if fault.gone_s is None else f"was gone after {fault.gone_s:.1f} s"
             )
             yield Violation(fault.began, "removal", f"{fault}: {took}; {GONE_LIMIT_S:g} s at most")
-        if fault.ended is None or (fault.back_s is not None and fault.back_s > BACK_LIMIT_S):
+        limit_s = BACK_LIMIT_S + _silent_s(record, fault)
+        if fault.ended is None or (fault.back_s is not None and fault.back_s > limit_s):
             yield Violation(fault.began, "recovery", f"{fault}: was not as before in time")
+
+
+def _silent_s(record: records.Record, kill: records.Fault) -> float:
+    """Return for how long a killed control plane had no API server of its own to begin with."""
+    if kill.kind != records.KILL or kill.ended is None:
+        return 0.0
+    own = [
+        (max(kill.began, each.began), min(kill.ended, each.ended or record.ended))
+        for each in record.faults
+        if each.kind == records.BLACKOUT and each.cluster == kill.cluster
+    ]
+    return sum(max(0.0, until - since) for since, until in own)
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,16 @@ def test_a_fault_from_which_the_mesh_does_not_recover_is_told(record):
     assert rules(record) == ["recovery"]
 
 
+@pytest.mark.parametrize(("whose", "found"), [("cluster1", []), ("cluster2", ["recovery"])])
+def test_a_control_plane_need_not_be_back_while_its_own_api_server_fails(record, whose, found):
+    record.faults += [
+        records.Fault(records.KILL, "cluster1", 10.0, back_s=80.0, ended=90.0),
+        records.Fault(records.BLACKOUT, whose, 20.0, ended=50.0),
+    ]
+
+    assert rules(record) == found
+
+
 def test_memory_may_grow_by_five_mebibytes(record):
     def held(growth):
         return [

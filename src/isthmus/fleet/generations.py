@@ -212,6 +212,8 @@ class Generation:
         self.is_live = False
         self._pending.clear()
         await self._nursery.close()
+        for one in self._informers.values():
+            one.mute()
         await self.client.close()
 
     def _key(self, key: informer.Key) -> sources.ObjectKey:

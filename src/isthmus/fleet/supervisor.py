@@ -88,6 +88,7 @@ class Supervisor:
             measures: Where the metrics go.
         """
         self.ready = asyncio.Event()
+        self.ended = asyncio.Event()  # some generation has; whoever heard it clears it
         self._graph = graph_
         self._into = into
         self._own = config_cluster
@@ -459,6 +460,7 @@ class Supervisor:
     async def _closed(self, generation: generations.Generation) -> None:
         await generation.close()
         self._ending.discard(generation)
+        self.ended.set()
 
     # --- writing ----------------------------------------------------------------------------------
 

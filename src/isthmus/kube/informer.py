@@ -152,6 +152,14 @@ class Informer(Generic[V]):
             else:
                 await self._watch(ask)
 
+    def mute(self) -> None:
+        """Tell nobody any more, and let go of who listened; to be called once `run` has ended.
+
+        They hold us, too: held both ways, all objects would wait for the garbage collector, which
+        never looks at what is frozen.
+        """
+        self._on_batch, self._on_finding, self._admit = _unheard, _unheard, None
+
     # --- asking -----------------------------------------------------------------------------------
 
     async def _is_admitted(self) -> bool:
@@ -322,6 +330,10 @@ class Informer(Generic[V]):
             still_working="its last readable form stays in use",
             hint="correct the field that is named",
         )
+
+
+def _unheard(*_: object) -> None:
+    """Listen to nothing."""
 
 
 _LIST = msgspec.json.Decoder(_ListAnswer)

@@ -18,7 +18,7 @@ import gc
 import signal
 from collections.abc import Sequence
 
-from isthmus.base import clock, errors, logs, metrics, tasks
+from isthmus.base import clock, errors, logs, memory, metrics, tasks
 from isthmus.ca import authority as authorities
 from isthmus.ca import signing
 from isthmus.fleet import supervisor
@@ -49,6 +49,8 @@ SECURE_PORT, WEBHOOK_PORT, MONITORING_PORT, READY_PORT = 15012, 15017, 15014, 80
 ANY = "0.0.0.0"  # inside the pod's own network
 DRAIN_S = 5.0
 TRUST_LOOK_S = 30.0
+TIDY_AFTER_S = 5.0
+"""Clusters often change hands one after the other; memory is given back once for all of them."""
 
 
 class ServingFailed(errors.IsthmusError):
@@ -262,11 +264,19 @@ class Program:
             )
 
     async def _settle(self) -> None:
-        """Take what was learnt at the start out of the garbage collector's sight."""
+        """Take what was learnt at the start out of the garbage collector's sight.
+
+        From then on give back what clusters leave behind that change hands or go.
+        """
         await self._fleet.ready.wait()
         gc.collect()
         gc.freeze()
         _LOG.info("all clusters known", clusters=len(self._fleet.clusters()))
+        while True:
+            await self._fleet.ended.wait()
+            await self._clock.sleep(TIDY_AFTER_S)
+            self._fleet.ended.clear()
+            memory.give_back()
 
     async def _serve_plain(self, stack: contextlib.AsyncExitStack) -> None:
         pages = admin.Pages(

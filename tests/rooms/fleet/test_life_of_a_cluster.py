@@ -1,5 +1,8 @@
 """Clusters are switched off and on, renamed, claimed twice; nobody else notices."""
 
+import gc
+import weakref
+
 import pytest
 
 from fakes import kube_server
@@ -79,3 +82,27 @@ async def test_the_second_secret_for_an_id_takes_over_when_the_first_goes(fleet)
     assert finding.code == "ISM-FLEET-013"
     assert fleet.fewest == 1
     assert fleet.supervisor.findings() == ()
+
+
+async def test_whoever_tidies_up_hears_that_a_credential_was_given_up(fleet):
+    fleet.link("cluster2")
+    await kube_server.eventually(lambda: fleet.names("cluster2"))
+    assert not fleet.supervisor.ended.is_set()
+
+    fleet.link("cluster2", "cluster2 another")
+    await kube_server.eventually(fleet.supervisor.ended.is_set)
+
+
+async def test_a_credential_that_was_given_up_leaves_nothing_for_the_collector(fleet):
+    fleet.link("cluster2")
+    await kube_server.eventually(lambda: fleet.names("cluster2"))
+    [link] = fleet.supervisor.links()
+    before = link.generation
+    left = [weakref.ref(before), weakref.ref(before.client)]
+    gc.disable()
+    try:
+        del link, before
+        fleet.link("cluster2", "cluster2 another")
+        await kube_server.eventually(lambda: not any(seen() for seen in left))
+    finally:
+        gc.enable()

@@ -1,0 +1,53 @@
+"""Memory goes back when it is asked for."""
+
+import ctypes
+import gc
+import os
+import pathlib
+import weakref
+
+import pytest
+
+from isthmus.base import memory
+
+MIB = 1024 * 1024
+
+
+class Node:
+    """Something that can refer to itself."""
+
+
+def resident_mib():
+    pages = pathlib.Path("/proc/self/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE") / MIB
+
+
+def test_what_refers_only_to_itself_is_collected():
+    node = Node()
+    node.itself = node
+    seen = weakref.ref(node)
+    gc.disable()
+    del node
+    try:
+        assert seen() is not None
+        memory.give_back()
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc")
+def test_what_was_freed_below_something_in_use_goes_back_to_the_system():
+    blocks = [bytes(100_000) for _ in range(400)]
+    last = bytes(100_000)  # keeps the top of the heap
+    blocks.clear()
+    held = resident_mib()
+
+    memory.give_back()
+
+    assert held - resident_mib() > 20
+    assert len(last) == 100_000
+
+
+def test_a_c_library_that_has_no_such_call_is_no_trouble():
+    assert memory.trimmer(object())(0) is None

@@ -96,6 +96,7 @@ class Limits:
             replicas and prove themselves again; 0 never.
         streams_per_pod: Open streams of one pod; one more than it needs, for the overlap.
         streams_per_s: New streams each second, from all callers together.
+        pod_streams_per_s: The same from one pod, so that one cannot keep the others out.
     """
 
     proof_s: float = 10.0
@@ -104,6 +105,7 @@ class Limits:
     age_s: float = 0.0
     streams_per_pod: int = 2
     streams_per_s: int = 100
+    pod_streams_per_s: int = 10
 
 
 class _Ended(Exception):  # noqa: N818  # how a stream ends, no fault of ours
@@ -131,7 +133,7 @@ class Service:
         self.asides: debugstreams.Asides | None = None
         """Answers streams that are no proxy's; without it there are none."""
         self._opened = 0
-        self._recent: deque[float] = deque(maxlen=self.limits.streams_per_s)
+        self._recent: deque[tuple[float, str]] = deque(maxlen=self.limits.streams_per_s)
         self._streams: dict[str, _Stream] = {}
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -174,7 +176,7 @@ class Service:
         placed = self.asides.placed(credentials) if self.asides and is_unplaced else credentials
         caller = await self._proven(placed)
         # Only after the proof: whoever has none must not use up the share of those who have.
-        self._admit()
+        self._admit(caller)
         content = await _first(context, wait_s=self.limits.first_message_s)
         if content is None:
             return
@@ -201,12 +203,17 @@ class Service:
             with self._listed(stream):
                 await stream.run(first)
 
-    def _admit(self) -> None:
+    def _admit(self, caller: callers.Caller) -> None:
         now = self.clock.monotonic()
         is_full = len(self._recent) == self._recent.maxlen
-        if is_full and now - self._recent[0] < 1.0:
+        if is_full and now - self._recent[0][0] < 1.0:
             raise _Ended("RESOURCE_EXHAUSTED", "too many new streams; come again")
-        self._recent.append(now)
+        own = caller.pod_uid and sum(
+            pod == caller.pod_uid and now - at < 1.0 for at, pod in self._recent
+        )
+        if own and own >= self.limits.pod_streams_per_s:
+            raise _Ended("RESOURCE_EXHAUSTED", "too many new streams of one pod; come again")
+        self._recent.append((now, caller.pod_uid))
 
     async def _serve_aside(
         self,

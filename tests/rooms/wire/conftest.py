@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import dataclasses
 from dataclasses import dataclass, field
 
 import grpc
 import pytest
 
+from isthmus.base import clock
 from isthmus.mesh.identities import ClusterId
 from isthmus.resources.snapshot import EMPTY
 from isthmus.testing import playbook
@@ -15,8 +17,20 @@ from isthmus.wire import ads, callers
 CALLER = callers.Caller(ClusterId("c1"), "default", "sleep", pod="sleep-1", pod_uid="u1")
 
 
+class StoppedClock(clock.SystemClock):
+    """So that a second does not pass while a test counts what may happen in one."""
+
+    def __init__(self):
+        self.passed = 0.0
+
+    def monotonic(self):
+        return self.passed
+
+
 class FakeAuthenticator:
     async def authenticate(self, credentials):
+        if credentials.token == "other":
+            return dataclasses.replace(CALLER, pod="sleep-2", pod_uid="u2")
         if credentials.token != "good":
             raise callers.CallerRefused("the token proves nothing")
         return CALLER
@@ -83,7 +97,7 @@ def discovery():
 def serving(discovery):
     @contextlib.asynccontextmanager
     async def serve(**limits):
-        service = ads.Service(discovery, limits=ads.Limits(**limits))
+        service = ads.Service(discovery, limits=ads.Limits(**limits), system_clock=StoppedClock())
         server = grpc.aio.server(options=ads.SERVER_OPTIONS)
         server.add_generic_rpc_handlers((service.handler(),))
         port = server.add_insecure_port("127.0.0.1:0")

@@ -242,6 +242,25 @@ async def test_new_streams_are_bounded_in_number_per_second(serving):
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+async def test_one_pod_cannot_use_up_what_all_may_open(serving):
+    async with serving(pod_streams_per_s=1) as (service, channel, _):
+        first = Stream(channel)
+        await first.say(CLUSTERS)
+        await first.hear()
+        error = await Stream(channel).ended()
+        assert error.details() == "too many new streams of one pod; come again"
+
+        other = Stream(channel, metadata=(("authorization", "Bearer other"), GOOD[1]))
+        await other.say(CLUSTERS, node=NODE.replace("sleep-1", "sleep-2"))
+        await other.hear()
+        service.clock.passed = 1.0
+        again = Stream(channel)
+        await again.say(CLUSTERS)
+        await again.hear()
+        for stream in (first, other, again):
+            stream.call.cancel()
+
+
 async def test_an_old_stream_ends_so_that_proxies_spread(serving):
     async with serving(age_s=0.05) as (_, channel, _):
         stream = Stream(channel)

@@ -43,8 +43,9 @@ def _discovery(arguments: list[str]) -> int:
 
 def _request(method: str, target: str) -> int:
     folder = os.environ.get("ISTHMUS_RUN_DIR", "/run/isthmus")
+    path = "/" + target.removeprefix("/")  # `istioctl bug-report` asks without the slash
     try:
-        status, body = asking.ask(f"{folder}/reports.sock", method=method, target=target)
+        status, body = asking.ask(f"{folder}/reports.sock", method=method, target=path)
     except OSError as error:
         sys.stderr.write(f"error: the control plane does not answer: {error.strerror}\n")
         return 1

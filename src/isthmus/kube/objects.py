@@ -226,7 +226,7 @@ class GatewayPort(Part, frozen=True):
 
 
 class GatewayTls(Part, frozen=True):
-    """What a server of a Gateway does with TLS; but for the mode, its fields are only named."""
+    """What a server of a Gateway does with TLS; fields of any type are judged where they are read."""
 
     mode: str = ""
     credential_name: object = None

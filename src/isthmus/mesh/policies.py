@@ -44,18 +44,62 @@ class ServerTls(enum.Enum):
     AUTO_PASSTHROUGH = "AUTO_PASSTHROUGH"
     SIMPLE = "SIMPLE"
     MUTUAL = "MUTUAL"
+    OPTIONAL_MUTUAL = "OPTIONAL_MUTUAL"
     ISTIO_MUTUAL = "ISTIO_MUTUAL"
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether a gateway ends it with a certificate of its own."""
+        return self in {ServerTls.SIMPLE, ServerTls.MUTUAL, ServerTls.OPTIONAL_MUTUAL}
+
+    @property
+    def asks_for_certificates(self) -> bool:
+        """Whether clients are asked for a certificate."""
+        return self in {ServerTls.MUTUAL, ServerTls.OPTIONAL_MUTUAL}
+
+
+class TlsVersion(enum.Enum):
+    """A version of TLS, as Istio spells it; the value puts them in order."""
+
+    TLSV1_0 = 10
+    TLSV1_1 = 11
+    TLSV1_2 = 12
+    TLSV1_3 = 13
+
+
+@dataclass(frozen=True, slots=True)
+class TlsLimits:
+    """What a gateway accepts of clients.
+
+    Attributes:
+        ciphers: Of TLS 1.2 and before, in BoringSSL's spelling; empty for the usual ones.
+    """
+
+    lowest: TlsVersion = TlsVersion.TLSV1_2
+    highest: TlsVersion = TlsVersion.TLSV1_3
+    ciphers: tuple[str, ...] = ()
+
+
+USUAL_LIMITS = TlsLimits()
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayServer:
-    """One port of a Gateway, with the hosts that it serves."""
+    """One port of a Gateway, with the hosts that it serves.
+
+    Attributes:
+        credential: Name of the Secret beside the gateway with its certificate, or empty.
+        redirects: Whether plain requests are sent to https.
+    """
 
     port: int
     port_name: str
     protocol: str
     hosts: tuple[str, ...]
     tls: ServerTls = ServerTls.NONE
+    credential: str = ""
+    limits: TlsLimits = USUAL_LIMITS
+    redirects: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from isthmus.runtime import (
     assembly,
     authentication,
     connections,
+    credentials,
     injection,
     measures,
     renewing,
@@ -100,6 +101,7 @@ class Program:
         self._proxies = connections.Connections(
             self._mesh, authenticator=self._authenticator, unready=self._unready_for
         )
+        self._credentials = self._credentials_of_gateways()
         self._discovery = ads.Service(
             self._proxies,
             limits=ads.Limits(age_s=chosen.stream_age_s),
@@ -117,6 +119,14 @@ class Program:
             self._mesh,
             registered=self._metrics,
             authority=lambda: self._trust.authority,
+            system_clock=self._clock,
+        )
+
+    def _credentials_of_gateways(self) -> credentials.Credentials:
+        return credentials.Credentials(
+            self._mesh,
+            self._proxies.catalog,
+            client=self._fleet.client,
             system_clock=self._clock,
         )
 
@@ -186,6 +196,7 @@ class Program:
             *self._resolver.findings(),
             *self._snapshots.findings(),
             *self._renewal.findings(),
+            *self._credentials.findings(),
         ]
 
     def _trust_findings(self) -> list[errors.Finding]:
@@ -248,6 +259,7 @@ class Program:
             _ = nursery.keep("follow certificate authority", self._trust.follow)
             _ = nursery.keep("follow clusters", self._fleet.run)
             _ = nursery.keep("look up gateways", self._resolver.run)
+            _ = nursery.keep("follow credentials of gateways", self._credentials.run)
             serving = nursery.start("serve", self._serve(stack, nursery))
             # Without its ports it is of no use: whoever runs it must notice, and start it again.
             serving.add_done_callback(lambda _: None if self._is_serving else stop.set())

@@ -15,6 +15,7 @@ from isthmus.mesh.proxies import Proxy
 from isthmus.mesh.workloads import WorkloadKey
 from isthmus.registry import model
 from isthmus.views import (
+    credentials,
     facts,
     findings,
     gateway_slices,
@@ -43,6 +44,7 @@ class Views:
         slices: What proxies of a scope are told.
         by_scope: The same, grouped.
         facts: What they were made from, for whoever explains them.
+        credentials: The Secrets that each gateway needs.
     """
 
     scopes: collections.Source[view.Scope, int]
@@ -52,6 +54,7 @@ class Views:
     by_scope: collections.Index[view.Scope, view.SliceKey, view.Slice]
     findings: collections.Collection[Hashable, errors.Finding]
     facts: facts.Facts
+    credentials: credentials.Wanted
 
 
 def build(graph_: graph.Graph, mesh: model.Model) -> Views:
@@ -62,18 +65,20 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
     scopes: collections.Source[view.Scope, int] = graph_.source("views/scopes")
     proxies: collections.Source[str, Proxy] = graph_.source("views/proxies")
     behind = spreading.declare(graph_, known, scopes)
+    plans = gateway_slices.declare_plans(graph_, known, scopes)
+    seen = graph_.derive("views/scopes of proxies", proxies, _scopes_of(known, labels))
     slices = graph_.join(
         "views/slices",
         *outbound_slices.declare(graph_, known, scopes, behind=behind),
         *horizon_slices.declare(graph_, known, scopes, preferring=preferring),
-        *gateway_slices.declare(graph_, known, scopes, behind=behind),
+        *gateway_slices.declare(graph_, known, plans, behind=behind),
         name_slices.declare(graph_, known, scopes),
         graph_.derive("views/inbound", scopes, _inbound(known)),
     )
     return Views(
         scopes,
         proxies,
-        graph_.derive("views/scopes of proxies", proxies, _scopes_of(known, labels)),
+        seen,
         slices,
         graph_.index("views/slices by scope", slices, lambda key, _: (key.scope,)),
         graph_.join(
@@ -82,6 +87,7 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
             graph_.derive("views/unread requests", scopes, unread.findings(known)),
         ),
         known,
+        credentials.declare(graph_, seen, plans),
     )
 
 

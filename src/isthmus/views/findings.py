@@ -93,7 +93,8 @@ def _impassable(_: reader.Reader, name: facts.Named, object_: policies.Gateway) 
                 subject=f"Gateway {object_.namespace}/{object_.name}",
                 happened=f"port {server.port} wants `{wanted}`, which gateways cannot do yet",
                 still_working="its other ports; on this one nothing listens",
-                hint="use PASSTHROUGH or AUTO_PASSTHROUGH, or plain HTTP or TCP",
+                hint="use PASSTHROUGH or AUTO_PASSTHROUGH, plain HTTP or TCP, or HTTPS with SIMPLE, "
+                "MUTUAL or OPTIONAL_MUTUAL",
             ),
         )
 

@@ -15,7 +15,7 @@ from isthmus.mesh import policies
 from isthmus.mesh.services import Service
 from isthmus.mesh.settings import MeshSettings
 from isthmus.mesh.traffic import LoadBalancer, TrafficPolicy
-from isthmus.views import outbound, routing, view, visibility
+from isthmus.views import names, outbound, routing, view, visibility
 
 OWN: Final = "."
 
@@ -50,12 +50,37 @@ class HttpHost:
     """A host that a gateway serves, with the object that says where its requests go.
 
     Attributes:
+        virtual: None for a host whose requests are all sent to https.
         gateway: `<namespace>/<name>` of the Gateway object.
+        redirects: Whether whoever asks in plain text is sent to https.
     """
 
     host: str
-    virtual: policies.VirtualService
+    virtual: policies.VirtualService | None
     gateway: str
+    redirects: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EndedTls:
+    """TLS that ends at a gateway, and the hosts for which requests in it may ask.
+
+    Attributes:
+        port: Of the gateway's Service.
+        server_names: Empty stands for any.
+    """
+
+    port: int
+    port_name: str
+    gateway: str
+    server_names: tuple[str, ...]
+    hosts: tuple[HttpHost, ...]
+    server: policies.GatewayServer
+
+    @property
+    def route_name(self) -> str:
+        """How its routes are called."""
+        return names.ended_route(self.port, port_name=self.port_name, gateway=self.gateway)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +93,7 @@ class PortPlan:
         tls: TLS that is passed on by name.
         tcp: Where everything goes, for a port of plain TCP.
         http: For a port of plain HTTP; None for any other.
+        ended: TLS that ends here.
     """
 
     port: int
@@ -75,6 +101,13 @@ class PortPlan:
     tls: tuple[SniTarget, ...] = ()
     tcp: tuple[policies.Destination, ...] = ()
     http: tuple[HttpHost, ...] | None = None
+    ended: tuple[EndedTls, ...] = ()
+
+    def hosts(self) -> Iterator[HttpHost]:
+        """Yield all hosts for which requests may ask."""
+        yield from self.http or ()
+        for ended in self.ended:
+            yield from ended.hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +136,18 @@ class Plan:
             for target in port.tls:
                 yield from ((destination, port.port) for destination in target.destinations)
             yield from ((destination, port.port) for destination in port.tcp)
-            for host in port.http or ():
-                for route in host.virtual.http:
+            for host in port.hosts():
+                for route in host.virtual.http if host.virtual is not None else ():
                     yield from ((destination, port.port) for destination in route.destinations)
                     yield from ((mirror.destination, port.port) for mirror in route.mirrors)
+
+    def credentials(self) -> frozenset[tuple[str, policies.ServerTls]]:
+        """Return the names of the Secrets that it needs, and for what."""
+        return frozenset(
+            (ended.server.credential, ended.server.tls)
+            for port in self.ports
+            for ended in port.ended
+        )
 
 
 def plan_of(
@@ -146,11 +187,13 @@ def is_bound(virtual: policies.VirtualService, gateway: policies.Gateway) -> boo
 
 
 def is_passable(server: policies.GatewayServer) -> bool:
-    """Say whether a gateway can do what a server wants; it holds no certificates of its own."""
+    """Say whether a gateway can do what a server wants; it ends TLS for requests only."""
     kept = {policies.ServerTls.AUTO_PASSTHROUGH, policies.ServerTls.PASSTHROUGH}
     protocol = server.protocol.upper()
     if server.tls in kept:
         return True
+    if server.tls.is_ended:
+        return protocol == "HTTPS" and bool(server.credential)
     return server.tls is policies.ServerTls.NONE and protocol in {"HTTP", "HTTP2", "GRPC", "TCP"}
 
 
@@ -179,7 +222,28 @@ def _planned(
     if server.protocol.upper() == "TCP":
         target = next(_tcp_targets(virtuals, place=place), ())
         return PortPlan(port, tcp=target) if target else None
-    return PortPlan(port, http=tuple(_http_hosts(virtuals, hosts=hosts, gateway=place.gateway)))
+    routed = tuple(_http_hosts(virtuals, hosts=hosts, gateway=place.gateway))
+    if server.tls.is_ended:
+        named = tuple(dict.fromkeys(one.pattern for one in hosts))
+        asked = () if "*" in named else named
+        ended = EndedTls(server.port, server.port_name, place.gateway, asked, routed, server)
+        return PortPlan(port, ended=(ended,))
+    if server.redirects:
+        routed = tuple(_redirected(routed, hosts=hosts, gateway=place.gateway))
+    return PortPlan(port, http=routed)
+
+
+def _redirected(
+    routed: Iterable[HttpHost], *, hosts: Sequence[HostPattern], gateway: str
+) -> Iterator[HttpHost]:
+    """Yield the same hosts, and all else that a server is for, which nothing but https serves."""
+    known = set[str]()
+    for host in routed:
+        known.add(host.host)
+        yield dataclasses.replace(host, redirects=True)
+    for pattern in dict.fromkeys(one.pattern for one in hosts):
+        if pattern not in known:
+            yield HttpHost(pattern, None, gateway, redirects=True)
 
 
 def _pattern(text: str, *, gateway: policies.Gateway) -> HostPattern:
@@ -225,12 +289,18 @@ def _merged(old: PortPlan | None, new: PortPlan) -> PortPlan:
         return new
     is_tls = all(not plan.tcp and plan.http is None for plan in (old, new))
     if is_tls:
-        return PortPlan(old.port, (*old.exposed, *new.exposed), (*old.tls, *new.tls))
+        ended = (*old.ended, *(one for one in new.ended if _is_new(one, old.ended)))
+        return PortPlan(old.port, (*old.exposed, *new.exposed), (*old.tls, *new.tls), ended=ended)
     if old.http is not None and new.http is not None:
         known = {host.host for host in old.http}
         more = tuple(host for host in new.http if host.host not in known)
         return PortPlan(old.port, http=(*old.http, *more))
     return old
+
+
+def _is_new(one: EndedTls, known: Iterable[EndedTls]) -> bool:
+    # Ports of a Gateway have names of their own; of two that have not, the first counts.
+    return all(one.route_name != other.route_name for other in known)
 
 
 def passing(
@@ -273,4 +343,22 @@ def chains_of(
             first = shares[0].cluster_name
             split = shares if len(shares) > 1 else ()
             chains.append(view.SniChain(fresh, first, needs_mesh_alpn=False, shares=split))
+    return tuple(chains)
+
+
+def ended_of(plan: PortPlan) -> tuple[view.EndedChain, ...]:
+    """Return the chains of TLS that ends at a port; a name that is passed on is not ended."""
+    taken = {name for target in plan.tls for name in target.server_names}
+    is_open = any(not target.server_names for target in plan.tls)
+    chains = []
+    for ended in plan.ended:
+        fresh = tuple(name for name in ended.server_names if name not in taken)
+        taken.update(fresh)
+        if not fresh and (ended.server_names or is_open):
+            continue
+        is_open = is_open or not ended.server_names
+        server = ended.server
+        chains.append(
+            view.EndedChain(fresh, ended.route_name, server.credential, server.tls, server.limits)
+        )
     return tuple(chains)

@@ -1,6 +1,6 @@
 """Clusters, endpoints, listeners and routes of gateways."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
@@ -27,15 +27,23 @@ Sliced = Iterator[tuple[view.SliceKey, view.Slice]]
 NOT_FOUND = 404
 
 
-def declare(
+def declare_plans(
     graph_: graph.Graph,
     known: facts.Facts,
     scopes: collections.Collection[view.Scope, int],
+) -> Plans:
+    """Declare what each kind of gateway does."""
+    return graph_.derive("views/plans of gateways", scopes, _planned(known))
+
+
+def declare(
+    graph_: graph.Graph,
+    known: facts.Facts,
+    plans: Plans,
     *,
     behind: spreading.Standing,
 ) -> tuple[Slices, ...]:
     """Declare all slices of gateways, but for endpoints that sidecars see as well."""
-    plans = graph_.derive("views/plans of gateways", scopes, _planned(known))
 
     def seen(
         read: reader.Reader, key: ServiceKey, service: Service
@@ -198,8 +206,19 @@ def _listeners(
                     for target in port.tls
                 }
                 chains = gateway.chains_of(port, passed=passed, clusters=clusters)
-                if chains:
-                    yield view.keyed(scope, view.GatewayTls(port.port, chains, log_path))
+                ended = gateway.ended_of(port)
+                if chains or ended:
+                    told = view.GatewayTls(
+                        port.port, chains, log_path, ended, held if ended else ()
+                    )
+                    yield view.keyed(scope, told)
+                key_of = outbound_slices.keys_for(
+                    read, known, client=scope.namespace, port=port.port
+                )
+                for one in port.ended:
+                    yield view.keyed(
+                        scope, _ended_routes(one, scope=scope, resolve=resolve, key_of=key_of)
+                    )
 
     return sliced
 
@@ -225,25 +244,50 @@ def _routes(
     resolve: routing.Resolve,
     key_of: routing.Keys,
 ) -> view.RouteSlice:
+    hosts = _hosts(port.http or (), port=port.port, scope=scope, resolve=resolve, key_of=key_of)
+    return view.RouteSlice(
+        names.gateway_route(port.port), hosts, fallback_cluster="", fallback_status=NOT_FOUND
+    )
+
+
+def _ended_routes(
+    ended: gateway.EndedTls,
+    *,
+    scope: view.GatewayScope,
+    resolve: routing.Resolve,
+    key_of: routing.Keys,
+) -> view.RouteSlice:
+    hosts = _hosts(ended.hosts, port=ended.port, scope=scope, resolve=resolve, key_of=key_of)
+    return view.RouteSlice(ended.route_name, hosts, fallback_cluster="", fallback_status=NOT_FOUND)
+
+
+def _hosts(
+    found: Sequence[gateway.HttpHost],
+    *,
+    port: int,
+    scope: view.GatewayScope,
+    resolve: routing.Resolve,
+    key_of: routing.Keys,
+) -> tuple[view.VirtualHost, ...]:
     hosts = [
         view.VirtualHost(
-            f"{host.host}:{port.port}",
+            f"{host.host}:{port}",
             (host.host,),
             routing.routes_of(
                 host.virtual,
                 place=routing.Place(
-                    host.gateway, scope.namespace, scope.cluster, scope.network, port.port
+                    host.gateway, scope.namespace, scope.cluster, scope.network, port
                 ),
                 resolve=resolve,
                 key_of=key_of,
-            ),
+            )
+            if host.virtual is not None
+            else (),
+            needs_tls=host.redirects,
         )
-        for host in port.http or ()
+        for host in found
     ]
-    ordered = tuple(sorted(hosts, key=lambda host: host.name))
-    return view.RouteSlice(
-        names.gateway_route(port.port), ordered, fallback_cluster="", fallback_status=NOT_FOUND
-    )
+    return tuple(sorted(hosts, key=lambda host: host.name))
 
 
 def _server_names(

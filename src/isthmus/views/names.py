@@ -42,3 +42,9 @@ def sniffed_route(host: str, *, port: int) -> str:
 def gateway_route(port: int) -> str:
     """Return the name of the routes of a gateway's port."""
     return f"http.{port}"
+
+
+def ended_route(port: int, *, port_name: str, gateway: str) -> str:
+    """Return the name of the routes of TLS that ends at a gateway, for `<namespace>/<name>`."""
+    namespace, _, name = gateway.partition("/")
+    return f"https.{port}.{port_name}.{name}.{namespace}"

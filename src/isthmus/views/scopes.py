@@ -109,4 +109,13 @@ class GatewayScope:
     marks_sockets: bool = False
 
 
-Scope = HorizonScope | OutboundScope | NamesScope | InboundScope | GatewayScope
+@dataclass(frozen=True, slots=True)
+class CredentialScope:
+    """What gateways that run as one account may hold: Secrets beside them that it may read."""
+
+    cluster: ClusterId
+    namespace: str
+    service_account: str
+
+
+Scope = HorizonScope | OutboundScope | NamesScope | InboundScope | GatewayScope | CredentialScope

@@ -83,7 +83,8 @@ def scopes_of(
             )
         case ProxyKind.ROUTER:
             own = _of_gateway(proxy, network=network, labels=labels, served=served)
-            return (*standing.scopes(proxy.namespace), own)
+            held = view.CredentialScope(proxy.cluster, proxy.namespace, proxy.service_account)
+            return (*standing.scopes(proxy.namespace), own, held)
         case _:
             return ()
 

@@ -15,7 +15,7 @@ from isthmus.mesh import requests
 from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.identities import TrustDomain
 from isthmus.mesh.localities import Locality
-from isthmus.mesh.policies import MtlsMode
+from isthmus.mesh.policies import USUAL_LIMITS, MtlsMode, ServerTls, TlsLimits
 from isthmus.mesh.services import Protocol
 from isthmus.mesh.traffic import (
     UNLIMITED,
@@ -27,6 +27,9 @@ from isthmus.mesh.traffic import (
     Warmup,
 )
 from isthmus.mesh.workloads import Health
+from isthmus.views.scopes import (
+    CredentialScope as CredentialScope,
+)
 from isthmus.views.scopes import (
     GatewayScope as GatewayScope,
 )
@@ -192,11 +195,16 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class VirtualHost:
-    """The routes for some names of a service."""
+    """The routes for some names of a service.
+
+    Attributes:
+        needs_tls: Whether whoever asks in plain text is sent to https.
+    """
 
     name: str
     domains: tuple[str, ...]
     routes: tuple[Route, ...]
+    needs_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,12 +325,37 @@ class SniChain:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedChain:
+    """TLS that asks for one of `server_names` ends at the gateway; requests in it are routed.
+
+    Attributes:
+        server_names: Empty matches any name, and none.
+        credential: Name of the Secret with the gateway's certificate.
+        mode: Whether clients must, or may, show a certificate.
+    """
+
+    server_names: tuple[str, ...]
+    route_name: str
+    credential: str
+    mode: ServerTls
+    limits: TlsLimits = USUAL_LIMITS
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayTls:
-    """A gateway's listener that passes TLS on by server name; what matches nothing is closed."""
+    """A gateway's listener for TLS by server name; what matches nothing is closed.
+
+    Attributes:
+        chains: What is passed on as it is.
+        ended: What ends here.
+        policies: About requests in what ends here.
+    """
 
     port: int
     chains: tuple[SniChain, ...]
     access_log_path: str = ""
+    ended: tuple[EndedChain, ...] = ()
+    policies: tuple[AuthorizationPolicy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,6 +418,7 @@ class Kind(enum.Enum):
     ENDPOINTS = "endpoints"
     LISTENER = "listener"
     ROUTE = "route"
+    SECRET = "secret"
     NAMES = "names"
 
 

@@ -19,11 +19,11 @@ def codes(mesh):
     return [found.code for found in mesh.graph.items(mesh.views.findings).values()]
 
 
-def test_a_server_that_wants_certificates_is_named_and_its_neighbour_works(mesh):
+def test_a_server_that_wants_what_gateways_cannot_do_is_named_and_its_neighbour_works(mesh):
     ends_tls = objects.GatewayServer(
         port=objects.GatewayPort(number=443, name="https", protocol="HTTPS"),
         hosts=("*",),
-        tls=objects.GatewayTls(mode="SIMPLE", credential_name="cert"),
+        tls=objects.GatewayTls(mode="ISTIO_MUTUAL"),
     )
     mesh.gateway_object("mixed", builders.passing(15443, "*.local"), ends_tls)
 

@@ -122,6 +122,27 @@ def route_by_discovery(
     )
 
 
+def route_of_strangers(
+    route_name: str,
+    *,
+    stat_prefix: str,
+    log_path: str,
+    policies: Sequence[AuthorizationPolicy] = (),
+) -> messages.Fields:
+    """Return the filter that routes requests from outside the mesh, in TLS that ended here.
+
+    Servers are told of the certificate that a client showed, and of none that it only claims.
+    """
+    return _manager(
+        Manager(
+            rds={"route_config_name": route_name, "config_source": messages.from_ads()},
+            forward_client_cert_details=Manager.SANITIZE_SET,
+            set_current_client_cert_details={"subject": {"value": True}, "dns": True, "uri": True},
+            **_common(stat_prefix, side=Side.OUTBOUND, log_path=log_path, policies=policies),
+        )
+    )
+
+
 def route_inline(
     routes: object,
     *,

@@ -1,6 +1,8 @@
 """Gateways' slices as Envoy's Listeners: what is let in from outside, and where it goes.
 
-TLS is passed on by server name and never ended here; what asks for no known name is closed.
+TLS is passed on by server name, or ended with a certificate of the gateway's own and routed by
+request; what asks for no known name is closed. Requests can only ask for hosts of the server whose
+certificate was shown: no connection for one host can be used for another that asks for more.
 
 Source: spec sections 3.5 and 4.11; security rule GW-6.
 """
@@ -25,7 +27,7 @@ def by_server_name(gateway: view.GatewayTls) -> message.Message:
     return _bound(
         gateway,
         {
-            "filter_chains": list(_chains(gateway)),
+            "filter_chains": [*_chains(gateway), *_ended(gateway)],
             "listener_filters": [filters.tls_inspector()],
             # Clients speak first here, so whoever says nothing for long only takes up room.
             "listener_filters_timeout": HELLO_WITHIN,
@@ -69,6 +71,27 @@ def _chains(gateway: view.GatewayTls) -> Iterator[messages.Fields]:
             chain.cluster_name, log_path=gateway.access_log_path, shares=chain.shares
         )
         yield {"name": chain.cluster_name, "filter_chain_match": match, "filters": [passed]}
+
+
+def _ended(gateway: view.GatewayTls) -> Iterator[messages.Fields]:
+    for chain in gateway.ended:
+        yield {
+            "name": chain.route_name,
+            "filter_chain_match": {
+                "transport_protocol": filters.TLS,
+                "server_names": list(chain.server_names),
+            },
+            "filters": [
+                filters.route_of_strangers(
+                    chain.route_name,
+                    stat_prefix=f"outbound_{view.listener_name(gateway)};",
+                    log_path=gateway.access_log_path,
+                    policies=gateway.policies,
+                )
+            ],
+            "transport_socket": tls.gateway_socket(chain),
+            "transport_socket_connect_timeout": HELLO_WITHIN,
+        }
 
 
 def _bound(

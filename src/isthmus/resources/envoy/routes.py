@@ -7,7 +7,7 @@ Source: spec sections 4.8, 4.9 and 4.11.
 
 from typing import Final, assert_never
 
-from envoy.config.route.v3 import route_pb2
+from envoy.config.route.v3 import route_components_pb2, route_pb2
 from google.protobuf import message
 
 from isthmus.mesh.traffic import HashKey, HashOf
@@ -69,8 +69,11 @@ def _fallback(routes: view.RouteSlice) -> list[messages.Fields]:
 
 
 def _host(host: view.VirtualHost) -> messages.Fields:
+    levels = route_components_pb2.VirtualHost
+    needs = levels.ALL if host.needs_tls else levels.NONE
     return {
         "name": host.name,
+        "require_tls": needs,
         "domains": list(host.domains),
         "routes": [_route(route) for route in host.routes],
         "include_request_attempt_count": True,

@@ -1,6 +1,7 @@
-"""The mesh's mutual TLS as Envoy's transport sockets, for clients and for servers.
+"""TLS as Envoy's transport sockets: the mesh's own, for clients and servers, and that of gateways.
 
-Keys and roots come from the node's agent under fixed names, never in a resource. Neither side
+Keys and roots of the mesh come from the node's agent under fixed names, never in a resource; those
+of gateways for strangers come from the control plane, as resources of their own. Neither side
 offers the protocol of Istio's metadata exchange: whoever offers it must speak it, and a stock
 Envoy cannot.
 
@@ -15,7 +16,9 @@ from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 
 from isthmus.mesh.identities import TrustDomain
+from isthmus.mesh.policies import ServerTls, TlsVersion
 from isthmus.resources.envoy import messages
+from isthmus.views import view
 
 SECRETS_CLUSTER: Final = "sds-grpc"
 CERTIFICATE: Final = "default"
@@ -38,6 +41,15 @@ CIPHERS: Final = (
     "AES256-GCM-SHA384",
     "AES128-GCM-SHA256",
 )
+
+CLIENTS: Final = "-cacert"
+
+VERSIONS: Final = {
+    TlsVersion.TLSV1_0: common_pb2.TlsParameters.TLSv1_0,
+    TlsVersion.TLSV1_1: common_pb2.TlsParameters.TLSv1_1,
+    TlsVersion.TLSV1_2: common_pb2.TlsParameters.TLSv1_2,
+    TlsVersion.TLSV1_3: common_pb2.TlsParameters.TLSv1_3,
+}
 
 SOCKET: Final = "envoy.transport_sockets.tls"
 
@@ -75,6 +87,39 @@ def server_socket(trust_domains: Sequence[TrustDomain]) -> messages.Fields:
             common_tls_context=_common(SERVER_ALPN, matchers=matchers, ciphers=CIPHERS),
         ),
     )
+
+
+def gateway_socket(chain: view.EndedChain) -> messages.Fields:
+    """Return the transport socket that ends TLS of strangers with a certificate of the gateway's."""
+    common: messages.Fields = {
+        "tls_params": {
+            "tls_minimum_protocol_version": VERSIONS[chain.limits.lowest],
+            "tls_maximum_protocol_version": VERSIONS[chain.limits.highest],
+            "cipher_suites": list(chain.limits.ciphers or CIPHERS),
+        },
+        "alpn_protocols": list(SERVER_ALPN),
+        "tls_certificate_sds_secret_configs": [_from_control_plane(credential(chain.credential))],
+    }
+    if chain.mode.asks_for_certificates:
+        common["validation_context_sds_secret_config"] = _from_control_plane(
+            credential(chain.credential, of_clients=True)
+        )
+    return messages.extension(
+        SOCKET,
+        tls_pb2.DownstreamTlsContext(
+            require_client_certificate={"value": chain.mode is ServerTls.MUTUAL},
+            common_tls_context=common,
+        ),
+    )
+
+
+def credential(name: str, *, of_clients: bool = False) -> str:
+    """Return how a Secret's certificate is asked for, or who may sign certificates of clients."""
+    return f"kubernetes://{name}{CLIENTS if of_clients else ''}"
+
+
+def _from_control_plane(name: str) -> messages.Fields:
+    return {"name": name, "sds_config": messages.from_ads()}
 
 
 def _uri(matcher: messages.Fields) -> messages.Fields:

@@ -129,3 +129,29 @@ def test_calls_on_their_way_outlive_a_change_of_their_cluster(wire, port):
         assert not lasting.done()
 
         assert lasting.result().total() == 8
+
+
+RULES = (
+    {"trafficPolicy": {"loadBalancer": {"simple": "RANDOM"}}},
+    {"trafficPolicy": {"outlierDetection": {}}},
+    {"trafficPolicy": {"connectionPool": {"http": {"maxRequestsPerConnection": 1}}}},
+    {},
+)
+
+
+def test_no_call_is_lost_while_rules_and_pods_come_and_go(wire):
+    way, pods = wire((2,), (2,), (2,))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        calls = pool.submit(way.send, "grpc", calls=3000, at_once=16)
+        told = way.times_told()
+        while not calls.done():
+            way.mesh.destination_rule("web", {"host": "web", **RULES[told % len(RULES)]})
+            way.mesh.cluster("c1").service("web", ready=pods[1][: 1 + told % 2], ports=wired.PORTS)
+            way.mesh.cluster("c2").service("web", ready=pods[2][: told % 3], ports=wired.PORTS)
+            way.tell()
+            until(lambda before=told: way.times_told() > before)
+            told = way.times_told()
+
+    assert told > len(RULES), told
+    assert calls.result().total() == 3000
+    assert len(calls.result()) == 6, calls.result()

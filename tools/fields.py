@@ -33,6 +33,7 @@ TYPES = {
     "Gateway": objects.Gateway,
     "VirtualService": objects.FreeForm,
     "DestinationRule": objects.FreeForm,
+    "ServiceEntry": objects.FreeForm,
     "PeerAuthentication": objects.PeerAuthentication,
     "AuthorizationPolicy": objects.FreeForm,
 }
@@ -40,6 +41,7 @@ SOURCES = {
     "Gateway": "gateways",
     "VirtualService": "virtual_services",
     "DestinationRule": "destination_rules",
+    "ServiceEntry": "service_entries",
     "PeerAuthentication": "peer_authentications",
     "AuthorizationPolicy": "authorization_policies",
 }

@@ -249,11 +249,57 @@ def slices(draw):
     )
 
 
-@pytest.mark.parametrize(("kind", "odd"), [("services", services()), ("endpoint_slices", slices())])
+ENTRIES = some(
+    hosts=strategies.lists(
+        strategies.sampled_from(
+            ["web.default.svc.cluster.local", "*.local", "*.b", "a.b", "A.b.", "*", "a", ""]
+        ),
+        max_size=3,
+    ),
+    addresses=strategies.lists(ADDRESSES, max_size=2),
+    ports=strategies.lists(
+        some(
+            number=NUMBERS,
+            name=WORDS,
+            protocol=strategies.sampled_from(["HTTP", "TLS", "HTTPS", "TCP", "GRPC", "UDP", "odd"]),
+            targetPort=NUMBERS,
+        ),
+        max_size=3,
+    ),
+    location=strategies.sampled_from(["MESH_INTERNAL", "MESH_EXTERNAL", "odd"]),
+    resolution=strategies.sampled_from(["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "odd"]),
+    endpoints=strategies.lists(
+        some(
+            address=ADDRESSES,
+            ports=strategies.dictionaries(WORDS, NUMBERS, max_size=2),
+            network=WORDS,
+            locality=WORDS,
+            weight=NUMBERS,
+            serviceAccount=WORDS,
+        ),
+        max_size=2,
+    ),
+    workloadSelector=some(labels=LABELS),
+    subjectAltNames=strategies.lists(WORDS, max_size=2),
+)
+
+
+def entries():
+    """Return ServiceEntries, plausible ones and any."""
+    anything = documents(["hosts", "ports", "number", "endpoints", "address"])
+    return strategies.one_of(
+        ENTRIES, strategies.dictionaries(strategies.sampled_from(["hosts", "ports"]), anything)
+    ).map(lambda spec: objects.FreeForm(objects.Metadata("new", namespace=ODD), spec=spec))
+
+
+KINDS = [("services", services()), ("endpoint_slices", slices()), ("service_entries", entries())]
+
+
+@pytest.mark.parametrize(("kind", "odd"), KINDS)
 def test_a_service_of_one_namespace_leaves_those_of_others_alone(mesh, kind, odd):
     before = {key: body for key, body in told(mesh).items() if key[1] in PER_SERVICE}
     source = getattr(mesh.sources, kind)
-    key = ObjectKey(ClusterId("c2"), ODD, "new")
+    key = ObjectKey(ClusterId("c1" if kind == "service_entries" else "c2"), ODD, "new")
 
     @hypothesis.settings(max_examples=50)
     @hypothesis.given(odd)

@@ -39,6 +39,7 @@ class Sources:
     gateways: collections.Source[ObjectKey, objects.Gateway]
     virtual_services: collections.Source[ObjectKey, objects.FreeForm]
     destination_rules: collections.Source[ObjectKey, objects.FreeForm]
+    service_entries: collections.Source[ObjectKey, objects.FreeForm]
     peer_authentications: collections.Source[ObjectKey, objects.PeerAuthentication]
     authorization_policies: collections.Source[ObjectKey, objects.FreeForm]
 
@@ -55,6 +56,7 @@ def declare(graph_: graph.Graph) -> Sources:
         gateways=graph_.source("gateways"),
         virtual_services=graph_.source("virtual_services"),
         destination_rules=graph_.source("destination_rules"),
+        service_entries=graph_.source("service_entries"),
         peer_authentications=graph_.source("peer_authentications"),
         authorization_policies=graph_.source("authorization_policies"),
     )

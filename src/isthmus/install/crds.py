@@ -241,6 +241,35 @@ DESTINATION_RULE: Schema = _needs(
     "host",
 )
 
+SERVICE_ENTRY: Schema = _needs(
+    _object(
+        hosts=TEXTS,
+        addresses=TEXTS,
+        ports=_several(
+            _needs(
+                _object(number=PORT, protocol=TEXT, name=TEXT, targetPort=PORT), "number", "name"
+            )
+        ),
+        location=_one_of("MESH_EXTERNAL", "MESH_INTERNAL"),
+        resolution=_one_of("NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"),
+        endpoints=_several(
+            _object(
+                address=TEXT,
+                ports=_named(PORT),
+                labels=LABELS,
+                network=TEXT,
+                locality=TEXT,
+                weight=WHOLE,
+                serviceAccount=TEXT,
+            )
+        ),
+        workloadSelector=_object(labels=LABELS),
+        exportTo=TEXTS,
+        subjectAltNames=TEXTS,
+    ),
+    "hosts",
+)
+
 MODE: Schema = _object(mode=_one_of("UNSET", "DISABLE", "PERMISSIVE", "STRICT"))
 
 PEER_AUTHENTICATION: Schema = _object(
@@ -335,6 +364,19 @@ RESOURCES = (
         ("v1", "v1beta1", "v1alpha3"),
         DESTINATION_RULE,
         (("Host", ".spec.host"),),
+    ),
+    Resource(
+        "networking.istio.io",
+        "ServiceEntry",
+        "serviceentries",
+        ("se",),
+        ("v1", "v1beta1", "v1alpha3"),
+        SERVICE_ENTRY,
+        (
+            ("Hosts", ".spec.hosts"),
+            ("Location", ".spec.location"),
+            ("Resolution", ".spec.resolution"),
+        ),
     ),
     Resource(
         "security.istio.io",

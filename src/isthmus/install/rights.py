@@ -34,7 +34,11 @@ def followed() -> list[Rule]:
 def configured() -> list[Rule]:
     """Return what is needed in the cluster that configuration comes from."""
     return [
-        _rule("networking.istio.io", ("destinationrules", "gateways", "virtualservices"), _FOLLOW),
+        _rule(
+            "networking.istio.io",
+            ("destinationrules", "gateways", "serviceentries", "virtualservices"),
+            _FOLLOW,
+        ),
         _rule("security.istio.io", ("authorizationpolicies", "peerauthentications"), _FOLLOW),
     ]
 

@@ -104,6 +104,7 @@ PRIORITY_CLASS = _cluster("scheduling.k8s.io", "v1", "priorityclasses", "Priorit
 GATEWAY = Kind("networking.istio.io", "v1", "gateways", "Gateway")
 VIRTUAL_SERVICE = Kind("networking.istio.io", "v1", "virtualservices", "VirtualService")
 DESTINATION_RULE = Kind("networking.istio.io", "v1", "destinationrules", "DestinationRule")
+SERVICE_ENTRY = Kind("networking.istio.io", "v1", "serviceentries", "ServiceEntry")
 AUTHORIZATION_POLICY = Kind(
     "security.istio.io", "v1", "authorizationpolicies", "AuthorizationPolicy"
 )

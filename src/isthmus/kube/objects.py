@@ -179,6 +179,13 @@ class PodIp(Part, frozen=True):
     ip: str = ""
 
 
+class PodCondition(Part, frozen=True):
+    """One thing that is so of a Pod, or not."""
+
+    type: str = ""
+    status: str = ""
+
+
 class PodStatus(Part, frozen=True):
     """What became of a Pod."""
 
@@ -186,6 +193,7 @@ class PodStatus(Part, frozen=True):
     pod_ip: str = msgspec.field(default="", name="podIP")
     pod_ips: tuple[PodIp, ...] = msgspec.field(default=(), name="podIPs")
     host_ip: str = msgspec.field(default="", name="hostIP")
+    conditions: tuple[PodCondition, ...] = ()
 
 
 class Pod(Object, frozen=True):
@@ -297,8 +305,8 @@ class PeerAuthentication(Object, frozen=True):
 class FreeForm(Object, frozen=True):
     """An object whose `spec` is translated field by field where it is used.
 
-    VirtualService, DestinationRule and AuthorizationPolicy are of this kind: their shape is a union of many optional
-    parts, and each is checked where it is understood, so that one bad part names itself.
+    VirtualService, DestinationRule, ServiceEntry and AuthorizationPolicy are of this kind: their
+    shape is a union of many optional parts, and each is checked where it is understood, so that one bad part names itself.
     """
 
     spec: Mapping[str, object] | None = None

@@ -49,11 +49,37 @@ class ServicePort:
 
 
 class Resolution(enum.Enum):
-    """How a client finds the endpoints of a service."""
+    """How a client finds the endpoints of a service.
+
+    Those of NONE are where the client goes anyway; those of DNS are looked up by proxies, of
+    ONE_BY_DNS whenever a connection is made.
+    """
 
     VIP = "vip"
     HEADLESS = "headless"
     ALIAS = "alias"
+    NONE = "none"
+    DNS = "dns"
+    ONE_BY_DNS = "one by dns"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a ServiceEntry says of a service beyond what Services say.
+
+    Attributes:
+        name: Of the ServiceEntry, which is in the service's namespace.
+        is_external: Whether it is no part of the mesh, so that nobody there speaks its TLS.
+        addresses: Where clients of all clusters find it.
+        identities: SPIFFE identities that may answer for it beside those of its endpoints.
+        wants_address: Whether it gets an address of our making where it has none.
+    """
+
+    name: str
+    is_external: bool = True
+    addresses: tuple[str, ...] = ()
+    identities: tuple[str, ...] = ()
+    wants_address: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +97,7 @@ class Service:
         publishes_not_ready: Whether endpoints count before they are ready.
         nearness: Labels; endpoints that share more of the leading ones with the client are nearer.
         created: When the first of its objects was made, as its API server wrote it.
+        entry: What a ServiceEntry says, if it is one that made the service.
     """
 
     key: ServiceKey
@@ -85,6 +112,17 @@ class Service:
     publishes_not_ready: bool = False
     nearness: tuple[str, ...] = ()
     created: str = ""
+    entry: Entry | None = None
+
+    @property
+    def is_told_of(self) -> bool:
+        """Whether proxies are told of its endpoints, rather than find them by themselves."""
+        return self.resolution in {Resolution.VIP, Resolution.HEADLESS}
+
+    @property
+    def is_external(self) -> bool:
+        """Whether it is no part of the mesh."""
+        return self.entry is not None and self.entry.is_external
 
     def vips_in(self, cluster: ClusterId) -> tuple[str, ...]:
         """Return the addresses that a client in `cluster` uses: its own, else the first's."""

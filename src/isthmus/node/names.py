@@ -69,6 +69,16 @@ class Names:
                 entry = self.entries.get(host)
                 if entry is not None and (host == written or entry.registry == KUBERNETES):
                     return Found(host, tuple(entry.ips))
+        return self._covered(name)
+
+    def _covered(self, name: str) -> Found | None:
+        """Return what the closest pattern `*.suffix` says of a name."""
+        rest = name
+        while "." in rest:
+            _, _, rest = rest.partition(".")
+            entry = self.entries.get(f"*.{rest}")
+            if entry is not None:
+                return Found(name, tuple(entry.ips))
         return None
 
     def _meant(self, name: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The identities that may answer for a service: those of its endpoints in all clusters.
+"""The identities that may answer for a service: those of its endpoints, and that are declared.
 
 Endpoints that are not ready count too: whether one is ready changes often, whose it is does not.
 
@@ -23,7 +23,7 @@ def declare(
     """Declare the SPIFFE identities of all services in `graph_`, sorted."""
 
     def accounts(
-        read: reader.Reader, key: ServiceKey, _: Service
+        read: reader.Reader, key: ServiceKey, service: Service
     ) -> Iterable[tuple[ServiceKey, tuple[str, ...]]]:
         holders = {
             (endpoint.cluster, endpoint.namespace, endpoint.service_account)
@@ -31,7 +31,7 @@ def declare(
             for endpoint in shard.endpoints
             if endpoint.service_account
         }
-        ids = set()
+        ids = set() if service.entry is None else set(service.entry.identities)
         for cluster, namespace, account in holders:
             domain = read.get(settings_.trust_domains, cluster) or read.value(
                 settings_.trust_domain

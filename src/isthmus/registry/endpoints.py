@@ -57,8 +57,9 @@ def declare(
     services: collections.Collection[ServiceKey, Service],
     workloads: Workloads,
     places: topology.Nodes,
+    others: collections.Collection[sources.ObjectKey, Shard],
 ) -> Nodes:
-    """Declare the endpoints of all services in `graph_`."""
+    """Declare the endpoints of all services in `graph_`; `others` come from no EndpointSlice."""
 
     def check(
         read: reader.Reader, key: sources.ObjectKey, slice_: objects.EndpointSlice
@@ -75,7 +76,8 @@ def declare(
 
     both = graph_.derive("shards.checked", sources_.endpoint_slices, check)
     values = checked.values_of(graph_, "shards", both)
-    shards: Shards = graph_.index("shards.by_service", values, lambda _, shard: (shard.service,))
+    every = graph_.join("shards.all", values, others)
+    shards: Shards = graph_.index("shards.by_service", every, lambda _, shard: (shard.service,))
     return Nodes(
         endpoints=graph_.derive("endpoints", services, joined),
         shards=shards,

@@ -12,6 +12,7 @@ from isthmus.fleet import sources
 from isthmus.fleet.sources import ObjectKey, Sources
 from isthmus.mesh import policies
 from isthmus.mesh.authorization import AuthorizationPolicy
+from isthmus.mesh.entries import ServiceEntry
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.networks import NetworkGateway
 from isthmus.mesh.services import Service, ServiceKey
@@ -25,10 +26,12 @@ from isthmus.registry import (
     declared,
     destination_rules,
     endpoints,
+    entries,
     gateway_names,
     gateway_objects,
     gateways,
     peer_authentications,
+    service_entries,
     services,
     settings,
     topology,
@@ -70,6 +73,7 @@ class Model:
     gateways: collections.Collection[ObjectKey, policies.Gateway]
     virtual_services: collections.Collection[ObjectKey, policies.VirtualService]
     destination_rules: collections.Collection[ObjectKey, policies.DestinationRule]
+    service_entries: collections.Collection[ObjectKey, ServiceEntry]
     findings: checked.Findings
 
 
@@ -96,27 +100,35 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
     settings_ = settings.declare(graph_, sources_, seat=seat)
     places = topology.declare(graph_, sources_, seat=seat, members=settings_.members)
     workloads_ = workloads.declare(graph_, sources_, places=places)
-    services_ = services.declare(
-        graph_, sources_, seat=seat, locality_rules=settings_.locality_rules
+    own = services.declare(graph_, sources_, seat=seat, locality_rules=settings_.locality_rules)
+    policies_ = _policies(graph_, sources_, seat)
+    entries_ = entries.declare(
+        graph_, policies_.service_entries.values, services=own.services, seat=seat
+    )
+    services_ = graph_.join("services.all", own.services, entries_.services)
+    more_shards, more_ports = entries.declare_shards(
+        graph_, entries_.owned, sources_, workloads=workloads_, places=places, seat=seat
     )
     endpoints_ = endpoints.declare(
         graph_,
         sources_,
-        services=services_.services,
+        services=services_,
         workloads=workloads_,
         places=places,
+        others=more_shards,
     )
     gateways_ = gateways.declare(graph_, sources_, seat=seat, settings_=settings_)
     names_ = gateway_names.declare(graph_, gateways=gateways_.gateways)
-    policies_ = _policies(graph_, sources_, seat)
     return Model(
         settings=settings_.settings,
-        services=services_.services,
+        services=services_,
         endpoints=endpoints_.endpoints,
         shards=endpoints_.shards,
-        declared_ports=declared.declare(graph_, sources_),
+        declared_ports=graph_.join(
+            "all_declared_ports", declared.declare(graph_, sources_), more_ports
+        ),
         accounts=accounts.declare(
-            graph_, services=services_.services, shards=endpoints_.shards, settings_=settings_
+            graph_, services=services_, shards=endpoints_.shards, settings_=settings_
         ),
         workloads=workloads_,
         network_gateways=names_.gateways,
@@ -127,10 +139,12 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
         gateways=policies_.gateways.values,
         virtual_services=policies_.virtual_services.values,
         destination_rules=policies_.destination_rules.values,
+        service_entries=policies_.service_entries.values,
         findings=graph_.join(
             "findings",
             *settings_.findings,
-            services_.findings,
+            own.findings,
+            entries_.findings,
             endpoints_.findings,
             gateways_.findings,
             policies_.peer_authentications.findings,
@@ -138,6 +152,7 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
             policies_.gateways.findings,
             policies_.virtual_services.findings,
             policies_.destination_rules.findings,
+            policies_.service_entries.findings,
         ),
     )
 
@@ -149,6 +164,7 @@ class _Policies:
     gateways: config.Nodes[policies.Gateway]
     virtual_services: config.Nodes[policies.VirtualService]
     destination_rules: config.Nodes[policies.DestinationRule]
+    service_entries: config.Nodes[ServiceEntry]
 
 
 def _policies(graph_: graph.Graph, sources_: sources.Sources, seat: settings.Seat) -> _Policies:
@@ -184,5 +200,12 @@ def _policies(graph_: graph.Graph, sources_: sources.Sources, seat: settings.Sea
             sources_.destination_rules,
             seat=seat,
             read=destination_rules.read,
+        ),
+        service_entries=config.declare(
+            graph_,
+            "ServiceEntry",
+            sources_.service_entries,
+            seat=seat,
+            read=service_entries.read,
         ),
     )

@@ -29,6 +29,7 @@ DISTRIBUTIONS: Final = {
     "prefersamenode": SAME_NODE,
 }
 HEADLESS: Final = "None"
+MOST_PORT: Final = 65535
 SERVICES_DIFFER: Final = "ISM-REG-010"
 
 Objects = Mapping[sources.ObjectKey, objects.Service]
@@ -89,7 +90,7 @@ def merged_service(
     return Service(
         key=key,
         hostname=naming.service_host(key.name, key.namespace, domain),
-        ports=tuple(port_of(port) for port in first.spec.ports),
+        ports=tuple(port_of(port) for port in first.spec.ports if 0 < port.port <= MOST_PORT),
         resolution=resolution,
         vips=tuple(sorted((cluster, found) for cluster, found in vips if found)),
         alias_of=first.spec.external_name if resolution is Resolution.ALIAS else "",

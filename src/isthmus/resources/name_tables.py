@@ -14,6 +14,9 @@ from isthmus_proto.istio.networking.nds.v1 import nds_pb2
 KUBERNETES: Final = "Kubernetes"
 """Agents know short forms of names from this registry."""
 
+EXTERNAL: Final = "External"
+"""Of names of ServiceEntries, which are written in full."""
+
 
 def table_of(names: view.NamesSlice) -> message.Message:
     """Return the message that says which names there are."""
@@ -29,7 +32,7 @@ def _named(host: view.NamedHost) -> message.Message:
     """Return one entry; all tables that have it share it."""
     result: message.Message = nds_pb2.NameTable.NameInfo(
         ips=host.addresses,
-        registry=KUBERNETES,
+        registry=KUBERNETES if host.short else EXTERNAL,
         shortname=host.short,
         namespace=host.namespace,
     )

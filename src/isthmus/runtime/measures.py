@@ -92,6 +92,7 @@ class Measures:
             "DestinationRule": _any(sources.destination_rules),
             "Gateway": _any(sources.gateways),
             "PeerAuthentication": _any(sources.peer_authentications),
+            "ServiceEntry": _any(sources.service_entries),
             "VirtualService": _any(sources.virtual_services),
         }
 

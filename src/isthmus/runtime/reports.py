@@ -189,6 +189,7 @@ class Reports:
             "destinationRules": [
                 _plain(one) for one in graph.items(model.destination_rules).values()
             ],
+            "serviceEntries": [_plain(one) for one in graph.items(model.service_entries).values()],
             "authorizationPolicies": [
                 _plain(one) for one in graph.items(model.authorization_policies).values()
             ],

@@ -314,6 +314,16 @@ class Mesh:
             objects.FreeForm(shapes.metadata(name, namespace), spec=spec),
         )
 
+    def service_entry(
+        self, name: str, spec: Mapping[str, object], *, namespace: str = DEFAULT
+    ) -> None:
+        """Add or replace a ServiceEntry."""
+        self.put(
+            self.sources.service_entries,
+            self._home(namespace, name),
+            objects.FreeForm(shapes.metadata(name, namespace), spec=spec),
+        )
+
     def virtual_service(
         self, name: str, spec: Mapping[str, object], *, namespace: str = DEFAULT
     ) -> None:

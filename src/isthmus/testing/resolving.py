@@ -24,7 +24,9 @@ def addresses_of(
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        found = _told(mesh, source, host) or _of_cluster(mesh, source, host)
+        found = (
+            _told(mesh, source, host) or _of_cluster(mesh, source, host) or _of_world(mesh, host)
+        )
     else:
         found = (host,)
     yield from ((address, Fraction(1, len(found))) for address in found)
@@ -38,6 +40,11 @@ def _told(mesh: "builders.Mesh", source: shapes.Pod, host: str) -> tuple[str, ..
         if found is not None:
             return found.addresses
     return ()
+
+
+def _of_world(mesh: "builders.Mesh", host: str) -> tuple[str, ...]:
+    """Return the address of a server whose names are among what it is known by outside."""
+    return next((pod.external[:1] for pod in mesh.pods if host in pod.external[1:]), ())
 
 
 def _of_cluster(mesh: "builders.Mesh", source: shapes.Pod, host: str) -> tuple[str, ...]:

@@ -361,7 +361,11 @@ def _clusters(
     """Yield the clusters that a chain's filters lead to, and their shares."""
     last = _unpacked(chain.filters[-1].typed_config)
     if chain.filters[-1].name == TCP_PROXY:
-        yield last.cluster, Fraction(1)
+        parts = [(one.name, one.weight) for one in last.weighted_clusters.clusters]
+        total = sum(weight for _, weight in parts)
+        yield from ((name, Fraction(weight, total)) for name, weight in parts)
+        if last.cluster:
+            yield last.cluster, Fraction(1)
         return
     routes = last.route_config
     if last.HasField("rds"):
@@ -420,6 +424,8 @@ def _dialled(proxy: Proxy, cluster_name: str, hop: Hop) -> Iterator[Hop | None]:
         yield _spoken(cluster, hop, {})
         return
     assignment = proxy.get(snapshot.ENDPOINTS, cluster_name)
+    if cluster.HasField("load_assignment"):
+        assignment = cluster.load_assignment
     by_place = cluster.common_lb_config.HasField("locality_weighted_lb_config")
     endpoints = [] if assignment is None else shares.of(assignment, by_place=by_place)
     if not endpoints:

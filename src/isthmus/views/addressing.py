@@ -10,7 +10,7 @@ Source: spec section 2.4.
 
 from isthmus.engine import reader
 from isthmus.mesh.identities import ClusterId
-from isthmus.mesh.services import Resolution, Service
+from isthmus.mesh.services import Entry, Resolution, Service
 from isthmus.views import facts, view
 
 
@@ -23,6 +23,8 @@ def addresses_of(
     naming: view.Naming,
 ) -> tuple[str, ...]:
     """Return a service's addresses for clients in a cluster; `naming` is who tells them."""
+    if service.entry is not None:
+        return _of_entry(read, known, service, service.entry, cluster=cluster, naming=naming)
     own = dict(service.vips).get(cluster, ())
     if own or not is_foreign(service, cluster=cluster):
         return own
@@ -38,6 +40,26 @@ def addresses_of(
     return _given(read, known, service)
 
 
+def _of_entry(
+    read: reader.Reader,
+    known: facts.Facts,
+    service: Service,
+    entry: Entry,
+    *,
+    cluster: ClusterId,
+    naming: view.Naming,
+) -> tuple[str, ...]:
+    """Return the addresses that a ServiceEntry names, but for those of the cluster's Services."""
+    own = tuple(
+        address
+        for address in entry.addresses
+        if not read.lookup(known.services_by_address, (cluster, address))
+    )
+    if own or naming is view.Naming.CLUSTER:
+        return own
+    return _given(read, known, service)
+
+
 def _given(read: reader.Reader, known: facts.Facts, service: Service) -> tuple[str, ...]:
     given = read.get(known.allocated, service.key)
     return () if given is None else (given,)
@@ -47,6 +69,7 @@ def is_foreign(service: Service, *, cluster: ClusterId) -> bool:
     """Say whether clients in a cluster can reach a service only at an address of others' making."""
     return (
         service.resolution is Resolution.VIP
+        and service.entry is None
         and not service.is_cluster_local
         and not dict(service.vips).get(cluster)
     )

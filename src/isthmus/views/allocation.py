@@ -96,7 +96,11 @@ def declare(
 def _claims(
     _: reader.Reader, key: ServiceKey, service: Service
 ) -> Iterator[tuple[ServiceKey, Claim]]:
-    if service.resolution is Resolution.VIP:
+    if service.entry is None:
+        is_wanted = service.resolution is Resolution.VIP
+    else:
+        is_wanted = service.entry.wants_address
+    if is_wanted:
         yield key, Claim(service.created, service.hostname)
 
 

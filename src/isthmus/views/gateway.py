@@ -124,7 +124,10 @@ class Plan:
         """
         return (
             not service.is_cluster_local
-            and not service.alias_of
+            and service.is_told_of
+            and not service.is_external
+            # Envoy takes no server name with a star amid it, and would refuse all of the others.
+            and "*" not in service.hostname
             and not dict(service.labels).get(NETWORK_LABEL)
             and visibility.is_visible(service, client=namespace)
             and any(host.covers(service) for port in self.ports for host in port.exposed)

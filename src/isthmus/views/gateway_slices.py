@@ -161,8 +161,9 @@ def _target_clusters(
                 behind=read.get(behind, (_place(scope), service.key)) or spreading.NOTHING,
             ):
                 if cluster.name in wanted:
+                    told = outbound_slices.looked_up(read, known, cluster, service, scope=scope)
                     marks_sockets = scope.marks_sockets
-                    yield view.keyed(scope, spreading.marked(cluster, marks_sockets=marks_sockets))
+                    yield view.keyed(scope, spreading.marked(told, marks_sockets=marks_sockets))
 
     return sliced
 

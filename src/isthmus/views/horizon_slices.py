@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
-from isthmus.mesh.services import Resolution, Service, ServiceKey
+from isthmus.mesh.services import Service, ServiceKey
 from isthmus.mesh.settings import MeshSettings
 from isthmus.mesh.traffic import LocalityPreference
 from isthmus.views import assignments, facts, preferences, rules, view, visibility
@@ -60,7 +60,7 @@ def declare_preferring(graph_: graph.Graph, known: facts.Facts) -> Preferring:
             for rule in (None, *known.rules_of(read, key))
             for preference in preferences_of(rule, service, settings=settings)
         ]
-        if found and service.resolution is not Resolution.ALIAS:
+        if found and service.is_told_of:
             wanted = (preferences.labels_wanted(preference) for preference in found)
             yield key, frozenset().union(*wanted)
 
@@ -131,7 +131,7 @@ def _wide(graph_: graph.Graph, known: facts.Facts, horizons: Horizons) -> Expose
     def seen(
         read: reader.Reader, key: ServiceKey, service: Service
     ) -> Iterator[tuple[Seen, Service]]:
-        if service.resolution is not Resolution.ALIAS:
+        if service.is_told_of:
             for horizon in read.items(horizons):
                 yield (horizon, key), service
 
@@ -141,7 +141,7 @@ def _wide(graph_: graph.Graph, known: facts.Facts, horizons: Horizons) -> Expose
 def _ruled(graph_: graph.Graph, known: facts.Facts, horizons: Horizons) -> Exposed:
     def seen(read: reader.Reader, key: ServiceKey, _: object) -> Iterator[tuple[Seen, Service]]:
         service = read.get(known.model.services, key)
-        if service is None or service.resolution is Resolution.ALIAS:
+        if service is None or not service.is_told_of:
             return
         for horizon in read.items(horizons):
             if _has_own_rule(read, known, service, client=horizon.namespace):

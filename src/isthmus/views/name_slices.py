@@ -75,7 +75,9 @@ def _hosts(
         addresses = addressing.addresses_of(
             read, known, service, cluster=scope.cluster, naming=scope.naming
         )
-    if addresses:
+    if addresses and service.entry is not None:
+        yield view.NamedHost(service.hostname, addresses, "", namespace)
+    elif addresses:
         yield view.NamedHost(service.hostname, addresses, name, namespace)
 
 

@@ -156,7 +156,8 @@ def encryption_of(
     wanted = ENCRYPTION[policy.mode]
     if wanted is not view.UpstreamTls.AUTO:
         return wanted
-    if service.resolution is Resolution.ALIAS or not settings.auto_mtls:
+    is_foreign = service.is_external or service.resolution in {Resolution.ALIAS, Resolution.NONE}
+    if is_foreign or not settings.auto_mtls:
         return view.UpstreamTls.NONE
     if speaks_mtls is None:
         return view.UpstreamTls.AUTO
@@ -165,14 +166,16 @@ def encryption_of(
 
 
 def _discovery(service: Service, *, picks: bool) -> view.Discovery:
-    if service.resolution is Resolution.ALIAS:
+    if service.resolution in {Resolution.ALIAS, Resolution.DNS}:
         return view.Discovery.STRICT_DNS
+    if service.resolution is Resolution.ONE_BY_DNS:
+        return view.Discovery.LOGICAL_DNS
     return view.Discovery.ORIGINAL_DST if picks else view.Discovery.EDS
 
 
 def is_left_to_client(service: Service, policy: TrafficPolicy) -> bool:
     """Say whether applications pick the endpoints of a service themselves."""
-    if service.resolution is Resolution.HEADLESS:
+    if service.resolution in {Resolution.HEADLESS, Resolution.NONE}:
         return True
     return (policy.balancing or EVEN).balancer is LoadBalancer.PASSTHROUGH
 
@@ -218,8 +221,19 @@ def catch_all(settings: MeshSettings) -> view.CatchAllOutbound:
     return view.CatchAllOutbound(fallback_of(settings), settings.access_log_path)
 
 
-def shared_listener(port: int, *, settings: MeshSettings) -> view.OutboundHttp:
-    """Return the listener of all services that speak HTTP on a port."""
+def named_listener(
+    port: int, *, by_name: tuple[view.NamedShares, ...], settings: MeshSettings
+) -> view.OutboundTcp:
+    """Return the listener of a port where TLS alone is known, by the names that it asks for."""
+    return view.OutboundTcp(
+        names.ANY_ADDRESS, port, fallback_of(settings), settings.access_log_path, by_name=by_name
+    )
+
+
+def shared_listener(
+    port: int, *, settings: MeshSettings, by_name: tuple[view.NamedShares, ...] = ()
+) -> view.OutboundHttp:
+    """Return the listener of all services that speak HTTP on a port, and TLS by name."""
     return view.OutboundHttp(
         names.ANY_ADDRESS,
         port,
@@ -227,6 +241,7 @@ def shared_listener(port: int, *, settings: MeshSettings) -> view.OutboundHttp:
         access_log_path=settings.access_log_path,
         sniffs=True,
         tcp_cluster=fallback_of(settings),
+        by_name=by_name,
     )
 
 

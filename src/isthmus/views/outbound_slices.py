@@ -1,5 +1,6 @@
 """Clusters, listeners and routes of sidecars, namespace by namespace."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 
 from isthmus.engine import collections, graph, reader
@@ -8,6 +9,7 @@ from isthmus.mesh.services import Protocol, Resolution, Service, ServiceKey
 from isthmus.mesh.traffic import HashKey
 from isthmus.views import (
     addressing,
+    assignments,
     facts,
     horizon_slices,
     names,
@@ -15,6 +17,7 @@ from isthmus.views import (
     routing,
     rules,
     spreading,
+    tls_names,
     view,
     visibility,
 )
@@ -149,10 +152,38 @@ def _clusters(
             speaks_mtls=_speaks(read, known, service, rule),
             behind=read.get(behind, (horizon_slices.horizon_of(scope), name)) or spreading.NOTHING,
         ):
-            marks_sockets = scope.marks_sockets
-            yield view.keyed(scope, spreading.marked(cluster, marks_sockets=marks_sockets))
+            told = looked_up(read, known, cluster, service, scope=scope)
+            yield view.keyed(scope, spreading.marked(told, marks_sockets=scope.marks_sockets))
 
     return sliced
+
+
+def looked_up(
+    read: reader.Reader,
+    known: facts.Facts,
+    cluster: view.ClusterSlice,
+    service: Service,
+    *,
+    scope: view.OutboundScope | view.GatewayScope,
+) -> view.ClusterSlice:
+    """Return a cluster with its endpoints in it, if proxies look those up by name."""
+    if service.resolution not in {Resolution.DNS, Resolution.ONE_BY_DNS}:
+        return cluster
+    seen = assignments.outbound(
+        service,
+        known.candidates_of(read, service.key),
+        rule=rule_for(read, known, service, client=scope.namespace),
+        horizon=view.HorizonScope(scope.cluster, scope.network, scope.requested_networks),
+        table=read.value(known.gateways),
+        settings=read.value(known.model.settings),
+    )
+    groups = next((one.groups for one in seen if one.cluster_name == cluster.name), ())
+    is_one = sum(len(group.endpoints) for group in groups) == 1
+    discovery = cluster.discovery
+    if discovery is view.Discovery.LOGICAL_DNS and not is_one:
+        # Envoy takes no cluster of that kind that has no endpoint.
+        discovery = view.Discovery.STRICT_DNS
+    return dataclasses.replace(cluster, looked_up=groups, discovery=discovery)
 
 
 def _own_listeners(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], Sliced]:
@@ -275,6 +306,13 @@ def _routed(
     by_route = graph_.index("views/hosts by route", hosts, lambda key, _: (key[:2],))
     by_scope = graph_.index("views/hosts by scope", hosts, lambda key, _: (key[0],))
 
+    def split_of(
+        read: reader.Reader, service: Service, scope: view.OutboundScope
+    ) -> Mapping[int, outbound.Split]:
+        return _split(read, known, service, scope=scope)
+
+    named = tls_names.declare(graph_, known, visible=visible, split_of=split_of)
+
     def route_names(
         read: reader.Reader, scope: view.OutboundScope, _: None
     ) -> Iterator[tuple[RouteKey, None]]:
@@ -293,6 +331,13 @@ def _routed(
             routing.assembled(name, tuple(found.values()), fallback_cluster=fallback),
         )
         if name.isdecimal() and int(name) not in outbound.RESERVED:
-            yield view.keyed(scope, outbound.shared_listener(int(name), settings=settings))
+            chains = named.chains(read, key)
+            yield view.keyed(
+                scope,
+                outbound.shared_listener(int(name), settings=settings, by_name=chains),
+            )
 
-    return (graph_.derive("views/routes", routes, sliced),)
+    return (
+        graph_.derive("views/routes", routes, sliced),
+        tls_names.listeners(graph_, known, named, places=places, routed=by_scope),
+    )

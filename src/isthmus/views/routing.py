@@ -7,7 +7,7 @@ Source: spec sections 4.7, 4.11 and 8.2.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -117,6 +117,21 @@ def named_of(
         if fresh and place.is_meant(route):
             taken.update(fresh)
             yield view.NamedShares(fresh, split(route.destinations, resolve=resolve))
+
+
+def distinct_names(
+    found: Iterable[Sequence[view.NamedShares]],
+) -> tuple[view.NamedShares, ...]:
+    """Return where TLS goes by name; of equal names the first one counts, as Envoy demands."""
+    taken = set[str]()
+    distinct = []
+    for shares in found:
+        for one in shares:
+            fresh = tuple(name for name in one.server_names if name not in taken)
+            if fresh:
+                taken.update(fresh)
+                distinct.append(view.NamedShares(fresh, one.shares))
+    return tuple(distinct)
 
 
 def cluster_for(

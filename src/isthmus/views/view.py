@@ -100,6 +100,7 @@ class Discovery(enum.Enum):
     ORIGINAL_DST = "ORIGINAL_DST"
     STATIC_EMPTY = "STATIC"
     STRICT_DNS = "STRICT_DNS"
+    LOGICAL_DNS = "LOGICAL_DNS"
 
 
 class UpstreamTls(enum.Enum):
@@ -121,7 +122,8 @@ class ClusterSlice:
         ring_size: For consistent hashing; 0 for the usual.
         weighs_places: Whether clients first pick a place by its weight.
         bind_address: Source address of connections, for inbound traffic; else empty.
-        dns_name: For STRICT_DNS; else empty.
+        dns_name: For STRICT_DNS without `looked_up`; else empty.
+        looked_up: Endpoints that are names, for STRICT_DNS, and one of them for LOGICAL_DNS.
         leads_through_gateways: Whether another network's gateways stand among the endpoints.
         marks_sockets: Whether sockets that have options of their own must be marked as well.
         service: `(hostname, name, namespace)` for telemetry; empty for special clusters.
@@ -145,6 +147,7 @@ class ClusterSlice:
     bind_address: str = ""
     dns_name: str = ""
     dns_port: int = 0
+    looked_up: tuple[LocalityGroup, ...] = ()
     leads_through_gateways: bool = False
     marks_sockets: bool = False
     service: tuple[str, str, str] | None = None
@@ -235,7 +238,11 @@ class CatchAllOutbound:
 
 @dataclass(frozen=True, slots=True)
 class OutboundHttp:
-    """`<address>_<port>` for HTTP: routes requests by RDS; other traffic passes through."""
+    """`<address>_<port>` for HTTP: routes requests by RDS; other traffic passes through.
+
+    Attributes:
+        by_name: Where TLS goes that asks for one of some names.
+    """
 
     address: str
     port: int
@@ -244,6 +251,7 @@ class OutboundHttp:
     sniffs: bool = False
     tcp_cluster: str = ""
     tcp_shares: tuple[RouteTarget, ...] = ()
+    by_name: tuple["NamedShares", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

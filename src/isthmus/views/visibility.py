@@ -41,7 +41,7 @@ def matches_host(pattern: str, *, host: str) -> bool:
 def patterns_of(host: str) -> Iterator[str]:
     """Yield all patterns that cover `host`, the most specific first."""
     yield host
-    labels = host.split(".")
+    labels = host.removeprefix("*.").split(".")
     for index in range(1, len(labels)):
         yield f"*.{'.'.join(labels[index:])}"
     yield EVERYWHERE
@@ -52,12 +52,15 @@ def domains_of(service: Service, *, client: str, addresses: Sequence[str]) -> tu
 
     They end with `addresses`, which are the service's own as the client sees them.
     """
+    literal = [f"[{address}]" if ":" in address else address for address in addresses]
+    if service.entry is not None:
+        dotted = [] if "*" in service.hostname else [f"{service.hostname}."]
+        return (str(service.hostname), *dotted, *literal)
     name, namespace = service.key.name, service.key.namespace
     full = [str(service.hostname), f"{service.hostname}."]
     short = [f"{name}.{namespace}", f"{name}.{namespace}.svc"]
     if namespace == client:
         short.insert(0, name)
-    literal = [f"[{address}]" if ":" in address else address for address in addresses]
     # Pods of a service without an address have names below each of its own.
     wildcard = [] if literal else [f"*.{each}" for each in (*full, *short)]
     return (*full, *short, *literal, *wildcard)

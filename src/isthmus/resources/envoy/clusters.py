@@ -8,7 +8,7 @@ from typing import assert_never
 from envoy.config.cluster.v3 import cluster_pb2
 from google.protobuf import message
 
-from isthmus.resources.envoy import balancing, messages, pools, tls
+from isthmus.resources.envoy import balancing, endpoints, messages, pools, tls
 from isthmus.views import view
 
 Cluster = cluster_pb2.Cluster
@@ -47,10 +47,18 @@ def _discovery(cluster: view.ClusterSlice) -> messages.Fields:
                 "dns_lookup_family": Cluster.V4_PREFERRED,
                 "load_assignment": _by_name(cluster),
             }
+        case view.Discovery.LOGICAL_DNS:
+            return balanced | {
+                "type": Cluster.LOGICAL_DNS,
+                "dns_lookup_family": Cluster.V4_PREFERRED,
+                "load_assignment": _by_name(cluster),
+            }
     assert_never(cluster.discovery)
 
 
-def _by_name(cluster: view.ClusterSlice) -> messages.Fields:
+def _by_name(cluster: view.ClusterSlice) -> message.Message | messages.Fields:
+    if not cluster.dns_name:
+        return endpoints.assignment_of(view.EndpointsSlice(cluster.name, cluster.looked_up))
     address = messages.socket_address(cluster.dns_name, port=cluster.dns_port)
     return {
         "cluster_name": cluster.name,

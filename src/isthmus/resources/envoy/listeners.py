@@ -7,6 +7,7 @@ and that port, and keeps what has neither.
 Source: spec sections 4.7, 4.8 and 4.11.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from envoy.config.core.v3 import base_pb2
@@ -66,7 +67,7 @@ def http(outbound: view.OutboundHttp) -> message.Message:
         outbound.tcp_cluster, log_path=outbound.access_log_path, shares=outbound.tcp_shares
     )
     chains = {
-        "filter_chains": [chain],
+        "filter_chains": [chain, *_by_name(outbound.by_name, outbound)],
         "default_filter_chain": {"name": f"{name}-tcp", "filters": [passed]},
         "listener_filters": [filters.tls_inspector(), filters.http_inspector()],
         "listener_filters_timeout": messages.FOREVER,
@@ -78,21 +79,7 @@ def http(outbound: view.OutboundHttp) -> message.Message:
 def tcp(outbound: view.OutboundTcp) -> message.Message:
     """Return a listener that passes connections on, TLS by the name that it asks for."""
     name = view.listener_name(outbound)
-    chains: list[messages.Fields] = [
-        {
-            "name": "|".join(named.server_names),
-            "filter_chain_match": {
-                "transport_protocol": filters.TLS,
-                "server_names": list(named.server_names),
-            },
-            "filters": [
-                filters.pass_on(
-                    outbound.cluster_name, log_path=outbound.access_log_path, shares=named.shares
-                )
-            ],
-        }
-        for named in outbound.by_name
-    ]
+    chains = list(_by_name(outbound.by_name, outbound))
     chains.append({"name": name, "filters": [filters.pass_on_ruled(outbound)]})
     inspected: messages.Fields = {}
     if outbound.by_name:
@@ -102,6 +89,24 @@ def tcp(outbound: view.OutboundTcp) -> message.Message:
             "continue_on_listener_filters_timeout": True,
         }
     return _unbound(outbound, name=name, chains={"filter_chains": chains, **inspected})
+
+
+def _by_name(
+    named: Iterable[view.NamedShares], outbound: view.OutboundHttp | view.OutboundTcp
+) -> Iterator[messages.Fields]:
+    """Yield a chain for each group of names that TLS may ask for."""
+    for one in named:
+        passed = filters.pass_on(
+            one.shares[0].cluster_name, log_path=outbound.access_log_path, shares=one.shares
+        )
+        yield {
+            "name": "|".join(one.server_names),
+            "filter_chain_match": {
+                "transport_protocol": filters.TLS,
+                "server_names": list(one.server_names),
+            },
+            "filters": [passed],
+        }
 
 
 def _unbound(

@@ -8,7 +8,7 @@ from fakes import kube_server
 from isthmus.base import metrics
 from isthmus.engine import graph
 from isthmus.fleet import sources, statuses, supervisor
-from isthmus.kube import kinds
+from isthmus.kube import kinds, problems
 
 OWN = "cluster1"
 
@@ -44,6 +44,8 @@ class Fleet:
 
     def _parse(self, text):
         name, _, token = text.partition(" ")
+        if name not in self.remotes:
+            raise problems.KubeconfigRefused(f"kubeconfig is not valid: nobody is called {name}")
         return self.remotes[name].access(token=token.strip())
 
     def _count(self):

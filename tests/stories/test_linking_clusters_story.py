@@ -1,6 +1,7 @@
 """Two clusters of the lab, linked as users link them: real TLS, real tokens, enforced roles."""
 
 import asyncio
+import base64
 import contextlib
 import dataclasses
 
@@ -192,6 +193,49 @@ async def test_an_invited_control_plane_writes_roots_with_a_managing_readers_rig
     await post.close()
 
     assert made["data"]["root-cert.pem"] == ROOT
+
+
+HOOK = manifest(
+    kinds.MUTATING_WEBHOOK, "istio-sidecar-injector",
+    webhooks=[{
+        "name": "namespace.sidecar-injector.istio.io",
+        "clientConfig": {"service": {"name": "istiod", "namespace": SYSTEM, "path": "/inject"}},
+        "admissionReviewVersions": ["v1"], "sideEffects": "None",
+        "namespaceSelector": {"matchLabels": {"nobody": "has"}},
+    }],
+)  # fmt: skip
+HOOK["metadata"]["labels"] = {"istio.io/rev": "default"}
+
+
+async def test_a_cluster_is_handed_to_another_control_plane_with_a_managing_readers_rights(mesh):
+    second = mesh.clients["cluster2"]
+    await apply.apply(second, reader.objects(namespace=SYSTEM, manages_cluster=True))
+    await second.create(kinds.MUTATING_WEBHOOK, HOOK)
+    await mesh.link()
+    await kube_server.eventually(lambda: "kubernetes" in mesh.names("cluster2"))
+    followed = mesh.fleet.client("cluster2")
+
+    for cluster, root in (("cluster1", ROOT), ("cluster3", "-----ANOTHER-----\n")):
+        post = stewardship.Stewardship(
+            stewardship.Steward(cluster, f"istiod-{cluster}", manages_remotes=True),
+            root=lambda root=root: root,
+        )
+        post.added("cluster2", followed)
+        invitation = {"metadata": {"annotations": {stewardship.ANNOTATION: cluster}}}
+        await second.patch(kinds.NAMESPACE, SYSTEM, invitation)
+        async with asyncio.timeout(10):
+            while await written_in(second) != {root}:  # noqa: ASYNC110  # a server writes
+                await asyncio.sleep(0.05)
+        # The next one does not wait until the promise of this one is over.
+        await post.close()
+
+
+async def written_in(reads):
+    """Return the roots in a namespace and in the webhook."""
+    root = await reads.find(kinds.CONFIG_MAP, rootcerts.NAME, namespace="default")
+    hook = await reads.get(kinds.MUTATING_WEBHOOK, "istio-sidecar-injector")
+    bundle = hook["webhooks"][0]["clientConfig"].get("caBundle", "")
+    return {base64.b64decode(bundle).decode(), root["data"]["root-cert.pem"] if root else ""}
 
 
 async def test_thousands_of_objects_are_followed_page_by_page_through_churn(mesh):

@@ -33,7 +33,7 @@ COMMANDS = {
     "rotate-remote-secret": "Replace a cluster's credential by a short-lived one",
     "uninstall": "Remove what `install` applied",
     "verify": "Send real requests between clusters and report what happened",
-    "version": "Print the version",
+    "version": "Versions of this program, of control planes and of proxies",
 }
 """Every command with its one line of help; the module is `cli/<name with underscores>.py`."""
 

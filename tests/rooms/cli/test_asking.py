@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import click.testing
 import pytest
 
-from isthmus.cli import asking, bootstrap, proxy_status, remote_clusters
+from isthmus.cli import asking, bootstrap, proxy_status, remote_clusters, version
 from isthmus.kube import client as kube_client
 from isthmus.kube import problems
 from isthmus.wire import debugging
@@ -247,3 +247,24 @@ def test_commands_share_their_options(module):
     assert result.exit_code == 0
     for option in ("--context", "--kubeconfig", "--istioNamespace"):
         assert option in result.output
+
+
+def test_versions_are_told_as_istios_command_line_tells_them():
+    proxies = {"a.shop.c1": "1.30.3", "a.shop.c2": "1.30.3", "b.shop.c1": "1.29.0"}
+    told = [*version.lines({"controlPlanes": {"istiod-1": "0.1.0"}, "proxies": proxies})]
+
+    assert told == [
+        "control plane version: 0.1.0",
+        "data plane version: 1.29.0 (1 proxies), 1.30.3 (2 proxies)",
+    ]
+    assert [*version.lines({})] == []
+
+
+def test_the_version_is_told_where_there_is_no_cluster(tmp_path):
+    result = click.testing.CliRunner().invoke(
+        version.command, ["--kubeconfig", str(tmp_path / "none")]
+    )
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith("client version: ")
+    assert "no control plane answers" in result.stderr

@@ -50,7 +50,7 @@ class HttpHost:
     """A host that a gateway serves, with the object that says where its requests go.
 
     Attributes:
-        virtual: None for a host whose requests are all sent to https.
+        virtual: None for a host whose requests go nowhere, unless to https.
         gateway: `<namespace>/<name>` of the Gateway object.
         redirects: Whether whoever asks in plain text is sent to https.
     """

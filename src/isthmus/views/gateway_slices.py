@@ -25,6 +25,7 @@ Plans = collections.Collection[view.GatewayScope, gateway.Plan]
 Seen = tuple[view.GatewayScope, ServiceKey]
 Sliced = Iterator[tuple[view.SliceKey, view.Slice]]
 NOT_FOUND = 404
+MISDIRECTED = 421
 
 
 def declare_plans(
@@ -258,8 +259,17 @@ def _ended_routes(
     resolve: routing.Resolve,
     key_of: routing.Keys,
 ) -> view.RouteSlice:
-    hosts = _hosts(ended.hosts, port=ended.port, scope=scope, resolve=resolve, key_of=key_of)
-    return view.RouteSlice(ended.route_name, hosts, fallback_cluster="", fallback_status=NOT_FOUND)
+    routed = {host.host for host in ended.hosts}
+    idle = [
+        gateway.HttpHost(name, None, ended.gateway)
+        for name in ended.server_names
+        if name not in routed
+    ]
+    found = (*ended.hosts, *idle)
+    hosts = _hosts(found, port=ended.port, scope=scope, resolve=resolve, key_of=key_of)
+    # Whoever asks for a host of another certificate is told to ask on a connection of its own.
+    status = MISDIRECTED if ended.server_names else NOT_FOUND
+    return view.RouteSlice(ended.route_name, hosts, fallback_cluster="", fallback_status=status)
 
 
 def _hosts(

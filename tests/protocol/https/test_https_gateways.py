@@ -172,7 +172,18 @@ async def test_a_connection_for_one_host_asks_for_no_other(tmp_path):
     async with ended.running(tmp_path, prepare) as mesh:
         await mesh.until(lambda: answers(mesh, OTHER))
 
-        assert await mesh.ask(HOST, name=OTHER) == (404, "")
+        assert await mesh.ask(HOST, name=OTHER) == (421, "")
+
+
+async def test_a_host_without_routes_is_not_found(tmp_path):
+    def prepare(mesh):
+        mesh.secret("shop", ended.content("shop"))
+        mesh.doors(mesh.https(HOST, "*.shop.example.com"))
+
+    async with ended.running(tmp_path, prepare) as mesh:
+        await mesh.until(lambda: answers(mesh))
+
+        assert await mesh.ask("new.shop.example.com", name=HOST) == (404, "")
 
 
 async def test_versions_below_the_lowest_are_refused(tmp_path):

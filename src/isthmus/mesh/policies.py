@@ -163,7 +163,7 @@ class HttpMatch:
         query: Parameter and pattern.
         ignores_case: Whether the path is compared regardless of case.
         gateways: `mesh` or `<namespace>/<name>` of the gateways that it holds for.
-        source: Labels of the client that say where it stands: its cluster or network.
+        source: Labels of the client, which may also say where it stands: its cluster or network.
         source_namespace: Of the client, or of the gateway.
     """
 

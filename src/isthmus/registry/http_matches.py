@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from isthmus.mesh.policies import HttpMatch
-from isthmus.registry import config, fields, patterns, texts, topology
+from isthmus.registry import config, fields, patterns, texts
 
 MOST_PORT: Final = 65535
 MESH: Final = "mesh"
@@ -32,8 +32,6 @@ CONDITIONS: Final = frozenset(
         "sourceLabels",
     }
 )
-OF_PLACES: Final = (topology.CLUSTER_LABEL, topology.NETWORK_LABEL)
-"""Labels of clients by which routes may differ; by others, proxies could share no routes."""
 Named = tuple[tuple[str, str], ...]
 
 
@@ -76,7 +74,6 @@ class Place:
 
 def place(part: fields.Fields, origin: config.Origin) -> Place:
     """Return for whom a match holds, and note what of it is not understood."""
-    part.part("sourceLabels").refuse_others(OF_PLACES, DROPPED)
     return Place(
         part.number("port", default=0, least=1, most=MOST_PORT),
         gateways(part, origin),

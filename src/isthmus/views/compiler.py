@@ -66,7 +66,11 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
     proxies: collections.Source[str, Proxy] = graph_.source("views/proxies")
     behind = spreading.declare(graph_, known, scopes)
     plans = gateway_slices.declare_plans(graph_, known, scopes)
-    seen = graph_.derive("views/scopes of proxies", proxies, _scopes_of(known, labels))
+    seen = graph_.derive(
+        "views/scopes of proxies",
+        proxies,
+        _scopes_of(known, near=labels, routed=known.labels_asked_for),
+    )
     slices = graph_.join(
         "views/slices",
         *outbound_slices.declare(graph_, known, scopes, behind=behind),
@@ -92,7 +96,10 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
 
 
 def _scopes_of(
-    known: facts.Facts, labels: collections.Single[frozenset[str]]
+    known: facts.Facts,
+    *,
+    near: collections.Single[frozenset[str]],
+    routed: collections.Single[frozenset[tuple[str, str]]],
 ) -> Callable[[reader.Reader, str, Proxy], Iterator[tuple[str, tuple[view.Scope, ...]]]]:
     def found(
         read: reader.Reader, key: str, proxy: Proxy
@@ -107,7 +114,13 @@ def _scopes_of(
         }
         yield (
             key,
-            sidecar.scopes_of(proxy, workload=workload, served=served, near_by=read.value(labels)),
+            sidecar.scopes_of(
+                proxy,
+                workload=workload,
+                served=served,
+                near_by=read.value(near),
+                routed_by=read.value(routed),
+            ),
         )
 
     return found

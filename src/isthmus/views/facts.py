@@ -13,7 +13,7 @@ from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.services import Protocol, Service, ServiceKey
 from isthmus.mesh.workloads import Endpoint, Health
 from isthmus.registry import model
-from isthmus.views import allocation, candidates, splithorizon, visibility
+from isthmus.views import allocation, candidates, routing, splithorizon, visibility
 
 Candidates = tuple[splithorizon.Candidate, ...]
 Named = tuple[str, str]
@@ -48,6 +48,7 @@ class Facts:
     Attributes:
         rules: DestinationRules that cover a service, the most specific host first.
         virtuals: VirtualServices for the mesh that cover a service, likewise.
+        labels_asked_for: Labels of clients by which the routes of any VirtualService differ.
         speaking: Whether all endpoints of a service speak mutual TLS.
         candidates: Endpoints of services, with what policies say of them.
         allocated: The address of our own making of each service that may need one.
@@ -65,6 +66,7 @@ class Facts:
     virtual_objects: collections.Collection[Named, policies.VirtualService]
     rules: collections.Collection[ServiceKey, tuple[policies.DestinationRule, ...]]
     virtuals: collections.Collection[ServiceKey, tuple[policies.VirtualService, ...]]
+    labels_asked_for: collections.Single[frozenset[tuple[str, str]]]
     speaking: collections.Collection[ServiceKey, bool]
     candidates: collections.Collection[ServiceKey, tuple[splithorizon.Candidate, ...]]
     served_by_address: collections.Index[tuple[ClusterId, str], ServedKey, Served]
@@ -121,6 +123,7 @@ def declare(graph_: graph.Graph, mesh: model.Model) -> Facts:
         virtual_objects=graph_.derive("views/virtual services", mesh.virtual_services, _virtual),
         rules=_rules(graph_, mesh),
         virtuals=_virtuals(graph_, mesh),
+        labels_asked_for=_labels_asked_for(graph_, mesh),
         speaking=_speaking(graph_, judged),
         candidates=judged,
         served_by_address=_served(graph_, mesh),
@@ -237,6 +240,23 @@ def _virtuals(
             yield key, tuple(found)
 
     return graph_.derive("views/virtual services of services", mesh.services, covering)
+
+
+def _labels_asked_for(
+    graph_: graph.Graph, mesh: model.Model
+) -> collections.Single[frozenset[tuple[str, str]]]:
+    def named(
+        _: reader.Reader, key: object, virtual: policies.VirtualService
+    ) -> Iterator[tuple[object, frozenset[tuple[str, str]]]]:
+        if asked_for := routing.labels_asked_for(virtual):
+            yield key, asked_for
+
+    by_object = graph_.derive("views/labels in virtual services", mesh.virtual_services, named)
+
+    def all_(read: reader.Reader) -> frozenset[tuple[str, str]]:
+        return frozenset().union(*read.items(by_object).values())
+
+    return graph_.single("views/labels asked for", all_)
 
 
 def _speaking(

@@ -217,6 +217,7 @@ def _planned(
         scope.cluster,
         scope.network,
         server.port,
+        scope.labels,
     )
     if server.tls is policies.ServerTls.AUTO_PASSTHROUGH:
         return PortPlan(port, exposed=hosts)

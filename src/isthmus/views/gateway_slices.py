@@ -287,7 +287,12 @@ def _hosts(
             routing.routes_of(
                 host.virtual,
                 place=routing.Place(
-                    host.gateway, scope.namespace, scope.cluster, scope.network, port
+                    host.gateway,
+                    scope.namespace,
+                    scope.cluster,
+                    scope.network,
+                    port,
+                    scope.labels,
                 ),
                 resolve=resolve,
                 key_of=key_of,

@@ -229,7 +229,7 @@ def _split(
         return {}
     found = {}
     for port in outbound.ports_of(service):
-        place = routing.Place(routing.MESH, client, scope.cluster, scope.network, port.number)
+        place = _place(scope, port=port.number)
         resolve = resolver(read, known, client=client, port=port.number)
         found[port.number] = outbound.Split(
             routing.split_of(exported, place=place, resolve=resolve),
@@ -266,9 +266,7 @@ def _hosts(
             else:
                 routes = routing.routes_of(
                     virtual,
-                    place=routing.Place(
-                        routing.MESH, client, scope.cluster, scope.network, port.number
-                    ),
+                    place=_place(scope, port=port.number),
                     resolve=resolver(read, known, client=client, port=port.number),
                     key_of=keys_for(read, known, client=client, port=port.number),
                 )
@@ -279,6 +277,13 @@ def _hosts(
                 yield (scope, shared, host), view.VirtualHost(host, domains, routes)
 
     return hosted
+
+
+def _place(scope: view.OutboundScope, *, port: int) -> routing.Place:
+    """Return where the calls of a scope's sidecars to a port are routed."""
+    return routing.Place(
+        routing.MESH, scope.namespace, scope.cluster, scope.network, port, scope.labels
+    )
 
 
 def _is_strange(service: Service, protocol: Protocol) -> bool:

@@ -56,6 +56,7 @@ class Place:
         cluster: That it stands in.
         network: Likewise.
         port: 0 stands for any port.
+        labels: Of the client, those at least that any route asks for.
     """
 
     gateway: str
@@ -63,16 +64,37 @@ class Place:
     cluster: ClusterId
     network: NetworkId
     port: int = 0
+    labels: tuple[tuple[str, str], ...] = ()
 
     def is_meant(self, match: policies.HttpMatch | policies.SniRoute | policies.TcpRoute) -> bool:
         """Say whether a match holds here, as far as it is not about requests or names."""
-        own = {preferences.CLUSTER: self.cluster, preferences.NETWORK: self.network}
+        places = {preferences.CLUSTER: self.cluster, preferences.NETWORK: self.network}
+        own = dict(self.labels) | places
         return (
             match.port in {0, self.port}
             and (not match.gateways or self.gateway in match.gateways)
             and match.source_namespace in {"", self.namespace}
             and all(own.get(key) == value for key, value in match.source)
         )
+
+
+def labels_asked_for(virtual: policies.VirtualService) -> frozenset[tuple[str, str]]:
+    """Return the labels of clients by which routes differ, but for those that say where they are.
+
+    Proxies that differ in others share routes.
+    """
+    matches: tuple[policies.HttpMatch | policies.SniRoute | policies.TcpRoute, ...] = (
+        *(match for route in virtual.http for match in route.matches),
+        *virtual.tls,
+        *virtual.tcp,
+    )
+    return frozenset(
+        (key, value)
+        for match in matches
+        if MESH in match.gateways or not match.gateways
+        for key, value in match.source
+        if key not in {preferences.CLUSTER, preferences.NETWORK}
+    )
 
 
 def routes_of(

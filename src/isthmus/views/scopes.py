@@ -57,6 +57,7 @@ class OutboundScope:
         naming: Who tells them of addresses. Only those who hear of addresses of our making can
             use them.
         marks_sockets: Whether their connections are known by the mark of the socket.
+        labels: Of theirs, those that any VirtualService asks for, sorted.
     """
 
     cluster: ClusterId
@@ -65,6 +66,7 @@ class OutboundScope:
     requested_networks: tuple[NetworkId, ...] = ()
     naming: Naming = Naming.CLUSTER
     marks_sockets: bool = False
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

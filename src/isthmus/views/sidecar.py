@@ -51,12 +51,13 @@ def scopes_of(
     workload: Workload | None,
     served: Mapping[facts.ServedKey, facts.Served],
     near_by: frozenset[str] = frozenset(),
+    routed_by: frozenset[tuple[str, str]] = frozenset(),
 ) -> tuple[view.Scope, ...]:
     """Return what a proxy sees, from the general to the particular.
 
     `workload` is the pod as the registry knows it, whose word counts more than the proxy's,
     `served` are the ports that services declare at its address, and `near_by` the labels of
-    clients by which endpoints are near.
+    clients by which endpoints are near, and `routed_by` those by which routes differ.
     """
     network = workload.network if workload is not None else proxy.network
     said = workload.labels if workload is not None else proxy.labels
@@ -77,6 +78,7 @@ def scopes_of(
                     proxy.requested_networks,
                     naming=_naming(proxy),
                     marks_sockets=proxy.marks_sockets,
+                    labels=tuple(sorted(routed_by.intersection(said))),
                 ),
                 view.InboundScope(proxy.namespace, labels, _inbound_ports(served)),
                 *_of_names(proxy, network=network),

@@ -138,6 +138,20 @@ def test_a_service_that_each_cluster_keeps_to_itself_is_answered_at_home(mesh):
     call = mesh.proxy("east/sleep").calls(URL)
 
     assert set(call.shares) == set(EAST)
+    assert not call.refused
+
+
+def test_on_one_network_too_a_cluster_may_keep_a_service_to_itself():
+    mesh = builders.Mesh()
+    for name, address in (("east", "10.1.0.1"), ("west", "10.2.0.1")):
+        mesh.cluster(name, network="n1").service("web", ready=[address])
+    client = mesh.proxy("east/sleep")
+    assert client.calls("http://web/").shares_by_cluster.keys() == {"east", "west"}
+
+    local = {"settings": {"clusterLocal": True}, "hosts": ["*.default.svc.cluster.local"]}
+    mesh.configure(serviceSettings=[local])
+
+    assert client.calls("http://web/").shares_by_cluster == {"east": 1}
 
 
 def test_a_subset_of_one_cluster_is_reached_through_its_gateway(mesh):

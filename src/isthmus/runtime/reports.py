@@ -214,7 +214,9 @@ class Reports:
     def page(self, name: str) -> Document:
         """Return one of the pages that are not about a single proxy."""
         empty: dict[str, Document] = {
+            "ambientz": {"addresses": [], "policies": []},
             "cachez": [],
+            "krtz": [],
             "mcsz": [],
             "push_status": {},
             "telemetryz": {},

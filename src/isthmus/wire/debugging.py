@@ -27,6 +27,7 @@ Document = object
 
 PAGES: Final[Mapping[str, str]] = {
     "adsz": "Connected proxies, what each is subscribed to, and where it says it is",
+    "ambientz": "Always empty: ambient mode is not part of this version",
     "authorizationz": "AuthorizationPolicies in force, by namespace",
     "cachez": "Always empty: resources are kept by content, not in a cache that can be stale",
     "clusterz": "Clusters that are watched, and how well",
@@ -37,6 +38,7 @@ PAGES: Final[Mapping[str, str]] = {
     "findings": "What is wrong with single objects",
     "inject": "What the injector works with",
     "instancesz": "Services that each connected proxy serves",
+    "krtz": "Always empty: collections are told of by the other pages",
     "mcsz": "Always empty: services of the MCS API are not followed",
     "mesh": "The mesh's settings, by their names in MeshConfig",
     "networkz": "Gateways through which networks are reached",

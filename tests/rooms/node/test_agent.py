@@ -60,6 +60,8 @@ async def test_a_server_with_another_identity_is_refused(control, folder, applic
         async with aiohttp.request("GET", statistics) as answer:
             assert "cluster.server.ssl.fail_verify_san: 0" not in await answer.text()
             assert "cluster.server.ssl.fail_verify_san: " in await answer.text()
+    # What an agent has made to work in goes with it.
+    assert list(folder.rglob("isthmus-node-*")) == []
 
 
 async def test_an_agent_is_not_ready_without_a_certificate_and_recovers(folder):

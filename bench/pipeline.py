@@ -13,8 +13,7 @@ from isthmus.engine import reader
 from isthmus.fleet.sources import ObjectKey
 from isthmus.kube import objects
 from isthmus.mesh.identities import ClusterId, NetworkId
-from isthmus.resources import snapshot
-from isthmus.resources.envoy import build
+from isthmus.resources import building, snapshot
 from isthmus.runtime import catalog
 from isthmus.testing import builders, certificates
 from isthmus.testing import shapes as builder_shapes
@@ -105,7 +104,7 @@ def _encoded(
     read: reader.Reader, key: view.SliceKey, slice_: view.Slice
 ) -> Iterator[tuple[view.SliceKey, snapshot.Resource]]:
     del read
-    yield key, build.build(slice_)
+    yield key, building.build(slice_)
 
 
 # --- from an encoded resource to every proxy's message ---------------------------------------------

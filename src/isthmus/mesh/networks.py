@@ -23,6 +23,8 @@ class NetworkGateway:
         port: For mutual TLS by server name; 0 when it has none.
         hbone_port: For ambient tunnels; 0 when it has none.
         is_up: Whether anything answers there, as far as is known.
+        namespace: Of its workloads; empty when only configuration knows it.
+        service_account: Of its workloads, which ends ambient tunnels; empty likewise.
     """
 
     network: NetworkId
@@ -31,3 +33,5 @@ class NetworkGateway:
     port: int = MTLS_PORT
     hbone_port: int = 0
     is_up: bool = True
+    namespace: str = ""
+    service_account: str = ""

@@ -36,6 +36,7 @@ class Workload:
         has_proxy: Whether it accepts mutual TLS (`security.istio.io/tlsMode: istio`).
         name: Of the Deployment (or other owner) that it belongs to.
         container_ports: The ports that its containers declare.
+        accepts_tunnels: Whether HBONE is accepted for it: its traffic is known to be captured.
     """
 
     key: WorkloadKey
@@ -49,6 +50,7 @@ class Workload:
     name: str = ""
     is_terminating: bool = False
     container_ports: tuple[int, ...] = ()
+    accepts_tunnels: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Endpoint:
         accepts_mtls: Whether a proxy stands before it.
         workload: Name of the Deployment behind it, for telemetry.
         hostname: Its own name below that of its service, if it has one.
+        accepts_tunnels: Whether HBONE is accepted for it.
     """
 
     address: str
@@ -77,3 +80,4 @@ class Endpoint:
     node: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     hostname: str = ""
+    accepts_tunnels: bool = False

@@ -166,7 +166,7 @@ class Reading:
         labels = topology.with_topology(
             {}, locality=locality, cluster=cluster, network=network, node=member.node_name
         )
-        for name, port in _tcp(ports):
+        for name, port in tcp_ports(ports):
             yield Endpoint(
                 address=address,
                 port=port,
@@ -208,7 +208,7 @@ def _of_workload(
     address: str,
     workload: Workload,
 ) -> Iterable[Endpoint]:
-    for name, port in _tcp(ports):
+    for name, port in tcp_ports(ports):
         yield Endpoint(
             address=address,
             port=port,
@@ -224,10 +224,12 @@ def _of_workload(
             node=workload.node,
             labels=workload.labels,
             hostname=member.hostname,
+            accepts_tunnels=workload.accepts_tunnels,
         )
 
 
-def _tcp(ports: tuple[objects.EndpointPort, ...]) -> Iterable[tuple[str, int]]:
+def tcp_ports(ports: tuple[objects.EndpointPort, ...]) -> Iterable[tuple[str, int]]:
+    """Yield name and number of the ports that traffic can be sent to."""
     for port in ports:
         if port.protocol in {"", "TCP"} and port.port is not None and 0 < port.port <= MOST_PORT:
             yield port.name, port.port

@@ -18,6 +18,7 @@ from isthmus.kube import objects
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.networks import HBONE_PORT, MTLS_PORT, NetworkGateway
 from isthmus.mesh.settings import ConfiguredGateway, NetworkMember
+from isthmus.mesh.workloads import WorkloadKey
 from isthmus.registry import addresses, checked, endpoints, naming, settings, topology
 
 PORT_LABEL: Final = "networking.istio.io/gatewayPort"
@@ -41,6 +42,7 @@ def declare(
     *,
     seat: settings.Seat,
     settings_: settings.Nodes,
+    workloads: endpoints.Workloads,
 ) -> Nodes:
     """Declare the gateways of all networks in `graph_`."""
     slices = graph_.index("network_gateways.slices", sources_.endpoint_slices, _service_of)
@@ -49,7 +51,9 @@ def declare(
         read: reader.Reader, key: sources.ObjectKey, service: objects.Service
     ) -> Iterable[tuple[sources.ObjectKey, checked.Checked[Gateways]]]:
         if service.metadata.label(topology.NETWORK_LABEL):
-            yield key, gateways_of(key, service, is_down=is_down(read, key))
+            members = read.lookup(slices, key).values()
+            account = account_of(read, key, members, workloads=workloads)
+            yield key, gateways_of(key, service, is_down=is_down(read, key), account=account)
 
     def is_down(read: reader.Reader, key: sources.ObjectKey) -> bool:
         return nobody_is_ready(read.lookup(slices, key).values())
@@ -84,6 +88,25 @@ def declare(
     )
 
 
+def account_of(
+    read: reader.Reader,
+    key: sources.ObjectKey,
+    slices: Iterable[objects.EndpointSlice],
+    *,
+    workloads: endpoints.Workloads,
+) -> str:
+    """Return the account of the pods behind a Service: of several the first by name."""
+    names = {
+        member.target_ref.name
+        for slice_ in slices
+        for member in slice_.endpoints or ()
+        if member.target_ref is not None and member.target_ref.kind == "Pod"
+    }
+    pods = (WorkloadKey(key.cluster, key.namespace, name) for name in sorted(names))
+    found = (read.get(workloads, pod) for pod in pods)
+    return min((one.service_account for one in found if one is not None), default="")
+
+
 def nobody_is_ready(slices: Iterable[objects.EndpointSlice]) -> bool:
     """Say whether a Service is known to have no endpoint that takes new connections.
 
@@ -101,7 +124,7 @@ def _service_of(key: sources.ObjectKey, slice_: objects.EndpointSlice) -> tuple[
 
 
 def gateways_of(
-    key: sources.ObjectKey, service: objects.Service, *, is_down: bool = False
+    key: sources.ObjectKey, service: objects.Service, *, is_down: bool = False, account: str = ""
 ) -> checked.Checked[Gateways]:
     """Return the gateways that a labelled Service stands for, and what is wrong with it."""
     network = NetworkId(service.metadata.label(topology.NETWORK_LABEL))
@@ -121,7 +144,16 @@ def gateways_of(
     if is_down:
         problems.append("has no pod that is ready")
     found = tuple(
-        NetworkGateway(network, key.cluster, address, mtls, hbone, is_up=not is_down)
+        NetworkGateway(
+            network,
+            key.cluster,
+            address,
+            mtls,
+            hbone,
+            is_up=not is_down,
+            namespace=key.namespace,
+            service_account=account,
+        )
         for address in usable
         if mtls or hbone
     )

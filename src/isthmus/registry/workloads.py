@@ -1,6 +1,6 @@
 """Pods as the mesh sees them.
 
-Source: spec sections 2.5 and 3.1.
+Source: spec sections 2.5, 3.1 and 7.6.
 """
 
 from collections.abc import Iterable
@@ -14,6 +14,8 @@ from isthmus.registry import topology
 
 TLS_MODE_LABEL: Final = "security.istio.io/tlsMode"
 TEMPLATE_HASH_LABEL: Final = "pod-template-hash"
+REDIRECTION_ANNOTATION: Final = "ambient.istio.io/redirection"
+TUNNEL_LABEL: Final = "networking.istio.io/tunnel"
 ENDED: Final = frozenset({"Succeeded", "Failed"})
 
 
@@ -59,7 +61,23 @@ def workload_of(
         name=owner_name(pod),
         is_terminating=pod.metadata.deletion_timestamp is not None,
         container_ports=_container_ports(pod),
+        accepts_tunnels=accepts_tunnels(pod),
     )
+
+
+def accepts_tunnels(pod: objects.Pod) -> bool:
+    """Say whether HBONE is accepted for a pod.
+
+    It is when its node's agent has said that it captures the pod's traffic, not when somebody
+    wishes it: what is sent into a tunnel that nobody ends would be lost.
+    """
+    is_captured = pod.metadata.annotation(REDIRECTION_ANNOTATION) == "enabled"
+    return (is_captured or ends_tunnels(pod)) and not pod.spec.host_network
+
+
+def ends_tunnels(pod: objects.Pod) -> bool:
+    """Say whether a pod ends HBONE itself."""
+    return pod.metadata.label(TUNNEL_LABEL) == "http"
 
 
 def owner_name(pod: objects.Pod) -> str:

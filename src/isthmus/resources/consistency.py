@@ -16,6 +16,8 @@ from google.protobuf import any_pb2, descriptor_pool, message, message_factory
 
 from isthmus.resources import snapshot
 from isthmus_proto.istio.networking.nds.v1 import nds_pb2
+from isthmus_proto.istio.security import authorization_pb2
+from isthmus_proto.istio.workload import workload_pb2
 
 MESSAGES: Final = {
     snapshot.CLUSTERS: cluster_pb2.Cluster,
@@ -23,6 +25,8 @@ MESSAGES: Final = {
     snapshot.LISTENERS: listener_pb2.Listener,
     snapshot.ROUTES: route_pb2.RouteConfiguration,
     snapshot.NAMES: nds_pb2.NameTable,
+    snapshot.ADDRESSES: workload_pb2.Address,
+    snapshot.AUTHORIZATIONS: authorization_pb2.Authorization,
 }
 NAMES_CLUSTER: Final = frozenset(
     {

@@ -19,12 +19,23 @@ ENDPOINTS: Final = TypeUrl(PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignm
 LISTENERS: Final = TypeUrl(PREFIX + "envoy.config.listener.v3.Listener")
 ROUTES: Final = TypeUrl(PREFIX + "envoy.config.route.v3.RouteConfiguration")
 NAMES: Final = TypeUrl(PREFIX + "istio.networking.nds.v1.NameTable")
+ADDRESSES: Final = TypeUrl(PREFIX + "istio.workload.Address")
+AUTHORIZATIONS: Final = TypeUrl(PREFIX + "istio.security.Authorization")
 SECRETS: Final = TypeUrl(PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret")
 
-PUSH_ORDER: Final = (CLUSTERS, ENDPOINTS, LISTENERS, ROUTES, SECRETS, NAMES)
+PUSH_ORDER: Final = (
+    CLUSTERS,
+    ENDPOINTS,
+    LISTENERS,
+    ROUTES,
+    SECRETS,
+    NAMES,
+    AUTHORIZATIONS,
+    ADDRESSES,
+)
 """The order in which a proxy must hear of changes, so that nothing refers to what is not there."""
 
-WILDCARD_TYPES: Final = frozenset({CLUSTERS, LISTENERS, NAMES})
+WILDCARD_TYPES: Final = frozenset({CLUSTERS, LISTENERS, NAMES, AUTHORIZATIONS, ADDRESSES})
 """Types of which a proxy gets all without naming any."""
 
 
@@ -35,12 +46,16 @@ class Resource:
     Attributes:
         version: A short digest of `body`.
         body: The serialized message of type `type_url`.
+        aliases: Other names by which a client may ask for it.
+        parts_of: Names of resources whose subscribers need this one, too.
     """
 
     type_url: TypeUrl
     name: str
     version: str
     body: bytes
+    aliases: tuple[str, ...] = ()
+    parts_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

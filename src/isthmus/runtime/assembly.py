@@ -8,8 +8,7 @@ from isthmus.fleet import sources
 from isthmus.mesh.identities import ClusterId
 from isthmus.registry import model
 from isthmus.registry import settings as registry_settings
-from isthmus.resources import snapshot
-from isthmus.resources.envoy import build
+from isthmus.resources import building, snapshot
 from isthmus.views import compiler, view
 
 Resources = collections.Collection[view.SliceKey, snapshot.Resource]
@@ -20,8 +19,10 @@ TYPE_OF = {
     view.Kind.LISTENER: snapshot.LISTENERS,
     view.Kind.ROUTE: snapshot.ROUTES,
     view.Kind.NAMES: snapshot.NAMES,
+    view.Kind.ADDRESS: snapshot.ADDRESSES,
+    view.Kind.AUTHORIZATION: snapshot.AUTHORIZATIONS,
 }
-"""The type of Envoy's resource that a kind of slice becomes."""
+"""The type of resource that a kind of slice becomes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +74,4 @@ def _encoded(
     read: reader.Reader, key: view.SliceKey, slice_: view.Slice
 ) -> Iterator[tuple[view.SliceKey, snapshot.Resource]]:
     del read
-    yield key, build.build(slice_)
+    yield key, building.build(slice_)

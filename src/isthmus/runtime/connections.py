@@ -3,19 +3,19 @@
 A proxy's scopes follow from what the registry knows of its pod, so they can change while it is
 connected; it then gets the difference. Scopes that nobody sees are not computed.
 
-Source: spec sections 3.1, 4.2 and 4.4; promise P2.
+Source: spec sections 3.1, 4.2, 4.4 and 7.2; promise P2.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from typing_extensions import override
 
 from isthmus.engine import changes
 from isthmus.mesh.identities import ClusterId
-from isthmus.mesh.proxies import Proxy
+from isthmus.mesh.proxies import Proxy, ProxyKind
 from isthmus.resources import snapshot
 from isthmus.resources.snapshot import Snapshot, TypeUrl
 from isthmus.runtime import assembly, catalog
@@ -34,11 +34,17 @@ class Connections(ads.Discovery):
     """Implements discovery on top of the compiler."""
 
     def __init__(
-        self, mesh: assembly.Mesh, *, authenticator: callers.Authenticator, unready: Ready
+        self,
+        mesh: assembly.Mesh,
+        *,
+        authenticator: callers.Authenticator,
+        unready: Ready,
+        node_accounts: Iterable[tuple[str, str]] = (),
     ) -> None:
         self.authenticator = authenticator
         self._mesh = mesh
         self._unready = unready
+        self._node_accounts = frozenset(node_accounts)
         self._catalog = catalog.Catalog()
         self._watches: dict[str, ProxyWatch] = {}
         self._seen: Counter[Scope] = Counter()
@@ -48,6 +54,7 @@ class Connections(ads.Discovery):
 
     @override
     def open(self, caller: callers.Caller, node: nodes.Node) -> "ProxyWatch":
+        self._check_kind(caller, node)
         reason = self._unready(caller.cluster)
         if reason:
             # An early answer would take configuration away from a proxy that has some.
@@ -61,6 +68,19 @@ class Connections(ads.Discovery):
         self._watches[key] = watch
         watch.move(self._scopes_of(key))
         return watch
+
+    def _check_kind(self, caller: callers.Caller, node: nodes.Node) -> None:
+        """Refuse whoever says that it is a node proxy and is none: it would learn of all pods."""
+        if node.kind is not ProxyKind.ZTUNNEL:
+            return
+        account = (caller.namespace, caller.service_account)
+        if account not in self._node_accounts:
+            raise nodes.NodeRefused(
+                f"account `{'/'.join(account)}` is none of a node proxy",
+                status="PERMISSION_DENIED",
+                hint="set `PILOT_ENABLE_AMBIENT=true`, and list the account in "
+                "`CA_TRUSTED_NODE_ACCOUNTS`, where istiod runs",
+            )
 
     def _scopes_of(self, key: str) -> tuple[Scope, ...]:
         return self._mesh.graph.get(self._mesh.views.proxy_scopes, key) or ()

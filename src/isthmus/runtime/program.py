@@ -99,7 +99,10 @@ class Program:
             system_clock=self._clock,
         )
         self._proxies = connections.Connections(
-            self._mesh, authenticator=self._authenticator, unready=self._unready_for
+            self._mesh,
+            authenticator=self._authenticator,
+            unready=self._unready_for,
+            node_accounts=chosen.node_accounts if chosen.serves_node_proxies else (),
         )
         self._credentials = self._credentials_of_gateways()
         self._discovery = ads.Service(

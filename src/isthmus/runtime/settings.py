@@ -38,6 +38,11 @@ class Settings:
         has_secrets_at_home: Whether the remote secrets are where it runs, and the mesh is
             configured elsewhere (`LOCAL_CLUSTER_SECRET_WATCHER`).
         shared_mesh_config: ConfigMap in the configuration cluster that fills in for its own.
+        serves_node_proxies: Whether node proxies of ambient mode are served
+            (`PILOT_ENABLE_AMBIENT`).
+        node_accounts: Namespace and name of the accounts that node proxies run as: they are told
+            of the whole mesh, and may ask for certificates of their own node's pods
+            (`CA_TRUSTED_NODE_ACCOUNTS`).
         patches_webhooks: Whether it keeps the bundle in its cluster's webhooks.
     """
 
@@ -62,6 +67,8 @@ class Settings:
     trusts_loopback: bool = False
     has_secrets_at_home: bool = False
     shared_mesh_config: str = ""
+    serves_node_proxies: bool = False
+    node_accounts: tuple[tuple[str, str], ...] = ()
     patches_webhooks: bool = True
 
 
@@ -78,10 +85,13 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
     parser.add_argument("--keepaliveMaxServerConnectionAge", dest="age", default="30m")
     parser.add_argument("--log_output_level", default="default:info")
     known, _ = parser.parse_known_args(arguments)
+    namespace = environment.get("POD_NAMESPACE", "istio-system")
+    is_ambient = _truth(environment, "PILOT_ENABLE_AMBIENT")
+    usual = f"{namespace}/ztunnel" if is_ambient else ""
     return Settings(
         cluster=ClusterId(known.cluster or environment.get("CLUSTER_ID", "Kubernetes")),
         revision=environment.get("REVISION", "default"),
-        namespace=environment.get("POD_NAMESPACE", "istio-system"),
+        namespace=namespace,
         pod=environment.get("POD_NAME", "istiod"),
         domain=known.domain,
         manages_remotes=_truth(environment, "EXTERNAL_ISTIOD"),
@@ -100,6 +110,8 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
         trusts_loopback=_truth(environment, "ISTHMUS_DEBUG_TRUSTS_LOOPBACK"),
         has_secrets_at_home=_truth(environment, "LOCAL_CLUSTER_SECRET_WATCHER"),
         shared_mesh_config=environment.get("SHARED_MESH_CONFIG", ""),
+        serves_node_proxies=is_ambient,
+        node_accounts=_accounts(environment.get("CA_TRUSTED_NODE_ACCOUNTS", usual)),
         # Set and empty: API servers verify the injector by an authority of somebody else's.
         patches_webhooks=environment.get("INJECTION_WEBHOOK_CONFIG_NAME", "any") != "",
     )
@@ -107,6 +119,19 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _accounts(text: str) -> tuple[tuple[str, str], ...]:
+    found = []
+    for word in _words(text):
+        namespace, _, name = word.partition("/")
+        if not namespace or not name or "/" in name:
+            raise SettingRefused(
+                f"`CA_TRUSTED_NODE_ACCOUNTS` names no account: `{word[:80]}`",
+                hint="write `<namespace>/<service account>`, with commas between",
+            )
+        found.append((namespace, name))
+    return tuple(found)
 
 
 def _truth(environment: Mapping[str, str], name: str, *, default: str = "false") -> bool:

@@ -23,8 +23,7 @@ from isthmus.kube import objects
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.proxies import Proxy, ProxyKind
 from isthmus.registry import model
-from isthmus.resources import snapshot
-from isthmus.resources.envoy import build
+from isthmus.resources import building, snapshot
 from isthmus.testing import shapes, simulate
 from isthmus.testing.shapes import DEFAULT, ImpossibleMesh, Pod, Shape
 from isthmus.views import compiler, view
@@ -107,8 +106,9 @@ class Cluster:
             shape.dns,
         )
         self.mesh.add_pod(pod)
+        captured = {"ambient.istio.io/redirection": "enabled"} if shape.is_captured else None
         object_ = objects.Pod(
-            shapes.metadata(name, namespace, all_labels),
+            shapes.metadata(name, namespace, all_labels, captured),
             spec=objects.PodSpec(node_name=shape.node, service_account_name=shape.account),
             status=objects.PodStatus(phase="Running", pod_ip=address),
         )
@@ -135,8 +135,9 @@ class Cluster:
         for address in (*ready, *unready):
             self._member(name, address, namespace=namespace, shape=shape)
         annotations = {"networking.istio.io/exportTo": shape.export_to} if shape.export_to else {}
+        labels = {"istio.io/global": "true"} if shape.is_global else None
         service = shapes.service_of(
-            objects.Metadata(name, namespace=namespace, annotations=annotations),
+            shapes.metadata(name, namespace, labels, annotations),
             ports=ports,
             vip="" if shape.is_headless else self._vip(namespace, name),
             shape=shape,
@@ -374,7 +375,7 @@ class Mesh:
         by_type: dict[snapshot.TypeUrl, dict[str, snapshot.Resource]] = {}
         for scope in scopes:
             for slice_ in self.graph.lookup(self.views.by_scope, scope).values():
-                resource = build.build(slice_)
+                resource = building.build(slice_)
                 by_type.setdefault(resource.type_url, {})[resource.name] = resource
         return snapshot.Snapshot(by_type)
 

@@ -65,6 +65,8 @@ class Shape:
         alias_of: The external name of a service that is only another name.
         dns: `captured` for a pod whose agent answers for names, `allocated` where it also gives
             addresses to services that have none in its cluster.
+        is_captured: Whether its node's proxy takes the pod's traffic.
+        is_global: Whether a service is shared with other clusters.
     """
 
     proxy: ProxyKind | None = ProxyKind.SIDECAR
@@ -76,17 +78,23 @@ class Shape:
     export_to: str = ""
     alias_of: str = ""
     dns: str = ""
+    is_captured: bool = False
+    is_global: bool = False
 
 
 USUAL: Final = Shape()
 PLAIN: Final = Shape(proxy=None)
+CAPTURED: Final = Shape(proxy=None, is_captured=True)
 
 
 def metadata(
-    name: str, namespace: str, labels: Mapping[str, str] | None = None
+    name: str,
+    namespace: str,
+    labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
 ) -> objects.Metadata:
     """Return what an object says of itself."""
-    return objects.Metadata(name, namespace=namespace, labels=labels)
+    return objects.Metadata(name, namespace=namespace, labels=labels, annotations=annotations)
 
 
 def service_of(

@@ -51,6 +51,16 @@ def domains_of(settings: MeshSettings) -> tuple[TrustDomain, ...]:
     return tuple(dict.fromkeys((settings.trust_domain, *settings.trust_domain_aliases)))
 
 
+def principals_of(pattern: Pattern, domains: Sequence[TrustDomain]) -> Iterator[Pattern]:
+    """Yield a principal in each trust domain that it means."""
+    if pattern.form in {Form.PRESENT, Form.SUFFIX}:
+        yield pattern
+        return
+    domain, _, rest = pattern.text.partition("/")
+    meant = domains if domain in {USUAL_DOMAIN, *domains} else (domain,)
+    yield from (Pattern(pattern.form, f"{one}/{rest}") for one in meant)
+
+
 def _written_out(
     policy: AuthorizationPolicy, domains: Sequence[TrustDomain]
 ) -> AuthorizationPolicy:
@@ -89,9 +99,8 @@ def _identities(
     if pattern.form in {Form.PRESENT, Form.SUFFIX}:
         yield pattern
     elif property_ is Property.PRINCIPAL:
-        domain, _, rest = pattern.text.partition("/")
-        meant = domains if domain in {USUAL_DOMAIN, *domains} else (domain,)
-        yield from (Pattern(pattern.form, f"{SCHEME}{one}/{rest}") for one in meant)
+        for principal in principals_of(pattern, domains):
+            yield Pattern(principal.form, f"{SCHEME}{principal.text}")
     elif property_ is Property.NAMESPACE:
         end = "/" if pattern.form is Form.EXACT else ""
         for one in domains:

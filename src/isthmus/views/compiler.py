@@ -15,6 +15,7 @@ from isthmus.mesh.proxies import Proxy
 from isthmus.mesh.workloads import WorkloadKey
 from isthmus.registry import model
 from isthmus.views import (
+    ambient,
     credentials,
     facts,
     findings,
@@ -77,6 +78,7 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
         *horizon_slices.declare(graph_, known, scopes, preferring=preferring),
         *gateway_slices.declare(graph_, known, plans, behind=behind),
         name_slices.declare(graph_, known, scopes),
+        *ambient.declare(graph_, known, scopes),
         graph_.derive("views/inbound", scopes, _inbound(known)),
     )
     return Views(

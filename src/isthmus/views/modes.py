@@ -68,6 +68,18 @@ def deciding(
     return found
 
 
+def of_workload(
+    policies: Iterable[PeerAuthentication],
+    *,
+    namespace: str,
+    labels: Mapping[str, str],
+    root: str,
+) -> PeerAuthentication | None:
+    """Return the policy that selects the workload with these labels; None where none does."""
+    in_force = _in_force(policies, namespace=namespace, labels=labels, root=root)
+    return next((policy for policy in in_force if policy.selector), None)
+
+
 def _in_force(
     policies: Iterable[PeerAuthentication],
     *,

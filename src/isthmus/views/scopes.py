@@ -120,4 +120,20 @@ class CredentialScope:
     service_account: str
 
 
-Scope = HorizonScope | OutboundScope | NamesScope | InboundScope | GatewayScope | CredentialScope
+@dataclass(frozen=True, slots=True)
+class NodesScope:
+    """What node proxies of one cluster and network know of the mesh."""
+
+    cluster: ClusterId
+    network: NetworkId
+
+
+Scope = (
+    HorizonScope
+    | OutboundScope
+    | NamesScope
+    | InboundScope
+    | GatewayScope
+    | CredentialScope
+    | NodesScope
+)

@@ -87,6 +87,8 @@ def scopes_of(
             own = _of_gateway(proxy, network=network, labels=labels, served=served)
             held = view.CredentialScope(proxy.cluster, proxy.namespace, proxy.service_account)
             return (*standing.scopes(proxy.namespace), own, held)
+        case ProxyKind.ZTUNNEL:
+            return (view.NodesScope(proxy.cluster, network),)
         case _:
             return ()
 

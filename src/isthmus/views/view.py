@@ -8,7 +8,9 @@ Source: docs/explanation/design.md; spec sections 3.4, 3.5, 4.7 to 4.11.
 """
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from isthmus.mesh import requests
@@ -27,30 +29,18 @@ from isthmus.mesh.traffic import (
     Warmup,
 )
 from isthmus.mesh.workloads import Health
-from isthmus.views.scopes import (
-    CredentialScope as CredentialScope,
-)
-from isthmus.views.scopes import (
-    GatewayScope as GatewayScope,
-)
-from isthmus.views.scopes import (
-    HorizonScope as HorizonScope,
-)
-from isthmus.views.scopes import (
-    InboundScope as InboundScope,
-)
-from isthmus.views.scopes import (
-    NamesScope as NamesScope,
-)
-from isthmus.views.scopes import (
-    Naming as Naming,
-)
-from isthmus.views.scopes import (
-    OutboundScope as OutboundScope,
-)
-from isthmus.views.scopes import (
-    Scope as Scope,
-)
+from isthmus.views import scopes
+from isthmus.views import wds as wds
+
+CredentialScope = scopes.CredentialScope
+GatewayScope = scopes.GatewayScope
+HorizonScope = scopes.HorizonScope
+InboundScope = scopes.InboundScope
+NamesScope = scopes.NamesScope
+Naming = scopes.Naming
+NodesScope = scopes.NodesScope
+OutboundScope = scopes.OutboundScope
+Scope = scopes.Scope
 
 # --- endpoints
 
@@ -428,9 +418,12 @@ class Kind(enum.Enum):
     ROUTE = "route"
     SECRET = "secret"
     NAMES = "names"
+    ADDRESS = "address"
+    AUTHORIZATION = "authorization"
 
 
-Slice = ClusterSlice | EndpointsSlice | ListenerSlice | RouteSlice | NamesSlice
+EnvoySlice = ClusterSlice | EndpointsSlice | ListenerSlice | RouteSlice | NamesSlice
+Slice = EnvoySlice | wds.NodeSlice
 
 NAME_TABLE: Final = "NameTable"
 """The one resource of its kind."""
@@ -458,19 +451,23 @@ def listener_name(listener: ListenerSlice) -> str:
             return f"0.0.0.0_{port}"
 
 
+KINDS: Final[Mapping[type, Kind]] = MappingProxyType(
+    {
+        ClusterSlice: Kind.CLUSTER,
+        EndpointsSlice: Kind.ENDPOINTS,
+        RouteSlice: Kind.ROUTE,
+        NamesSlice: Kind.NAMES,
+        wds.WorkloadSlice: Kind.ADDRESS,
+        wds.ServiceSlice: Kind.ADDRESS,
+        wds.AuthorizationSlice: Kind.AUTHORIZATION,
+    }
+)
+"""Kinds of slices; what is missing here is a listener."""
+
+
 def kind_of(slice_: Slice) -> Kind:
     """Return what a slice describes."""
-    match slice_:
-        case ClusterSlice():
-            return Kind.CLUSTER
-        case EndpointsSlice():
-            return Kind.ENDPOINTS
-        case RouteSlice():
-            return Kind.ROUTE
-        case NamesSlice():
-            return Kind.NAMES
-        case _:
-            return Kind.LISTENER
+    return KINDS.get(type(slice_), Kind.LISTENER)
 
 
 def name_of(slice_: Slice) -> str:
@@ -482,6 +479,8 @@ def name_of(slice_: Slice) -> str:
             return name
         case NamesSlice():
             return NAME_TABLE
+        case wds.WorkloadSlice() | wds.ServiceSlice() | wds.AuthorizationSlice():
+            return slice_.resource_name
         case _:
             return listener_name(slice_)
 

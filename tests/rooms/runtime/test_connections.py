@@ -25,7 +25,10 @@ class Setting:
         )
         self.reason = ""
         self.connections = connections.Connections(
-            self.mesh, authenticator=None, unready=lambda cluster: self.reason
+            self.mesh,
+            authenticator=None,
+            unready=lambda cluster: self.reason,
+            node_accounts=[("istio-system", "ztunnel")],
         )
         self.service("web")
         self.endpoint("10.0.0.1")
@@ -53,10 +56,10 @@ class Setting:
         with self.mesh.graph.transaction() as transaction:
             transaction.put(source, ObjectKey(C1, "shop", name), value)
 
-    def connect(self, pod="a-1", namespace="shop"):
+    def connect(self, pod="a-1", namespace="shop", kind=ProxyKind.SIDECAR, account="default"):
         node = nodes.Node(
             id="n",
-            kind=ProxyKind.SIDECAR,
+            kind=kind,
             name=f"{pod}.{namespace}",
             pod=pod,
             namespace=namespace,
@@ -64,7 +67,7 @@ class Setting:
             addresses=("10.0.0.7",),
             network=NetworkId("n1"),
         )
-        return self.connections.open(callers.Caller(C1, namespace, "default", pod), node)
+        return self.connections.open(callers.Caller(C1, namespace, account, pod), node)
 
 
 def addresses(watch):
@@ -165,3 +168,21 @@ async def test_a_proxy_is_told_the_names_that_it_no_longer_sees():
         gone = seen[kind] - set(after.of(kind))
         assert gone <= {name for names in woken for name in names.get(kind, ())}
     assert "inbound|8080||" in seen[snapshot.CLUSTERS] - set(after.of(snapshot.CLUSTERS))
+
+
+def test_a_node_proxy_is_told_of_workloads_and_nobody_else_is():
+    setting = Setting()
+    watch = setting.connect("ztunnel-1", "istio-system", ProxyKind.ZTUNNEL, "ztunnel")
+
+    assert "shop/web.shop.svc.cluster.local" in watch.snapshot().of(snapshot.ADDRESSES)
+    assert not watch.snapshot().of(snapshot.CLUSTERS)
+    assert not setting.connect().snapshot().of(snapshot.ADDRESSES)
+
+
+@pytest.mark.parametrize(("namespace", "account"), [("shop", "ztunnel"), ("istio-system", "other")])
+def test_who_only_says_that_it_is_a_node_proxy_is_refused(namespace, account):
+    setting = Setting()
+    with pytest.raises(nodes.NodeRefused, match="none of a node proxy") as refused:
+        setting.connect("ztunnel-1", namespace, ProxyKind.ZTUNNEL, account)
+
+    assert refused.value.status == "PERMISSION_DENIED"

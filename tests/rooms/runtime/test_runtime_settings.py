@@ -38,3 +38,18 @@ def test_lifetimes_and_ages_are_as_istio_names_them():
 
     assert (found.default_ttl_s, found.max_ttl_s, found.stream_age_s) == (3600, 172800, 600)
     assert settings.read({}, []).stream_age_s == 1800
+
+
+def test_node_proxies_are_served_where_somebody_wants_that():
+    assert not settings.read({"PILOT_ENABLE_AMBIENT": "false"}, []).node_accounts
+    usual = settings.read({"PILOT_ENABLE_AMBIENT": "true", "POD_NAMESPACE": "mesh"}, [])
+    chosen = settings.read({"CA_TRUSTED_NODE_ACCOUNTS": "a/x, b/y"}, [])
+
+    assert (usual.serves_node_proxies, usual.node_accounts) == (True, (("mesh", "ztunnel"),))
+    assert (chosen.serves_node_proxies, chosen.node_accounts) == (False, (("a", "x"), ("b", "y")))
+
+
+@pytest.mark.parametrize("text", ["ztunnel", "/ztunnel", "a/", "c/a/x"])
+def test_an_account_of_node_proxies_that_is_none_is_refused(text):
+    with pytest.raises(settings.SettingRefused, match="CA_TRUSTED_NODE_ACCOUNTS"):
+        settings.read({"CA_TRUSTED_NODE_ACCOUNTS": text}, [])

@@ -1,36 +1,30 @@
-"""The door of this room: a slice goes in, bytes with a version come out.
+"""Says slices to Envoy."""
 
-The slice is all that goes in, so equal slices give equal bytes, whoever asks and whenever.
-"""
-
-import hashlib
-from typing import Final, assert_never
+from typing import assert_never
 
 from google.protobuf import message
 
-from isthmus.resources import name_tables, snapshot
+from isthmus.resources import name_tables, snapshot, versions
 from isthmus.resources.envoy import clusters, endpoints, gateways, inbound, listeners, routes
 from isthmus.views import view
 
-VERSION_BYTES: Final = 6
 
-
-def build(slice_: view.Slice) -> snapshot.Resource:
+def build(slice_: view.EnvoySlice) -> snapshot.Resource:
     """Return the resource that says `slice_` to Envoy."""
     match slice_:
         case view.ClusterSlice(name=name):
-            return _resource(snapshot.CLUSTERS, name=name, body=clusters.cluster_of(slice_))
+            return versions.resource(snapshot.CLUSTERS, clusters.cluster_of(slice_), name=name)
         case view.EndpointsSlice(cluster_name=name):
-            return _resource(snapshot.ENDPOINTS, name=name, body=endpoints.assignment_of(slice_))
+            return versions.resource(snapshot.ENDPOINTS, endpoints.assignment_of(slice_), name=name)
         case view.NamesSlice():
-            return _resource(
-                snapshot.NAMES, name=view.NAME_TABLE, body=name_tables.table_of(slice_)
+            return versions.resource(
+                snapshot.NAMES, name_tables.table_of(slice_), name=view.NAME_TABLE
             )
         case view.RouteSlice(name=name):
-            return _resource(snapshot.ROUTES, name=name, body=routes.configuration_of(slice_))
+            return versions.resource(snapshot.ROUTES, routes.configuration_of(slice_), name=name)
         case _:
             name = view.listener_name(slice_)
-            return _resource(snapshot.LISTENERS, name=name, body=_listener(slice_))
+            return versions.resource(snapshot.LISTENERS, _listener(slice_), name=name)
 
 
 def _listener(slice_: view.ListenerSlice) -> message.Message:
@@ -58,9 +52,3 @@ def _of_gateway(
         case view.GatewayHttp():
             return gateways.http(slice_)
     assert_never(slice_)
-
-
-def _resource(type_url: snapshot.TypeUrl, *, name: str, body: message.Message) -> snapshot.Resource:
-    encoded = body.SerializeToString(deterministic=True)
-    version = hashlib.blake2b(encoded, digest_size=VERSION_BYTES).hexdigest()
-    return snapshot.Resource(type_url, name, version, encoded)

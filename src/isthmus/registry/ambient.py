@@ -1,0 +1,138 @@
+"""What pods and services say of themselves for node proxies.
+
+Source: spec sections 7.1 and 7.3.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from isthmus.engine import collections, graph, reader
+from isthmus.fleet import sources
+from isthmus.kube import objects
+from isthmus.mesh.ambient import OwnerKind, PlacedAddress, Sharing, Traits
+from isthmus.mesh.identities import TrustDomain
+from isthmus.mesh.services import Service, ServiceKey
+from isthmus.mesh.workloads import WorkloadKey
+from isthmus.registry import settings, topology, workloads
+
+NAME_LABELS: Final = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
+REVISION_LABELS: Final = (
+    "service.istio.io/canonical-revision",
+    "app.kubernetes.io/version",
+    "version",
+)
+GLOBAL_LABEL: Final = "istio.io/global"
+CRONJOB: Final = re.compile(r"(.+)-\d{8,10}")
+"""How a CronJob names its Jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """What this module declares.
+
+    Attributes:
+        traits: Of pods that may have traffic.
+        addresses: Of services that have any, in all clusters, sorted.
+        sharing: Where there is a Service of a name, and who shares it.
+    """
+
+    traits: collections.Collection[WorkloadKey, Traits]
+    addresses: collections.Collection[ServiceKey, tuple[PlacedAddress, ...]]
+    sharing: collections.Collection[ServiceKey, Sharing]
+
+
+def declare(
+    graph_: graph.Graph,
+    sources_: sources.Sources,
+    *,
+    services: collections.Collection[ServiceKey, Service],
+    places: topology.Nodes,
+    settings_: settings.Nodes,
+) -> Nodes:
+    """Declare what node proxies must know in `graph_`."""
+    owned = graph_.derive("ambient.owned", sources_.services, _owned)
+    by_name = graph_.index(
+        "ambient.owned.by_name", owned, lambda key, _: (ServiceKey(key.namespace, key.name),)
+    )
+
+    def traits(
+        read: reader.Reader, key: sources.ObjectKey, pod: objects.Pod
+    ) -> Iterable[tuple[WorkloadKey, Traits]]:
+        if pod.status.phase in workloads.ENDED:
+            return
+        domain = read.get(settings_.trust_domains, key.cluster)
+        found = traits_of(key, pod, trust_domain=domain or read.value(settings_.trust_domain))
+        yield found.key, found
+
+    def placed(
+        read: reader.Reader, key: ServiceKey, service: Service
+    ) -> Iterable[tuple[ServiceKey, tuple[PlacedAddress, ...]]]:
+        found = [
+            PlacedAddress(
+                places.network_of(read, cluster=cluster, labels={}, address=vip), vip, cluster
+            )
+            for cluster, vips in service.vips
+            for vip in vips
+        ]
+        if found:
+            yield key, tuple(sorted(found))
+
+    def sharing(
+        read: reader.Reader, key: ServiceKey, service: Service
+    ) -> Iterable[tuple[ServiceKey, Sharing]]:
+        same = read.lookup(by_name, key)
+        shares = () if service.is_cluster_local else same
+        yield (
+            key,
+            Sharing(
+                frozenset(one.cluster for one in same),
+                frozenset(one.cluster for one in shares if same[one]),
+            ),
+        )
+
+    return Nodes(
+        traits=graph_.derive("ambient.traits", sources_.pods, traits),
+        addresses=graph_.derive("ambient.addresses", services, placed),
+        sharing=graph_.derive("ambient.sharing", services, sharing),
+    )
+
+
+def traits_of(key: sources.ObjectKey, pod: objects.Pod, *, trust_domain: TrustDomain) -> Traits:
+    """Return what a pod says of itself for its node's proxy."""
+    labels = pod.metadata.labels or {}
+    owner, name = _owner(pod)
+    return Traits(
+        key=WorkloadKey(key.cluster, key.namespace, key.name),
+        is_tunnel_end=workloads.ends_tunnels(pod),
+        owner=owner,
+        workload=name,
+        canonical_name=_first(labels, NAME_LABELS) or name,
+        canonical_revision=_first(labels, REVISION_LABELS) or "latest",
+        trust_domain=trust_domain,
+        uses_host_network=pod.spec.host_network,
+    )
+
+
+def _owner(pod: objects.Pod) -> tuple[OwnerKind, str]:
+    name = workloads.owner_name(pod)
+    owner = next((one for one in pod.metadata.owner_references if one.controller), None)
+    if owner is None:
+        return OwnerKind.POD, name
+    if owner.kind == "ReplicaSet" and name != owner.name:
+        return OwnerKind.DEPLOYMENT, name
+    if owner.kind == "Job":
+        scheduled = CRONJOB.fullmatch(name)
+        return (OwnerKind.CRONJOB, scheduled[1]) if scheduled else (OwnerKind.JOB, name)
+    return OwnerKind.POD, name
+
+
+def _first(labels: Mapping[str, str], names: Iterable[str]) -> str:
+    return next((labels[name] for name in names if labels.get(name)), "")
+
+
+def _owned(
+    _: reader.Reader, key: sources.ObjectKey, service: objects.Service
+) -> Iterable[tuple[sources.ObjectKey, bool]]:
+    yield key, service.metadata.label(GLOBAL_LABEL).lower() == "true"

@@ -1,0 +1,24 @@
+"""How a message becomes a resource: deterministic bytes, and a version that follows from them."""
+
+import hashlib
+from typing import Final
+
+from google.protobuf import message
+
+from isthmus.resources import snapshot
+
+VERSION_BYTES: Final = 6
+
+
+def resource(
+    type_url: snapshot.TypeUrl,
+    body: message.Message,
+    *,
+    name: str,
+    aliases: tuple[str, ...] = (),
+    parts_of: tuple[str, ...] = (),
+) -> snapshot.Resource:
+    """Return a message with its name and version; the names are as in `snapshot.Resource`."""
+    encoded = body.SerializeToString(deterministic=True)
+    version = hashlib.blake2b(encoded, digest_size=VERSION_BYTES).hexdigest()
+    return snapshot.Resource(type_url, name, version, encoded, aliases, parts_of)

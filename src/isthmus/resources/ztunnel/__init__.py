@@ -1,0 +1,1 @@
+"""Slices said in the language of node proxies."""

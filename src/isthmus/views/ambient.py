@@ -1,0 +1,273 @@
+"""From the mesh model to what node proxies are told: what depends on what.
+
+Only wiring: what is said is decided in `addresses` and `connections`. A pod, a service and a policy
+become one resource each for each cluster and network in which there are node proxies; without
+these nothing is computed. A changed pod computes that pod's resource again, and no other.
+
+Source: spec sections 7.1 to 7.3.
+"""
+
+import ipaddress
+from collections.abc import Callable, Iterator, Mapping
+
+from isthmus.engine import collections, graph, reader
+from isthmus.mesh.ambient import LooseEndpoint, Sharing
+from isthmus.mesh.authorization import AuthorizationPolicy
+from isthmus.mesh.identities import ClusterId, NetworkId
+from isthmus.mesh.networks import NetworkGateway
+from isthmus.mesh.policies import PeerAuthentication
+from isthmus.mesh.services import Service, ServiceKey
+from isthmus.mesh.workloads import Health, Workload, WorkloadKey
+from isthmus.views import addresses, connections, facts, view
+
+Slices = collections.Collection[view.SliceKey, view.Slice]
+Sliced = Iterator[tuple[view.SliceKey, view.Slice]]
+Places = collections.Collection[view.NodesScope, None]
+Doors = collections.Single[Mapping[NetworkId, NetworkGateway]]
+
+NOBODY = Sharing(frozenset())
+
+
+def declare(
+    graph_: graph.Graph, known: facts.Facts, scopes: collections.Collection[view.Scope, int]
+) -> tuple[Slices, ...]:
+    """Declare the slices of node proxies."""
+    places = graph_.derive("views/node proxies", scopes, _nodes_only)
+    doors = graph_.single("views/doors of networks", _doors(known))
+    return (
+        graph_.derive("views/workloads", known.model.workloads, _workloads(known, places)),
+        graph_.derive("views/loose endpoints", known.model.loose_endpoints, _loose(known, places)),
+        graph_.derive(
+            "views/addresses of services", known.model.services, _services(known, places)
+        ),
+        graph_.derive(
+            "views/services behind gateways", known.model.services, _hidden(known, places, doors)
+        ),
+        graph_.derive("views/gateways of node proxies", places, _gateways(doors)),
+        graph_.derive("views/strictness", places, _strictness(known)),
+        graph_.derive(
+            "views/authorizations",
+            known.model.authorization_policies,
+            _authorizations(known, places),
+        ),
+        graph_.derive(
+            "views/authentications",
+            known.model.peer_authentications,
+            _authentications(known, places),
+        ),
+    )
+
+
+def _nodes_only(
+    _: reader.Reader, scope: view.Scope, __: int
+) -> Iterator[tuple[view.NodesScope, None]]:
+    if isinstance(scope, view.NodesScope):
+        yield scope, None
+
+
+def _is_near(scope: view.NodesScope, network: NetworkId) -> bool:
+    """Say whether addresses of a network can be dialled; one without a name is any."""
+    return network == scope.network or not network or not scope.network
+
+
+# --- workloads
+
+
+def _workloads(
+    known: facts.Facts, places: Places
+) -> Callable[[reader.Reader, WorkloadKey, Workload], Sliced]:
+    def sliced(read: reader.Reader, key: WorkloadKey, workload: Workload) -> Sliced:
+        scopes = read.items(places)
+        traits = read.get(known.model.traits, key) if scopes else None
+        if traits is None or not workload.addresses:
+            return
+        answers = [
+            (service, one)
+            for _, one in sorted(read.lookup(known.model.memberships, key).items())
+            if not set(workload.addresses).isdisjoint(one.addresses)
+            and (service := read.get(known.model.services, one.service)) is not None
+        ]
+        policies = _policies_of(read, known, workload)
+        for scope in scopes:
+            if not _is_near(scope, workload.network):
+                continue
+            shown = [one for one in answers if _reaches(read, known, one[0], scope, key.cluster)]
+            if shown or key.cluster == scope.cluster:
+                slice_ = addresses.workload_of(workload, traits, answers=shown, policies=policies)
+                yield view.keyed(scope, slice_)
+
+    return sliced
+
+
+def _policies_of(read: reader.Reader, known: facts.Facts, workload: Workload) -> tuple[str, ...]:
+    root = read.value(known.model.settings).root_namespace
+    namespace = workload.key.namespace
+    return connections.names_for(
+        namespace=namespace,
+        labels=dict(workload.labels),
+        authorizations=facts.authorizations_for(read, known, namespace=namespace, root=root),
+        authentications=facts.policies_for(
+            read, known.policies_by_namespace, namespace=namespace, root=root
+        ),
+        root=root,
+    )
+
+
+def _reaches(
+    read: reader.Reader,
+    known: facts.Facts,
+    service: Service,
+    scope: view.NodesScope,
+    owner: ClusterId,
+) -> bool:
+    sharing = read.get(known.model.sharing, service.key) or NOBODY
+    return sharing.reaches(scope.cluster, owner=owner)
+
+
+def _loose(
+    known: facts.Facts, places: Places
+) -> Callable[[reader.Reader, str, LooseEndpoint], Sliced]:
+    def sliced(read: reader.Reader, _: str, endpoint: LooseEndpoint) -> Sliced:
+        scopes = read.items(places)
+        service = read.get(known.model.services, endpoint.service) if scopes else None
+        if service is None:
+            return
+        for scope in scopes:
+            is_near = _is_near(scope, endpoint.network)
+            if is_near and _reaches(read, known, service, scope, endpoint.cluster):
+                yield view.keyed(scope, addresses.loose_workload_of(endpoint, service))
+
+    return sliced
+
+
+# --- services
+
+
+def _services(
+    known: facts.Facts, places: Places
+) -> Callable[[reader.Reader, ServiceKey, Service], Sliced]:
+    def sliced(read: reader.Reader, key: ServiceKey, service: Service) -> Sliced:
+        for scope in read.items(places):
+            sharing = read.get(known.model.sharing, key) or NOBODY
+            if not any(sharing.reaches(scope.cluster, owner=one) for one in sharing.owners):
+                continue
+            vips = [
+                one
+                for one in read.get(known.model.placed_addresses, key) or ()
+                if sharing.reaches(scope.cluster, owner=one.cluster)
+                and not _is_taken(read, known, scope, one.cluster, one.address, one.network)
+            ]
+            # Whoever is behind a gateway is known to it alone, but must prove who it is all the
+            # same: by any of the identities of the service.
+            is_shared = len(sharing.sharing) > 1 or not sharing.owners >= {scope.cluster}
+            sans = known.accounts_of(read, key) if is_shared else ()
+            slice_ = addresses.service_of(service, addresses=vips, sans=sans)
+            if slice_ is not None:
+                yield view.keyed(scope, slice_)
+
+    return sliced
+
+
+def _is_taken(
+    read: reader.Reader,
+    known: facts.Facts,
+    scope: view.NodesScope,
+    owner: ClusterId,
+    address: str,
+    network: NetworkId,
+) -> bool:
+    """Say whether another cluster's address means something else where the clients are."""
+    if owner == scope.cluster or not _is_near(scope, network):
+        return False
+    return bool(read.lookup(known.services_by_address, (scope.cluster, address)))
+
+
+# --- other networks
+
+
+def _doors(known: facts.Facts) -> Callable[[reader.Reader], Mapping[NetworkId, NetworkGateway]]:
+    def found(read: reader.Reader) -> Mapping[NetworkId, NetworkGateway]:
+        gateways = read.value(known.model.network_gateways)
+        return addresses.doors(one for one in gateways if _is_address(one.address))
+
+    return found
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _hidden(
+    known: facts.Facts, places: Places, doors: Doors
+) -> Callable[[reader.Reader, ServiceKey, Service], Sliced]:
+    def sliced(read: reader.Reader, key: ServiceKey, service: Service) -> Sliced:
+        sharing = read.get(known.model.sharing, key)
+        if sharing is None or not sharing.sharing or not (scopes := read.items(places)):
+            return
+        endpoints = read.get(known.model.endpoints, key) or ()
+        by_network = read.value(doors)
+        for scope in scopes:
+            found = dict[NetworkId, set[tuple[ClusterId, str]]]()
+            for one in endpoints:
+                is_seen = one.health is Health.HEALTHY and one.accepts_tunnels
+                if is_seen and sharing.reaches(scope.cluster, owner=one.cluster):
+                    found.setdefault(one.network, set()).add((one.cluster, one.address))
+            for network, hidden in sorted(found.items()):
+                door = by_network.get(network)
+                if door is not None and not _is_near(scope, network):
+                    slice_ = addresses.hidden_of(service, door, capacity=len(hidden))
+                    yield view.keyed(scope, slice_)
+
+    return sliced
+
+
+def _gateways(doors: Doors) -> Callable[[reader.Reader, view.NodesScope, None], Sliced]:
+    def sliced(read: reader.Reader, scope: view.NodesScope, _: None) -> Sliced:
+        for network, gateway in sorted(read.value(doors).items()):
+            if not _is_near(scope, network):
+                yield view.keyed(scope, addresses.gateway_workload_of(gateway))
+
+    return sliced
+
+
+# --- policies
+
+
+def _strictness(known: facts.Facts) -> Callable[[reader.Reader, view.NodesScope, None], Sliced]:
+    def sliced(read: reader.Reader, scope: view.NodesScope, _: None) -> Sliced:
+        root = read.value(known.model.settings).root_namespace
+        yield view.keyed(scope, connections.static_strict(root))
+
+    return sliced
+
+
+def _authorizations(
+    known: facts.Facts, places: Places
+) -> Callable[[reader.Reader, object, AuthorizationPolicy], Sliced]:
+    def sliced(read: reader.Reader, _: object, policy: AuthorizationPolicy) -> Sliced:
+        settings = read.value(known.model.settings)
+        for scope in read.items(places):
+            yield view.keyed(scope, connections.slice_of(policy, settings=settings))
+
+    return sliced
+
+
+def _authentications(
+    known: facts.Facts, places: Places
+) -> Callable[[reader.Reader, object, PeerAuthentication], Sliced]:
+    def sliced(read: reader.Reader, _: object, policy: PeerAuthentication) -> Sliced:
+        scopes = read.items(places)
+        root = read.value(known.model.settings).root_namespace
+        others = facts.policies_for(
+            read, known.policies_by_namespace, namespace=policy.namespace, root=root
+        )
+        slice_ = connections.converted(policy, others, root=root)
+        if slice_ is not None:
+            for scope in scopes:
+                yield view.keyed(scope, slice_)
+
+    return sliced

@@ -1,0 +1,345 @@
+"""What node proxies are told of pods, services and policies."""
+
+import ipaddress
+
+import pytest
+
+from isthmus.mesh.proxies import ProxyKind
+from isthmus.resources import consistency, snapshot
+from isthmus.testing import builders, shapes
+from isthmus.testing.shapes import Shape
+from isthmus.views import view
+from isthmus_proto.istio.security import authorization_pb2
+from isthmus_proto.istio.workload import workload_pb2
+
+ZTUNNEL = Shape(proxy=ProxyKind.ZTUNNEL, account="ztunnel")
+GLOBAL = Shape(proxy=None, is_captured=True, is_global=True)
+
+
+def two_clusters(*networks):
+    mesh = builders.Mesh()
+    return mesh, *(
+        mesh.cluster(name, network=network)
+        for name, network in zip(("east", "west"), networks, strict=False)
+    )
+
+
+def node_proxy(cluster):
+    for pod in cluster.mesh.pods:
+        if (pod.cluster, pod.name) == (cluster.name, "ztunnel-1"):
+            return pod
+    return cluster.pod("ztunnel-1", namespace="istio-system", shape=ZTUNNEL)
+
+
+def told(cluster, kind=snapshot.ADDRESSES):
+    """Return what the node proxies of a cluster are told, by name."""
+    found = cluster.mesh.snapshot_of(node_proxy(cluster)).of(kind)
+    return {name: consistency.decoded(one) for name, one in found.items()}
+
+
+def workload(cluster, uid):
+    return told(cluster)[uid].workload
+
+
+def service(cluster, name="reviews"):
+    return told(cluster)[f"default/{name}.default.svc.cluster.local"].service
+
+
+def test_a_pod_becomes_a_workload_that_answers_for_its_service():
+    _, east = two_clusters("n1")
+    east.node("node-1", region="r1", zone="z1")
+    shape = Shape(proxy=None, account="rev", node="node-1", is_captured=True, target_port=8080)
+    east.service("reviews", ready=["10.0.0.1"], shape=shape)
+
+    said = workload(east, "east//Pod/default/reviews-10-0-0-1")
+
+    assert list(said.addresses) == [ipaddress.ip_address("10.0.0.1").packed]
+    assert (said.network, said.cluster_id, said.node) == ("n1", "east", "node-1")
+    assert (said.service_account, said.trust_domain) == ("rev", "")
+    assert (said.locality.region, said.locality.zone) == ("r1", "z1")
+    assert said.tunnel_protocol == workload_pb2.HBONE
+    assert said.status == workload_pb2.HEALTHY
+    (port,) = said.services["default/reviews.default.svc.cluster.local"].ports
+    assert (port.service_port, port.target_port) == (80, 8080)
+    assert port.app_protocol == workload_pb2.HTTP11
+    assert (said.canonical_name, said.canonical_revision) == ("reviews", "latest")
+
+
+def test_a_pod_whose_traffic_nobody_captures_takes_no_tunnels():
+    _, east = two_clusters("")
+    east.pod("plain", shape=shapes.PLAIN)
+    east.pod("sidecar")
+
+    for name in ("plain", "sidecar"):
+        said = workload(east, f"east//Pod/default/{name}")
+        assert said.tunnel_protocol == workload_pb2.NONE
+
+
+def test_a_pod_that_is_not_ready_is_unhealthy_and_keeps_its_ports():
+    _, east = two_clusters("")
+    east.service("reviews", unready=["10.0.0.1"], shape=shapes.CAPTURED)
+
+    said = workload(east, "east//Pod/default/reviews-10-0-0-1")
+
+    assert said.status == workload_pb2.UNHEALTHY
+    assert list(said.services) == ["default/reviews.default.svc.cluster.local"]
+
+
+def test_a_slice_that_claims_another_address_gives_a_pod_no_service():
+    mesh, east = two_clusters("")
+    east.service("reviews", ready=["10.0.0.1"], shape=shapes.CAPTURED)
+    claim = mesh.graph.get(mesh.sources.endpoint_slices, east._key("default", "reviews-1"))
+    member = claim.endpoints[0]
+    forged = type(member)(addresses=("10.9.9.9",), target_ref=member.target_ref)
+    mesh.put(
+        mesh.sources.endpoint_slices,
+        east._key("default", "reviews-1"),
+        shapes.slice_of(claim.metadata, members=[forged], ports={"http": 80}),
+    )
+
+    assert not workload(east, "east//Pod/default/reviews-10-0-0-1").services
+
+
+def test_a_service_has_its_address_in_its_network_and_its_ports():
+    _, east = two_clusters("n1")
+    east.service("reviews", ready=["10.0.0.1"], ports={"http": 80, "tcp": 9000})
+
+    said = service(east)
+
+    (vip,) = said.addresses
+    assert (vip.network, len(vip.address)) == ("n1", 4)
+    assert {port.service_port: port.app_protocol for port in said.ports} == {
+        80: workload_pb2.HTTP11,
+        9000: workload_pb2.TCP,
+    }
+    assert said.canonical
+    assert said.ip_families == workload_pb2.IPV4_ONLY
+    assert not said.HasField("load_balancing")
+
+
+def test_names_of_addresses_are_aliases_but_for_pods_on_the_host_network():
+    mesh, east = two_clusters("n1")
+    east.service("reviews", ready=["10.0.0.1"], shape=shapes.CAPTURED)
+
+    found = mesh.snapshot_of(node_proxy(east)).of(snapshot.ADDRESSES)
+
+    assert found["east//Pod/default/reviews-10-0-0-1"].aliases == ("n1/10.0.0.1",)
+    assert found["default/reviews.default.svc.cluster.local"].aliases == ("n1/10.96.0.1",)
+
+
+def test_clusters_on_one_network_share_only_what_is_global():
+    _, east, west = two_clusters("n1", "n1")
+    for cluster, address in ((east, "10.0.0.1"), (west, "10.1.0.1")):
+        cluster.service("reviews", ready=[address], shape=GLOBAL)
+    west.service("own", ready=["10.1.0.2"], shape=shapes.CAPTURED)
+
+    assert "west//Pod/default/reviews-10-1-0-1" in told(east)
+    assert "west//Pod/default/own-10-1-0-2" not in told(east)
+    assert "default/own.default.svc.cluster.local" not in told(east)
+    # The other cluster's address means the same service there, but another one here.
+    assert len(service(east).addresses) == 1
+
+
+def test_what_is_not_global_here_stays_as_it_is_here():
+    _, east, west = two_clusters("n1", "n1")
+    east.service("reviews", ready=["10.0.0.1"], shape=shapes.CAPTURED)
+    west.service("reviews", ready=["10.1.0.1"], shape=GLOBAL)
+
+    assert "west//Pod/default/reviews-10-1-0-1" not in told(east)
+    assert not service(east).subject_alt_names
+
+
+def test_what_stands_behind_a_gateway_is_one_workload_for_all():
+    _, east, west = two_clusters("n1", "n2")
+    west.gateway(external="172.30.0.2", ports={"hbone": 15008})
+    east.service("reviews", ready=["10.0.0.1"], shape=GLOBAL)
+    west.service("reviews", ready=["10.1.0.1", "10.1.0.2"], unready=["10.1.0.3"], shape=GLOBAL)
+
+    found = told(east)
+
+    assert not any(name.startswith("west//Pod") for name in found)
+    (hidden,) = [one.workload for name, one in found.items() if "SplitHorizon" in name]
+    assert not hidden.addresses
+    assert (hidden.network, hidden.capacity.value) == ("n2", 2)
+    assert hidden.network_gateway.address.network == "n2"
+    assert hidden.network_gateway.hbone_mtls_port == 15008
+    assert hidden.tunnel_protocol == workload_pb2.HBONE
+    assert list(hidden.services) == ["default/reviews.default.svc.cluster.local"]
+    assert list(service(east).subject_alt_names) == ["spiffe://cluster.local/ns/default/sa/default"]
+    door = found["NetworkGateway/n2/172.30.0.2/15008"].workload
+    assert list(door.addresses) == [ipaddress.ip_address("172.30.0.2").packed]
+    assert (door.namespace, door.service_account) == (
+        "istio-system",
+        "istio-eastwestgateway-service-account",
+    )
+
+
+def test_without_healthy_workloads_nothing_stands_behind_a_gateway():
+    _, east, west = two_clusters("n1", "n2")
+    west.gateway(external="172.30.0.2", ports={"hbone": 15008})
+    west.service("reviews", unready=["10.1.0.1"], shape=GLOBAL)
+
+    assert not [name for name in told(east) if "SplitHorizon" in name]
+    assert "default/reviews.default.svc.cluster.local" in told(east)
+
+
+# --- policies
+
+
+def authorization(cluster, name):
+    return told(cluster, snapshot.AUTHORIZATIONS)[name]
+
+
+def test_workloads_name_the_policies_that_select_them():
+    mesh, east = two_clusters("")
+    east.pod("reviews", shape=shapes.CAPTURED)
+    chosen = {"selector": {"matchLabels": {"app": "reviews"}}, "rules": [{}]}
+    mesh.authorization_policy("mine", chosen)
+    mesh.authorization_policy("all", {"rules": [{}]})
+    mesh.authorization_policy(
+        "not-mine", {"selector": {"matchLabels": {"app": "other"}}, "rules": [{}]}
+    )
+
+    said = workload(east, "east//Pod/default/reviews")
+
+    assert list(said.authorization_policies) == ["default/mine"]
+    scopes = {one.name: one.scope for one in told(east, snapshot.AUTHORIZATIONS).values()}
+    assert scopes["mine"] == authorization_pb2.WORKLOAD_SELECTOR
+    assert scopes["all"] == authorization_pb2.NAMESPACE
+
+
+def test_a_rule_becomes_a_group_of_what_connections_show():
+    mesh, east = two_clusters("")
+    mesh.authorization_policy(
+        "some",
+        {
+            "action": "DENY",
+            "rules": [
+                {
+                    "from": [
+                        {"source": {"principals": ["cluster.local/ns/a/sa/b"]}},
+                        {"source": {"notNamespaces": ["c*"], "ipBlocks": ["10.0.0.0/8"]}},
+                    ],
+                    "to": [{"operation": {"ports": ["80"]}}],
+                    "when": [{"key": "source.namespace", "notValues": ["d"]}],
+                }
+            ],
+        },
+    )
+
+    (group,) = authorization(east, "default/some").groups
+
+    ports, sources, when = group.rules
+    assert [list(one.destination_ports) for one in ports.matches] == [[80]]
+    assert [one.exact for one in sources.matches[0].principals] == ["cluster.local/ns/a/sa/b"]
+    assert [one.prefix for one in sources.matches[1].not_namespaces] == ["c"]
+    assert [one.length for one in sources.matches[1].source_ips] == [8]
+    assert [one.exact for one in when.matches[0].not_namespaces] == ["d"]
+
+
+LOOKS = {"to": [{"operation": {"methods": ["GET"]}}]}
+
+
+def test_a_rule_to_allow_that_looks_at_requests_is_left_out():
+    mesh, east = two_clusters("")
+    mesh.authorization_policy("some", {"rules": [LOOKS, {"to": [{"operation": {"ports": ["1"]}}]}]})
+    mesh.authorization_policy("none", {"rules": [LOOKS]})
+
+    assert len(authorization(east, "default/some").groups) == 1
+    assert not authorization(east, "default/none").groups
+
+
+def test_a_rule_to_deny_loses_what_looks_at_requests_and_denies_more():
+    mesh, east = two_clusters("")
+    mesh.authorization_policy("all", {"action": "DENY", "rules": [LOOKS]})
+    mesh.authorization_policy(
+        "some",
+        {"action": "DENY", "rules": [{**LOOKS, "from": [{"source": {"namespaces": ["a"]}}]}]},
+    )
+
+    # A group without rules fits every connection; a match that says nothing would fit none.
+    assert [list(one.rules) for one in authorization(east, "default/all").groups] == [[]]
+    (group,) = authorization(east, "default/some").groups
+    (rule,) = group.rules
+    assert [one.exact for one in rule.matches[0].namespaces] == ["a"]
+
+
+@pytest.mark.parametrize("namespace", ["istio-system", "default"])
+def test_a_workload_that_accepts_no_plain_text_names_the_static_policy(namespace):
+    mesh, east = two_clusters("")
+    east.pod("reviews", shape=shapes.CAPTURED)
+    assert not workload(east, "east//Pod/default/reviews").authorization_policies
+
+    mesh.peer_authentication(namespace, "STRICT")
+
+    said = workload(east, "east//Pod/default/reviews")
+    strict = "istio-system/istio_converted_static_strict"
+    assert list(said.authorization_policies) == [strict]
+    policy = authorization(east, strict)
+    assert policy.action == authorization_pb2.DENY
+    (match,) = policy.groups[0].rules[0].matches
+    assert match.not_principals[0].HasField("presence")
+
+
+def test_ports_that_accept_plain_text_are_exempt():
+    mesh, east = two_clusters("")
+    east.pod("reviews", shape=shapes.CAPTURED)
+    mesh.peer_authentication("default", "STRICT")
+    mesh.peer_authentication(
+        "default",
+        "UNSET",
+        selector={"app": "reviews"},
+        ports={8080: "PERMISSIVE", 9000: "STRICT"},
+        name="ports",
+    )
+
+    name = "default/converted_peer_authentication_ports"
+    assert list(workload(east, "east//Pod/default/reviews").authorization_policies) == [name]
+    identity, ports = authorization(east, name).groups[0].rules
+    assert identity.matches[0].not_principals[0].HasField("presence")
+    assert list(ports.matches[0].not_destination_ports) == [8080]
+
+
+def test_ports_that_accept_no_plain_text_are_named():
+    mesh, east = two_clusters("")
+    east.pod("reviews", shape=shapes.CAPTURED)
+    mesh.peer_authentication(
+        "default", "PERMISSIVE", selector={"app": "reviews"}, ports={9000: "STRICT"}, name="ports"
+    )
+
+    (rule,) = authorization(east, "default/converted_peer_authentication_ports").groups[0].rules
+    assert list(rule.matches[0].destination_ports) == [9000]
+    assert rule.matches[0].not_principals[0].HasField("presence")
+
+
+# --- how much is computed
+
+
+@pytest.mark.parametrize("size", [50, 500])
+def test_a_changed_pod_computes_its_own_resource_alone(size):
+    mesh, east = two_clusters("n1")
+    with mesh.one_change():
+        for index in range(size):
+            address = f"10.0.{index // 250}.{index % 250 + 1}"
+            east.service(f"s{index}", ready=[address], shape=shapes.CAPTURED)
+    mesh.scopes_of(node_proxy(east))
+    seen = []
+    mesh.graph.listen(seen.append)
+
+    east.endpoints("s7", ready=[], unready=["10.0.0.8"], ports={"http": 80})
+
+    changed = [key for batch in seen for key in batch.of(mesh.views.slices)]
+    assert [(key.kind, key.name) for key in changed] == [
+        (view.Kind.ADDRESS, "east//Pod/default/s7-10-0-0-8")
+    ]
+    # The slice (six ways), its service in the registry and the views, and one workload.
+    assert mesh.graph.recomputed() == 12
+
+
+def test_without_node_proxies_nothing_is_said_to_them():
+    mesh, east = two_clusters("n1")
+    east.service("reviews", ready=["10.0.0.1"], shape=shapes.CAPTURED)
+
+    slices = mesh.graph.items(mesh.views.slices)
+
+    assert not [key for key in slices if key.kind in {view.Kind.ADDRESS, view.Kind.AUTHORIZATION}]

@@ -1,6 +1,6 @@
 # One entry for everything. `make demo` and `make test` set up what they need by themselves.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench drill lock clean
+.PHONY: help venv demo test check format bench drill topologies lock clean
 
 PY := .venv/bin/python
 STAMP := .venv/.complete
@@ -40,6 +40,10 @@ bench: $(STAMP) ## measure; prints a table, writes bench/out/ and the page of fi
 drill: $(STAMP) ## three clusters, 12 minutes of faults under load; fails if a promise was broken
 	@$(PY) -m drill
 	@$(PY) -m drill --page
+
+topologies: $(STAMP) ## every topology in a lab, fifty clusters too; writes the table of what passed
+	-@CLUSTERS_OF_FIFTY=50 $(PY) -m pytest -m topology --junit-xml=build/topologies.xml tests/lab
+	@$(PY) tools/topology_table.py build/topologies.xml
 
 lock: $(STAMP) ## pin all dependencies anew, with hashes
 	@.venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes \

@@ -42,7 +42,7 @@ def commands(step: walkthrough.Step) -> Iterable[str]:
     """Yield what a person types for a step: the files that it reads, then the command."""
     for name, text in step.files.items():
         yield f"cat <<'EOF' > {name}\n{text}EOF"
-    yield f"export {step.variable}=$({step.command})" if step.variable else step.command
+    yield f"export {step.variable}=$({step.typed})" if step.variable else step.typed
 
 
 def _item(number: int, title: str, lines: list[str]) -> str:

@@ -1,19 +1,40 @@
 """The mesh that stories about traffic share: booted once as root and once as an ordinary user."""
 
 import os
+import shutil
 
 import meshes
 import pytest
+from tools import guides
+
+from isthmus.cli import walkthrough
 
 PEOPLE = ["root", "ordinary"] if os.geteuid() == 0 else ["ordinary"]
+
+NAMES = "export CTX_CLUSTER1=cluster1 CTX_CLUSTER2=cluster2"
+SWAPS = {
+    "istioctl ca root": f"{NAMES}\nistioctl ca root",
+    "cat <<EOF > cluster1.yaml": f"cat <<EOF > cluster1.yaml\n{walkthrough.CLUSTER1}EOF",
+    "cat <<EOF > cluster2.yaml": walkthrough.CLUSTER2,
+}
+"""Names that the guide's reader sets, and what it writes into files."""
+
+SAMPLES = "\n".join(step.command for step in walkthrough.WORKLOADS)
 
 
 @pytest.fixture(scope="session", params=PEOPLE)
 def mesh(request):
-    """Two joined clusters with the samples, as the demo leaves them."""
+    """Two joined clusters with the samples: by the demo, or by the guide's own lines.
+
+    Root and an ordinary user take different ways to the same mesh, so that both are tested.
+    """
     lab = meshes.MeshLab(as_ordinary_user=request.param == "ordinary")
     try:
-        lab.boot()
+        if request.param == "root" or not shutil.which("kubectl"):
+            lab.boot()
+        else:
+            rows = guides.sections()["Primary-remote on different networks"]
+            lab.boot_by_guide("primary-remote", rows, swaps=SWAPS, after=SAMPLES)
         yield lab
     finally:
         lab.close()

@@ -2,6 +2,7 @@
 
 import json
 
+import traffic
 import yaml
 from meshes import ROOT
 
@@ -42,6 +43,8 @@ def remove(lab, clusters):
     """Remove what was deployed in so many clusters."""
     for number in range(1, clusters + 1):
         lab.kubectl(f"cluster{number}", f"delete namespace {NAMESPACE} --wait=false")
+    # Whoever looks at all pods next must not find some that are about to go.
+    traffic.until(lambda: not any(pods(lab, clusters)))
 
 
 def pods(lab, clusters):

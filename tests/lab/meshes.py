@@ -10,7 +10,10 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from pathlib import Path
+
+from tools import guides
 
 ROOT = Path(__file__).resolve().parents[2]
 ORDINARY = 2000
@@ -29,6 +32,7 @@ class MeshLab:
         self.folder.chmod(0o755)
         self.user = ORDINARY if as_ordinary_user and os.geteuid() == 0 else None
         self.name = "story"
+        self.took_s = float("inf")
         home = self.folder / "home"
         home.mkdir()
         places = [ROOT / "src", Path(sysconfig.get_path("purelib"))]
@@ -38,7 +42,7 @@ class MeshLab:
         programs = self.folder / "bin"
         programs.mkdir()
         python = os.path.realpath(sys.executable)
-        for name in ("isthmus",):
+        for name in ("isthmus", "istioctl"):
             program = programs / name
             program.write_text(f'#!/bin/sh\nexec {python} -m isthmus "$@"\n')
             program.chmod(0o755)
@@ -51,11 +55,35 @@ class MeshLab:
             "TMPDIR": str(home),
         }
 
-    def boot(self, topology="primary-remote", *, clusters=2) -> None:
+    def boot(self, topology="primary-remote", *, clusters=None) -> None:
         """Run the demo's steps, and stay."""
-        words = f"--name {self.name} --topology {topology} --clusters {clusters}"
-        self.run(f"isthmus demo --keep {words}", timeout=120)
+        words = f"--name {self.name} --topology {topology}"
+        words += f" --clusters {clusters}" if clusters else ""
+        began = time.monotonic()
+        self.run(f"isthmus demo --keep {words}", timeout=180)
+        self.took_s = time.monotonic() - began
         self._use_kubeconfig()
+
+    def boot_by_guide(self, topology, rows, *, swaps, after="") -> None:
+        """Boot clusters, type what our page says to a guide's lines, then some more."""
+        began = time.monotonic()
+        self.boot_clusters(topology)
+        self.follow(rows, swaps, after=after)
+        self.took_s = time.monotonic() - began
+
+    def follow(self, rows, swaps, *, after=""):
+        """Type what our page says to a guide's lines, in a folder with the samples of a release.
+
+        `swaps` are lines, or parts of lines, in place of which others are typed: a guide tells
+        its readers to put their own names in.
+        """
+        folder = Path(self.environment["HOME"], "release")
+        folder.mkdir()
+        if self.user is not None:
+            os.chown(folder, self.user, self.user)
+        (folder / "samples").symlink_to(ROOT / "samples")
+        typed = guides.script(rows, swaps)
+        return self.run(f"set -e\ncd {folder}\n{typed}{after}", timeout=120)
 
     def boot_clusters(self, topology) -> None:
         """Boot clusters without anything in them."""

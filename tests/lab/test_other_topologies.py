@@ -2,17 +2,18 @@
 
 import asyncio
 import contextlib
-import itertools
 import json
 import shutil
 
 import echoes
+import features
 import meshes
 import naming
 import pytest
 import traffic
 from drill import __main__ as program
 from drill import plan, records, verdict
+from tools import guides
 
 pytestmark = pytest.mark.lab
 
@@ -21,12 +22,11 @@ GUIDES = pytest.mark.skipif(
     any(shutil.which(name) is None for name in ("kubectl", "make")),
     reason="the guides' lines call kubectl and make",
 )
-ONE_NETWORK = ("network1", "network1")
-TWO_NETWORKS = ("network1", "network2")
+ONE_NETWORK = {"cluster1": "network1", "cluster2": "network1"}
 
 
 @contextlib.contextmanager
-def joined(topology, *, clusters=2):
+def joined(topology, *, clusters=None):
     lab = meshes.MeshLab(as_ordinary_user=True)
     try:
         lab.boot(topology, clusters=clusters)
@@ -37,28 +37,14 @@ def joined(topology, *, clusters=2):
 
 def verified(lab, *, networks, namespace="sample"):
     """Hold what every topology ends with: answers, identities and encryption, near and far."""
-    places = {f"cluster{number}": network for number, network in enumerate(networks, start=1)}
-    words = f"--namespace {namespace} --contexts {','.join(places)} --requests 200"
-    report = lab.json(f"isthmus verify {words} -o json")
-    rows, fair = report["rows"], 1 / len(places)
-    assert report["is_well"], report["findings"]
-    pairs = [(row["source"], row["cluster"]) for row in rows]
-    assert sorted(pairs) == sorted(itertools.product(places, places))
-    assert all(0.6 * fair <= row["share"] <= 1.4 * fair for row in rows), rows
-    assert all(row["encrypted"] for row in rows)
-    callers = {caller for row in rows for caller in row["callers"]}
-    assert callers == {f"spiffe://cluster.local/ns/{namespace}/sa/sleep"}
-    for row in rows:
-        is_near = places[row["source"]] == places[row["cluster"]]
-        assert (row["path"] == "direct") == is_near, row
-
-
-def everybody_watches_everybody(lab):
-    """Hold that each of three control planes watches all three clusters."""
-    names = {"cluster1", "cluster2", "cluster3"}
-    for name in names:
-        seen = lab.json(f"isthmus --context {name} remote-clusters -o json")
-        assert {one["id"] for one in seen} == names
+    seen = features.Seen(lab, features.Row(networks, namespace=namespace))
+    for promise in (
+        features.all_answered,
+        features.shared_fairly,
+        features.identities,
+        features.paths,
+    ):
+        promise(seen)
 
 
 def pods_of_another_cluster_are_called_by_their_own_names(lab):
@@ -81,10 +67,10 @@ def pods_of_another_cluster_are_called_by_their_own_names(lab):
     assert {call["tls_version"] for call in calls} == {"TLSv1.3"}
 
 
-def test_three_control_planes_on_one_network_see_all_three_clusters():
+@pytest.mark.topology
+def test_three_control_planes_on_one_network_see_all_three_clusters(record_property):
     with joined("multi-primary", clusters=3) as lab:
-        everybody_watches_everybody(lab)
-        verified(lab, networks=("network1", "network1", "network1"))
+        features.held(lab, "multi-primary", record_property)
         pods_of_another_cluster_are_called_by_their_own_names(lab)
 
 
@@ -95,9 +81,9 @@ def three():
         yield lab
 
 
-def test_three_control_planes_across_networks_see_all_three_clusters(three):
-    everybody_watches_everybody(three)
-    verified(three, networks=("network1", "network2", "network3"))
+@pytest.mark.topology
+def test_three_control_planes_across_networks_see_all_three_clusters(three, record_property):
+    features.held(three, "multi-primary-multi-network", record_property)
 
 
 def test_clusters_of_three_zones_answer_calls_as_their_pods_are_many(three):
@@ -116,63 +102,66 @@ def test_clusters_of_three_zones_answer_calls_as_their_pods_are_many(three):
 
 def test_no_request_and_no_endpoint_is_lost_in_the_life_of_clusters(three):
     record = asyncio.run(program.drilled(three.environment, three.name, plan=plan.SHORT, seed=1))
+    seen = features.Seen(three, features.ROWS["multi-primary-multi-network"])
 
     assert verdict.violations(record) == []
     assert {kind: record.count(kind) > 1 for kind in records.KINDS} == dict.fromkeys(
         records.KINDS, True
     )
-    everybody_watches_everybody(three)
-    verified(three, networks=("network1", "network2", "network3"))
+    features.watched(seen)
+    features.all_answered(seen)
+    features.shared_fairly(seen)
 
 
-GKE_GUIDE = """\
-kubectl delete ns sample --context ${CTX_1}
-kubectl delete ns sample --context ${CTX_2}
-isthmus x create-remote-secret --context=${CTX_1} --name=${CLUSTER_1} > ${CTX_1}.secret
-isthmus x create-remote-secret --context=${CTX_2} --name=${CLUSTER_2} \
-    --server=https://${PRIV_IP} > ${CTX_2}.secret
-kubectl apply -f ${CTX_1}.secret --context=${CTX_2}
-kubectl apply -f ${CTX_2}.secret --context=${CTX_1}
-for CTX in ${CTX_1} ${CTX_2}
-do
-  kubectl create --context=${CTX} namespace sample
-  kubectl label --context=${CTX} namespace sample \
-      istio-injection- istio.io/rev=default --overwrite
-  kubectl create --context=${CTX} \
-      -f ${PROJECT_DIR}/samples/helloworld/helloworld.yaml -l service=helloworld -n sample
-  kubectl apply --context=${CTX} -f ${PROJECT_DIR}/samples/sleep/sleep.yaml -n sample
-done
-kubectl create --context=${CTX_1} \
-    -f ${PROJECT_DIR}/samples/helloworld/helloworld.yaml -l version=v1 -n sample
-kubectl create --context=${CTX_2} \
-    -f ${PROJECT_DIR}/samples/helloworld/helloworld.yaml -l version=v2 -n sample
-for CTX in ${CTX_1} ${CTX_2}
-do kubectl wait --context=${CTX} --for=condition=Ready pod --all -n sample
-done
-kubectl exec --context="${CTX_1}" -n sample -c sleep \
-    "$(kubectl get pod --context="${CTX_1}" -n sample -l app=sleep \
-    -o jsonpath='{.items[0].metadata.name}')" \
-    -- curl -sS helloworld.sample:5000/hello
-"""
+def gke_swaps(lab):
+    """Return what stands in this lab for names of a cloud's clusters, and for their addresses."""
+    swaps = {"export PROJECT_DIR=YOUR_WORKING_FOLDER": f"export PROJECT_DIR={meshes.ROOT}"}
+    for number in (1, 2):
+        name, ids = f"cluster{number}", f"${{PROJECT_{number}}}_${{LOCATION_{number}}}"
+        guide = f"export PROJECT_{number}=PROJECT_ID_{number} export LOCATION_{number}="
+        guide += f"CLUSTER_LOCATION_{number} export CLUSTER_{number}=CLUSTER_NAME_{number} "
+        guide += f'export CTX_{number}="gke_{ids}_${{CLUSTER_{number}}}"'
+        swaps[guide] = f"export CLUSTER_{number}={name} CTX_{number}={name}"
+        private = f"istioctl x create-remote-secret --context=${{CTX_{number}}} "
+        private += f"--name=${{CLUSTER_{number}}} --server=https://${{PRIV_IP}} "
+        private += f"> ${{CTX_{number}}}.secret"
+        swaps[private] = f"PRIV_IP={private_address(lab, name)}\n{private}"
+    return swaps
+
+
+def private_address(lab, cluster):
+    """Return where an API server answers to pods, which is no address of this machine."""
+    slices = "endpointslices -n default -l kubernetes.io/service-name=kubernetes"
+    [found] = lab.json_of(cluster, slices)["items"]
+    return f"{found['endpoints'][0]['addresses'][0]}:{found['ports'][0]['port']}"
 
 
 @GUIDES
 def test_the_guide_for_gke_runs_as_written_with_revision_labels():
-    with joined("multi-primary") as lab:
-        names = {"CTX_1": "cluster1", "CTX_2": "cluster2", "PROJECT_DIR": str(meshes.ROOT)}
-        names |= {"CLUSTER_1": "cluster1", "CLUSTER_2": "cluster2"}
-        slices = "endpointslices -n default -l kubernetes.io/service-name=kubernetes"
-        [private] = lab.json_of("cluster2", slices)["items"]
-        address = private["endpoints"][0]["addresses"][0]
-        names["PRIV_IP"] = f"{address}:{private['ports'][0]['port']}"
-        exports = "".join(f"export {key}={value}\n" for key, value in names.items())
-
-        assert lab.run(f"set -e\n{exports}{GKE_GUIDE}").splitlines()[-1].startswith("Hello version")
+    lab = meshes.MeshLab(as_ordinary_user=True)
+    try:
+        lab.boot_clusters("shared-network")
+        rows = guides.sections()["Two control planes in one network, on GKE"]
+        swaps = gke_swaps(lab)
+        assert set(swaps) <= {line for row in rows for line in row.typed}
+        said = lab.follow(rows[:-2], swaps | {"istio.io/rev=REVISION": "istio.io/rev=asm-173-3"})
         verified(lab, networks=ONE_NETWORK)
+        ended = lab.run("kubectl --context cluster1 delete ns sample")
+    finally:
+        lab.close()
+    assert [line for line in said.splitlines() if line.startswith("Hello version")]
+    assert "app=istiod,istio.io/rev=asm-173-3" in said
+    assert [row.typed[0] for row in rows[-2:]] == [
+        f"kubectl delete ns sample --context ${{CTX_{number}}}" for number in (1, 2)
+    ]
+    assert "deleted" in ended
 
 
+@pytest.mark.topology
 @GUIDES
-def test_a_cluster_that_injects_by_itself_discovers_through_the_ingress_gateway_of_another():
+def test_a_cluster_that_injects_by_itself_discovers_through_the_ingress_gateway_of_another(
+    record_property,
+):
     with joined("primary-remote-shared-network") as lab:
         [slice_] = lab.json_of(
             "cluster2", "endpointslices -n istio-system -l kubernetes.io/service-name=istiod-remote"
@@ -181,17 +170,18 @@ def test_a_cluster_that_injects_by_itself_discovers_through_the_ingress_gateway_
         proxies = lab.run("isthmus --context=cluster1 proxy-status")
         signing = lab.kubectl("cluster2", "logs -n istio-system deploy/istiod").splitlines()
 
-        verified(lab, networks=ONE_NETWORK)
+        features.held(lab, "primary-remote-shared-network", record_property)
     [address] = ingress["status"]["loadBalancer"]["ingress"]
     assert slice_["endpoints"][0]["addresses"] == [address["ip"]]
     assert {line.split()[1] for line in proxies.splitlines()[1:]} == {"cluster1", "cluster2"}
     assert any("/sa/sleep" in line and 'issuer="L=cluster2,' in line for line in signing)
 
 
+@pytest.mark.topology
 @GUIDES
-def test_gateways_named_in_the_settings_split_the_horizon_and_edits_hold_at_once():
+def test_gateways_named_in_the_settings_split_the_horizon_and_edits_hold_at_once(record_property):
     with joined("split-horizon") as lab:
-        verified(lab, networks=TWO_NETWORKS, namespace="app1")
+        features.held(lab, "split-horizon", record_property)
         far = gateway_of_network2(lab)
 
         edited(lab, far, "0.0.0.0")
@@ -222,23 +212,16 @@ def answered(lab):
     return {answer.split()[2].rstrip(",") for answer in answers}
 
 
-def test_a_control_plane_outside_of_the_mesh_serves_it_and_may_little_where_it_runs():
+@pytest.mark.topology
+def test_a_control_plane_outside_of_the_mesh_serves_it_and_may_little_where_it_runs(
+    record_property,
+):
     with joined("external-control-plane") as lab:
-        asked = "isthmus --context external -i external-istiod"
-        clusters = lab.json(f"{asked} remote-clusters -o json")
-        roots = {
-            lab.json_of(cluster, "configmap istio-ca-root-cert -n sample")["data"]["root-cert.pem"]
-            for cluster in ("cluster1", "cluster2")
-        }
         beside = lab.json_of("external", "deployment istiod -n istio-system")["status"]
         audit = f"$ISTHMUS_LAB_HOME/{lab.name}/audit-external.jsonl"
         lines = [json.loads(line) for line in lab.run(f"cat {audit}").splitlines()]
 
-        verified(lab, networks=TWO_NETWORKS)
-    assert [(one["id"], one["syncStatus"]) for one in clusters] == [
-        ("cluster1", "synced"), ("cluster2", "synced")
-    ]  # fmt: skip
-    assert len(roots) == 1
+        features.held(lab, "external-control-plane", record_property)
     assert beside["readyReplicas"] == 1
     account = "system:serviceaccount:external-istiod:istiod"
     ours = [line for line in lines if line["user"] == account]

@@ -24,7 +24,8 @@ from isthmus.cli import (
 )
 from isthmus.lab import topology as topologies
 
-OUTPUT_INDENT = "    "
+PROMPT, FURTHER, OUTPUT_INDENT = "  $ ", "  ", "    "
+COLUMNS = 80
 PLACES = ("WORK_DIR", "ISTIO")
 """Where older guides keep files: their own, and those of a release."""
 NUMBERS = {2: "two", 3: "three"}
@@ -34,6 +35,8 @@ TOPOLOGIES = {
     **external_walkthrough.TOPOLOGIES,
     **fifty_walkthrough.TOPOLOGIES,
 }
+SIZES = (walkthrough.OF_THREE, fifty_walkthrough.OF_TWELVE)
+"""The same with other numbers of clusters."""
 
 
 class StepFailed(errors.IsthmusError):
@@ -52,14 +55,13 @@ class StepFailed(errors.IsthmusError):
 )
 @click.option(
     "--clusters",
-    default=2,
-    show_default=True,
-    type=click.IntRange(2, 3),
-    help="How many; three where every cluster has a control plane.",
+    default=None,
+    type=click.IntRange(2, 50),
+    help="How many: 3 where every cluster has a control plane, 12 in place of fifty.",
 )
 @click.option("--keep", is_flag=True, help="Leave the lab running afterwards.")
 @click.option("--name", default="demo", show_default=True, help="Name of the lab.")
-def command(topology: str, clusters: int, name: str, *, keep: bool) -> int:
+def command(topology: str, clusters: int | None, name: str, *, keep: bool) -> int:
     """Boot clusters, join them into one mesh, and show that it works.
 
     Unless told otherwise: two clusters on two networks, one of which has the control plane.
@@ -68,37 +70,44 @@ def command(topology: str, clusters: int, name: str, *, keep: bool) -> int:
 
     Example: isthmus demo --keep
     """
-    chosen = _chosen(topology, clusters)
-    _check_programs(chosen)
+    walk = chosen(topology, clusters)
+    _check_programs(walk)
     with tempfile.TemporaryDirectory(prefix="isthmus-demo-") as folder:
         show = _Show(Path(folder), name)
         try:
-            booted = len(topologies.load(chosen.lab).clusters)
+            booted = len(topologies.load(walk.lab).clusters)
             count = NUMBERS.get(booted, str(booted))
             show.run(
                 walkthrough.Step(
-                    f"Boot {count} clusters", f"isthmus lab up {chosen.lab} --name {name}"
+                    f"Boot {count} clusters", f"isthmus lab up {walk.lab} --name {name}"
                 )
             )
             show.use_kubeconfig()
-            show.name(chosen.variables, chosen.steps)
-            for step in chosen.steps:
+            show.name(walk.variables, walk.steps)
+            for step in walk.steps:
                 show.run(step)
             show.sum_up()
         finally:
             if not keep:
                 show.end()
-    _what_next(name, chosen.namespace, keep=keep)
+    _what_next(name, walk.namespace, keep=keep)
     return 0
 
 
-def _chosen(topology: str, clusters: int) -> walkthrough.Walkthrough:
-    if clusters == TOPOLOGIES[topology].clusters:
-        return TOPOLOGIES[topology]
-    if topology not in walkthrough.OF_THREE:
-        names = ", ".join(walkthrough.OF_THREE)
-        raise click.BadParameter(f"three clusters are for: {names}", param_hint="--clusters")
-    return walkthrough.OF_THREE[topology]
+def chosen(topology: str, clusters: int | None) -> walkthrough.Walkthrough:
+    """Return the walkthrough of a topology with so many clusters, its usual number if None.
+
+    Raises:
+        click.BadParameter: There is none.
+    """
+    offered = [TOPOLOGIES[topology], *(each[topology] for each in SIZES if topology in each)]
+    for one in offered:
+        if clusters in (None, one.clusters):
+            return one
+    counts = " or ".join(str(one.clusters) for one in offered)
+    others = [name for each in SIZES for name, one in each.items() if one.clusters == clusters]
+    hint = f"; {clusters} are for: {', '.join(others)}" if others else ""
+    raise click.BadParameter(f"`{topology}` joins {counts}{hint}", param_hint="--clusters")
 
 
 def _check_programs(chosen: walkthrough.Walkthrough) -> None:
@@ -108,6 +117,11 @@ def _check_programs(chosen: walkthrough.Walkthrough) -> None:
             f"this walkthrough calls `{missing[0]}`, which is not on this machine",
             hint="install it, or take another --topology",
         )
+
+
+def cut(line: str) -> str:
+    """Return a line of a table so that it stays one line in a narrow window."""
+    return line if len(line) <= COLUMNS else f"{line[: COLUMNS - 1].rstrip()}…"
 
 
 def _what_next(name: str, namespace: str, *, keep: bool) -> None:
@@ -172,11 +186,11 @@ class _Show:
         for name, text in step.files.items():
             click.echo(f"  $ cat {name}")
             click.echo("".join(f"{OUTPUT_INDENT}{line}\n" for line in text.splitlines()), nl=False)
-        shown = step.command.replace("\n", "\n    ")
-        click.echo(f"  $ {shown}", nl=False)
+        shown = step.typed.replace("\n", f"\n{FURTHER}")
+        click.echo(f"{PROMPT}{shown}", nl=False)
         sys.stdout.flush()
         began = time.monotonic()
-        ended = self._run(step.command, merged=step.shows_output)
+        ended = self._run(step.typed, merged=step.shows_output)
         click.echo(click.style(f"   {time.monotonic() - began:.1f} s", dim=True))
         if ended.returncode:
             raise StepFailed(
@@ -186,7 +200,7 @@ class _Show:
             )
         if step.shows_output:
             for line in ended.stdout.splitlines():
-                click.echo(OUTPUT_INDENT + line)
+                click.echo(cut(OUTPUT_INDENT + line))
         if step.awaited and step.awaited in ended.stdout and not self.first_answer_s:
             self.first_answer_s = time.monotonic() - self._began
         if step.variable:

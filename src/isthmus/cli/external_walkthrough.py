@@ -70,8 +70,10 @@ spec:
       enabled: true
       k8s:
         env:
-        - {name: INJECTION_WEBHOOK_CONFIG_NAME, value: istio-sidecar-injector-external-istiod}
-        - {name: VALIDATION_WEBHOOK_CONFIG_NAME, value: istio-validator-external-istiod}
+        - name: INJECTION_WEBHOOK_CONFIG_NAME
+          value: istio-sidecar-injector-external-istiod
+        - name: VALIDATION_WEBHOOK_CONFIG_NAME
+          value: istio-validator-external-istiod
         - {name: EXTERNAL_ISTIOD, value: "true"}
         - {name: LOCAL_CLUSTER_SECRET_WATCHER, value: "true"}
         - {name: CLUSTER_ID, value: "${REMOTE_CLUSTER_NAME}"}
@@ -113,11 +115,15 @@ spec:
   - match:
     - {port: 15012, sniHosts: ["*"]}
     route:
-    - destination: {host: istiod.external-istiod.svc.cluster.local, port: {number: 15012}}
+    - destination:
+        host: istiod.external-istiod.svc.cluster.local
+        port: {number: 15012}
   - match:
     - {port: 15017, sniHosts: ["*"]}
     route:
-    - destination: {host: istiod.external-istiod.svc.cluster.local, port: {number: 443}}
+    - destination:
+        host: istiod.external-istiod.svc.cluster.local
+        port: {number: 443}
 """
 
 SECOND_CLUSTER = """\
@@ -162,7 +168,8 @@ CONFIGURED = (
         "",
         lines(
             "istioctl manifest generate -f remote-config-cluster.yaml",
-            f"--set values.defaultRevision=default | kubectl apply --context={CONFIG} -f -",
+            "--set values.defaultRevision=default |",
+            f"kubectl apply --context={CONFIG} -f -",
         ),
     ),
     Step("", f"kubectl get mutatingwebhookconfiguration --context={CONFIG}", shows_output=True),

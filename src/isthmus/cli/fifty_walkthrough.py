@@ -1,33 +1,26 @@
 """The steps that join fifty clusters under one control plane, as a user types them.
 
-Clusters 1 to 25 are on one network, 26 to 50 on the other. Four of them run pods with proxies; the
-others hold a Service whose endpoints are written by hand.
+One half of the clusters is on one network, one half on the other. Four of them run pods with
+proxies; the others hold a Service whose endpoints are written by hand. The same steps join a dozen,
+where fifty are too many.
 
 Source: spec section 2.2; the primary-remote guide, once for every cluster.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from isthmus.cli import walkthrough
 from isthmus.cli.walkthrough import Step, Walkthrough, lines
 
-COUNT = 50
-SECOND_GATEWAY = "cluster26"
-VERSIONS: Mapping[str, str] = {"cluster1": "v1", "cluster50": "v2"}
-"""Which version of the service runs where."""
-
-CLIENTS = ("cluster1", "cluster2", SECOND_GATEWAY, "cluster50")
-"""Where pods run that call it."""
-
 LEDGER = """\
-for n in $(seq 1 50); do
+for n in $(seq 1 COUNT); do
 cat <<EOF > cluster$n.yaml
 apiVersion: v1
 kind: Namespace
 metadata:
   name: istio-system
   annotations: {topology.istio.io/controlPlaneClusters: cluster1}
-  labels: {topology.istio.io/network: network$(((n + 24) / 25))}
+  labels: {topology.istio.io/network: network$((1 + (n > HALF)))}
 ---
 apiVersion: v1
 kind: Namespace
@@ -51,8 +44,12 @@ endpoints: [{addresses: [10.$((n + 9)).200.1], conditions: {ready: true}}]
 EOF
 done"""
 
+WRITTEN = """\
+seq 1 COUNT | xargs -P 4 -I{} \\
+    kubectl --context=cluster{} apply -f cluster{}.yaml | wc -l"""
+
 REMOTE = """\
-for n in 2 26 50; do
+for n in 2 GATE COUNT; do
 cat <<EOF > remote$n.yaml
 apiVersion: install.istio.io/v1alpha1
 kind: IstioOperator
@@ -60,7 +57,7 @@ spec:
   profile: remote
   values:
     istiodRemote:
-      injectionPath: /inject/cluster/cluster$n/net/network$(((n + 24) / 25))
+      injectionPath: /inject/cluster/cluster$n/net/network$((1 + (n > HALF)))
     global:
       remotePilotAddress: ${DISCOVERY_ADDRESS}
 EOF
@@ -68,52 +65,83 @@ isthmus install --context=cluster$n -y -f remote$n.yaml
 done"""
 
 LINK = """\
-seq 2 50 | xargs -P 4 -I{} sh -c 'isthmus x create-remote-secret \\
-    --context=cluster{} --name=cluster{} > cluster{}.secret 2> cluster{}.notes'
+seq 2 COUNT | xargs -P 4 -I{} sh -c 'isthmus x create-remote-secret \\
+    --context=cluster{} --name=cluster{} \\
+    > cluster{}.secret 2> cluster{}.notes'
 cat cluster*.secret | kubectl apply --context=cluster1 -f - | wc -l"""
 
 SYNCED = """\
 until isthmus --context=cluster1 remote-clusters > clusters.txt &&
-    [ "$(grep -c ' synced ' clusters.txt)" = 50 ]; do sleep 0.2; done
-cat clusters.txt"""
+    [ "$(grep -c ' synced ' clusters.txt)" = COUNT ]; do sleep 0.2; done
+head -4 clusters.txt
+grep -c ' synced ' clusters.txt"""
+
+COUNTED = """\
+kubectl --context=cluster1 -n istio-system exec deploy/istiod -- \\
+    pilot-discovery request GET /v1/registration | \\
+    grep -c '10\\.[0-9]*\\.200\\.1'"""
 
 CHANGED = """\
 began=$(date +%s%3N)
-kubectl --context=cluster47 -n sample patch endpointslice ledger-by-hand --type=json \\
-    -p '[{"op": "replace", "path": "/endpoints/0/addresses/0", "value": "10.56.200.2"}]'
-until kubectl --context=cluster50 -n sample exec deploy/sleep -c istio-proxy -- \\
-    pilot-agent request GET clusters | grep -q 10.56.200.2; do :; done
-echo "a proxy in cluster50 has it $(($(date +%s%3N) - began)) ms after the command was typed\""""
+kubectl --context=CHANGING -n sample patch endpointslice ledger-by-hand \\
+    --type=json -p '[{"op": "replace", "path": "/endpoints/0/addresses/0",
+    "value": "MOVED"}]'
+until kubectl --context=LAST -n sample exec deploy/sleep -c istio-proxy -- \\
+    pilot-agent request GET clusters | grep -q MOVED; do :; done
+echo "a proxy in LAST has it after $(($(date +%s%3N) - began)) ms"
+"""
+
+TAKEN = """\
+kubectl --context=cluster1 -n istio-system exec deploy/istiod -- \\
+    sh -c 'grep -h ^Pss: /proc/[0-9]*/smaps_rollup 2>/dev/null | \\
+    sort -k2n | tail -1'"""
 
 
-def _workloads() -> tuple[Step, ...]:
-    steps: list[Step] = []
-    for context in CLIENTS:
-        kubectl = f"kubectl --context={context} -n sample"
+def _workloads(versions: Mapping[str, str]) -> Iterable[Step]:
+    """Yield the steps that deploy a client in each of these clusters, and a service in some."""
+    for context, version in versions.items():
+        kubectl = f"kubectl --context={context} -n sample apply"
         manifest = "-f samples/helloworld/helloworld.yaml"
-        applied = [f"{kubectl} apply -l service=helloworld {manifest}"]
-        if context in VERSIONS:
-            applied.append(f"{kubectl} apply -l version={VERSIONS[context]} {manifest}")
-        applied.append(f"{kubectl} apply -f samples/sleep/sleep.yaml")
-        steps.append(Step(f"Deploy the samples in {context}", " &&\n".join(applied)))
-    for context in CLIENTS:
+        service = lines(f"{kubectl} -l service=helloworld", manifest)
+        yield Step(f"Deploy the samples in {context}", service)
+        if version:
+            yield Step("", lines(f"{kubectl} -l version={version}", manifest))
+        yield Step("", f"{kubectl} -f samples/sleep/sleep.yaml")
+    for context in versions:
         words = "wait --for=condition=Ready pod --all --timeout=60s"
-        steps.append(Step("", lines(f"kubectl --context={context} -n sample", words)))
-    return tuple(steps)
+        yield Step("", lines(f"kubectl --context={context} -n sample", words))
 
 
-JOINED = (
-    Step("Write a service with an endpoint in each of fifty clusters", LEDGER),
-    Step(
-        "",
-        "seq 1 50 | xargs -P 4 -I{} kubectl --context=cluster{} apply -f cluster{}.yaml | wc -l",
-        shows_output=True,
-    ),
-    *walkthrough.TRUST,
-    *walkthrough.PRIMARY[1:],
-    Step("Let the control plane watch the other 49 clusters", LINK, shows_output=True),
-    Step("", SYNCED, shows_output=True),
-    Step(
+def _written(text: str, count: int) -> str:
+    """Return a command for so many clusters."""
+    changing = count - 3
+    names = {
+        "COUNT": str(count),
+        "HALF": str(count // 2),
+        "GATE": str(count // 2 + 1),
+        "CHANGING": f"cluster{changing}",
+        "LAST": f"cluster{count}",
+        "MOVED": f"10.{changing + 9}.200.2",
+    }
+    for name, value in names.items():
+        text = text.replace(name, value)
+    return text.rstrip()
+
+
+def _joined(count: int) -> Iterable[Step]:
+    """Yield the steps after which one control plane watches all, and has proxies in four."""
+    said = {25: "fifty", 6: "twelve"}[count // 2]
+    gate = f"cluster{count // 2 + 1}"
+    yield Step(
+        f"Write a service with an endpoint in each of {said} clusters", _written(LEDGER, count)
+    )
+    yield Step("", _written(WRITTEN, count), shows_output=True)
+    yield from walkthrough.TRUST
+    yield from walkthrough.PRIMARY[1:]
+    title = f"Let the control plane watch the other {count - 1} clusters"
+    yield Step(title, _written(LINK, count), shows_output=True)
+    yield Step("", _written(SYNCED, count), shows_output=True)
+    yield Step(
         "Let three of them have proxies",
         lines(
             "kubectl --context=cluster1 -n istio-system get svc istio-eastwestgateway",
@@ -121,47 +149,41 @@ JOINED = (
         ),
         variable="DISCOVERY_ADDRESS",
         shows_output=True,
-    ),
-    Step("", REMOTE),
-    Step(
+    )
+    yield Step("", _written(REMOTE, count))
+    yield Step(
         "",
         lines(
             "samples/multicluster/gen-eastwest-gateway.sh",
-            f"--mesh mesh1 --cluster {SECOND_GATEWAY} --network network2 |",
-            f"isthmus --context={SECOND_GATEWAY} install -y -f -",
-        ),
-    ),
-)
-
-SEEN = (
-    Step(
-        "Count the endpoints of one service in the control plane's view",
-        lines(
-            "kubectl --context=cluster1 -n istio-system exec deploy/istiod --",
-            "pilot-discovery request GET /v1/registration | grep -c '10\\.[0-9]*\\.200\\.1'",
-        ),
-        shows_output=True,
-    ),
-    Step("Change an endpoint in cluster47", CHANGED, shows_output=True),
-    Step(
-        "Look at what the control plane takes, in kB",
-        lines(
-            "kubectl --context=cluster1 -n istio-system exec deploy/istiod --",
-            "sh -c 'cat /proc/[0-9]*/smaps_rollup 2>/dev/null | grep ^Pss: | sort -k2n | tail -1'",
-        ),
-        shows_output=True,
-    ),
-)
-
-TOPOLOGIES: Mapping[str, Walkthrough] = {
-    "fifty": Walkthrough(
-        "fifty",
-        (
-            *JOINED,
-            *_workloads(),
-            *walkthrough.verification(CLIENTS, asked="--context=cluster1"),
-            *SEEN,
+            f"--mesh mesh1 --cluster {gate} --network network2 |",
+            f"isthmus --context={gate} install -y -f -",
         ),
     )
-}
+
+
+def _seen(count: int) -> Iterable[Step]:
+    """Yield the steps that show the whole at work, with figures."""
+    yield Step(
+        "Count the endpoints of one service in the control plane's view",
+        COUNTED,
+        shows_output=True,
+    )
+    yield Step(
+        f"Change an endpoint in cluster{count - 3}", _written(CHANGED, count), shows_output=True
+    )
+    yield Step("Look at what the control plane takes, in kB", TAKEN, shows_output=True)
+
+
+def _walkthrough(lab: str, count: int) -> Walkthrough:
+    gate, last = f"cluster{count // 2 + 1}", f"cluster{count}"
+    versions = {"cluster1": "v1", "cluster2": "", gate: "", last: "v2"}
+    seen = walkthrough.verification(tuple(versions), asked="--context=cluster1")
+    steps = (*_joined(count), *_workloads(versions), *seen, *_seen(count))
+    return Walkthrough(lab, steps, clusters=count)
+
+
+TOPOLOGIES: Mapping[str, Walkthrough] = {"fifty": _walkthrough("fifty", 50)}
 """The walkthroughs with many clusters."""
+
+OF_TWELVE: Mapping[str, Walkthrough] = {"fifty": _walkthrough("twelve", 12)}
+"""The same, smaller."""

@@ -10,7 +10,7 @@ from isthmus.cli import options, render
 from isthmus.install import probing, verification
 from isthmus.kube import client as kube_client
 
-COLUMNS = ("FROM", "ANSWERED BY", "IN", "SHARE", "PATH", "CALLER SEEN THERE")
+COLUMNS = ("FROM", "TO", "IN", "SHARE", "PATH", "CALLER SEEN THERE")
 
 
 @click.command()

@@ -6,6 +6,8 @@ Source: the primary-remote guide for different networks; spec sections 10.3 and 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from isthmus.cli import narrow
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -24,6 +26,11 @@ class Step:
     shows_output: bool = False
     variable: str = ""
     awaited: str = ""
+
+    @property
+    def typed(self) -> str:
+        """The command as it is shown and run: narrow enough for a terminal."""
+        return narrow.narrowed(self.command)
 
 
 CLUSTER1 = """\

@@ -134,9 +134,9 @@ def _clusters(*networks: str, nodes: int = 2) -> list[dict[str, object]]:
     ]
 
 
-def _fifty() -> list[dict[str, object]]:
-    """Return half of them on one network, half on another, with one node each."""
-    return _clusters(*["network1"] * 25, *["network2"] * 25, nodes=1)
+def _halves(half: int) -> list[dict[str, object]]:
+    """Return so many clusters on one network and as many on another, with one node each."""
+    return _clusters(*["network1"] * half, *["network2"] * half, nodes=1)
 
 
 BUILT_IN: Mapping[str, Mapping[str, object]] = {
@@ -146,7 +146,8 @@ BUILT_IN: Mapping[str, Mapping[str, object]] = {
     "shared-network": {"clusters": _clusters("network1", "network1")},
     "three-clusters": {"clusters": _clusters("network1", "network1", "network1", nodes=3)},
     "three-networks": {"clusters": _clusters("network1", "network2", "network3", nodes=3)},
-    "fifty": {"clusters": _fifty()},
+    "fifty": {"clusters": _halves(25)},
+    "twelve": {"clusters": _halves(6)},
     "external-control-plane": {
         "clusters": [
             {"name": "external", "network": "network0", "region": "region0", "nodes": 1},

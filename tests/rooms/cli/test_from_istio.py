@@ -3,44 +3,11 @@
 import pathlib
 import re
 
-import click
 import pytest
 
 from isthmus.cli import demo, external_walkthrough, main, older_walkthroughs
 
 PAGE = (pathlib.Path(main.__file__).resolve().parents[3] / "docs/howto/from-istio.md").read_text()
-ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and "not yet" not in line]
-CALLED = sorted(
-    {
-        words
-        for row in ROWS
-        for words in re.findall(
-            r"(?:isthmus|istioctl)(?: --context=\S+)? ((?:[a-z][a-z-]+ ?)+)", row
-        )
-    }
-)
-
-
-def found(words):
-    """Follow words down the command line as far as they name commands; return what is left."""
-    here = main.command
-    for number, word in enumerate(words):
-        if not isinstance(here, click.Group):
-            return []
-        with click.Context(here) as context:
-            here = here.get_command(context, word)
-        if here is None:
-            return words[number:]
-    return []
-
-
-@pytest.mark.parametrize("called", CALLED)
-def test_every_command_of_the_page_exists(called):
-    assert found(called.split()) == []
-
-
-def test_the_page_was_read():
-    assert len(CALLED) > 5
 
 
 def test_the_topologies_that_the_page_shows_exist():

@@ -47,4 +47,4 @@ def test_a_walkthrough_of_two_clusters_is_refused_for_three():
     ended = testing.CliRunner().invoke(demo.command, ["--clusters", "3"])
 
     assert ended.exit_code == 2
-    assert "three clusters are for: multi-primary, multi-primary-multi-network" in ended.output
+    assert "joins 2; 3 are for: multi-primary, multi-primary-multi-network" in ended.output

@@ -10,14 +10,20 @@ import time
 
 import pytest
 import traffic
-from test_traffic_under_change import LONGEST_ABSENCE, absence_of, afterwards, connected, removals
+from test_traffic_under_change import (
+    GONE_WITHIN_S,
+    LONGEST_ABSENCE,
+    absence_of,
+    afterwards,
+    connected,
+    removals,
+)
 
 pytestmark = [pytest.mark.lab, pytest.mark.parametrize("mesh", ["ordinary"], indirect=True)]
 
 SYSTEM = "istio-system"
 SECRET = "istio-remote-secret-cluster2"  # noqa: S105, RUF100  # a name
 ROTATE = "isthmus rotate-remote-secret --context=cluster2 --name=cluster2"
-GONE_WITHIN_S = 5.0
 
 
 def seen(mesh):

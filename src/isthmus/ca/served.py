@@ -57,7 +57,7 @@ def pair_of(content: Mapping[str, str]) -> Pair:
     chain, key = (_text(content, name) for name in layout)
     missing = [name for name, text in zip(layout, (chain, key), strict=True) if not text.strip()]
     if missing:
-        raise refusals.BundleIncomplete(f"has no `{missing[0]}`")
+        raise refusals.BundleIncomplete(f"no `{missing[0]}` in it")
     leaf = pem.certificates(chain, file=layout[0])[0]
     private = keys.private_from_pem(key, file=layout[1])
     if private.public_key() != leaf.public_key():
@@ -74,7 +74,7 @@ def authorities_of(content: Mapping[str, str]) -> Authorities:
     """
     name = next((one for one in ROOTS if content.get(one)), "")
     if not name:
-        raise refusals.BundleIncomplete(f"has no `{ROOTS[0]}`")
+        raise refusals.BundleIncomplete(f"no `{ROOTS[0]}` in it")
     roots = _text(content, name)
     _ = pem.certificates(roots, file=name)
     list_name = next((one for one in REVOKED if content.get(one)), "")

@@ -87,7 +87,7 @@ class _Round:
         self.findings[place, happened] = errors.Finding(
             UNUSABLE,
             subject=place.title,
-            happened=f"a Gateway names it, but it {happened}",
+            happened=f"cannot be used by a gateway: {happened}",
             still_working="all other hosts of the gateway; for these, what was good before it",
             hint=hint or "docs/howto/https.md shows what it must hold and who may read it",
         )
@@ -192,7 +192,7 @@ class Credentials:
             try:
                 client = self._client(place.cluster)
             except errors.IsthmusError as error:
-                found.note(place, f"cannot be read: {error.happened}")
+                found.note(place, f"it cannot be read: {error.happened}")
                 continue
             known = self._followed.get(place)
             if known is None or known.client is not client:
@@ -250,7 +250,7 @@ class Credentials:
         if not review.allowed:
             who = f"account `{scope.service_account}` of the gateway"
             why = review.fault and f"nobody can say whether {who} may read it: {review.fault}"
-            found.note(place, why or f"may not be read by {who}")
+            found.note(place, why or f"it may not be read by {who}")
         return review.allowed
 
     # --- what is shown ----------------------------------------------------------------------------
@@ -277,7 +277,7 @@ class Credentials:
             found.note(place, error.happened)
             return self._held(scope, name)
         if pair.ends_at <= self._clock.now():
-            found.note(place, f"holds a certificate that ended at {_minute(pair.ends_at)}")
+            found.note(place, f"its certificate ended at {_minute(pair.ends_at)}")
         return secrets.certificate(name, chain_pem=pair.chain_pem, key_pem=pair.key_pem)
 
     def _authorities(
@@ -312,11 +312,11 @@ class Credentials:
             found.waits = True
             fault = followed.informer.health().error
             if fault:
-                found.note(place, f"cannot be read: {fault}")
+                found.note(place, f"it cannot be read: {fault}")
             return None
         content = followed.content()
         if content is None:
-            found.note(place, "is not there")
+            found.note(place, "it is not there")
         return content
 
     def _kept(

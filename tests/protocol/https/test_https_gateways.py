@@ -67,7 +67,7 @@ async def test_a_secret_that_is_missing_costs_its_own_host_alone(tmp_path):
         with pytest.raises((OSError, EOFError)):
             await mesh.ask(HOST)
         named = "Secret front/late in cluster `c1`"
-        assert mesh.findings() == [(named, "a Gateway names it, but it is not there")]
+        assert mesh.findings() == [(named, "cannot be used by a gateway: it is not there")]
 
         mesh.secret("late", ended.content("shop"))
         await mesh.until(lambda: answers(mesh))

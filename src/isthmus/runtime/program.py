@@ -70,14 +70,7 @@ class Program:
         self._metrics = metrics.Metrics()
         self._seats = seating.seats(chosen)
         self._trust = trust.Trust(chosen.ca_directory, system_clock=self._clock)
-        self._mesh = assembly.assemble(
-            config_cluster=chosen.cluster,
-            revision=chosen.revision,
-            system_namespace=chosen.namespace,
-            domain=chosen.domain,
-            is_external=self._seats.home is not None,
-            shared=chosen.shared_mesh_config,
-        )
+        self._mesh = self._assembled()
         self._injection = injection.declare(self._mesh, chosen)
         self._resolver = resolving.Resolver(self._mesh, system_clock=self._clock)
         self._fleet = supervisor.Supervisor(
@@ -123,6 +116,17 @@ class Program:
             registered=self._metrics,
             authority=lambda: self._trust.authority,
             system_clock=self._clock,
+        )
+
+    def _assembled(self) -> assembly.Mesh:
+        chosen = self._settings
+        return assembly.assemble(
+            config_cluster=chosen.cluster,
+            revision=chosen.revision,
+            system_namespace=chosen.namespace,
+            domain=chosen.domain,
+            is_external=self._seats.home is not None,
+            shared=chosen.shared_mesh_config,
         )
 
     def _credentials_of_gateways(self) -> credentials.Credentials:

@@ -1,7 +1,9 @@
 """What people see of a running mesh: what proxies have, why a call goes where, and who may look."""
 
 import json
+import re
 
+import meshes
 import pytest
 import traffic
 import wires
@@ -72,6 +74,22 @@ def test_the_story_of_a_call_fits_a_terminal(mesh):
 
     assert max(map(len, told.splitlines())) <= 80
     assert f"hidden behind {gateway_of(mesh, 'cluster2')}:15443 of network2" in told
+
+
+PAGE = meshes.ROOT / "docs/howto/debug-a-call.md"
+
+
+def test_every_command_of_the_guide_does_what_it_says(mesh):
+    commands = re.findall(r"```sh\n(.+?)\n```", PAGE.read_text(), re.DOTALL)
+
+    assert len(commands) == 4
+    for command in commands:
+        assert succeeds(mesh, command), command
+
+
+def succeeds(mesh, command):
+    # What tests before this one removed may still be on its way out.
+    return traffic.until(lambda: not mesh.attempt(command).returncode)
 
 
 # --- who may look

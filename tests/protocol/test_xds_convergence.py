@@ -2,12 +2,14 @@
 
 The model client talks over two wires that deliver in order but as late as they like, changes its
 mind, and refuses what ends in `!`, as Envoy does: it keeps what it had, and says which resource
-was odd. Both forms of the protocol live through the same history.
+was odd. A cluster that has changed warms until its endpoints are told after it, and nothing of that
+is said when the stream breaks and the client opens another one, to a control plane that knows
+nothing of it. Both forms of the protocol live through the same history.
 """
 
 from collections import defaultdict, deque
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from isthmus.resources.snapshot import CLUSTERS, ENDPOINTS
@@ -28,6 +30,7 @@ class Client:
         self.cache = defaultdict(dict)
         self.wanted = {}
         self.nonces = {}
+        self.warming = set()
         self.to_server = deque()
         self.to_client = deque()
 
@@ -43,6 +46,15 @@ class Client:
             self._send(type_url, names - old, dropped)
         elif names or old:
             self._send(type_url, names, (), nonce=self.nonces.get(type_url, ""))
+
+    def reconnect(self):
+        self.session = session.Session(self.flavour)
+        self.session.given(playbook.snapshot_of(self.world), None)
+        self.nonces.clear()
+        self.to_server.clear()
+        self.to_client.clear()
+        for type_url, names in self.wanted.items():
+            self._send(type_url, names, (), has=self.cache[type_url])
 
     def change(self, world, *, known):
         changed = playbook.difference(self.world, world) if known else None
@@ -76,6 +88,15 @@ class Client:
             self.receive()
 
     def _apply(self, offer, odd):
+        before = dict(self.cache[offer.type_url])
+        self._cached(offer, odd)
+        after = self.cache[offer.type_url]
+        if offer.type_url == CLUSTERS:
+            self.warming |= {name for name in after if before.get(name) != after[name]}
+        else:
+            self.warming -= {each.name for each in offer.resources}
+
+    def _cached(self, offer, odd):
         cache = self.cache[offer.type_url]
         tells_all = self.flavour is not Flavour.DELTA and offer.type_url == CLUSTERS
         if odd and not tells_all:
@@ -90,7 +111,7 @@ class Client:
         wanted = self.wanted[offer.type_url]
         cache.update({n: v for n, v in good.items() if "*" in wanted or n in wanted})
 
-    def _send(self, type_url, names, dropped, *, nonce="", error=None):
+    def _send(self, type_url, names, dropped, *, nonce="", error=None, has=()):
         is_delta = self.flavour is Flavour.DELTA
         self.to_server.append(
             Request(
@@ -100,6 +121,7 @@ class Client:
                 unsubscribe=tuple(sorted(dropped)),
                 nonce=nonce,
                 error=error,
+                initial_versions=dict(has) if is_delta else {},
             )
         )
 
@@ -113,7 +135,7 @@ acts = st.one_of(
         st.sampled_from(TYPES),
         st.frozensets(st.sampled_from(NAMES)),
     ),
-    st.tuples(st.sampled_from(["serve", "send", "receive"])),
+    st.tuples(st.sampled_from(["serve", "send", "receive", "reconnect"])),
 )
 
 
@@ -156,6 +178,29 @@ def test_a_client_ends_with_everything_that_it_can_use(history, flavour):
 
     for type_url in TYPES:
         assert has(client, type_url) == should_have(client, type_url)
+
+
+WARMS_WHILE_THE_STREAM_BREAKS = [
+    ("subscribe", CLUSTERS, frozenset()),
+    ("subscribe", ENDPOINTS, frozenset("a")),
+    ("change", {CLUSTERS: {"a": "1"}, ENDPOINTS: {"a": "1"}}, True),
+    ("settle",),
+    ("change", {CLUSTERS: {"a": "2"}, ENDPOINTS: {"a": "1"}}, True),
+    ("send",),
+    ("receive",),
+    ("reconnect",),
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(acts, max_size=40), st.sampled_from(list(Flavour)))
+@example(WARMS_WHILE_THE_STREAM_BREAKS, Flavour.DELTA)
+def test_no_cluster_warms_for_ever(history, flavour):
+    client = live(flavour, history)
+
+    assert (
+        not client.warming & should_have(client, ENDPOINTS).keys() & client.cache[CLUSTERS].keys()
+    )
 
 
 @settings(max_examples=200, deadline=None)

@@ -117,11 +117,25 @@ def test_what_the_client_has_from_another_stream_is_not_repeated():
 def test_names_that_the_client_has_are_wanted():
     play(
         delta(),
-        given({ENDPOINTS: {"a": "1", "b": "1"}}),
-        heard(ask(ENDPOINTS, "b", has={"a": "1", "b": "1"})),
-        said(offer(ENDPOINTS)),
-        given({ENDPOINTS: {"a": "2", "b": "1"}}),
-        said(offer(ENDPOINTS, {"a": "2"})),
+        given({ROUTES: {"a": "1", "b": "1"}}),
+        heard(ask(ROUTES, "b", has={"a": "1", "b": "1"})),
+        said(offer(ROUTES)),
+        given({ROUTES: {"a": "2", "b": "1"}}),
+        said(offer(ROUTES, {"a": "2"})),
+    )
+
+
+def test_endpoints_are_told_on_each_stream_because_a_cluster_may_wait_for_them_since_the_last():
+    play(
+        delta(),
+        given({CLUSTERS: {"a": "2"}, ENDPOINTS: {"a": "1"}}),
+        heard(ask(CLUSTERS, has={"a": "2"})),
+        heard(ask(ENDPOINTS, "a", has={"a": "1", "gone": "1"})),
+        said(
+            offer(CLUSTERS),
+            offer(ENDPOINTS, {"a": "1"}),
+            offer(ENDPOINTS, removed=("gone",)),
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from isthmus.resources.snapshot import Resource, TypeUrl
+from isthmus.resources.snapshot import ENDPOINTS, Resource, TypeUrl
 from isthmus.xds import messages, ordering
 from isthmus.xds.messages import WILDCARD, Flavour
 from isthmus.xds.ordering import Part
@@ -86,8 +86,10 @@ class Subscription:
         if self.flavour is Flavour.DELTA:
             wanted = {*request.subscribe, *request.initial_versions}
             self._add(wanted if request.subscribe else wanted | self._legacy())
-            # What the client has from another stream needs no repetition.
-            self.forced -= self.known.keys()
+            if self.type_url != ENDPOINTS:
+                # What the client has from another stream needs no repetition; but endpoints do: a
+                # cluster may wait for them that changed just before that stream ended.
+                self.forced -= self.known.keys()
         else:
             self.amend(request)
         self.is_owed = bool(self.names)

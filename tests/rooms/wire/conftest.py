@@ -96,10 +96,10 @@ def discovery():
 @pytest.fixture
 def serving(discovery):
     @contextlib.asynccontextmanager
-    async def serve(**limits):
+    async def serve(*, through=lambda handler: handler, **limits):
         service = ads.Service(discovery, limits=ads.Limits(**limits), system_clock=StoppedClock())
         server = grpc.aio.server(options=ads.SERVER_OPTIONS)
-        server.add_generic_rpc_handlers((service.handler(),))
+        server.add_generic_rpc_handlers((through(service.handler()),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 
+import aiohttp
+import grpc
 import pytest
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
@@ -103,7 +105,8 @@ def snapshot(*resources):
 @contextlib.asynccontextmanager
 async def envoy(port, api_type, directory):
     path = directory / "bootstrap.json"
-    path.write_text(json.dumps(bootstrap(port, api_type)))
+    admin = {"address": {"pipe": {"path": str(directory / "admin.sock")}}}
+    path.write_text(json.dumps({**bootstrap(port, api_type), "admin": admin}))
     process = await asyncio.create_subprocess_exec(
         str(envoys.binary()),
         *("-c", str(path), "--use-dynamic-base-id", "--concurrency", "1", "-l", "error"),
@@ -181,3 +184,71 @@ async def test_envoy_refuses_a_bad_cluster_by_name_and_recovers(
     assert first.type_url == CLUSTERS
     assert first.names == ("bad",)
     assert "no-address" in first.message
+
+
+class Lossy(grpc.GenericRpcHandler):
+    """A discovery service in front of another, which loses endpoints while it is told to."""
+
+    def __init__(self):
+        self.loses = False
+
+    def over(self, inner):
+        self._inner = inner
+        return self
+
+    def service(self, details):
+        found = self._inner.service(details)
+
+        async def carry(requests, context):
+            await found.stream_stream(requests, LossyContext(context, self))
+
+        return found and grpc.stream_stream_rpc_method_handler(carry)
+
+
+class LossyContext:
+    def __init__(self, context, lossy):
+        self._context, self._lossy = context, lossy
+
+    def __getattr__(self, name):
+        return getattr(self._context, name)
+
+    async def write(self, content):
+        if not (self._lossy.loses and ENDPOINTS.encode() in content):
+            await self._context.write(content)
+
+
+async def warms(directory, count):
+    """Wait until so many clusters warm; Envoy asks for no clusters while any does."""
+    async with asyncio.timeout(20):
+        while await warming(directory) != count:  # noqa: ASYNC110  # Envoy tells nobody
+            await asyncio.sleep(0.05)
+
+
+async def warming(directory):
+    connector = aiohttp.UnixConnector(str(directory / "admin.sock"))
+    async with aiohttp.ClientSession(connector=connector) as session:
+        query = {"filter": "^cluster_manager.warming_clusters$"}
+        async with session.get("http://envoy/stats", params=query) as answer:
+            return int((await answer.text()).rpartition(":")[2])
+
+
+@API_TYPES
+async def test_a_cluster_that_warmed_when_its_stream_broke_is_done_on_the_next(
+    serving, discovery, tmp_path, api_type
+):
+    wanted = {"type": "EDS", "eds_cluster_config": {"eds_config": ADS}}
+    changed = cluster("a", **wanted, connect_timeout="3s")
+    discovery.held = snapshot(cluster("a"), endpoints("a", 9))
+    lossy = Lossy()
+    async with serving(through=lossy.over) as (service, _, port), envoy(port, api_type, tmp_path):
+        watch = await discovery.watch()
+        await outcomes(watch, CLUSTERS, ENDPOINTS)
+        lossy.loses = True
+        discovery.give(snapshot(changed, endpoints("a", 9)), {CLUSTERS: {"a"}})
+        await warms(tmp_path, 1)
+        lossy.loses = False
+        discovery.opened.clear()
+        [status] = service.statuses()
+        service.end(status.id, reason="the control plane was killed")
+        await outcomes(await discovery.watch(), ENDPOINTS)
+        await warms(tmp_path, 0)

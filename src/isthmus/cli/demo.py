@@ -119,6 +119,14 @@ def _check_programs(chosen: walkthrough.Walkthrough) -> None:
         )
 
 
+def timed(shown: str, took_s: float) -> str:
+    """Return what follows a command that was shown: how long it took, below it if need be."""
+    took = f"   {took_s:.1f} s"
+    last = f"{PROMPT}{shown}".rpartition("\n")[2]
+    is_narrow = len(last) + len(took) <= COLUMNS
+    return took if is_narrow else f"\n{OUTPUT_INDENT}{took.strip()}"
+
+
 def cut(line: str) -> str:
     """Return a line of a table so that it stays one line in a narrow window."""
     return line if len(line) <= COLUMNS else f"{line[: COLUMNS - 1].rstrip()}…"
@@ -191,7 +199,8 @@ class _Show:
         sys.stdout.flush()
         began = time.monotonic()
         ended = self._run(step.typed, merged=step.shows_output)
-        click.echo(click.style(f"   {time.monotonic() - began:.1f} s", dim=True))
+        took = timed(shown, time.monotonic() - began)
+        click.echo(click.style(took, dim=True))
         if ended.returncode:
             raise StepFailed(
                 f"a step ended with status {ended.returncode}: {step.command.splitlines()[0]}",

@@ -56,3 +56,14 @@ def test_lines_break_between_words_only(command, narrowed):
 def test_long_lines_of_output_are_cut():
     assert demo.cut("x" * 80) == "x" * 80
     assert demo.cut("x" * 81) == "x" * 79 + "…"
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_below"),
+    [("x" * 67, False), ("x" * 68, True), ("a\n" + "x" * 71, False), ("a\n" + "x" * 72, True)],
+)
+def test_how_long_a_command_took_stands_below_it_where_it_would_not_fit(shown, is_below):
+    lines = (demo.PROMPT + shown + demo.timed(shown, 12.34)).split("\n")
+
+    assert (lines[-1] == "    12.3 s") == is_below
+    assert max(map(len, lines)) <= demo.COLUMNS

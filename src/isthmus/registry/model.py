@@ -119,16 +119,12 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
         graph_, policies_.service_entries.values, services=own.services, seat=seat
     )
     services_ = graph_.join("services.all", own.services, entries_.services)
-    more_shards, more_ports = entries.declare_shards(
+    shards, more_ports = entries.declare_shards(
         graph_, entries_.owned, sources_, workloads=workloads_, places=places, seat=seat
     )
+    ports = graph_.join("all_declared_ports", declared.declare(graph_, sources_), more_ports)
     endpoints_ = endpoints.declare(
-        graph_,
-        sources_,
-        services=services_,
-        workloads=workloads_,
-        places=places,
-        others=more_shards,
+        graph_, sources_, services=services_, workloads=workloads_, places=places, others=shards
     )
     gateways_ = gateways.declare(
         graph_, sources_, seat=seat, settings_=settings_, workloads=workloads_
@@ -143,9 +139,7 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
         services=services_,
         endpoints=endpoints_.endpoints,
         shards=endpoints_.shards,
-        declared_ports=graph_.join(
-            "all_declared_ports", declared.declare(graph_, sources_), more_ports
-        ),
+        declared_ports=ports,
         accounts=accounts.declare(
             graph_, services=services_, shards=endpoints_.shards, settings_=settings_
         ),
@@ -166,17 +160,8 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
         service_entries=policies_.service_entries.values,
         findings=graph_.join(
             "findings",
-            *settings_.findings,
-            own.findings,
-            entries_.findings,
-            endpoints_.findings,
-            gateways_.findings,
-            policies_.peer_authentications.findings,
-            policies_.authorization_policies.findings,
-            policies_.gateways.findings,
-            policies_.virtual_services.findings,
-            policies_.destination_rules.findings,
-            policies_.service_entries.findings,
+            *(*settings_.findings, own.findings, entries_.findings),
+            *(endpoints_.findings, gateways_.findings, *policies_.findings()),
         ),
     )
 
@@ -189,6 +174,17 @@ class _Policies:
     virtual_services: config.Nodes[policies.VirtualService]
     destination_rules: config.Nodes[policies.DestinationRule]
     service_entries: config.Nodes[ServiceEntry]
+
+    def findings(self) -> tuple[checked.Findings, ...]:
+        """Return what is wrong with objects of each kind."""
+        return (
+            self.peer_authentications.findings,
+            self.authorization_policies.findings,
+            self.gateways.findings,
+            self.virtual_services.findings,
+            self.destination_rules.findings,
+            self.service_entries.findings,
+        )
 
 
 def _policies(graph_: graph.Graph, sources_: sources.Sources, seat: settings.Seat) -> _Policies:

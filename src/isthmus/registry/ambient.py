@@ -11,11 +11,11 @@ from typing import Final
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
-from isthmus.mesh.ambient import OwnerKind, PlacedAddress, Sharing, Traits
+from isthmus.mesh.ambient import LooseEndpoint, OwnerKind, PlacedAddress, Sharing, Traits
 from isthmus.mesh.identities import TrustDomain
 from isthmus.mesh.services import Service, ServiceKey
 from isthmus.mesh.workloads import WorkloadKey
-from isthmus.registry import settings, topology, workloads
+from isthmus.registry import memberships, settings, topology, workloads
 
 NAME_LABELS: Final = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
 REVISION_LABELS: Final = (
@@ -36,11 +36,15 @@ class Nodes:
         traits: Of pods that may have traffic.
         addresses: Of services that have any, in all clusters, sorted.
         sharing: Where there is a Service of a name, and who shares it.
+        memberships: Of pods in services, by pod; also of those that are not ready.
+        loose_endpoints: Of services, as far as they are no pods; by uid.
     """
 
     traits: collections.Collection[WorkloadKey, Traits]
     addresses: collections.Collection[ServiceKey, tuple[PlacedAddress, ...]]
     sharing: collections.Collection[ServiceKey, Sharing]
+    memberships: memberships.ByPod
+    loose_endpoints: collections.Collection[str, LooseEndpoint]
 
 
 def declare(
@@ -92,10 +96,13 @@ def declare(
             ),
         )
 
+    members = memberships.declare(graph_, sources_, places=places)
     return Nodes(
         traits=graph_.derive("ambient.traits", sources_.pods, traits),
         addresses=graph_.derive("ambient.addresses", services, placed),
         sharing=graph_.derive("ambient.sharing", services, sharing),
+        memberships=members.by_pod,
+        loose_endpoints=members.loose,
     )
 
 

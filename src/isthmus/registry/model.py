@@ -11,7 +11,6 @@ from isthmus.engine import collections, graph
 from isthmus.fleet import sources
 from isthmus.fleet.sources import ObjectKey, Sources
 from isthmus.mesh import policies
-from isthmus.mesh.ambient import LooseEndpoint, PlacedAddress, Sharing, Traits
 from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.entries import ServiceEntry
 from isthmus.mesh.identities import ClusterId
@@ -32,7 +31,6 @@ from isthmus.registry import (
     gateway_names,
     gateway_objects,
     gateways,
-    memberships,
     peer_authentications,
     service_entries,
     services,
@@ -54,11 +52,7 @@ class Model:
         shards: What each EndpointSlice contributes, also what is not ready.
         declared_ports: Of pods, in whatever state they are; one entry for each EndpointSlice.
         accounts: SPIFFE identities that answer for each service in all clusters, sorted.
-        traits: Of pods, for node proxies.
-        memberships: Of pods in services, by pod; also of those that are not ready.
-        loose_endpoints: Of services, as far as they are no pods; by uid.
-        placed_addresses: Of services that have any, with their networks.
-        sharing: Where there is a Service of a name, and who shares it.
+        for_nodes: What only node proxies must know.
         network_gateways: Sorted, each once.
         gateway_names: Those that somebody should look up.
         looked_up: What those names lead to; filled from outside.
@@ -73,11 +67,7 @@ class Model:
     shards: Shards
     accounts: collections.Collection[ServiceKey, tuple[str, ...]]
     workloads: collections.Collection[WorkloadKey, Workload]
-    traits: collections.Collection[WorkloadKey, Traits]
-    memberships: memberships.ByPod
-    loose_endpoints: collections.Collection[str, LooseEndpoint]
-    placed_addresses: collections.Collection[ServiceKey, tuple[PlacedAddress, ...]]
-    sharing: collections.Collection[ServiceKey, Sharing]
+    for_nodes: ambient.Nodes
     network_gateways: collections.Single[tuple[NetworkGateway, ...]]
     gateway_names: collections.Single[tuple[str, ...]]
     looked_up: collections.Source[str, tuple[str, ...]]
@@ -115,9 +105,8 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
     workloads_ = workloads.declare(graph_, sources_, places=places)
     own = services.declare(graph_, sources_, seat=seat, locality_rules=settings_.locality_rules)
     policies_ = _policies(graph_, sources_, seat)
-    entries_ = entries.declare(
-        graph_, policies_.service_entries.values, services=own.services, seat=seat
-    )
+    said = policies_.service_entries.values
+    entries_ = entries.declare(graph_, said, services=own.services, seat=seat)
     services_ = graph_.join("services.all", own.services, entries_.services)
     shards, more_ports = entries.declare_shards(
         graph_, entries_.owned, sources_, workloads=workloads_, places=places, seat=seat
@@ -130,10 +119,6 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
         graph_, sources_, seat=seat, settings_=settings_, workloads=workloads_
     )
     names_ = gateway_names.declare(graph_, gateways=gateways_.gateways)
-    members = memberships.declare(graph_, sources_, places=places)
-    ambient_ = ambient.declare(
-        graph_, sources_, services=services_, places=places, settings_=settings_
-    )
     return Model(
         settings=settings_.settings,
         services=services_,
@@ -144,11 +129,9 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
             graph_, services=services_, shards=endpoints_.shards, settings_=settings_
         ),
         workloads=workloads_,
-        traits=ambient_.traits,
-        memberships=members.by_pod,
-        loose_endpoints=members.loose,
-        placed_addresses=ambient_.addresses,
-        sharing=ambient_.sharing,
+        for_nodes=ambient.declare(
+            graph_, sources_, services=services_, places=places, settings_=settings_
+        ),
         network_gateways=names_.gateways,
         gateway_names=names_.names,
         looked_up=names_.looked_up,
@@ -160,8 +143,12 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
         service_entries=policies_.service_entries.values,
         findings=graph_.join(
             "findings",
-            *(*settings_.findings, own.findings, entries_.findings),
-            *(endpoints_.findings, gateways_.findings, *policies_.findings()),
+            *settings_.findings,
+            own.findings,
+            entries_.findings,
+            endpoints_.findings,
+            gateways_.findings,
+            *policies_.findings(),
         ),
     )
 

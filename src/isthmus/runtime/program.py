@@ -91,12 +91,7 @@ class Program:
             audiences=chosen.audiences,
             system_clock=self._clock,
         )
-        self._proxies = connections.Connections(
-            self._mesh,
-            authenticator=self._authenticator,
-            unready=self._unready_for,
-            node_accounts=chosen.node_accounts if chosen.serves_node_proxies else (),
-        )
+        self._proxies = self._opened_connections()
         self._credentials = self._credentials_of_gateways()
         self._discovery = ads.Service(
             self._proxies,
@@ -127,6 +122,15 @@ class Program:
             domain=chosen.domain,
             is_external=self._seats.home is not None,
             shared=chosen.shared_mesh_config,
+        )
+
+    def _opened_connections(self) -> connections.Connections:
+        chosen = self._settings
+        return connections.Connections(
+            self._mesh,
+            authenticator=self._authenticator,
+            unready=self._unready_for,
+            node_accounts=chosen.node_accounts if chosen.serves_node_proxies else (),
         )
 
     def _credentials_of_gateways(self) -> credentials.Credentials:

@@ -36,7 +36,9 @@ def declare(
     doors = graph_.single("views/doors of networks", _doors(known))
     return (
         graph_.derive("views/workloads", known.model.workloads, _workloads(known, places)),
-        graph_.derive("views/loose endpoints", known.model.loose_endpoints, _loose(known, places)),
+        graph_.derive(
+            "views/loose endpoints", known.model.for_nodes.loose_endpoints, _loose(known, places)
+        ),
         graph_.derive(
             "views/addresses of services", known.model.services, _services(known, places)
         ),
@@ -78,12 +80,12 @@ def _workloads(
 ) -> Callable[[reader.Reader, WorkloadKey, Workload], Sliced]:
     def sliced(read: reader.Reader, key: WorkloadKey, workload: Workload) -> Sliced:
         scopes = read.items(places)
-        traits = read.get(known.model.traits, key) if scopes else None
+        traits = read.get(known.model.for_nodes.traits, key) if scopes else None
         if traits is None or not workload.addresses:
             return
         answers = [
             (service, one)
-            for _, one in sorted(read.lookup(known.model.memberships, key).items())
+            for _, one in sorted(read.lookup(known.model.for_nodes.memberships, key).items())
             if not set(workload.addresses).isdisjoint(one.addresses)
             and (service := read.get(known.model.services, one.service)) is not None
         ]
@@ -120,7 +122,7 @@ def _reaches(
     scope: view.NodesScope,
     owner: ClusterId,
 ) -> bool:
-    sharing = read.get(known.model.sharing, service.key) or NOBODY
+    sharing = read.get(known.model.for_nodes.sharing, service.key) or NOBODY
     return sharing.reaches(scope.cluster, owner=owner)
 
 
@@ -148,12 +150,12 @@ def _services(
 ) -> Callable[[reader.Reader, ServiceKey, Service], Sliced]:
     def sliced(read: reader.Reader, key: ServiceKey, service: Service) -> Sliced:
         for scope in read.items(places):
-            sharing = read.get(known.model.sharing, key) or NOBODY
+            sharing = read.get(known.model.for_nodes.sharing, key) or NOBODY
             if not any(sharing.reaches(scope.cluster, owner=one) for one in sharing.owners):
                 continue
             vips = [
                 one
-                for one in read.get(known.model.placed_addresses, key) or ()
+                for one in read.get(known.model.for_nodes.addresses, key) or ()
                 if sharing.reaches(scope.cluster, owner=one.cluster)
                 and not _is_taken(read, known, scope, one.cluster, one.address, one.network)
             ]
@@ -205,7 +207,7 @@ def _hidden(
     known: facts.Facts, places: Places, doors: Doors
 ) -> Callable[[reader.Reader, ServiceKey, Service], Sliced]:
     def sliced(read: reader.Reader, key: ServiceKey, service: Service) -> Sliced:
-        sharing = read.get(known.model.sharing, key)
+        sharing = read.get(known.model.for_nodes.sharing, key)
         if sharing is None or not sharing.sharing or not (scopes := read.items(places)):
             return
         endpoints = read.get(known.model.endpoints, key) or ()

@@ -43,6 +43,31 @@ def service(*ports, name=SERVER, app=SERVER, **spec):
     return [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": body}]
 
 
+def entry(host, *ports):
+    """Return a ServiceEntry for the server's pods, wherever they are."""
+    spec = {
+        "hosts": [host],
+        "location": "MESH_INTERNAL",
+        "resolution": "STATIC",
+        "ports": [
+            {
+                "number": port["port"],
+                "name": port["name"],
+                "protocol": port["name"].partition("-")[0].upper(),
+                "targetPort": PORT,
+            }
+            for port in ports
+        ],
+        "workloadSelector": {"labels": {"app": SERVER}},
+    }
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "ServiceEntry",
+        "metadata": {"name": SERVER},
+        "spec": spec,
+    }
+
+
 def server(**more):
     image = "docker.io/istio/examples-helloworld-v2"
     return workload(SERVER, image, ports=[{"containerPort": PORT}], **more)

@@ -11,7 +11,10 @@ UNRESOLVED = 6
 
 CALLER = f"spiffe://cluster.local/ns/{naming.NAMESPACE}/sa/{naming.CLIENT}"
 FULL = f"{naming.SERVER}.{naming.NAMESPACE}.svc.cluster.local"
-FORMS = (naming.SERVER, f"{naming.SERVER}.{naming.NAMESPACE}", FULL)
+DECLARED = "far.machines.local"
+"""A host of a ServiceEntry; no cluster has a Service of that name."""
+
+FORMS = (naming.SERVER, f"{naming.SERVER}.{naming.NAMESPACE}", FULL, DECLARED)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +25,8 @@ def far(mesh):
         *naming.service(naming.HTTP, naming.TCP),
         *naming.service(naming.SAME, name="headless", clusterIP="None"),
     ]
-    with naming.there(mesh, {"cluster1": naming.client({}), "cluster2": there}):
+    here = [*naming.client({}), naming.entry(DECLARED, naming.HTTP, naming.TCP)]
+    with naming.there(mesh, {"cluster1": here, "cluster2": there}):
         yield mesh
 
 
@@ -51,7 +55,7 @@ def test_a_name_of_another_cluster_is_known_only_with_an_agent_that_answers(far)
         assert {call["peer"] for call in calls} == {CALLER}
         assert {call["tls_version"] for call in calls} == {"TLSv1.3"}
         assert {call["requested_server_name"] for call in calls} == {
-            f"outbound_.{port}_._.{FULL}" for port in (80, 9000)
+            f"outbound_.{port}_._.{host}" for port in (80, 9000) for host in (FULL, DECLARED)
         }
 
     # Its pods are on another network: their addresses would lead nowhere.

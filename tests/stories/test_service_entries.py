@@ -84,6 +84,17 @@ def test_a_pattern_of_hosts_covers_them_all():
         assert client(mesh).calls(url).arrives_at
 
 
+@pytest.mark.parametrize(
+    "host", ["*.cluster.local", "*.default.svc.cluster.local", "nodot", "*", "127.0.0.1", "a*.b.c"]
+)
+def test_hosts_that_nobody_may_have_are_reported_and_left_out(host):
+    mesh = world()
+    applied(mesh, EXTERNAL.replace("api.example.com", f"api.example.com, '{host}'"))
+
+    assert [f"`{host}` is left out" in one for one in found(mesh)] == [True]
+    assert client(mesh).calls("http://api.example.com/").arrives_at
+
+
 def test_addresses_stand_for_ports_of_plain_tcp():
     mesh = world()
     applied(

@@ -72,7 +72,13 @@ class Names:
         return self._covered(name)
 
     def _covered(self, name: str) -> Found | None:
-        """Return what the closest pattern `*.suffix` says of a name."""
+        """Return what the closest pattern `*.suffix` says of a name.
+
+        Names of Services are not for patterns: a resolver that appends its search domains would
+        find any name of the world below one.
+        """
+        if name.endswith(f".{self.forms.domain}"):
+            return None
         rest = name
         while "." in rest:
             _, _, rest = rest.partition(".")

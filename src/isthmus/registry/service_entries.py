@@ -64,7 +64,7 @@ def read(
         return None
     listed = tuple(_ports(spec))
     endpoints = _endpoints(spec, resolution, names=frozenset(port.name for port, _ in listed))
-    hosts = tuple(_hosts(spec, resolution, has_endpoints=bool(endpoints)))
+    hosts = tuple(_hosts(spec, resolution, has_endpoints=bool(endpoints), domain=origin.domain))
     if not hosts or not listed:
         return None
     labels = object_.metadata.labels or {}
@@ -98,12 +98,16 @@ def _resolution(spec: fields.Fields) -> Resolution | None:
     return RESOLUTIONS.get(said)
 
 
-def _hosts(spec: fields.Fields, resolution: Resolution, *, has_endpoints: bool) -> Iterable[str]:
+def _hosts(
+    spec: fields.Fields, resolution: Resolution, *, has_endpoints: bool, domain: str
+) -> Iterable[str]:
     found = dict.fromkeys(host.rstrip(".").lower() for host in spec.texts("hosts"))
     for host in found:
         plain = host.removeprefix("*.")
         if "." not in host or not addresses.is_hostname(plain):
             spec.problem("hosts", f"must be DNS names with a dot: `{host[:80]}` is left out")
+        elif plain != host and f".{plain}".endswith(f".{domain}"):
+            spec.problem("hosts", f"must not cover Services: `{host[:80]}` is left out")
         elif plain != host and resolution in BY_NAME and not has_endpoints:
             spec.problem("hosts", f"cannot be looked up: `{host[:80]}` is left out")
         else:

@@ -239,3 +239,29 @@ def test_the_forms_of_names_follow_from_the_pods_domain():
 
     assert forms == names.Forms("a", "example.org", ("x.org",))
     assert names.forms_of(namespace="a", domain="", search=()).domain == "cluster.local"
+
+
+FORMS = names.Forms("default", "cluster.local", ("default.svc.cluster.local",))
+PATTERNS = world.table(
+    **{"*.example.com": ["192.0.2.7"], "a.example.com": ["192.0.2.8"], "*.local": ["192.0.2.9"]}
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [("b.example.com", "192.0.2.7"), ("c.b.example.com", "192.0.2.7"), ("b.local", "192.0.2.9")],
+)
+async def test_a_pattern_answers_for_what_is_below_it(name, address):
+    assert names.read(PATTERNS, forms=FORMS).find(name) == names.Found(name, (address,))
+    assert await asked(name, body=PATTERNS) == (dns.NO_ERROR, [(name, dns.A, address, 30)])
+
+
+def test_a_name_goes_before_any_pattern():
+    found = names.read(PATTERNS, forms=FORMS).find("a.example.com")
+
+    assert found == names.Found("a.example.com", ("192.0.2.8",))
+
+
+@pytest.mark.parametrize("name", ["example.com", "www.world.org.default.svc.cluster.local"])
+def test_no_pattern_answers_for_its_own_suffix_or_for_what_search_domains_were_appended_to(name):
+    assert names.read(PATTERNS, forms=FORMS).find(name) is None

@@ -101,3 +101,28 @@ def test_a_new_namespace_with_proxies_computes_no_endpoints(size):
     )
 
     assert view.Kind.ENDPOINTS not in {key.kind for key in changed}
+
+
+def computed_by_entries(size):
+    """Return what an entry that selects pods, and then a pod that it selects, compute again."""
+    mesh = built(size)
+    entry = {
+        "hosts": ["vm.shop.local"],
+        "addresses": ["192.0.2.1"],
+        "resolution": "STATIC",
+        "ports": [{"number": 443, "name": "tls", "protocol": "TLS"}],
+        "workloadSelector": {"labels": {"app": "vm"}},
+    }
+    pod = mesh.clusters["west"].pod
+    return [
+        change_of(mesh, act)[1]
+        for act in (
+            lambda: mesh.service_entry("vm", entry),
+            lambda: pod("vm", labels={"app": "vm"}),
+            lambda: pod("no-vm", labels={"app": "other"}),
+        )
+    ]
+
+
+def test_what_an_entry_computes_does_not_grow_with_the_mesh():
+    assert computed_by_entries(100) == computed_by_entries(300)

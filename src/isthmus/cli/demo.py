@@ -51,7 +51,8 @@ class StepFailed(errors.IsthmusError):
     default="primary-remote",
     show_default=True,
     type=click.Choice(sorted(TOPOLOGIES)),
-    help="Which walkthrough to run.",
+    metavar="NAME",
+    help=f"Which walkthrough to run: {', '.join(sorted(TOPOLOGIES))}.",
 )
 @click.option(
     "--clusters",

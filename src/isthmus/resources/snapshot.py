@@ -6,8 +6,8 @@ all proxies that see the same share one object.
 Source: spec sections 4.5 and 4.6.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
 from typing import Final, NewType
 
 TypeUrl = NewType("TypeUrl", str)
@@ -60,13 +60,22 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that one proxy should have at one moment, by type and name."""
+    """All that one proxy should have at one moment, by type and name.
+
+    Attributes:
+        related: By type and any name, the resources that go by it or are parts of it.
+    """
 
     resources: Mapping[TypeUrl, Mapping[str, Resource]]
+    related: Mapping[TypeUrl, Mapping[str, Set[str]]] = field(default_factory=dict)
 
     def of(self, type_url: TypeUrl) -> Mapping[str, Resource]:
         """Return the resources of one type; empty when there are none."""
         return self.resources.get(type_url, {})
+
+    def related_of(self, type_url: TypeUrl) -> Mapping[str, Set[str]]:
+        """Return which names lead to which resources of one type, beside their own names."""
+        return self.related.get(type_url, {})
 
 
 EMPTY: Final = Snapshot({})

@@ -22,6 +22,26 @@ class Shelf:
 
     def __init__(self) -> None:
         self.by_type: dict[TypeUrl, Named] = {kind: {} for kind in snapshot.PUSH_ORDER}
+        self.related: dict[TypeUrl, dict[str, set[str]]] = {}
+
+    def put(self, type_url: TypeUrl, name: str, resource: Resource | None) -> None:
+        """Put, replace or remove a resource."""
+        old = self.by_type[type_url].pop(name, None)
+        if old is not None:
+            self._unrelate(old)
+        if resource is not None:
+            self.by_type[type_url][name] = resource
+            related = self.related.setdefault(type_url, {})
+            for other in (*resource.aliases, *resource.parts_of):
+                related.setdefault(other, set()).add(name)
+
+    def _unrelate(self, resource: Resource) -> None:
+        related = self.related.get(resource.type_url, {})
+        for other in {*resource.aliases, *resource.parts_of}:
+            names = related.get(other, set())
+            names.discard(resource.name)
+            if not names:
+                related.pop(other, None)
 
 
 class Catalog:
@@ -36,10 +56,7 @@ class Catalog:
         woken: dict[Wake, dict[TypeUrl, set[str]]] = {}
         for key, type_url, resource in changed:
             shelf = self._shelves.setdefault(key.scope, Shelf())
-            if resource is None:
-                shelf.by_type[type_url].pop(key.name, None)
-            else:
-                shelf.by_type[type_url][key.name] = resource
+            shelf.put(type_url, key.name, resource)
             for wake in self._readers.get(key.scope, ()):
                 woken.setdefault(wake, {}).setdefault(type_url, set()).add(key.name)
         for wake, names in woken.items():
@@ -74,5 +91,7 @@ class Catalog:
             {
                 type_url: ChainMap(*(shelf.by_type[type_url] for shelf in shelves))
                 for type_url in snapshot.PUSH_ORDER
-            }
+            },
+            # Only one kind of scope has resources of such a type, and a proxy sees one of it.
+            {kind: named for shelf in shelves for kind, named in shelf.related.items()},
         )

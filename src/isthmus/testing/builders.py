@@ -24,6 +24,7 @@ from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.proxies import Proxy, ProxyKind
 from isthmus.registry import model
 from isthmus.resources import building, snapshot
+from isthmus.runtime import catalog
 from isthmus.testing import shapes, simulate
 from isthmus.testing.shapes import DEFAULT, ImpossibleMesh, Pod, Shape
 from isthmus.views import compiler, view
@@ -372,12 +373,12 @@ class Mesh:
     def snapshot_of(self, pod: Pod) -> snapshot.Snapshot:
         """Return what the proxy of a pod is told."""
         scopes = self.scopes_of(pod)
-        by_type: dict[snapshot.TypeUrl, dict[str, snapshot.Resource]] = {}
+        shelf = catalog.Shelf()
         for scope in scopes:
             for slice_ in self.graph.lookup(self.views.by_scope, scope).values():
                 resource = building.build(slice_)
-                by_type.setdefault(resource.type_url, {})[resource.name] = resource
-        return snapshot.Snapshot(by_type)
+                shelf.put(resource.type_url, resource.name, resource)
+        return snapshot.Snapshot(shelf.by_type, shelf.related)
 
     def scopes_of(self, pod: Pod) -> tuple[view.Scope, ...]:
         """Connect the proxy of a pod, if it is not, and return what it sees."""

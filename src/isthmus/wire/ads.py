@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NoReturn, Protocol
 
@@ -28,12 +28,11 @@ METHODS: Final[Mapping[str, Flavour]] = {
     "StreamAggregatedResources": Flavour.STATE_OF_THE_WORLD,
     "DeltaAggregatedResources": Flavour.DELTA,
 }
-MOST_MESSAGE_BYTES: Final = 1024 * 1024
 MOST_ASIDES: Final = 100
 """Questions on one stream that is no proxy's."""
 
 SERVER_OPTIONS: Final = (
-    ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", encoding.FOR_NODES.message_bytes),
     ("grpc.max_metadata_size", 32 * 1024),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -130,6 +129,8 @@ class Service:
         self.limits = limits or Limits()
         self.clock = system_clock or clock.SystemClock()
         self.counters = counting.Counters(registered or metrics.Metrics())
+        self.node_accounts: Container[tuple[str, str]] = ()
+        """Those of node proxies, whose requests may be larger."""
         self.asides: debugstreams.Asides | None = None
         """Answers streams that are no proxy's; without it there are none."""
         self._opened = 0
@@ -151,6 +152,11 @@ class Service:
         return tuple(
             stream.record.status(stream.talk.subscribed) for stream in self._streams.values()
         )
+
+    def allowance(self, caller: callers.Caller) -> encoding.Allowance:
+        """Return how large requests of a caller may be."""
+        is_node = (caller.namespace, caller.service_account) in self.node_accounts
+        return encoding.FOR_NODES if is_node else encoding.USUAL
 
     def end(self, stream_id: str, *, reason: str) -> None:
         """End one stream; its proxy will come again and must prove itself anew."""
@@ -180,7 +186,7 @@ class Service:
         content = await _first(context, wait_s=self.limits.first_message_s)
         if content is None:
             return
-        first, claim = _parsed(content, flavour)
+        first, claim = _parsed(content, flavour, self.allowance(caller))
         if self.asides is not None and debugstreams.is_aside(first.type_url):
             await self._serve_aside(self.asides, context, first, caller, flavour)
             return
@@ -237,7 +243,7 @@ class Service:
             heard = await _first(context, wait_s=self.limits.first_message_s)
             if heard is None:
                 return
-            request, _claim = _parsed(heard, flavour)
+            request, _claim = _parsed(heard, flavour, encoding.USUAL)
 
     async def _proven(self, credentials: callers.Credentials) -> callers.Caller:
         try:
@@ -366,7 +372,8 @@ class _Stream:
                 content = await self.context.read()
                 if content is grpc.aio.EOF:
                     break
-                self._hear(_parsed(content, self.record.flavour)[0])
+                allowance = self.service.allowance(self.record.caller)
+                self._hear(_parsed(content, self.record.flavour, allowance)[0])
                 self.woken.set()
         except _Ended as ended:
             self.ended = ended
@@ -443,11 +450,6 @@ class _Stream:
         self.watch.status(report)
 
 
-def handler(discovery: Discovery) -> grpc.GenericRpcHandler:
-    """Make the service with its usual limits, to be added to a gRPC server."""
-    return Service(discovery).handler()
-
-
 async def serve(
     handlers: tuple[grpc.GenericRpcHandler, ...],
     *,
@@ -479,13 +481,13 @@ async def _first(context: grpc.aio.ServicerContext, *, wait_s: float) -> bytes |
     return None if content is grpc.aio.EOF else bytes(content)
 
 
-def _parsed(content: bytes, flavour: Flavour) -> tuple[messages.Request, nodes.Claim | None]:
-    if len(content) > MOST_MESSAGE_BYTES:
-        raise _Ended("RESOURCE_EXHAUSTED", f"message is larger than {MOST_MESSAGE_BYTES} bytes")
+def _parsed(
+    content: bytes, flavour: Flavour, allowance: encoding.Allowance
+) -> tuple[messages.Request, nodes.Claim | None]:
     try:
-        return encoding.request(content, flavour=flavour)
+        return encoding.request(content, flavour=flavour, allowance=allowance)
     except encoding.MessageRefused as error:
-        raise _Ended("INVALID_ARGUMENT", str(error)) from error
+        raise _Ended(error.status, str(error)) from error
 
 
 def _short(type_url: TypeUrl) -> str:

@@ -8,6 +8,7 @@ Source: performance rules on shared bytes; protobuf encoding specification.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from envoy.service.discovery.v3 import discovery_pb2
@@ -21,7 +22,6 @@ from isthmus.xds import messages
 from isthmus.xds.messages import Flavour
 
 MOST_NODE_BYTES: Final = 64 * 1024
-MOST_NAMES: Final = 5_000
 MOST_NAME: Final = 1_024
 """Characters of a resource name."""
 
@@ -30,16 +30,42 @@ _CONTINUES: Final = 0x80
 _SEVEN_BITS: Final = 0x7F
 
 
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """How large one request may be."""
+
+    message_bytes: int
+    names: int
+
+
+USUAL: Final = Allowance(1024 * 1024, 5_000)
+FOR_NODES: Final = Allowance(16 * 1024 * 1024, 150_000)
+"""Node proxies say of each workload of the mesh that they have it when they come again."""
+
+
 class MessageRefused(Exception):  # noqa: N818  # it is answered with a status, it is no fault of ours
-    """A message that no honest client sends."""
+    """A message that no honest client sends.
+
+    Attributes:
+        status: Name of the gRPC status that it is answered with.
+    """
+
+    def __init__(self, text: str, *, status: str = "INVALID_ARGUMENT") -> None:
+        super().__init__(text)
+        self.status = status
 
 
-def request(content: bytes, *, flavour: Flavour) -> tuple[messages.Request, nodes.Claim | None]:
+def request(
+    content: bytes, *, flavour: Flavour, allowance: Allowance = USUAL
+) -> tuple[messages.Request, nodes.Claim | None]:
     """Parse a request, and the node in it if there is one.
 
     Raises:
         MessageRefused: It is malformed or beyond a limit.
     """
+    if len(content) > (most := allowance.message_bytes):
+        text = f"message is larger than {most} bytes"
+        raise MessageRefused(text, status="RESOURCE_EXHAUSTED")
     is_delta = flavour is Flavour.DELTA
     kind = discovery_pb2.DeltaDiscoveryRequest if is_delta else discovery_pb2.DiscoveryRequest
     try:
@@ -48,8 +74,8 @@ def request(content: bytes, *, flavour: Flavour) -> tuple[messages.Request, node
         raise MessageRefused("not a discovery request") from error
     said = _delta(parsed) if is_delta else _whole(parsed)
     count = max(map(len, (said.names, said.subscribe, said.unsubscribe, said.initial_versions)))
-    if count > MOST_NAMES:
-        raise MessageRefused(f"{count} names in one request; the most is {MOST_NAMES}")
+    if count > allowance.names:
+        raise MessageRefused(f"{count} names in one request; the most is {allowance.names}")
     everything = (said.names, said.subscribe, said.unsubscribe, said.initial_versions)
     if any(len(name) > MOST_NAME for names in everything for name in names):
         raise MessageRefused(f"a name is longer than {MOST_NAME} characters")
@@ -141,7 +167,8 @@ def _resources(resources: Iterable[Resource]) -> Iterable[bytes]:
         around = _text(1, resource.type_url)
         body = _header(2, len(resource.body))
         any_size = len(around) + len(body) + len(resource.body)
-        head = _text(3, resource.name) + _text(1, resource.version) + _header(2, any_size)
+        named = _text(3, resource.name) + b"".join(_text(4, one) for one in resource.aliases)
+        head = named + _text(1, resource.version) + _header(2, any_size)
         yield _header(2, len(head) + any_size)
         yield head
         yield around

@@ -44,6 +44,9 @@ NAMED: Final = frozenset(
 )
 """Types of which a client gets only what it names."""
 
+ON_DEMAND: Final = frozenset({snapshot.ADDRESSES})
+"""Types of which a client may name something else than it gets: an alias, or a whole."""
+
 
 def steps(types: frozenset[TypeUrl], *, flavour: Flavour) -> tuple[Step, ...]:
     """Return the order in which changes of `types` are told."""

@@ -170,7 +170,11 @@ class Session:
         for step in self._steps:
             held = self._subscriptions[step.type_url]
             if held.is_pending:
-                draft = held.take(self._snapshot.of(step.type_url), part=step.part)
+                draft = held.take(
+                    self._snapshot.of(step.type_url),
+                    part=step.part,
+                    related=self._snapshot.related_of(step.type_url),
+                )
                 if draft is not None:
                     return self._offered(held, draft)
         return None

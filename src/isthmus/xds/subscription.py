@@ -8,8 +8,9 @@ Source: spec section 4.6; xDS protocol, "Subscribing to resources".
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from isthmus.resources.snapshot import ENDPOINTS, Resource, TypeUrl
@@ -25,6 +26,10 @@ MOST_MESSAGE: Final = 4096
 
 NAME_PARTS: Final = frozenset("-_|/")
 """Characters that can continue a name, besides letters and digits."""
+
+
+NOTHING: Final[Mapping[str, Set[str]]] = MappingProxyType({})
+NOBODY: Final[Set[str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +89,20 @@ class Subscription:
         """Start from what the first request says."""
         self.known = dict(request.initial_versions)
         if self.flavour is Flavour.DELTA:
-            wanted = {*request.subscribe, *request.initial_versions}
-            self._add(wanted if request.subscribe else wanted | self._legacy())
+            dropped = set(request.unsubscribe)
+            wanted = (set(request.subscribe) or self._legacy()) - dropped
+            if WILDCARD not in wanted:
+                # What it has it goes on wanting, without naming it.
+                wanted |= request.initial_versions.keys() - dropped
+            self._add(wanted)
             if self.type_url != ENDPOINTS:
                 # What the client has from another stream needs no repetition; but endpoints do: a
                 # cluster may wait for them that changed just before that stream ended.
                 self.forced -= self.known.keys()
         else:
             self.amend(request)
-        self.is_owed = bool(self.names)
+        # Who subscribes to nothing, by taking it back in the same request, waits all the same.
+        self.is_owed = bool(self.names or request.subscribe)
 
     def restart(self, request: messages.Request) -> None:
         """State of the world: forget what was offered and answer anew, in full."""
@@ -137,7 +147,7 @@ class Subscription:
         """Look at `names` before the next message; None looks at all."""
         if names is None:
             self.is_whole = True
-        elif WILDCARD in self.names:
+        elif WILDCARD in self.names or self._is_on_demand:
             self.due |= names
         else:
             self.due |= self.names & names
@@ -153,11 +163,22 @@ class Subscription:
         """Whether there may be something to tell."""
         return self.is_owed or self.is_whole or bool(self.due or self.gone)
 
-    def take(self, resources: Mapping[str, Resource], *, part: Part) -> Draft | None:
-        """Return what to tell now, and count it as told; None when there is nothing."""
+    def take(
+        self,
+        resources: Mapping[str, Resource],
+        *,
+        part: Part,
+        related: Mapping[str, Set[str]] = NOTHING,
+    ) -> Draft | None:
+        """Return what to tell now, and count it as told; None when there is nothing.
+
+        `related` says which names lead to which resources beside their own names.
+        """
         if part is Part.REMOVALS:
             return self._finished((), frozenset(), part=part)
         candidates = self._candidates(resources)
+        if self._is_on_demand:
+            candidates = self._reached(candidates, resources, related)
         if self._tells_all:
             return self._take_all(resources, candidates)
         changed = {name for name in candidates if self._is_news(name, resources)}
@@ -186,8 +207,14 @@ class Subscription:
         # In state of the world, what is missing from a message about these types is removed.
         return self.flavour is Flavour.STATE_OF_THE_WORLD and self.type_url not in ordering.NAMED
 
+    @property
+    def _is_on_demand(self) -> bool:
+        return self.type_url in ordering.ON_DEMAND and WILDCARD not in self.names
+
     def _wants(self, name: str) -> bool:
-        return WILDCARD in self.names or name in self.names
+        if WILDCARD in self.names or name in self.names:
+            return True
+        return self._is_on_demand and name in self.known
 
     def _legacy(self) -> set[str]:
         # A client that never named anything of a wildcard type wants all of it.
@@ -217,7 +244,8 @@ class Subscription:
             self.due |= names
             self.forced |= names
         else:
-            self.due = {name for name in self.due if name in self.names}
+            if not self._is_on_demand:
+                self.due = {name for name in self.due if name in self.names}
             self.gone = {name for name in self.gone if name in self.names}
             self.forced &= self.due
 
@@ -229,6 +257,44 @@ class Subscription:
             candidates |= resources.keys() if WILDCARD in self.names else set()
         candidates.discard(WILDCARD)
         return candidates
+
+    def _reached(
+        self,
+        candidates: set[str],
+        resources: Mapping[str, Resource],
+        related: Mapping[str, Set[str]],
+    ) -> set[str]:
+        """Return the resources that are wanted among candidates, and what is wanted in vain."""
+        found = set[str]()
+        for name in candidates:
+            if name in self.names:
+                found |= self._led_to(name, resources, related)
+            elif name in self.known or self._concerns(resources.get(name)):
+                found.add(name)
+        return found
+
+    def _led_to(
+        self, name: str, resources: Mapping[str, Resource], related: Mapping[str, Set[str]]
+    ) -> set[str]:
+        """Return the resources that a name stands for: by itself, as an alias, with its parts."""
+        direct = {name} & resources.keys() | related.get(name, NOBODY)
+        found = direct.union(*(related.get(one, NOBODY) for one in direct))
+        if name in self.forced:
+            self.forced |= found
+        if not found:
+            return {name}
+        if name not in found:
+            # An alias is no resource: it cannot be removed as long as it leads somewhere.
+            self.known.pop(name, None)
+            self.forced.discard(name)
+        return found
+
+    def _concerns(self, resource: Resource | None) -> bool:
+        """Say whether a resource that was not told of yet is wanted under another name."""
+        if resource is None:
+            return False
+        wholes = any(one in self.known or one in self.names for one in resource.parts_of)
+        return wholes or any(one in self.names for one in resource.aliases)
 
     def _is_news(self, name: str, resources: Mapping[str, Resource]) -> bool:
         resource = resources.get(name)

@@ -9,9 +9,9 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
 
 from isthmus.base import clock, errors
-from isthmus.resources.snapshot import CLUSTERS, ENDPOINTS
+from isthmus.resources.snapshot import ADDRESSES, CLUSTERS, ENDPOINTS
 from isthmus.testing import certificates
-from isthmus.wire import ads, nodes, streams, tls
+from isthmus.wire import ads, encoding, nodes, streams, tls
 from isthmus.xds.messages import Refused
 
 GOOD = (("authorization", "Bearer good"), ("clusterid", "c1"))
@@ -195,10 +195,35 @@ async def test_names_are_bounded(serving, names):
 async def test_messages_are_bounded(serving):
     async with serving() as (_, channel, _):
         stream = Stream(channel)
-        await stream.call.write(b"\x0a" * (ads.MOST_MESSAGE_BYTES + 1))
+        await stream.call.write(b"\x0a" * (encoding.USUAL.message_bytes + 1))
         error = await stream.ended()
 
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_node_proxy_that_comes_again_may_say_of_all_workloads_that_it_has_them(
+    serving, discovery
+):
+    discovery.change({ADDRESSES: {"here": "1"}})
+    message = discovery_pb2.DeltaDiscoveryRequest(type_url=ADDRESSES)
+    message.node.id = NODE
+    for number in range(20_000):
+        message.initial_resource_versions[f"cluster//Pod/namespace-of-pod/{number:064}"] = "1" * 12
+    content = message.SerializeToString()
+    assert len(content) > encoding.USUAL.message_bytes
+
+    async with serving() as (service, channel, _):
+        refused = Stream(channel)
+        await refused.call.write(content)
+        assert (await refused.ended()).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+        service.node_accounts = {("default", "sleep")}
+        stream = Stream(channel)
+        await stream.call.write(content)
+        said = await stream.hear()
+
+    assert [one.name for one in said.resources] == ["here"]
+    assert len(said.removed_resources) == 20_000
 
 
 async def test_an_illegal_request_ends_the_stream_and_forgets_the_proxy(serving, discovery):
@@ -365,7 +390,7 @@ async def test_the_service_runs_over_tls(discovery):
     signer = certificates.signer(now=now)
     serving = tls.Serving(tls.issue(signer, names=("istiod.istio-system.svc",), now=now))
     server, port = await ads.serve(
-        (ads.handler(discovery),),
+        (ads.Service(discovery).handler(),),
         address="127.0.0.1:0",
         credentials=serving.server_credentials(),
     )

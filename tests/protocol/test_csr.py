@@ -44,16 +44,20 @@ class Service:
         self.signer = certificates.signer(now=now)
         self.serving = tls.Serving(tls.issue(self.signer, names=(NAME,), now=now))
         self.metrics = metrics.Metrics()
+        self.impersonation = csr.nobody
         self.port = 0
 
     @contextlib.asynccontextmanager
     async def listening(self, **credentials):
-        handler = csr.handler(
-            self.judge,
-            authority=lambda: self.signer,
-            trust_domain=lambda: identities.TrustDomain("cluster.local"),
-            system_clock=clock.SystemClock(),
-            registered=self.metrics,
+        handler = csr.service(
+            csr.Signatory(
+                self.judge,
+                authority=lambda: self.signer,
+                trust_domain=lambda: identities.TrustDomain("cluster.local"),
+                clock=clock.SystemClock(),
+                counters=csr.Counters(self.metrics),
+                impersonation=lambda *who: self.impersonation(*who),
+            )
         )
         server = grpc.aio.server(handlers=(handler,))
         self.port = server.add_secure_port(
@@ -180,6 +184,45 @@ async def test_certificates_for_others_are_refused(service):
     message.metadata["ImpersonatedIdentity"] = "spiffe://cluster.local/ns/a/sa/b"
 
     refused = await service.send(message.SerializeToString())
+
+    assert refused.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert refused.details() == "request impersonation authentication failure"
+
+
+def on_behalf(identity):
+    message = ca_pb2.IstioCertificateRequest(csr=certificates.request())
+    message.metadata["ImpersonatedIdentity"] = identity
+    return message.SerializeToString()
+
+
+async def test_a_node_proxy_gets_a_certificate_of_who_it_may_ask_for(service):
+    asked = []
+    service.impersonation = lambda *who: asked.append(who) or ""
+
+    async with dialing.channel(service.target()) as channel:
+        content = await channel.unary_unary(f"/{csr.SERVICE}/{csr.METHOD}")(
+            on_behalf("spiffe://cluster.local/ns/a/sa/b"),
+            metadata=service.target().metadata(),
+            timeout=5,
+        )
+
+    chain = ca_pb2.IstioCertificateResponse.FromString(content).cert_chain
+    leaf = x509.load_pem_x509_certificate(chain[0].encode())
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.UniformResourceIdentifier) == [
+        "spiffe://cluster.local/ns/a/sa/b"
+    ]
+    ((caller, identity),) = asked
+    assert (caller.pod, identity.service_account) == ("sleep-1", "b")
+
+
+@pytest.mark.parametrize(
+    "identity", ["", "spiffe://elsewhere/ns/a/sa/b", "spiffe://cluster.local/ns/a", "a/b"]
+)
+async def test_a_node_proxy_gets_no_certificate_of_an_identity_that_is_none_here(service, identity):
+    service.impersonation = lambda *_: ""
+
+    refused = await service.send(on_behalf(identity))
 
     assert refused.code() is grpc.StatusCode.UNAUTHENTICATED
     assert refused.details() == "request impersonation authentication failure"

@@ -12,9 +12,9 @@ from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
 from isthmus.mesh.ambient import LooseEndpoint, OwnerKind, PlacedAddress, Sharing, Traits
-from isthmus.mesh.identities import TrustDomain
+from isthmus.mesh.identities import ClusterId, TrustDomain
 from isthmus.mesh.services import Service, ServiceKey
-from isthmus.mesh.workloads import WorkloadKey
+from isthmus.mesh.workloads import Workload, WorkloadKey
 from isthmus.registry import memberships, settings, topology, workloads
 
 NAME_LABELS: Final = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
@@ -36,6 +36,7 @@ class Nodes:
         traits: Of pods that may have traffic.
         addresses: Of services that have any, in all clusters, sorted.
         sharing: Where there is a Service of a name, and who shares it.
+        by_node: Pods that may have traffic, by cluster and node.
         memberships: Of pods in services, by pod; also of those that are not ready.
         loose_endpoints: Of services, as far as they are no pods; by uid.
     """
@@ -43,6 +44,7 @@ class Nodes:
     traits: collections.Collection[WorkloadKey, Traits]
     addresses: collections.Collection[ServiceKey, tuple[PlacedAddress, ...]]
     sharing: collections.Collection[ServiceKey, Sharing]
+    by_node: collections.Index[tuple[ClusterId, str], WorkloadKey, Workload]
     memberships: memberships.ByPod
     loose_endpoints: collections.Collection[str, LooseEndpoint]
 
@@ -52,6 +54,7 @@ def declare(
     sources_: sources.Sources,
     *,
     services: collections.Collection[ServiceKey, Service],
+    pods: collections.Collection[WorkloadKey, Workload],
     places: topology.Nodes,
     settings_: settings.Nodes,
 ) -> Nodes:
@@ -101,6 +104,9 @@ def declare(
         traits=graph_.derive("ambient.traits", sources_.pods, traits),
         addresses=graph_.derive("ambient.addresses", services, placed),
         sharing=graph_.derive("ambient.sharing", services, sharing),
+        by_node=graph_.index(
+            "ambient.by_node", pods, lambda key, pod: ((key.cluster, pod.node),) if pod.node else ()
+        ),
         memberships=members.by_pod,
         loose_endpoints=members.loose,
     )

@@ -130,7 +130,12 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
         ),
         workloads=workloads_,
         for_nodes=ambient.declare(
-            graph_, sources_, services=services_, places=places, settings_=settings_
+            graph_,
+            sources_,
+            services=services_,
+            pods=workloads_,
+            places=places,
+            settings_=settings_,
         ),
         network_gateways=names_.gateways,
         gateway_names=names_.names,

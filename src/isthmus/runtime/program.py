@@ -31,6 +31,7 @@ from isthmus.runtime import (
     authentication,
     connections,
     credentials,
+    impersonation,
     injection,
     measures,
     renewing,
@@ -357,16 +358,22 @@ class Program:
         return await found
 
     def _signing(self) -> csr.Handler:
-        return csr.handler(
-            self._authenticator,
-            authority=lambda: self._trust.authority,
-            trust_domain=lambda: self._mesh.graph.value(self._mesh.model.settings).trust_domain,
-            system_clock=self._clock,
-            registered=self._metrics,
-            limits=signing.Lifetimes(
-                usual=datetime.timedelta(seconds=self._settings.default_ttl_s),
-                longest=datetime.timedelta(seconds=self._settings.max_ttl_s),
-            ),
+        chosen = self._settings
+        return csr.service(
+            csr.Signatory(
+                self._authenticator,
+                authority=lambda: self._trust.authority,
+                trust_domain=lambda: self._mesh.graph.value(self._mesh.model.settings).trust_domain,
+                clock=self._clock,
+                counters=csr.Counters(self._metrics),
+                limits=signing.Lifetimes(
+                    usual=datetime.timedelta(seconds=chosen.default_ttl_s),
+                    longest=datetime.timedelta(seconds=chosen.max_ttl_s),
+                ),
+                impersonation=impersonation.Judge(
+                    self._mesh, node_accounts=chosen.node_accounts
+                ).objection,
+            )
         )
 
     def _certificate(self, signer: authorities.Authority) -> tls.Certificate:

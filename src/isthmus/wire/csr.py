@@ -3,12 +3,15 @@
 A thin driver: who calls is the authenticator's judgement, what a certificate looks like is `ca`'s.
 Every signature is written to the log before it is made; tokens and keys never are.
 
-Source: spec sections 1.3, 1.4 and 1.8; security rules CA-3, CA-4 and CA-8.
+A node proxy may have certificates of others, if the judge of that agrees: those of its own node's
+pods.
+
+Source: spec sections 1.3, 1.3.2, 1.4 and 1.8; security rules CA-3, CA-4 and CA-8.
 """
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import NoReturn, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf import message as protobuf_message
@@ -28,6 +31,19 @@ _LOG = logs.Log("isthmus.csr")
 
 Handler: TypeAlias = grpc.GenericRpcHandler
 """A service to be added to a server."""
+
+IMPERSONATED: Final = "ImpersonatedIdentity"
+"""Where a node proxy says for which of its pods it asks."""
+
+Impersonation: TypeAlias = Callable[[callers.Caller, identities.SpiffeId], str]
+"""Says why a caller may not have a certificate of another identity; empty when it may."""
+
+
+def nobody(caller: callers.Caller, identity: identities.SpiffeId) -> str:
+    """Let nobody have certificates of others."""
+    del caller, identity
+    return "certificates of others are for node proxies, and none is trusted here"
+
 
 _BAD_REQUESTS = (refusals.RequestRefused, refusals.KeyRefused, refusals.LifetimeRefused)
 
@@ -59,6 +75,7 @@ class Signatory:
     Attributes:
         authority: Gives the authority of this moment, or None while there is none.
         trust_domain: Gives the trust domain of the mesh, which all identities bear.
+        impersonation: Judges those who ask for others.
     """
 
     authenticator: callers.Authenticator
@@ -67,6 +84,7 @@ class Signatory:
     clock: clock.Clock
     counters: Counters
     limits: signing.Lifetimes = field(default_factory=signing.Lifetimes)
+    impersonation: Impersonation = nobody
 
 
 class RefusedError(Exception):
@@ -87,7 +105,7 @@ def handler(
     registered: metrics.Metrics,
     limits: signing.Lifetimes | None = None,
 ) -> Handler:
-    """Make the service, to be added to a gRPC server."""
+    """Make the service without certificates of others, to be added to a gRPC server."""
     return service(
         Signatory(
             authenticator,
@@ -135,11 +153,8 @@ async def answered(
         signatory.trust_domain(), caller.namespace, caller.service_account
     )
     wanted = _parsed(request, signatory)
-    if "ImpersonatedIdentity" in wanted.metadata.fields:
-        # Certificates for others are for node proxies, which this release does not have.
-        raise RefusedError(
-            grpc.StatusCode.UNAUTHENTICATED, "request impersonation authentication failure"
-        )
+    if IMPERSONATED in wanted.metadata.fields:
+        identity = _impersonated(wanted, caller=caller, signatory=signatory)
     return _signed(wanted, identity=identity, caller=caller, signatory=signatory)
 
 
@@ -172,6 +187,37 @@ def _parsed(request: bytes, signatory: Signatory) -> ca_pb2.IstioCertificateRequ
         raise RefusedError(
             grpc.StatusCode.INVALID_ARGUMENT, f"CSR signing error ({error})"
         ) from error
+
+
+def _impersonated(
+    wanted: ca_pb2.IstioCertificateRequest, *, caller: callers.Caller, signatory: Signatory
+) -> identities.SpiffeId:
+    text = wanted.metadata.fields[IMPERSONATED].string_value
+    try:
+        identity = identities.parse_spiffe_id(text)
+    except identities.IdentityMalformed as error:
+        reason = error.happened
+    else:
+        domain = signatory.trust_domain()
+        reason = (
+            signatory.impersonation(caller, identity)
+            if identity.trust_domain == domain
+            else f"the trust domain of this mesh is `{domain}`"
+        )
+        if not reason:
+            return identity
+    signatory.counters.unauthenticated.add()
+    _LOG.warning(
+        "certificate of another refused",
+        identity=text[:200],
+        cluster=str(caller.cluster),
+        namespace=caller.namespace,
+        pod=caller.pod,
+        reason=reason,
+    )
+    raise RefusedError(
+        grpc.StatusCode.UNAUTHENTICATED, "request impersonation authentication failure"
+    )
 
 
 def _signed(

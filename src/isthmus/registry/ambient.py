@@ -59,10 +59,6 @@ def declare(
     settings_: settings.Nodes,
 ) -> Nodes:
     """Declare what node proxies must know in `graph_`."""
-    owned = graph_.derive("ambient.owned", sources_.services, _owned)
-    by_name = graph_.index(
-        "ambient.owned.by_name", owned, lambda key, _: (ServiceKey(key.namespace, key.name),)
-    )
 
     def traits(
         read: reader.Reader, key: sources.ObjectKey, pod: objects.Pod
@@ -86,24 +82,11 @@ def declare(
         if found:
             yield key, tuple(sorted(found))
 
-    def sharing(
-        read: reader.Reader, key: ServiceKey, service: Service
-    ) -> Iterable[tuple[ServiceKey, Sharing]]:
-        same = read.lookup(by_name, key)
-        shares = () if service.is_cluster_local else same
-        yield (
-            key,
-            Sharing(
-                frozenset(one.cluster for one in same),
-                frozenset(one.cluster for one in shares if same[one]),
-            ),
-        )
-
     members = memberships.declare(graph_, sources_, places=places)
     return Nodes(
         traits=graph_.derive("ambient.traits", sources_.pods, traits),
         addresses=graph_.derive("ambient.addresses", services, placed),
-        sharing=graph_.derive("ambient.sharing", services, sharing),
+        sharing=_sharing(graph_, sources_, services),
         by_node=graph_.index(
             "ambient.by_node", pods, lambda key, pod: ((key.cluster, pod.node),) if pod.node else ()
         ),
@@ -143,6 +126,32 @@ def _owner(pod: objects.Pod) -> tuple[OwnerKind, str]:
 
 def _first(labels: Mapping[str, str], names: Iterable[str]) -> str:
     return next((labels[name] for name in names if labels.get(name)), "")
+
+
+def _sharing(
+    graph_: graph.Graph,
+    sources_: sources.Sources,
+    services: collections.Collection[ServiceKey, Service],
+) -> collections.Collection[ServiceKey, Sharing]:
+    owned = graph_.derive("ambient.owned", sources_.services, _owned)
+    by_name = graph_.index(
+        "ambient.owned.by_name", owned, lambda key, _: (ServiceKey(key.namespace, key.name),)
+    )
+
+    def sharing(
+        read: reader.Reader, key: ServiceKey, service: Service
+    ) -> Iterable[tuple[ServiceKey, Sharing]]:
+        same = read.lookup(by_name, key)
+        shares = () if service.is_cluster_local else same
+        yield (
+            key,
+            Sharing(
+                frozenset(one.cluster for one in same),
+                frozenset(one.cluster for one in shares if same[one]),
+            ),
+        )
+
+    return graph_.derive("ambient.sharing", services, sharing)
 
 
 def _owned(

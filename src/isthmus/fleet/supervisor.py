@@ -21,7 +21,16 @@ from dataclasses import dataclass, field
 
 from isthmus.base import clock, errors, logs, metrics, tasks
 from isthmus.engine import graph
-from isthmus.fleet import generations, members, membership, snapshots, sources, statuses, tokens
+from isthmus.fleet import (
+    generations,
+    members,
+    membership,
+    recalling,
+    snapshots,
+    sources,
+    statuses,
+    tokens,
+)
 from isthmus.kube import access, informer, kinds, objects
 from isthmus.kube import client as kube_client
 from isthmus.mesh.identities import ClusterId
@@ -29,7 +38,6 @@ from isthmus.mesh.identities import ClusterId
 _LOG = logs.Log("isthmus.fleet")
 SECRET_LABEL = "istio/multiCluster=true"
 REMOTE_TIMEOUT_S = 30.0
-RECALL_S = 10.0
 
 
 class ClusterUnknown(errors.IsthmusError):
@@ -92,8 +100,7 @@ class Supervisor:
         self._graph = graph_
         self._into = into
         self._own = config_cluster
-        self._namespace = namespace
-        self._timeout_s = remote_timeout_s
+        self._namespace, self._timeout_s = namespace, remote_timeout_s
         self._parse = parse
         self._clock = system_clock or clock.SystemClock()
         self._nursery = tasks.Nursery(system_clock=self._clock)
@@ -105,6 +112,7 @@ class Supervisor:
         self._disabled: Mapping[ClusterId, str] = {}
         self._findings: tuple[errors.Finding, ...] = ()
         self._refused_snapshots: tuple[errors.Finding, ...] = ()
+        self._has_recalled = False
         self._local = self._generation(
             config_cluster,
             1,
@@ -246,23 +254,18 @@ class Supervisor:
             await self._close()
 
     async def _recall(self) -> None:
-        """Take what an earlier control plane knew of clusters that do not answer us yet."""
-        waiting = [member for member in self._members.values() if not member.is_known]
-        if not waiting:
-            return
-        try:
-            async with asyncio.timeout(RECALL_S):
-                kept = await self._local.client.list_(
-                    kinds.CONFIG_MAP, namespace=self._namespace, labels=f"{snapshots.LABEL}=true"
-                )
-        except (errors.IsthmusError, TimeoutError) as error:
-            _LOG.warning("snapshots of clusters cannot be read", error=str(error))
-            return
+        """Take what an earlier control plane knew of linked clusters that do not answer us yet."""
+        kept = await recalling.read(
+            self._local.client,
+            namespace=self._namespace,
+            is_needed=lambda: not all(one.is_known for one in self._members.values()),
+            system_clock=self._clock,
+        )
         found, self._refused_snapshots = snapshots.recall(kept)
-        for member in waiting:
-            recalled = found.get(member.wanted.cluster)
-            if recalled is not None and self._members.get(recalled.cluster) is member:
-                self._remember(member, recalled)
+        for cluster, member in self._members.items():
+            if cluster in found:
+                self._remember(member, found[cluster])
+        self._has_recalled = True
         self._check_ready()
 
     def _remember(self, member: members.Member, recalled: snapshots.Recalled) -> None:
@@ -487,10 +490,9 @@ class Supervisor:
     def _check_ready(self) -> None:
         self._drop_left()
         self._measures.show({key: item.status() for key, item in self._members.items()})
-        if (
-            self._local.is_live
-            and (self._home is None or self._home.is_live)
-            and self._secrets.synced.is_set()
-            and all(member.counts for member in self._members.values())
-        ):
+        own = (self._local, self._home or self._local)
+        # No cluster is given up before it was looked what the last control plane knew of it.
+        everyone = self._members.values()
+        counts = [one.is_known or (one.counts and self._has_recalled) for one in everyone]
+        if all(one.is_live for one in own) and self._secrets.synced.is_set() and all(counts):
             self.ready.set()

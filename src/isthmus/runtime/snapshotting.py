@@ -1,8 +1,11 @@
 """Keeps what is known of remote clusters where the next control plane finds it.
 
-Only the leader writes, every few seconds at most, only what changed, by compare-and-swap. A new
-snapshot is whole before the old one goes; one that is the same is stamped anew now and then, so
-that its age says when it was last true. What is in it is decided by `fleet.snapshots`.
+Only the leader writes, by compare-and-swap and only what changed: a cluster that has just come at
+once, all others every few seconds at most. A new snapshot is whole before the old one goes; one
+that is the same is stamped anew now and then, so that its age says when it was last true. That of a
+cluster that left stays for a minute, or until another needs the room: should it come back, and we
+end before we can write, the next control plane has something to go by. What is in a snapshot, and
+who may be recalled from it, is decided by `fleet`.
 
 Source: drill 03; docs/decisions/0012-snapshots-of-remote-clusters.md.
 """
@@ -20,6 +23,7 @@ from isthmus.mesh.identities import ClusterId
 _LOG = logs.Log("isthmus.snapshots")
 EVERY_S = 10.0
 STAMP_S = 300.0
+KEEP_LEFT_S = 60.0
 NO_ROOM = "ISM-FLEET-021"
 
 
@@ -36,14 +40,35 @@ class Snapshots:
     """Writes the snapshots of all remote clusters while we lead."""
 
     def __init__(
-        self, fleet: supervisor.Supervisor, *, namespace: str, system_clock: clock.Clock
+        self,
+        fleet: supervisor.Supervisor,
+        *,
+        namespace: str,
+        system_clock: clock.Clock,
+        every_s: float = EVERY_S,
+        keep_left_s: float = KEEP_LEFT_S,
     ) -> None:
+        """Prepare; nothing is written before `run`.
+
+        Args:
+            fleet: The clusters.
+            namespace: Where the ConfigMaps are.
+            system_clock: Time.
+            every_s: How long what changes in a cluster may wait.
+            keep_left_s: How long the snapshot of a cluster that left stays.
+        """
         self._fleet = fleet
         self._namespace = namespace
         self._clock = system_clock
+        self._every_s = every_s
+        self._keep_left_s = keep_left_s
         self._slots: dict[str, client.Obj] = {}
         self._saved: dict[ClusterId, _Saved] = {}
+        self._left: dict[ClusterId, float] = {}
         self._without_room: set[ClusterId] = set()
+        self._joined = asyncio.Event()
+        fleet.on_added(lambda cluster, _: self._note_joined(cluster))
+        fleet.on_removed(self._note_left)
 
     def findings(self) -> list[errors.Finding]:
         """Name the clusters of which no snapshot can be kept."""
@@ -63,10 +88,35 @@ class Snapshots:
         """Write until cancelled; to be run by the leader only."""
         self._saved.clear()
         await self._look(writes)
+        # Before that, nobody can say which clusters have left.
+        await self._fleet.ready.wait()
         while True:
-            if self._fleet.ready.is_set():
-                await self._save_all(writes, may_write)
-            await self._clock.sleep(EVERY_S)
+            next_s = self._clock.monotonic() + self._every_s
+            self._joined.clear()
+            await self._save_all(writes, may_write)
+            while await self._is_early_joined(next_s):
+                await self._save_due(
+                    writes, may_write, lambda link: link.cluster not in self._saved
+                )
+
+    async def _is_early_joined(self, next_s: float) -> bool:
+        """Tell whether a cluster came before it was time for all; else it is time now."""
+        try:
+            async with asyncio.timeout(next_s - self._clock.monotonic()):
+                await self._joined.wait()
+        except TimeoutError:
+            return False
+        self._joined.clear()
+        return True
+
+    def _note_joined(self, cluster: ClusterId) -> None:
+        if cluster not in self._saved:
+            self._joined.set()
+
+    def _note_left(self, cluster: ClusterId) -> None:
+        """What comes back under this name is another, even when it counts from one again."""
+        if cluster not in self._fleet.linked():
+            self._saved.pop(cluster, None)
 
     async def _look(self, writes: client.Client) -> None:
         """Learn what is in the slots; the parts themselves are not kept in memory."""
@@ -80,17 +130,32 @@ class Snapshots:
         }
 
     async def _save_all(self, writes: client.Client, may_write: Callable[[], bool]) -> None:
-        linked = self._fleet.linked()
-        self._without_room &= linked
-        for name in [one for one in self._taken() if self._cluster_of(one) not in linked]:
-            await self._empty(writes, name)
-        for cluster in [one for one in self._saved if one not in linked]:
-            del self._saved[cluster]
+        self._without_room &= self._fleet.linked()
+        await self._empty_left(writes, longer_than_s=self._keep_left_s)
+        await self._save_due(writes, may_write, self._is_due)
+
+    async def _save_due(
+        self,
+        writes: client.Client,
+        may_write: Callable[[], bool],
+        is_due: Callable[[members.Link], bool],
+    ) -> None:
         for link in self._fleet.links():
             if not may_write():
                 return
-            if self._is_due(link):
+            # While another was written it may have got a new credential, or left.
+            if link.generation.is_live and is_due(link):
                 await self._save(writes, link)
+
+    async def _empty_left(self, writes: client.Client, *, longer_than_s: float) -> None:
+        """Forget the clusters that left so long ago."""
+        now, linked = self._clock.monotonic(), self._fleet.linked()
+        left = [name for name in self._taken() if self._cluster_of(name) not in linked]
+        seen = {cluster: self._left.get(cluster, now) for cluster in map(self._cluster_of, left)}
+        self._left = seen
+        for name in left:
+            if now - seen[self._cluster_of(name)] >= longer_than_s:
+                await self._empty(writes, name)
 
     def _is_due(self, link: members.Link) -> bool:
         saved = self._saved.get(link.cluster)
@@ -110,11 +175,10 @@ class Snapshots:
         )
         before = [name for name in self._taken() if self._cluster_of(name) == link.cluster]
         same = self._whole(before, packed)
-        names = (
-            tuple(before)
-            if same
-            else snapshots.room_for(len(packed.parts), held=before, taken=self._taken())
-        )
+        names = tuple(before) if same else self._room_for(packed, before)
+        if names is None:
+            await self._empty_left(writes, longer_than_s=0.0)
+            names = self._room_for(packed, before)
         if names is None:
             self._without_room.add(link.cluster)
             return
@@ -127,13 +191,17 @@ class Snapshots:
         for name in before:
             if name not in names:
                 await self._empty(writes, name)
-        self._saved[link.cluster] = _Saved(number, version, self._clock.monotonic())
+        if generation.is_live:
+            self._saved[link.cluster] = _Saved(number, version, self._clock.monotonic())
         _LOG.debug(
             "cluster kept",
             cluster=link.cluster,
             size_bytes=sum(map(len, packed.parts)),
             parts=len(packed.parts),
         )
+
+    def _room_for(self, packed: snapshots.Packed, held: list[str]) -> tuple[str, ...] | None:
+        return snapshots.room_for(len(packed.parts), held=held, taken=self._taken())
 
     def _whole(self, names: list[str], packed: snapshots.Packed) -> bool:
         digests = {self._slots[name]["metadata"]["annotations"][snapshots.DIGEST] for name in names}

@@ -59,23 +59,35 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """All that one proxy should have at one moment, by type and name.
+class Leads:
+    """What names lead to, of one type, besides the resources of these names.
 
     Attributes:
-        related: By type and any name, the resources that go by it or are parts of it.
+        related: By any name, the resources that go by it or are parts of it.
+        implied: Names that the proxy wants without naming them, unless it wants everything.
     """
 
+    related: Mapping[str, Set[str]] = field(default_factory=dict)
+    implied: frozenset[str] = frozenset()
+
+
+NOWHERE: Final = Leads()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that one proxy should have at one moment, by type and name."""
+
     resources: Mapping[TypeUrl, Mapping[str, Resource]]
-    related: Mapping[TypeUrl, Mapping[str, Set[str]]] = field(default_factory=dict)
+    leads: Mapping[TypeUrl, Leads] = field(default_factory=dict)
 
     def of(self, type_url: TypeUrl) -> Mapping[str, Resource]:
         """Return the resources of one type; empty when there are none."""
         return self.resources.get(type_url, {})
 
-    def related_of(self, type_url: TypeUrl) -> Mapping[str, Set[str]]:
-        """Return which names lead to which resources of one type, beside their own names."""
-        return self.related.get(type_url, {})
+    def leads_of(self, type_url: TypeUrl) -> Leads:
+        """Return what names of one type lead to."""
+        return self.leads.get(type_url, NOWHERE)
 
 
 EMPTY: Final = Snapshot({})

@@ -81,10 +81,12 @@ class Catalog:
                 if not readers:
                     del self._readers[scope]
 
-    def snapshot(self, scopes: Iterable[Scope]) -> Snapshot:
+    def snapshot(
+        self, scopes: Iterable[Scope], *, implied: frozenset[str] = frozenset()
+    ) -> Snapshot:
         """Return what a proxy with these scopes should have; it follows later changes.
 
-        Of equal names in several scopes the later scope's resource counts.
+        `implied` are names that it wants without naming them. Of equal names in several scopes the later scope's resource counts.
         """
         shelves = [self._shelves.setdefault(scope, Shelf()) for scope in reversed(tuple(scopes))]
         return Snapshot(
@@ -93,5 +95,9 @@ class Catalog:
                 for type_url in snapshot.PUSH_ORDER
             },
             # Only one kind of scope has resources of such a type, and a proxy sees one of it.
-            {kind: named for shelf in shelves for kind, named in shelf.related.items()},
+            {
+                kind: snapshot.Leads(related, implied)
+                for shelf in shelves
+                for kind, related in shelf.related.items()
+            },
         )

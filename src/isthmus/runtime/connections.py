@@ -16,9 +16,11 @@ from typing_extensions import override
 from isthmus.engine import changes
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.proxies import Proxy, ProxyKind
+from isthmus.mesh.workloads import WorkloadKey
 from isthmus.resources import snapshot
 from isthmus.resources.snapshot import Snapshot, TypeUrl
 from isthmus.runtime import assembly, catalog
+from isthmus.views import view
 from isthmus.views.view import Scope
 from isthmus.wire import ads, callers, nodes
 from isthmus.xds import messages
@@ -134,6 +136,16 @@ class Connections(ads.Discovery):
         shorter = _shortened(name)
         return found or (self.named(shorter) if shorter != name else {})
 
+    def implied_of(self, key: str) -> frozenset[str]:
+        """Return what a proxy wants without naming it: a node proxy all that runs on its node."""
+        proxy = self._mesh.graph.get(self._mesh.views.proxies, key)
+        if proxy is None or proxy.kind is not ProxyKind.ZTUNNEL or not proxy.pod:
+            return frozenset()
+        pod = WorkloadKey(proxy.cluster, proxy.namespace, proxy.pod)
+        workload = self._mesh.graph.get(self._mesh.model.workloads, pod)
+        node = workload.node if workload is not None else proxy.node
+        return frozenset({view.wds.node_name(proxy.cluster, node)} if node else ())
+
     def snapshot_of(self, key: str) -> Snapshot:
         """Return what the proxy of a key should have."""
         return self._watches[key].snapshot()
@@ -174,7 +186,8 @@ class ProxyWatch(ads.Watch):
 
     @override
     def snapshot(self) -> Snapshot:
-        return self._connections.catalog.snapshot(self._scopes)
+        implied = self._connections.implied_of(self._key)
+        return self._connections.catalog.snapshot(self._scopes, implied=implied)
 
     @override
     def on_change(self, wake: Callable[[Mapping[TypeUrl, frozenset[str]]], None]) -> None:

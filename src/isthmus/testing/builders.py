@@ -378,7 +378,8 @@ class Mesh:
             for slice_ in self.graph.lookup(self.views.by_scope, scope).values():
                 resource = building.build(slice_)
                 shelf.put(resource.type_url, resource.name, resource)
-        return snapshot.Snapshot(shelf.by_type, shelf.related)
+        leads = {kind: snapshot.Leads(related) for kind, related in shelf.related.items()}
+        return snapshot.Snapshot(shelf.by_type, leads)
 
     def scopes_of(self, pod: Pod) -> tuple[view.Scope, ...]:
         """Connect the proxy of a pod, if it is not, and return what it sees."""

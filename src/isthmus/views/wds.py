@@ -188,6 +188,17 @@ class AuthorizationSlice:
 NodeSlice = WorkloadSlice | ServiceSlice | AuthorizationSlice
 
 
+def node_name(cluster: ClusterId, node: str) -> str:
+    """Return the name by which the workloads of a node are wanted together."""
+    return f"//Node/{cluster}/{node}"
+
+
+def wholes_of(slice_: WorkloadSlice) -> tuple[str, ...]:
+    """Return what a workload is a part of: services, and its node."""
+    services = tuple(name for name, _ in slice_.services)
+    return (*services, node_name(slice_.cluster, slice_.node)) if slice_.node else services
+
+
 def aliases_of(slice_: WorkloadSlice | ServiceSlice) -> tuple[str, ...]:
     """Return other names by which a node proxy may ask: `<network>/<address>`."""
     if isinstance(slice_, ServiceSlice):

@@ -173,7 +173,7 @@ class Session:
                 draft = held.take(
                     self._snapshot.of(step.type_url),
                     part=step.part,
-                    related=self._snapshot.related_of(step.type_url),
+                    leads=self._snapshot.leads_of(step.type_url),
                 )
                 if draft is not None:
                     return self._offered(held, draft)

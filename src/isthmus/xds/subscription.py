@@ -10,10 +10,9 @@ Source: spec section 4.6; xDS protocol, "Subscribing to resources".
 import hashlib
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final
 
-from isthmus.resources.snapshot import ENDPOINTS, Resource, TypeUrl
+from isthmus.resources.snapshot import ENDPOINTS, NOWHERE, Leads, Resource, TypeUrl
 from isthmus.xds import messages, ordering
 from isthmus.xds.messages import WILDCARD, Flavour
 from isthmus.xds.ordering import Part
@@ -28,7 +27,6 @@ NAME_PARTS: Final = frozenset("-_|/")
 """Characters that can continue a name, besides letters and digits."""
 
 
-NOTHING: Final[Mapping[str, Set[str]]] = MappingProxyType({})
 NOBODY: Final[Set[str]] = frozenset()
 
 
@@ -95,6 +93,7 @@ class Subscription:
                 # What it has it goes on wanting, without naming it.
                 wanted |= request.initial_versions.keys() - dropped
             self._add(wanted)
+            self.is_whole = self.is_whole or self._is_on_demand
             if self.type_url != ENDPOINTS:
                 # What the client has from another stream needs no repetition; but endpoints do: a
                 # cluster may wait for them that changed just before that stream ended.
@@ -168,17 +167,20 @@ class Subscription:
         resources: Mapping[str, Resource],
         *,
         part: Part,
-        related: Mapping[str, Set[str]] = NOTHING,
+        leads: Leads = NOWHERE,
     ) -> Draft | None:
         """Return what to tell now, and count it as told; None when there is nothing.
 
-        `related` says which names lead to which resources beside their own names.
+        `leads` says what names lead to beside the resources of these names.
         """
         if part is Part.REMOVALS:
             return self._finished((), frozenset(), part=part)
+        is_whole = self.is_whole
         candidates = self._candidates(resources)
         if self._is_on_demand:
-            candidates = self._reached(candidates, resources, related)
+            if is_whole:
+                candidates.update(*(leads.related.get(name, NOBODY) for name in leads.implied))
+            candidates = self._reached(candidates, resources, leads)
         if self._tells_all:
             return self._take_all(resources, candidates)
         changed = {name for name in candidates if self._is_news(name, resources)}
@@ -259,41 +261,39 @@ class Subscription:
         return candidates
 
     def _reached(
-        self,
-        candidates: set[str],
-        resources: Mapping[str, Resource],
-        related: Mapping[str, Set[str]],
+        self, candidates: set[str], resources: Mapping[str, Resource], leads: Leads
     ) -> set[str]:
         """Return the resources that are wanted among candidates, and what is wanted in vain."""
         found = set[str]()
         for name in candidates:
             if name in self.names:
-                found |= self._led_to(name, resources, related)
-            elif name in self.known or self._concerns(resources.get(name)):
+                found |= self._led_to(name, resources, leads)
+            elif name in self.known or self._concerns(resources.get(name), leads):
                 found.add(name)
         return found
 
-    def _led_to(
-        self, name: str, resources: Mapping[str, Resource], related: Mapping[str, Set[str]]
-    ) -> set[str]:
+    def _led_to(self, name: str, resources: Mapping[str, Resource], leads: Leads) -> set[str]:
         """Return the resources that a name stands for: by itself, as an alias, with its parts."""
-        direct = {name} & resources.keys() | related.get(name, NOBODY)
-        found = direct.union(*(related.get(one, NOBODY) for one in direct))
+        direct = {name} & resources.keys() | leads.related.get(name, NOBODY)
+        found = direct.union(*(leads.related.get(one, NOBODY) for one in direct))
         if name in self.forced:
             self.forced |= found
         if not found:
             return {name}
-        if name not in found:
-            # An alias is no resource: it cannot be removed as long as it leads somewhere.
+        if name not in found and (name in self.forced or name in self.known):
+            # An alias is no resource. Istio's node proxies wait for the very name that they have
+            # asked for, and know of no aliases; that it is not there lets them look again.
             self.known.pop(name, None)
             self.forced.discard(name)
+            self.gone.add(name)
         return found
 
-    def _concerns(self, resource: Resource | None) -> bool:
+    def _concerns(self, resource: Resource | None, leads: Leads) -> bool:
         """Say whether a resource that was not told of yet is wanted under another name."""
         if resource is None:
             return False
-        wholes = any(one in self.known or one in self.names for one in resource.parts_of)
+        wanted = (self.known.keys(), self.names, leads.implied)
+        wholes = any(one in names for one in resource.parts_of for names in wanted)
         return wholes or any(one in self.names for one in resource.aliases)
 
     def _is_news(self, name: str, resources: Mapping[str, Resource]) -> bool:

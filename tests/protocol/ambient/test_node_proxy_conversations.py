@@ -4,7 +4,7 @@ import node_proxy
 import pytest
 
 from isthmus.mesh.proxies import ProxyKind
-from isthmus.resources.snapshot import ADDRESSES, AUTHORIZATIONS
+from isthmus.resources.snapshot import ADDRESSES, AUTHORIZATIONS, Leads, Snapshot
 from isthmus.testing import builders, shapes
 from isthmus.testing.shapes import Shape
 
@@ -45,6 +45,12 @@ class Mesh:
 
     def unready(self, name, address):
         self.east.endpoints(name, ready=[], unready=[address], ports={"http": 80})
+
+
+def told(client):
+    """Return what was told in one message, but for names that are no resources."""
+    (names,) = client.heard
+    return [name for name in names if not name.startswith("-n1/")]
 
 
 @pytest.fixture
@@ -152,7 +158,9 @@ def test_a_demand_for_a_service_brings_its_workloads_along(mesh, name):
     client.demand(name)
     client.listen()
 
-    assert client.heard == [[REVIEWS, uid("reviews-10-0-0-1"), uid("reviews-10-0-0-2")]]
+    found = [REVIEWS, uid("reviews-10-0-0-1"), uid("reviews-10-0-0-2")]
+    assert told(client) == found
+    assert not client.waits_for
 
 
 @pytest.mark.parametrize("name", [uid("ratings-10-0-1-1"), "n1/10.0.1.1"])
@@ -163,7 +171,8 @@ def test_a_demand_for_a_workload_brings_it_alone(mesh, name):
     client.demand(name)
     client.listen()
 
-    assert client.heard == [[uid("ratings-10-0-1-1")]]
+    assert told(client) == [uid("ratings-10-0-1-1")]
+    assert not client.waits_for
 
 
 def test_a_demand_for_what_is_not_there_is_answered_and_kept(mesh):
@@ -229,4 +238,25 @@ def test_a_demand_that_is_repeated_is_answered_again(mesh):
         client.demand("n1/10.0.1.1")
         client.listen()
 
-        assert client.heard == [[uid("ratings-10-0-1-1")]]
+        assert told(client) == [uid("ratings-10-0-1-1")]
+        assert not client.waits_for
+
+
+def test_what_runs_on_its_own_node_is_told_without_being_named(mesh):
+    node = frozenset({"//Node/east/node-1"})
+    shape = Shape(proxy=None, node="node-1", is_captured=True)
+    mesh.east.pod("own", shape=shape)
+    mesh.client.on_demand = True
+    mesh.client.connect()
+
+    mesh.client.given(implying(mesh.told(), node))
+    before = implying(mesh.told(), node)
+    mesh.east.pod("late", shape=shape)
+    mesh.client.given(implying(mesh.told(), node), before)
+
+    assert mesh.client.heard == [[STRICT], [uid("own")], [uid("late")]]
+
+
+def implying(told, names):
+    leads = {kind: Leads(one.related, names) for kind, one in told.leads.items()}
+    return Snapshot(told.resources, leads)

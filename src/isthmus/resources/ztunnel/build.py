@@ -17,7 +17,7 @@ def build(slice_: view.wds.NodeSlice) -> snapshot.Resource:
                 addresses.of_workload(slice_),
                 name=slice_.resource_name,
                 aliases=view.wds.aliases_of(slice_),
-                parts_of=tuple(name for name, _ in slice_.services),
+                parts_of=view.wds.wholes_of(slice_),
             )
         case view.wds.ServiceSlice():
             return versions.resource(

@@ -1,6 +1,7 @@
 """What the house promises about itself."""
 
 import ast
+import collections
 import importlib
 import re
 import sys
@@ -29,6 +30,13 @@ def test_every_relative_link_leads_somewhere():
     check_links = importlib.import_module("check_links")
 
     assert check_links.broken_links(ROOT) == []
+
+
+def test_no_two_files_of_tests_share_a_name():
+    """They would be one module to Python, and only the first would be run."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+
+    assert [name for name, times in collections.Counter(names).items() if times > 1] == []
 
 
 def test_no_module_is_longer_than_500_lines():

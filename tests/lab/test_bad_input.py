@@ -17,7 +17,7 @@ metadata: {name: odd, namespace: sample}
 spec:
   hosts: [helloworld]
   http:
-  - fault: {abort: {percentage: {value: 100}, httpStatus: 400}}
+  - delegate: {name: other}
     route: [{destination: {host: helloworld}}]
 """
 NOT_VALID = """
@@ -174,7 +174,7 @@ def test_an_object_that_is_not_obeyed_is_named_with_its_field(mesh):
     finally:
         mesh.kubectl("cluster1", "delete -f -", stdin=NOT_OBEYED)
 
-    assert "`spec.http[0].fault`" in found["ISM-REG-013", "VirtualService sample/odd"]
+    assert "`spec.http[0].delegate`" in found["ISM-REG-013", "VirtualService sample/odd"]
 
 
 def test_an_object_that_does_not_validate_is_refused_with_its_field(mesh):

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from isthmus.base import errors, version
-from isthmus.cli import asking, options, render
+from isthmus.cli import options, render
 
 
 @click.command()
@@ -49,6 +49,9 @@ def command(
 
 async def _running(client: Any, namespace: str) -> Mapping[str, Any]:  # noqa: ANN401  # imported late
     """Return the version of each control plane, and of each proxy by its name and cluster."""
+    # Only where a cluster is asked: HTTP takes longer to load than all the rest.
+    from isthmus.cli import asking
+
     planes: dict[str, str] = {}
     proxies: dict[str, str] = {}
     async with client:

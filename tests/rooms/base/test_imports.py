@@ -20,7 +20,9 @@ def test_the_machines_authorities_are_hidden_and_come_back(monkeypatch):
     assert "SSL_CERT_DIR" not in os.environ
 
 
-@pytest.mark.parametrize("command", ["version", "ca root --help", "lab status", "lab up --help"])
+@pytest.mark.parametrize(
+    "command", ["version --remote=false", "ca root --help", "lab status", "lab up --help"]
+)
 def test_commands_that_reach_no_cluster_import_no_http(command, tmp_path):
     script = (
         "import sys\nfrom isthmus.cli import main\n"

@@ -8,11 +8,14 @@ Source: spec sections 7.1 to 7.3.
 """
 
 import ipaddress
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
 
+from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh.ambient import LooseEndpoint, Sharing
-from isthmus.mesh.authorization import AuthorizationPolicy
+from isthmus.mesh.authorization import Action, AuthorizationPolicy
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.networks import NetworkGateway
 from isthmus.mesh.policies import PeerAuthentication
@@ -25,17 +28,38 @@ Sliced = Iterator[tuple[view.SliceKey, view.Slice]]
 Places = collections.Collection[view.NodesScope, None]
 Doors = collections.Single[Mapping[NetworkId, NetworkGateway]]
 
+Selecting = collections.Index[str, facts.Named, AuthorizationPolicy]
+Found = Iterator[tuple[Hashable, errors.Finding]]
+
+UNREAD: Final = "ISM-VIEW-007"
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """What this module declares."""
+
+    slices: tuple[Slices, ...]
+    findings: collections.Collection[Hashable, errors.Finding]
+
+
 NOBODY = Sharing(frozenset())
 
 
 def declare(
     graph_: graph.Graph, known: facts.Facts, scopes: collections.Collection[view.Scope, int]
-) -> tuple[Slices, ...]:
-    """Declare the slices of node proxies."""
+) -> Nodes:
+    """Declare what node proxies are told in `graph_`."""
     places = graph_.derive("views/node proxies", scopes, _nodes_only)
+    authorizations = known.model.authorization_policies
     doors = graph_.single("views/doors of networks", _doors(known))
-    return (
-        graph_.derive("views/workloads", known.model.workloads, _workloads(known, places)),
+    selecting = graph_.index(
+        "views/authorizations that select by namespace",
+        graph_.derive("views/authorizations that select", authorizations, _selecting),
+        lambda _, policy: (policy.namespace,),
+    )
+    workloads = _workloads(known, places, selecting)
+    slices = (
+        graph_.derive("views/workloads", known.model.workloads, workloads),
         graph_.derive(
             "views/loose endpoints", known.model.for_nodes.loose_endpoints, _loose(known, places)
         ),
@@ -47,16 +71,15 @@ def declare(
         ),
         graph_.derive("views/gateways of node proxies", places, _gateways(doors)),
         graph_.derive("views/strictness", places, _strictness(known)),
-        graph_.derive(
-            "views/authorizations",
-            known.model.authorization_policies,
-            _authorizations(known, places),
-        ),
+        graph_.derive("views/authorizations", authorizations, _authorizations(known, places)),
         graph_.derive(
             "views/authentications",
             known.model.peer_authentications,
             _authentications(known, places),
         ),
+    )
+    return Nodes(
+        slices, graph_.derive("views/unread by node proxies", authorizations, _unread(places))
     )
 
 
@@ -76,7 +99,7 @@ def _is_near(scope: view.NodesScope, network: NetworkId) -> bool:
 
 
 def _workloads(
-    known: facts.Facts, places: Places
+    known: facts.Facts, places: Places, selecting: Selecting
 ) -> Callable[[reader.Reader, WorkloadKey, Workload], Sliced]:
     def sliced(read: reader.Reader, key: WorkloadKey, workload: Workload) -> Sliced:
         scopes = read.items(places)
@@ -89,7 +112,7 @@ def _workloads(
             if not set(workload.addresses).isdisjoint(one.addresses)
             and (service := read.get(known.model.services, one.service)) is not None
         ]
-        policies = _policies_of(read, known, workload)
+        policies = _policies_of(read, known, selecting, workload)
         for scope in scopes:
             if not _is_near(scope, workload.network):
                 continue
@@ -101,13 +124,17 @@ def _workloads(
     return sliced
 
 
-def _policies_of(read: reader.Reader, known: facts.Facts, workload: Workload) -> tuple[str, ...]:
+def _policies_of(
+    read: reader.Reader, known: facts.Facts, selecting: Selecting, workload: Workload
+) -> tuple[str, ...]:
     root = read.value(known.model.settings).root_namespace
     namespace = workload.key.namespace
     return connections.names_for(
         namespace=namespace,
         labels=dict(workload.labels),
-        authorizations=facts.authorizations_for(read, known, namespace=namespace, root=root),
+        authorizations=[
+            policy for one in (namespace, root) for policy in read.lookup(selecting, one).values()
+        ],
         authentications=facts.policies_for(
             read, known.policies_by_namespace, namespace=namespace, root=root
         ),
@@ -237,6 +264,36 @@ def _gateways(doors: Doors) -> Callable[[reader.Reader, view.NodesScope, None], 
 
 
 # --- policies
+
+
+def _selecting(
+    _: reader.Reader, __: object, policy: AuthorizationPolicy
+) -> Iterator[tuple[facts.Named, AuthorizationPolicy]]:
+    # Others hold without being named by workloads: these need not look at them.
+    if policy.selector:
+        yield (policy.namespace, policy.name), policy
+
+
+def _unread(places: Places) -> Callable[[reader.Reader, object, AuthorizationPolicy], Found]:
+    """Return what finds policies that node proxies cannot hold to as they are written."""
+
+    def found(read: reader.Reader, _: object, policy: AuthorizationPolicy) -> Found:
+        if not connections.is_changed(policy) or not read.items(places):
+            return
+        outcome = "deny more than they say" if policy.action is Action.DENY else "allow nothing"
+        yield (
+            (UNREAD, policy.namespace, policy.name),
+            errors.Finding(
+                UNREAD,
+                subject=f"AuthorizationPolicy {policy.namespace}/{policy.name}",
+                happened=f"looks at requests, which node proxies do not read: there such rules "
+                f"{outcome}",
+                still_working="the policy as it is written, where sidecars hold to it",
+                hint="for pods without sidecars, say it by identities and ports alone",
+            ),
+        )
+
+    return found
 
 
 def _strictness(known: facts.Facts) -> Callable[[reader.Reader, view.NodesScope, None], Sliced]:

@@ -72,13 +72,14 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
         proxies,
         _scopes_of(known, near=labels, routed=known.labels_asked_for),
     )
+    nodes = ambient.declare(graph_, known, scopes)
     slices = graph_.join(
         "views/slices",
         *outbound_slices.declare(graph_, known, scopes, behind=behind),
         *horizon_slices.declare(graph_, known, scopes, preferring=preferring),
         *gateway_slices.declare(graph_, known, plans, behind=behind),
         name_slices.declare(graph_, known, scopes),
-        *ambient.declare(graph_, known, scopes),
+        *nodes.slices,
         graph_.derive("views/inbound", scopes, _inbound(known)),
     )
     return Views(
@@ -91,6 +92,7 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
             "views/all findings",
             findings.declare(graph_, known),
             graph_.derive("views/unread requests", scopes, unread.findings(known)),
+            nodes.findings,
         ),
         known,
         credentials.declare(graph_, seen, plans),

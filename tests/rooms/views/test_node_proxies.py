@@ -264,6 +264,19 @@ def test_a_rule_to_deny_loses_what_looks_at_requests_and_denies_more():
     assert [one.exact for one in rule.matches[0].namespaces] == ["a"]
 
 
+def test_a_policy_that_looks_at_requests_is_named_where_there_are_node_proxies():
+    mesh, east = two_clusters("")
+    mesh.authorization_policy("some", {"rules": [LOOKS]})
+    mesh.authorization_policy("other", {"rules": [{"to": [{"operation": {"ports": ["1"]}}]}]})
+    assert not mesh.graph.items(mesh.views.findings)
+
+    mesh.scopes_of(node_proxy(east))
+
+    (found,) = mesh.graph.items(mesh.views.findings).values()
+    assert (found.code, found.subject) == ("ISM-VIEW-007", "AuthorizationPolicy default/some")
+    assert "allow nothing" in found.happened
+
+
 @pytest.mark.parametrize("namespace", ["istio-system", "default"])
 def test_a_workload_that_accepts_no_plain_text_names_the_static_policy(namespace):
     mesh, east = two_clusters("")
@@ -334,6 +347,19 @@ def test_a_changed_pod_computes_its_own_resource_alone(size):
     ]
     # The slice (six ways), its service in the registry and the views, and one workload.
     assert mesh.graph.recomputed() == 12
+
+
+def test_a_policy_for_all_computes_no_workload_again():
+    mesh, east = two_clusters("n1")
+    for index in range(20):
+        east.service(f"s{index}", ready=[f"10.0.0.{index + 1}"], shape=shapes.CAPTURED)
+    mesh.scopes_of(node_proxy(east))
+
+    mesh.authorization_policy("all", {"rules": [{}]})
+
+    # The policy: read, checked, found out, arranged twice, judged and said.
+    assert mesh.graph.recomputed() <= 8
+    assert "default/all" in told(east, snapshot.AUTHORIZATIONS)
 
 
 def test_without_node_proxies_nothing_is_said_to_them():

@@ -74,7 +74,7 @@ async def _install(
 ) -> int:
     for warning in checks.warnings_for(chosen):
         warn(warning)
-    planned = installing.phases(chosen)
+    planned = await installing.without_others(client, installing.phases(chosen))
     changes = await installing.changes(client, chosen, planned, force=force)
     _show(changes)
     if dry_run:

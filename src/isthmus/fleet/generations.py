@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from isthmus.base import clock, errors, tasks
 from isthmus.fleet import sources
-from isthmus.kube import access, client, informer, kinds, objects
+from isthmus.kube import access, client, gateway_api, informer, kinds, objects
 from isthmus.mesh.identities import ClusterId
 
 _IDENTITY = ("", "kube-system")
@@ -88,6 +88,12 @@ CONFIGURATION = (
     ),
 )
 """What is followed in the configuration cluster only."""
+
+GATEWAY_API = (
+    Followed("gateway_classes", kinds.GATEWAY_CLASS, gateway_api.GatewayClass, optional=True),
+    Followed("kubernetes_gateways", kinds.KUBERNETES_GATEWAY, gateway_api.Gateway, optional=True),
+)
+"""The same, where Gateways of the Gateway API are obeyed."""
 
 Changes = Mapping[str, Mapping[sources.ObjectKey, objects.Object | None]]
 """By collection and key the object to be; None deletes."""

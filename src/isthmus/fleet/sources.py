@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from isthmus.engine import collections, graph
-from isthmus.kube import objects
+from isthmus.kube import gateway_api, objects
 from isthmus.mesh.identities import ClusterId
 
 HOME: Final = ClusterId("")
@@ -42,6 +42,8 @@ class Sources:
     service_entries: collections.Source[ObjectKey, objects.FreeForm]
     peer_authentications: collections.Source[ObjectKey, objects.PeerAuthentication]
     authorization_policies: collections.Source[ObjectKey, objects.FreeForm]
+    gateway_classes: collections.Source[ObjectKey, gateway_api.GatewayClass]
+    kubernetes_gateways: collections.Source[ObjectKey, gateway_api.Gateway]
 
 
 def declare(graph_: graph.Graph) -> Sources:
@@ -59,4 +61,6 @@ def declare(graph_: graph.Graph) -> Sources:
         service_entries=graph_.source("service_entries"),
         peer_authentications=graph_.source("peer_authentications"),
         authorization_policies=graph_.source("authorization_policies"),
+        gateway_classes=graph_.source("gateway_classes"),
+        kubernetes_gateways=graph_.source("kubernetes_gateways.objects"),
     )

@@ -77,6 +77,7 @@ class Supervisor:
         home: Home | None = None,
         namespace: str = "istio-system",
         remote_timeout_s: float = REMOTE_TIMEOUT_S,
+        more: tuple[generations.Followed, ...] = (),
         parse: Callable[[str], access.Access] = access.parse_untrusted,
         system_clock: clock.Clock | None = None,
         measures: metrics.Metrics | None = None,
@@ -91,6 +92,7 @@ class Supervisor:
             home: Where the control plane runs, if that is outside of its mesh.
             namespace: The system namespace.
             remote_timeout_s: How long readiness waits for a remote cluster; 0 for ever.
+            more: What else is followed in the configuration cluster.
             parse: Judges the kubeconfig of a remote secret.
             system_clock: Time.
             measures: Where the metrics go.
@@ -113,12 +115,8 @@ class Supervisor:
         self._findings: tuple[errors.Finding, ...] = ()
         self._refused_snapshots: tuple[errors.Finding, ...] = ()
         self._has_recalled = False
-        self._local = self._generation(
-            config_cluster,
-            1,
-            local,
-            followed=generations.EVERYWHERE + generations.CONFIGURATION,
-        )
+        followed = generations.EVERYWHERE + generations.CONFIGURATION + more
+        self._local = self._generation(config_cluster, 1, local, followed=followed)
         settings = (generations.SETTINGS,)
         self._home = (
             self._generation(sources.HOME, 1, home.reached_by, followed=settings) if home else None

@@ -130,7 +130,12 @@ def _cluster_roles(options: Options, name: str) -> list[Manifest]:
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRole",
             "metadata": labels.metadata(options, cluster_name, component="Pilot", namespace=""),
-            "rules": [*rights.followed(), *rights.configured(), *rights.kept()],
+            "rules": [
+                *rights.followed(),
+                *rights.configured(),
+                *rights.kept(),
+                *(rights.run() if options.runs_gateways else ()),
+            ],
         },
         _binding(options, "ClusterRole", cluster_name, name),
     ]

@@ -10,7 +10,7 @@ Source: spec sections 6.1 and 10.5.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from isthmus.install import crds, labels, manifests, older, options, reader, webhook
+from isthmus.install import crds, gateway_crds, labels, manifests, older, options, reader, webhook
 from isthmus.install.control_plane import Manifest
 from isthmus.kube import apply, kinds, problems, waiting
 from isthmus.kube import client as kube_client
@@ -76,6 +76,23 @@ def _labels(manifest: Mapping[str, object]) -> Mapping[str, str]:
     found = metadata.get("labels") or {}
     assert isinstance(found, Mapping)
     return found
+
+
+async def without_others(client: kube_client.Client, planned: Sequence[Phase]) -> tuple[Phase, ...]:
+    """Return the phases without the kinds of the Gateway API that the cluster has from others."""
+    found = await apply.labelled(client, [kinds.CUSTOM_RESOURCE_DEFINITION], labels="")
+    taken = {
+        manifests.identity(one)
+        for one in found
+        if one["spec"]["group"] == gateway_crds.GROUP
+        and gateway_crds.BROUGHT not in (one["metadata"].get("annotations") or {})
+    }
+    return tuple(
+        Phase(
+            one.title, tuple(each for each in one.objects if manifests.identity(each) not in taken)
+        )
+        for one in planned
+    )
 
 
 async def changes(
@@ -266,6 +283,7 @@ def _is_shared(manifest: kube_client.Obj) -> bool:
 async def definitions(client: kube_client.Client) -> list[kube_client.Obj]:
     """Return the definitions of kinds that an installation brought."""
     ours = {f"{resource.plural}.{resource.group}" for resource in crds.RESOURCES}
+    ours |= {gateway_crds.name_of(resource) for resource in gateway_crds.RESOURCES}
     found = await apply.labelled(
         client, [kinds.CUSTOM_RESOURCE_DEFINITION], labels=f"{labels.MANAGED}=Reconcile"
     )

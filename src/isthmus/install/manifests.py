@@ -9,6 +9,7 @@ from isthmus.install import (
     control_plane,
     crds,
     expansion,
+    gateway_crds,
     gateways,
     labels,
     older,
@@ -42,7 +43,7 @@ def _around(options: Options) -> list[Manifest]:
 
 
 def _base(options: Options) -> list[Manifest]:
-    found = [*crds.manifests()]
+    found = [*crds.manifests(), *(gateway_crds.manifests() if options.runs_gateways else ())]
     for manifest in found:
         labels.add_ownership(options, manifest, component="Base")
     readers = reader.objects(

@@ -128,6 +128,11 @@ class Options:
         """Whether the control plane's mesh is configured in another cluster than its own."""
         return self.pilot_env.get("LOCAL_CLUSTER_SECRET_WATCHER") == "true"
 
+    @property
+    def runs_gateways(self) -> bool:
+        """Whether the control plane obeys and runs Gateways of the Gateway API."""
+        return self.pilot_env.get("PILOT_ENABLE_GATEWAY_API") == "true"
+
 
 def of_spec(spec: Tree) -> Options:
     """Say what a checked spec asks for.

@@ -19,6 +19,9 @@ LOCK = "istio-namespace-controller-election"
 SNAPSHOTS = tuple(f"istio-remote-snapshot-{number}" for number in range(64))
 """The ConfigMaps with what is known of remote clusters."""
 
+API = "gateway.networking.k8s.io"
+"""The group of the Gateway API."""
+
 _FOLLOW = ("list", "watch")
 
 
@@ -56,6 +59,18 @@ def kept() -> list[Rule]:
             ("mutatingwebhookconfigurations",),
             ("get", *_FOLLOW, "update"),
         ),
+    ]
+
+
+def run() -> list[Rule]:
+    """Return what is needed to run Gateways of the Gateway API in any namespace."""
+    written = ("get", *_FOLLOW, "create", "patch", "delete")
+    return [
+        _rule(API, ("gateways",), _FOLLOW),
+        _rule(API, ("gatewayclasses",), (*_FOLLOW, "create")),
+        _rule(API, ("gateways/status", "gatewayclasses/status"), ("patch",)),
+        _rule("apps", ("deployments",), written),
+        _rule("", ("serviceaccounts", "services"), written),
     ]
 
 

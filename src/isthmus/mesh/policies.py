@@ -104,12 +104,18 @@ class GatewayServer:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """One Gateway object of networking.istio.io: it configures the workloads that it selects."""
+    """One Gateway object: it configures the workloads that it selects.
+
+    Attributes:
+        is_kubernetes: Whether it is one of the Gateway API, which selects in its own namespace
+            only, and is bound by routes of that API only.
+    """
 
     namespace: str
     name: str
     selector: tuple[tuple[str, str], ...]
     servers: tuple[GatewayServer, ...]
+    is_kubernetes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +212,7 @@ class HttpRoute:
 
 @dataclass(frozen=True, slots=True)
 class VirtualService:
-    """One VirtualService object of networking.istio.io."""
+    """One VirtualService object of networking.istio.io, or a route of the Gateway API."""
 
     namespace: str
     name: str
@@ -216,6 +222,7 @@ class VirtualService:
     tls: tuple[SniRoute, ...] = ()
     tcp: tuple[TcpRoute, ...] = ()
     export_to: tuple[str, ...] = ()
+    is_kubernetes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from isthmus.registry import (
     gateway_names,
     gateway_objects,
     gateways,
+    kubernetes_gateways,
     peer_authentications,
     service_entries,
     services,
@@ -142,8 +143,8 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
         looked_up=names_.looked_up,
         peer_authentications=policies_.peer_authentications.values,
         authorization_policies=policies_.authorization_policies.values,
-        gateways=policies_.gateways.values,
-        virtual_services=policies_.virtual_services.values,
+        gateways=policies_.all_gateways,
+        virtual_services=policies_.all_virtual_services,
         destination_rules=policies_.destination_rules.values,
         service_entries=policies_.service_entries.values,
         findings=graph_.join(
@@ -164,6 +165,8 @@ class _Policies:
     authorization_policies: config.Nodes[AuthorizationPolicy]
     gateways: config.Nodes[policies.Gateway]
     virtual_services: config.Nodes[policies.VirtualService]
+    all_gateways: collections.Collection[ObjectKey, policies.Gateway]
+    all_virtual_services: collections.Collection[ObjectKey, policies.VirtualService]
     destination_rules: config.Nodes[policies.DestinationRule]
     service_entries: config.Nodes[ServiceEntry]
 
@@ -180,6 +183,17 @@ class _Policies:
 
 
 def _policies(graph_: graph.Graph, sources_: sources.Sources, seat: settings.Seat) -> _Policies:
+    kubernetes = kubernetes_gateways.declare(graph_, sources_, seat=seat)
+    gateways_ = config.declare(
+        graph_, "Gateway", sources_.gateways, seat=seat, read=gateway_objects.read
+    )
+    virtuals = config.declare(
+        graph_,
+        "VirtualService",
+        sources_.virtual_services,
+        seat=seat,
+        read=virtual_services.read,
+    )
     return _Policies(
         peer_authentications=config.declare(
             graph_,
@@ -196,15 +210,11 @@ def _policies(graph_: graph.Graph, sources_: sources.Sources, seat: settings.Sea
             read=authorization_policies.read,
             used="nobody gets in who should not; other workloads are not touched",
         ),
-        gateways=config.declare(
-            graph_, "Gateway", sources_.gateways, seat=seat, read=gateway_objects.read
-        ),
-        virtual_services=config.declare(
-            graph_,
-            "VirtualService",
-            sources_.virtual_services,
-            seat=seat,
-            read=virtual_services.read,
+        gateways=gateways_,
+        virtual_services=virtuals,
+        all_gateways=graph_.join("gateways.all", gateways_.values, kubernetes.gateways),
+        all_virtual_services=graph_.join(
+            "virtual_services.all", virtuals.values, kubernetes.virtual_services
         ),
         destination_rules=config.declare(
             graph_,

@@ -16,12 +16,12 @@ import contextlib
 import datetime
 import gc
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from isthmus.base import clock, errors, logs, memory, metrics, tasks
 from isthmus.ca import authority as authorities
 from isthmus.ca import signing
-from isthmus.fleet import supervisor
+from isthmus.fleet import generations, supervisor
 from isthmus.inject import injection as injecting
 from isthmus.inject import settings as inject_settings
 from isthmus.kube import client as kube_client
@@ -31,6 +31,7 @@ from isthmus.runtime import (
     authentication,
     connections,
     credentials,
+    deploying,
     impersonation,
     injection,
     measures,
@@ -82,6 +83,7 @@ class Program:
             home=self._seats.home,
             namespace=chosen.namespace,
             remote_timeout_s=chosen.remote_timeout_s,
+            more=generations.GATEWAY_API if chosen.runs_gateways else (),
             system_clock=self._clock,
             measures=self._metrics,
         )
@@ -158,9 +160,15 @@ class Program:
             at_home={
                 "keep snapshots of clusters": self._snapshots.run,
                 "renew tokens": self._renewal.run,
+                **({"run gateways": self._run_gateways} if chosen.runs_gateways else {}),
             },
             system_clock=self._clock,
         )
+
+    async def _run_gateways(self, writes: kube_client.Client, holds: Callable[[], bool]) -> None:
+        place = deploying.Place(self._settings.revision, self._settings.domain)
+        running = deploying.Gateways(writes, holds, place=place, system_clock=self._clock)
+        await running.run()
 
     def _opened_desk(self) -> debugging.Desk:
         told = reports.Reports(

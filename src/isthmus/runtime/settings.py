@@ -43,6 +43,8 @@ class Settings:
         node_accounts: Namespace and name of the accounts that node proxies run as: they are told
             of the whole mesh, and may ask for certificates of their own node's pods
             (`CA_TRUSTED_NODE_ACCOUNTS`).
+        runs_gateways: Whether Gateways of the Gateway API are obeyed and run
+            (`PILOT_ENABLE_GATEWAY_API`).
         patches_webhooks: Whether it keeps the bundle in its cluster's webhooks.
     """
 
@@ -69,6 +71,7 @@ class Settings:
     shared_mesh_config: str = ""
     serves_node_proxies: bool = False
     node_accounts: tuple[tuple[str, str], ...] = ()
+    runs_gateways: bool = False
     patches_webhooks: bool = True
 
 
@@ -112,6 +115,7 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
         shared_mesh_config=environment.get("SHARED_MESH_CONFIG", ""),
         serves_node_proxies=is_ambient,
         node_accounts=_accounts(environment.get("CA_TRUSTED_NODE_ACCOUNTS", usual)),
+        runs_gateways=_truth(environment, "PILOT_ENABLE_GATEWAY_API"),
         # Set and empty: API servers verify the injector by an authority of somebody else's.
         patches_webhooks=environment.get("INJECTION_WEBHOOK_CONFIG_NAME", "any") != "",
     )

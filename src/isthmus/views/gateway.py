@@ -166,7 +166,7 @@ def plan_of(
     labels, targets = dict(scope.labels), dict(scope.ports)
     plans = dict[int, PortPlan]()
     for gateway in gateways:
-        if not selects(gateway, labels=labels):
+        if not selects(gateway, labels=labels, namespace=scope.namespace):
             continue
         bound = [one for one in virtuals if is_bound(one, gateway)]
         for server in gateway.servers:
@@ -177,13 +177,17 @@ def plan_of(
     return Plan(tuple(plans[port] for port in sorted(plans)))
 
 
-def selects(gateway: policies.Gateway, *, labels: Mapping[str, str]) -> bool:
-    """Say whether a Gateway object holds for a gateway with these labels."""
+def selects(gateway: policies.Gateway, *, labels: Mapping[str, str], namespace: str) -> bool:
+    """Say whether a Gateway object holds for a gateway with these labels in a namespace."""
+    if gateway.is_kubernetes and gateway.namespace != namespace:
+        return False
     return all(labels.get(key) == value for key, value in gateway.selector)
 
 
 def is_bound(virtual: policies.VirtualService, gateway: policies.Gateway) -> bool:
     """Say whether a VirtualService is meant for a Gateway object."""
+    if virtual.is_kubernetes is not gateway.is_kubernetes:
+        return False
     if f"{gateway.namespace}/{gateway.name}" in virtual.gateways:
         return True
     return virtual.namespace == gateway.namespace and gateway.name in virtual.gateways

@@ -1,0 +1,272 @@
+"""Two of Istio's own node proxies between a client and a server, each in a network of its own.
+
+A program of its own: it moves into namespaces, in which it may be root and the ports that these
+proxies insist on are free. It prints, as one JSON object, what became of a call at each step.
+
+    python two_ztunnels.py <folder for logs> <path of ztunnel>
+"""
+
+import asyncio
+import contextlib
+import datetime
+import http.server
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import threading
+
+from isthmus.base import clock, metrics, namespaces, netlink
+from isthmus.fleet.sources import ObjectKey
+from isthmus.mesh.identities import ClusterId, TrustDomain
+from isthmus.runtime import assembly, connections, impersonation
+from isthmus.testing import builders, certificates
+from isthmus.testing.shapes import Shape
+from isthmus.wire import ads, callers, csr, tls
+
+NAME = "istiod.istio-system.svc"
+CONTROL, VIP, SOCKS = "10.0.0.254", "10.96.0.1", 15080
+PODS = {"client": "10.0.0.1", "server": "10.0.0.2"}
+ACCOUNTS = [("default", pod) for pod in PODS]
+TRY_S, CALL_S = 15.0, 5.0
+TO_SERVER = {"selector": {"matchLabels": {"app": "server"}}}
+
+
+class Judge(callers.Authenticator):
+    """Takes the name of a pod as the token of its account."""
+
+    async def authenticate(self, credentials):
+        pod, cluster = credentials.token, ClusterId(credentials.claimed_cluster)
+        return callers.Caller(cluster, "default", pod, pod=pod, pod_uid=pod)
+
+
+class ControlPlane:
+    """What istiod serves on 15012, for a mesh of one Service."""
+
+    def __init__(self):
+        self.builder = builder = builders.Mesh()
+        self.east = builder.cluster("east", network="n1")
+        self.mesh = assembly.Mesh(
+            None,
+            builder.graph,
+            builder.sources,
+            builder.model,
+            builder.views,
+            builder.graph.derive("resources", builder.views.slices, assembly._encoded),
+        )
+        for name, address in PODS.items():
+            shape = Shape(proxy=None, account=name, node="node-1", is_captured=True)
+            self.east.pod(name, address=address, shape=shape)
+        self.ready(PODS["server"])
+
+    def ready(self, *addresses, unready=()):
+        self.east.service(
+            "web", ready=addresses, unready=unready, shape=Shape(proxy=None, target_port=8080)
+        )
+
+    def policy(self, spec):
+        self.builder.authorization_policy("some", {**TO_SERVER, **spec})
+
+    def without_policy(self):
+        key = ObjectKey(self.east.id, "default", "some")
+        with self.builder.graph.transaction() as transaction:
+            transaction.delete(self.builder.sources.authorization_policies, key)
+
+    async def serve(self):
+        now = clock.SystemClock().now()
+        signer = certificates.signer(now=now - datetime.timedelta(minutes=5))
+        proxies = connections.Connections(
+            self.mesh, authenticator=Judge(), unready=lambda _: "", node_accounts=ACCOUNTS
+        )
+        signing = csr.Signatory(
+            Judge(),
+            authority=lambda: signer,
+            trust_domain=lambda: TrustDomain("cluster.local"),
+            clock=clock.SystemClock(),
+            counters=csr.Counters(metrics.Metrics()),
+            impersonation=impersonation.Judge(self.mesh, node_accounts=ACCOUNTS).objection,
+        )
+        serving = tls.Serving(tls.issue(signer, names=(NAME,), now=now))
+        server, port = await ads.serve(
+            (ads.Service(proxies).handler(), csr.service(signing)),
+            address=f"{CONTROL}:0",
+            credentials=serving.server_credentials(),
+        )
+        return server, port, serving.certificate.roots_pem
+
+
+def alone():
+    """Move into namespaces of our own; return descriptors of the pods' networks."""
+    uid, gid = os.getuid(), os.getgid()
+    namespaces.unshare(namespaces.NEWUSER | namespaces.NEWNET)
+    namespaces.map_root(uid=uid, gid=gid)
+    netlink.send([netlink.bridge("br0"), netlink.up(netlink.index_of("lo"))])
+    bridge = netlink.index_of("br0")
+    netlink.send([netlink.address(bridge, CONTROL, prefix=24)])
+    networks = {}
+    for name, address in PODS.items():
+        (network,) = namespaces.fresh(namespaces.NEWNET)
+        networks[name] = network
+        pair = netlink.veth(f"v-{name}", peer="eth0", peer_network=network, bridge_index=bridge)
+        netlink.send([pair])
+        with namespaces.entered(network):
+            link, loopback = netlink.index_of("eth0"), netlink.index_of("lo")
+            ups = [netlink.up(link), netlink.up(loopback)]
+            netlink.send([*ups, netlink.address(link, address, prefix=24)])
+    return networks
+
+
+def started(name, network, *, binary, folder, port):
+    """Start the node proxy of one pod."""
+    where = f"https://{CONTROL}:{port}"
+    roots = str(folder / "roots.pem")
+    environment = {
+        "XDS_ADDRESS": where,
+        "CA_ADDRESS": where,
+        "XDS_ROOT_CA": roots,
+        "CA_ROOT_CA": roots,
+        "ALT_XDS_HOSTNAME": NAME,
+        "ALT_CA_HOSTNAME": NAME,
+        "AUTH_TOKEN": name,
+        "CLUSTER_ID": "east",
+        "NETWORK": "n1",
+        "NODE_NAME": "node-1",
+        "POD_NAME": name,
+        "POD_NAMESPACE": "default",
+        "SERVICE_ACCOUNT": name,
+        "INSTANCE_IP": PODS[name],
+        "PROXY_MODE": "dedicated",
+        "PROXY_WORKLOAD_INFO": f"default/{name}/{name}",
+        "IPV6_ENABLED": "false",
+        "ENABLE_ORIG_SRC": "false",
+        "ISTIO_META_DNS_CAPTURE": "false",
+        "UNSTABLE_ENABLE_SOCKS5": "true",
+    }
+    with namespaces.entered(network), (folder / f"{name}.log").open("w") as log:
+        return subprocess.Popen([binary], env=environment, stdout=log, stderr=log)
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    """The application behind the server's node proxy."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+def answering(network):
+    """Serve the application in the server's network."""
+    with namespaces.entered(network):
+        server = http.server.HTTPServer((PODS["server"], 8080), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+async def called(network):
+    """Say whether a call from the client to the service is answered."""
+    with namespaces.entered(network):
+        connection = socket.socket()
+    connection.setblocking(False)
+    loop = asyncio.get_running_loop()
+    wanted = b"\x05\x01\x00\x01" + socket.inet_aton(VIP) + (80).to_bytes(2, "big")
+    with contextlib.closing(connection), contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(CALL_S):
+            await loop.sock_connect(connection, ("127.0.0.1", SOCKS))
+            for said, length in ((b"\x05\x01\x00", 2), (wanted, 10)):
+                await loop.sock_sendall(connection, said)
+                await loop.sock_recv(connection, length)
+            await loop.sock_sendall(connection, b"GET / HTTP/1.0\r\n\r\n")
+            return b" 200 " in await loop.sock_recv(connection, 4096)
+    return False
+
+
+def in_plain_text(network):
+    """Say whether the server's node proxy takes a call without mutual TLS."""
+    with namespaces.entered(network):
+        connection = socket.socket()
+    connection.settimeout(CALL_S)
+    with contextlib.closing(connection), contextlib.suppress(OSError):
+        connection.connect((PODS["server"], 15006))
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        return b" 200 " in connection.recv(4096)
+    return False
+
+
+async def becomes(network, *, expected):
+    """Say whether calls come to end as expected within some seconds."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(TRY_S):
+            while await called(network) is not expected:  # noqa: ASYNC110  # what others do
+                await asyncio.sleep(0.05)
+            return True
+    return False
+
+
+def rule(**said):
+    return {"action": "DENY", "rules": [said]}
+
+
+def principal(name):
+    return [{"source": {"principals": [f"cluster.local/ns/default/sa/{name}"]}}]
+
+
+def steps(plane):
+    """Return what is done, and whether calls are answered after it."""
+    methods = [{"operation": {"methods": ["POST"]}}]
+    ports = [{"operation": {"ports": ["8080"]}}]
+    own = [{"source": {"namespaces": ["default"]}}]
+    server = PODS["server"]
+    return {
+        "at first": (lambda: None, True),
+        "its identity is denied": (
+            lambda: plane.policy(rule(**{"from": principal("client")})),
+            False,
+        ),
+        "another is denied": (lambda: plane.policy(rule(**{"from": principal("other")})), True),
+        "other methods are denied": (lambda: plane.policy(rule(to=methods)), False),
+        "its namespace is allowed": (
+            lambda: plane.policy({"rules": [{"from": own, "to": ports}]}),
+            True,
+        ),
+        "other methods are allowed": (lambda: plane.policy({"rules": [{"to": methods}]}), False),
+        "nothing is said": (plane.without_policy, True),
+        "plain text is refused": (
+            lambda: plane.builder.peer_authentication("default", "STRICT"),
+            True,
+        ),
+        "the server is not ready": (lambda: plane.ready(unready=[server]), False),
+        "the server is ready": (lambda: plane.ready(server), True),
+    }
+
+
+async def tried(folder, binary, networks):
+    plane = ControlPlane()
+    server, port, roots = await plane.serve()
+    (folder / "roots.pem").write_bytes(roots.encode() if isinstance(roots, str) else roots)
+    answering(networks["server"])
+    running = [
+        started(name, network, binary=binary, folder=folder, port=port)
+        for name, network in networks.items()
+    ]
+    found = {}
+    try:
+        for what, (act, expected) in steps(plane).items():
+            act()
+            found[what] = await becomes(networks["client"], expected=expected)
+        found["in plain text"] = await asyncio.to_thread(in_plain_text, networks["client"])
+    finally:
+        for one in running:
+            one.terminate()
+            one.wait()
+        await server.stop(None)
+    return found
+
+
+if __name__ == "__main__":
+    made = alone()
+    told = asyncio.run(tried(pathlib.Path(sys.argv[1]), sys.argv[2], made))
+    sys.stdout.write(json.dumps(told))

@@ -25,6 +25,7 @@ COMMANDS = {
     "gen-eastwest-gateway": "Print the options of an east-west gateway",
     "install": "Install or change Isthmus in a cluster",
     "lab": "Small Kubernetes clusters on this machine",
+    "multicluster": "Let clusters reach each other through their gateways",
     "manifest": "Print what `install` would apply",
     "kubectl": "A small kubectl for machines that have none",
     "proxy-config": "What a proxy is configured with, and what it should be",

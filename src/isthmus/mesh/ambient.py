@@ -22,6 +22,21 @@ class OwnerKind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Waypoint:
+    """A proxy that requests pass on their way to services, or to workloads."""
+
+    for_services: bool
+    for_workloads: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WaypointUse:
+    """Which waypoint something wants; None where it wants none, whatever its namespace says."""
+
+    waypoint: ServiceKey | None
+
+
+@dataclass(frozen=True, slots=True)
 class Traits:
     """What is said of a pod for its node's proxy.
 
@@ -32,6 +47,7 @@ class Traits:
         canonical_revision: Of its service, for telemetry.
         trust_domain: Of its identity.
         uses_host_network: Whether its address is that of its node.
+        waypoint: What it says itself of a waypoint; None where it says nothing.
     """
 
     key: WorkloadKey
@@ -42,6 +58,7 @@ class Traits:
     canonical_revision: str
     trust_domain: TrustDomain
     uses_host_network: bool = False
+    waypoint: WaypointUse | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from isthmus.mesh.ambient import LooseEndpoint, OwnerKind, PlacedAddress, Sharin
 from isthmus.mesh.identities import ClusterId, TrustDomain
 from isthmus.mesh.services import Service, ServiceKey
 from isthmus.mesh.workloads import Workload, WorkloadKey
-from isthmus.registry import memberships, settings, topology, workloads
+from isthmus.registry import memberships, settings, topology, waypoints, workloads
 
 NAME_LABELS: Final = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
 REVISION_LABELS: Final = (
@@ -47,6 +47,7 @@ class Nodes:
     by_node: collections.Index[tuple[ClusterId, str], WorkloadKey, Workload]
     memberships: memberships.ByPod
     loose_endpoints: collections.Collection[str, LooseEndpoint]
+    waypoints: waypoints.Nodes
 
 
 def declare(
@@ -92,6 +93,7 @@ def declare(
         ),
         memberships=members.by_pod,
         loose_endpoints=members.loose,
+        waypoints=waypoints.declare(graph_, sources_),
     )
 
 
@@ -108,6 +110,7 @@ def traits_of(key: sources.ObjectKey, pod: objects.Pod, *, trust_domain: TrustDo
         canonical_revision=_first(labels, REVISION_LABELS) or "latest",
         trust_domain=trust_domain,
         uses_host_network=pod.spec.host_network,
+        waypoint=waypoints.use_of(labels, namespace=key.namespace),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from isthmus.mesh.ambient import LooseEndpoint, Membership, PlacedAddress, Traits
 from isthmus.mesh.identities import NetworkId
-from isthmus.mesh.networks import NetworkGateway
+from isthmus.mesh.networks import HBONE_PORT, NetworkGateway
 from isthmus.mesh.services import Protocol, Resolution, Service
 from isthmus.mesh.workloads import Workload
 from isthmus.views.wds import (
@@ -37,7 +37,12 @@ Ports = tuple[AddressPort, ...]
 
 
 def workload_of(
-    workload: Workload, traits: Traits, *, answers: Answers, policies: tuple[str, ...]
+    workload: Workload,
+    traits: Traits,
+    *,
+    answers: Answers,
+    policies: tuple[str, ...],
+    waypoint: GatewayAddress | None = None,
 ) -> WorkloadSlice:
     """Return a pod as node proxies know it; `answers` are the services for which it does."""
     key = workload.key
@@ -68,6 +73,7 @@ def workload_of(
         policies=policies,
         is_healthy=all(one.is_ready for _, one in answers) and not workload.is_terminating,
         uses_host_network=traits.uses_host_network,
+        waypoint=waypoint,
     )
 
 
@@ -103,7 +109,11 @@ def name_of(service: Service) -> str:
 
 
 def service_of(
-    service: Service, *, addresses: Iterable[PlacedAddress], sans: tuple[str, ...] = ()
+    service: Service,
+    *,
+    addresses: Iterable[PlacedAddress],
+    sans: tuple[str, ...] = (),
+    waypoint: GatewayAddress | None = None,
 ) -> ServiceSlice | None:
     """Return a service as node proxies know it; None for what is only another name."""
     if service.resolution is Resolution.ALIAS:
@@ -119,6 +129,7 @@ def service_of(
         nearness=tuple(NEARNESS[label] for label in service.nearness if label in NEARNESS),
         takes_unready=service.publishes_not_ready,
         is_canonical=True,
+        waypoint=waypoint,
     )
 
 
@@ -128,6 +139,11 @@ def _service_ports(service: Service) -> Ports:
         for port in service.ports
         if port.protocol is not Protocol.UDP
     )
+
+
+def waypoint_of(service: Service) -> GatewayAddress:
+    """Return where a waypoint is found: by its host, since its address may be another elsewhere."""
+    return GatewayAddress(HBONE_PORT, host=(service.key.namespace, str(service.hostname)))
 
 
 # --- other networks

@@ -14,7 +14,7 @@ from typing import Final
 
 from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
-from isthmus.mesh.ambient import LooseEndpoint, Sharing
+from isthmus.mesh.ambient import LooseEndpoint, Sharing, WaypointUse
 from isthmus.mesh.authorization import Action, AuthorizationPolicy
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.networks import NetworkGateway
@@ -113,15 +113,41 @@ def _workloads(
             and (service := read.get(known.model.services, one.service)) is not None
         ]
         policies = _policies_of(read, known, selecting, workload)
+        place = (key.cluster, key.namespace)
+        waypoint = _waypoint(read, known, traits.waypoint, place, is_for_services=False)
         for scope in scopes:
             if not _is_near(scope, workload.network):
                 continue
             shown = [one for one in answers if _reaches(read, known, one[0], scope, key.cluster)]
             if shown or key.cluster == scope.cluster:
-                slice_ = addresses.workload_of(workload, traits, answers=shown, policies=policies)
+                slice_ = addresses.workload_of(
+                    workload, traits, answers=shown, policies=policies, waypoint=waypoint
+                )
                 yield view.keyed(scope, slice_)
 
     return sliced
+
+
+def _waypoint(
+    read: reader.Reader,
+    known: facts.Facts,
+    use: WaypointUse | None,
+    place: tuple[ClusterId, str],
+    *,
+    is_for_services: bool,
+) -> view.wds.GatewayAddress | None:
+    """Return the waypoint of what is in a place: by its own word, or else by its namespace's."""
+    waypoints = known.model.for_nodes.waypoints
+    use = use or read.get(waypoints.of_namespaces, place)
+    if use is None or use.waypoint is None:
+        return None
+    cluster, _ = place
+    found = read.get(waypoints.waypoints, (cluster, use.waypoint))
+    service = read.get(known.model.services, use.waypoint) if found is not None else None
+    if found is None or service is None:
+        return None
+    serves = found.for_services if is_for_services else found.for_workloads
+    return addresses.waypoint_of(service) if serves else None
 
 
 def _policies_of(
@@ -190,7 +216,10 @@ def _services(
             # same: by any of the identities of the service.
             is_shared = len(sharing.sharing) > 1 or not sharing.owners >= {scope.cluster}
             sans = known.accounts_of(read, key) if is_shared else ()
-            slice_ = addresses.service_of(service, addresses=vips, sans=sans)
+            place = (scope.cluster, key.namespace)
+            use = read.get(known.model.for_nodes.waypoints.of_services, (scope.cluster, key))
+            waypoint = _waypoint(read, known, use, place, is_for_services=True)
+            slice_ = addresses.service_of(service, addresses=vips, sans=sans, waypoint=waypoint)
             if slice_ is not None:
                 yield view.keyed(scope, slice_)
 

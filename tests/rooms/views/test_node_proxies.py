@@ -2,8 +2,11 @@
 
 import ipaddress
 
+import msgspec
 import pytest
 
+from isthmus.fleet.sources import ObjectKey
+from isthmus.kube import objects
 from isthmus.mesh.proxies import ProxyKind
 from isthmus.resources import consistency, snapshot
 from isthmus.testing import builders, shapes
@@ -181,6 +184,89 @@ def test_without_healthy_workloads_nothing_stands_behind_a_gateway():
 
     assert not [name for name in told(east) if "SplitHorizon" in name]
     assert "default/reviews.default.svc.cluster.local" in told(east)
+
+
+# --- waypoints
+
+
+def labelled(cluster, source, name, namespace="", **labels):
+    """Give an object labels, with underscores for what a keyword cannot have."""
+    key = ObjectKey(cluster.id, namespace, name)
+    old = cluster.mesh.graph.get(source, key)
+    all_labels = {**((old and old.metadata.labels) or {}), **LABELS(labels)}
+    meta = shapes.metadata(name, namespace, all_labels)
+    cluster.mesh.put(source, key, msgspec.structs.replace(old, metadata=meta))
+
+
+def LABELS(labels):  # noqa: N802
+    names = {
+        "use": "istio.io/use-waypoint",
+        "use_namespace": "istio.io/use-waypoint-namespace",
+        "waypoint_for": "istio.io/waypoint-for",
+        "managed": "gateway.istio.io/managed",
+    }
+    return {names[key]: value for key, value in labels.items()}
+
+
+def with_waypoint(waypoint_for="", **use):
+    """Return a mesh with a waypoint, whose namespace's Service and pod say `use`."""
+    mesh, east = two_clusters("n1")
+    east.service("reviews", ready=["10.0.0.1"], shape=shapes.CAPTURED)
+    east.service("gate", ready=["10.0.0.9"], ports={"mesh": 15008}, shape=shapes.CAPTURED)
+    said = {"managed": "istio.io-mesh-controller"}
+    said |= {"waypoint_for": waypoint_for} if waypoint_for else {}
+    labelled(east, mesh.sources.services, "gate", "default", **said)
+    if use:
+        labelled(east, mesh.sources.services, "reviews", "default", **use)
+        labelled(east, mesh.sources.pods, "reviews-10-0-0-1", "default", **use)
+    return mesh, east
+
+
+def waypoints(east):
+    """Return the hosts of the waypoints of the service and of its pod."""
+    told_of = (service(east), workload(east, "east//Pod/default/reviews-10-0-0-1"))
+    return [one.waypoint.hostname.hostname.partition(".")[0] for one in told_of]
+
+
+@pytest.mark.parametrize(
+    ("waypoint_for", "expected"),
+    [
+        ("", ["gate", ""]),
+        ("service", ["gate", ""]),
+        ("workload", ["", "gate"]),
+        ("all", ["gate", "gate"]),
+        ("none", ["", ""]),
+    ],
+)
+def test_a_waypoint_stands_before_what_it_is_for(waypoint_for, expected):
+    _, east = with_waypoint(waypoint_for, use="gate")
+
+    assert waypoints(east) == expected
+    if expected[0]:
+        assert service(east).waypoint.hbone_mtls_port == 15008
+        assert service(east).waypoint.hostname.namespace == "default"
+
+
+def test_a_namespace_may_say_it_for_all_in_it_but_not_for_the_waypoint():
+    mesh, east = with_waypoint("all")
+    mesh.put(
+        mesh.sources.namespaces,
+        ObjectKey(east.id, "", "default"),
+        objects.Namespace(shapes.metadata("default", "", LABELS({"use": "gate"}))),
+    )
+    assert waypoints(east) == ["gate", "gate"]
+    assert not service(east, "gate").HasField("waypoint")
+
+    labelled(east, mesh.sources.services, "reviews", "default", use="none")
+
+    assert waypoints(east) == ["", "gate"]
+
+
+@pytest.mark.parametrize("use", [{"use": "other"}, {"use": "gate", "use_namespace": "elsewhere"}])
+def test_a_waypoint_that_is_not_there_is_none(use):
+    _, east = with_waypoint("all", **use)
+
+    assert waypoints(east) == ["", ""]
 
 
 # --- policies

@@ -32,6 +32,7 @@ FIELDS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
 """Where a section keeps its entries, and where an entry keeps the resource."""
 
 STATES: Final = ("active_state", "warming_state")
+LEAVING: Final = "draining_state"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,8 @@ def _entries(kind: str, section: Document) -> Iterator[Entry]:
     fields, inner = FIELDS[kind]
     for field in fields:
         for said in section.get(field) or ():
+            if LEAVING in said and not any(each in said for each in STATES):
+                continue  # taken away; only the calls that it has already are still served
             state = next((said[each] for each in STATES if each in said), said)
             resource = state.get(inner) or {}
             yield Entry(

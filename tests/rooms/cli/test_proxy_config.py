@@ -258,3 +258,17 @@ async def test_a_proxy_that_no_control_plane_knows_is_refused_in_their_words():
     with pytest.raises(asking.NobodyAsked) as refused:
         await asking.about_proxy(client, "/debug/edsz", namespace="istio-system")
     assert "not connected" in refused.value.detail
+
+
+def test_a_listener_that_only_serves_its_last_calls_is_gone(wanted):
+    has = copy.deepcopy(wanted)
+    [listeners] = [each for each in has["configs"] if "dynamic_listeners" in each]
+    left = copy.deepcopy(listeners["dynamic_listeners"][0])
+    left["name"] = left["active_state"]["listener"]["name"] = "10.0.0.9_9000"
+    kept = {**left, "draining_state": left["active_state"]}
+    listeners["dynamic_listeners"] += [kept]
+    assert "10.0.0.9_9000" in config_dumps.parse(has, pod="x").dynamic(config_dumps.LISTENERS)
+
+    del kept["active_state"]
+
+    assert "10.0.0.9_9000" not in config_dumps.parse(has, pod="x").dynamic(config_dumps.LISTENERS)

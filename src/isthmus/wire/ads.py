@@ -18,8 +18,9 @@ from typing import Final, NoReturn, Protocol
 import grpc
 
 from isthmus.base import clock, errors, logs, metrics, tasks
-from isthmus.resources.snapshot import PREFIX, Snapshot, TypeUrl
+from isthmus.resources.snapshot import ADDRESSES, PREFIX, Snapshot, TypeUrl
 from isthmus.wire import callers, counting, debugstreams, encoding, nodes, peers, streams
+from isthmus.wire.limits import Limits as Limits
 from isthmus.xds import messages, session
 from isthmus.xds.messages import Flavour
 
@@ -81,30 +82,6 @@ class Discovery(Protocol):
             NodeRefused: It may not have anything (ISM-XDS-001).
             NotReady: It should come again (ISM-XDS-002).
         """
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one client may use up.
-
-    Attributes:
-        proof_s: Seconds until a caller must be proven.
-        first_message_s: Seconds until the first message must have come.
-        write_s: Seconds that one message may take to be accepted by the connection.
-        age_s: Seconds after which a stream ends, give or take a half, so that proxies spread over
-            replicas and prove themselves again; 0 never.
-        streams_per_pod: Open streams of one pod; one more than it needs, for the overlap.
-        streams_per_s: New streams each second, from all callers together.
-        pod_streams_per_s: The same from one pod, so that one cannot keep the others out.
-    """
-
-    proof_s: float = 10.0
-    first_message_s: float = 20.0
-    write_s: float = 30.0
-    age_s: float = 0.0
-    streams_per_pod: int = 2
-    streams_per_s: int = 100
-    pod_streams_per_s: int = 10
 
 
 class _Ended(Exception):  # noqa: N818  # how a stream ends, no fault of ours
@@ -348,12 +325,23 @@ class _Stream:
         async with tasks.Nursery() as nursery:
             _ = nursery.start(f"read {self.record.id}", self._read())
             try:
+                if first.type_url == ADDRESSES:
+                    await self._heard_more()
                 async with asyncio.timeout(self._age_s() or None):
                     await self._write()
             except TimeoutError:
                 self.ended = _Ended("UNAVAILABLE", "the stream is old; connect again")
         if self.ended is not None:
             raise self.ended
+
+    async def _heard_more(self) -> None:
+        """Give a node proxy time to ask for policies as well, so that it hears of these first.
+
+        It lets in whom a policy keeps out of which it has heard the name alone.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.service.limits.together_s):
+                await self.woken.wait()
 
     def _age_s(self) -> float:
         # Those that came together must not leave together.

@@ -9,7 +9,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
 
 from isthmus.base import clock, errors
-from isthmus.resources.snapshot import ADDRESSES, CLUSTERS, ENDPOINTS
+from isthmus.resources.snapshot import ADDRESSES, AUTHORIZATIONS, CLUSTERS, ENDPOINTS
 from isthmus.testing import certificates
 from isthmus.wire import ads, encoding, nodes, streams, tls
 from isthmus.xds.messages import Refused
@@ -224,6 +224,22 @@ async def test_a_node_proxy_that_comes_again_may_say_of_all_workloads_that_it_ha
 
     assert [one.name for one in said.resources] == ["here"]
     assert len(said.removed_resources) == 20_000
+
+
+@pytest.mark.parametrize("asks_for_policies", [True, False])
+async def test_a_node_proxy_hears_of_policies_before_the_workloads_that_name_them(
+    serving, discovery, asks_for_policies
+):
+    discovery.change({ADDRESSES: {"workload": "1"}, AUTHORIZATIONS: {"policy": "1"}})
+    types = [ADDRESSES, AUTHORIZATIONS] if asks_for_policies else [ADDRESSES]
+
+    async with serving(together_s=5 if asks_for_policies else 0.01) as (_, channel, _):
+        stream = Stream(channel)
+        for type_url in types:
+            await stream.say(type_url)
+        heard = [(await stream.hear()).type_url for _ in types]
+
+    assert heard == types[::-1]
 
 
 async def test_an_illegal_request_ends_the_stream_and_forgets_the_proxy(serving, discovery):

@@ -1,0 +1,32 @@
+"""What one client of discovery may use up, and how long anybody waits for it.
+
+Source: security rule XA-5.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may use up.
+
+    Attributes:
+        proof_s: Seconds until a caller must be proven.
+        first_message_s: Seconds until the first message must have come.
+        write_s: Seconds that one message may take to be accepted by the connection.
+        age_s: Seconds after which a stream ends, give or take a half, so that proxies spread over
+            replicas and prove themselves again; 0 never.
+        together_s: Seconds in which a node proxy may ask for policies beside workloads.
+        streams_per_pod: Open streams of one pod; one more than it needs, for the overlap.
+        streams_per_s: New streams each second, from all callers together.
+        pod_streams_per_s: The same from one pod, so that one cannot keep the others out.
+    """
+
+    proof_s: float = 10.0
+    first_message_s: float = 20.0
+    write_s: float = 30.0
+    age_s: float = 0.0
+    together_s: float = 0.1
+    streams_per_pod: int = 2
+    streams_per_s: int = 100
+    pod_streams_per_s: int = 10

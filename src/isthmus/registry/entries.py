@@ -263,4 +263,5 @@ def _of_workload(entry: ServiceEntry, workload: Workload, *, is_ready: bool) -> 
             workload=workload.name,
             node=workload.node,
             labels=workload.labels,
+            accepts_tunnels=workload.accepts_tunnels,
         )

@@ -3,6 +3,8 @@
 Source: spec sections 7.1, 7.3 and 7.5.
 """
 
+import dataclasses
+import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -29,8 +31,19 @@ NEARNESS: Final = {
     "topology.istio.io/cluster": Nearness.CLUSTER,
 }
 
+OWN_NAMESPACE, NOWHERE = ".", "~"
+
 Answers = Sequence[tuple[Service, Membership]]
 Ports = tuple[AddressPort, ...]
+
+
+def is_address(text: str) -> bool:
+    """Say whether a text is an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 # --- workloads
@@ -77,6 +90,15 @@ def workload_of(
     )
 
 
+def with_services(slice_: WorkloadSlice, more: Mapping[str, Ports]) -> WorkloadSlice:
+    """Return a workload that answers for more services."""
+    if not more:
+        return slice_
+    return dataclasses.replace(
+        slice_, services=tuple(sorted({**more, **dict(slice_.services)}.items()))
+    )
+
+
 def loose_workload_of(endpoint: LooseEndpoint, service: Service) -> WorkloadSlice:
     """Return an address that is no pod's, as node proxies know it."""
     return WorkloadSlice(
@@ -115,8 +137,9 @@ def service_of(
     sans: tuple[str, ...] = (),
     waypoint: GatewayAddress | None = None,
 ) -> ServiceSlice | None:
-    """Return a service as node proxies know it; None for what is only another name."""
-    if service.resolution is Resolution.ALIAS:
+    """Return a service as node proxies know it; None for other names and what is hidden."""
+    is_hidden = service.export_to == (NOWHERE,)
+    if service.resolution is Resolution.ALIAS or is_hidden:
         return None
     known = {NetworkAddress(one.network, one.address) for one in addresses}
     return ServiceSlice(
@@ -129,6 +152,8 @@ def service_of(
         nearness=tuple(NEARNESS[label] for label in service.nearness if label in NEARNESS),
         takes_unready=service.publishes_not_ready,
         is_canonical=True,
+        is_passed_through=service.resolution is Resolution.NONE,
+        is_private=service.export_to == (OWN_NAMESPACE,),
         waypoint=waypoint,
     )
 

@@ -7,21 +7,20 @@ these nothing is computed. A changed pod computes that pod's resource again, and
 Source: spec sections 7.1 to 7.3.
 """
 
-import ipaddress
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
-from isthmus.mesh.ambient import LooseEndpoint, Sharing, WaypointUse
+from isthmus.mesh.ambient import LooseEndpoint, PlacedAddress, Sharing, WaypointUse
 from isthmus.mesh.authorization import Action, AuthorizationPolicy
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.networks import NetworkGateway
 from isthmus.mesh.policies import PeerAuthentication
-from isthmus.mesh.services import Service, ServiceKey
+from isthmus.mesh.services import Resolution, Service, ServiceKey
 from isthmus.mesh.workloads import Health, Workload, WorkloadKey
-from isthmus.views import addresses, connections, facts, view
+from isthmus.views import addresses, addressing, ambient_entries, connections, facts, view
 
 Slices = collections.Collection[view.SliceKey, view.Slice]
 Sliced = Iterator[tuple[view.SliceKey, view.Slice]]
@@ -77,6 +76,7 @@ def declare(
             known.model.peer_authentications,
             _authentications(known, places),
         ),
+        *ambient_entries.declare(graph_, known, places=places),
     )
     return Nodes(
         slices, graph_.derive("views/unread by node proxies", authorizations, _unread(places))
@@ -115,14 +115,18 @@ def _workloads(
         policies = _policies_of(read, known, selecting, workload)
         place = (key.cluster, key.namespace)
         waypoint = _waypoint(read, known, traits.waypoint, place, is_for_services=False)
+        entries = ambient_entries.answered_by(
+            read, known, cluster=key.cluster, at=workload.addresses
+        )
         for scope in scopes:
             if not _is_near(scope, workload.network):
                 continue
             shown = [one for one in answers if _reaches(read, known, one[0], scope, key.cluster)]
-            if shown or key.cluster == scope.cluster:
+            if shown or entries or key.cluster == scope.cluster:
                 slice_ = addresses.workload_of(
                     workload, traits, answers=shown, policies=policies, waypoint=waypoint
                 )
+                slice_ = addresses.with_services(slice_, entries)
                 yield view.keyed(scope, slice_)
 
     return sliced
@@ -212,6 +216,8 @@ def _services(
                 if sharing.reaches(scope.cluster, owner=one.cluster)
                 and not _is_taken(read, known, scope, one.cluster, one.address, one.network)
             ]
+            if scope.cluster not in sharing.owners:
+                vips.extend(_given(read, known, scope, service))
             # Whoever is behind a gateway is known to it alone, but must prove who it is all the
             # same: by any of the identities of the service.
             is_shared = len(sharing.sharing) > 1 or not sharing.owners >= {scope.cluster}
@@ -224,6 +230,17 @@ def _services(
                 yield view.keyed(scope, slice_)
 
     return sliced
+
+
+def _given(
+    read: reader.Reader, known: facts.Facts, scope: view.NodesScope, service: Service
+) -> Iterator[PlacedAddress]:
+    """Yield the address of our making, for a service that the cluster of a scope has none of."""
+    if service.resolution is Resolution.VIP:
+        given = addressing.addresses_of(
+            read, known, service, cluster=scope.cluster, naming=view.Naming.ALLOCATED
+        )
+        yield from (PlacedAddress(scope.network, one, scope.cluster) for one in given)
 
 
 def _is_taken(
@@ -246,17 +263,9 @@ def _is_taken(
 def _doors(known: facts.Facts) -> Callable[[reader.Reader], Mapping[NetworkId, NetworkGateway]]:
     def found(read: reader.Reader) -> Mapping[NetworkId, NetworkGateway]:
         gateways = read.value(known.model.network_gateways)
-        return addresses.doors(one for one in gateways if _is_address(one.address))
+        return addresses.doors(one for one in gateways if addresses.is_address(one.address))
 
     return found
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _hidden(

@@ -51,6 +51,7 @@ class WorkloadSlice:
 
     Attributes:
         uid: The name of the resource.
+        hostname: What node proxies look up for its address, where it has none.
         services: `<namespace>/<host>` and ports of those for which it answers, sorted.
         policies: `<namespace>/<name>` of those that select it by its labels.
         gateway: Behind which it stands, for those without addresses.
@@ -63,6 +64,7 @@ class WorkloadSlice:
     cluster: ClusterId
     network: NetworkId
     addresses: tuple[str, ...] = ()
+    hostname: str = ""
     service_account: str = ""
     trust_domain: TrustDomain = NO_DOMAIN
     takes_tunnels: bool = False
@@ -108,6 +110,8 @@ class ServiceSlice:
         is_strict: Whether only endpoints that share all of it get traffic.
         takes_unready: Whether endpoints get traffic before they are ready.
         is_canonical: Whether its host means this service wherever no nearer one has it.
+        is_passed_through: Whether connections go to the very address that the client dials.
+        is_private: Whether only clients of its own namespace may know of it.
     """
 
     name: str
@@ -120,6 +124,8 @@ class ServiceSlice:
     is_strict: bool = False
     takes_unready: bool = False
     is_canonical: bool = False
+    is_passed_through: bool = False
+    is_private: bool = False
     waypoint: GatewayAddress | None = None
 
     @property

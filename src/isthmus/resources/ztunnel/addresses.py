@@ -50,6 +50,7 @@ def of_workload(slice_: view.wds.WorkloadSlice) -> message.Message:
         name=slice_.name,
         namespace=slice_.namespace,
         addresses=[packed(address) for address in slice_.addresses],
+        hostname=slice_.hostname,
         network=slice_.network,
         tunnel_protocol=wire.HBONE if slice_.takes_tunnels else wire.NONE,
         trust_domain="" if domain == DEFAULT_TRUST_DOMAIN else domain,
@@ -87,6 +88,7 @@ def of_service(slice_: view.wds.ServiceSlice) -> message.Message:
         load_balancing=_balancing(slice_),
         ip_families=_families(slice_),
         canonical=slice_.is_canonical,
+        visibility=wire.Service.NAMESPACE if slice_.is_private else wire.Service.PUBLIC,
     )
     result: message.Message = wire.Address(service=said)
     return result
@@ -131,9 +133,11 @@ def _locality(slice_: view.wds.WorkloadSlice) -> dict[str, str] | None:
 
 
 def _balancing(slice_: view.wds.ServiceSlice) -> dict[str, object] | None:
+    modes = wire.LoadBalancing
+    if slice_.is_passed_through:
+        return {"mode": modes.PASSTHROUGH}
     if not slice_.nearness and not slice_.takes_unready:
         return None
-    modes = wire.LoadBalancing
     mode = modes.STRICT if slice_.is_strict else modes.FAILOVER
     return {
         "routing_preference": [SCOPES[one] for one in slice_.nearness],

@@ -43,7 +43,7 @@ class Behaviour:
 
 
 INGRESS: Final = Behaviour("istio.io/gateway-controller", frozenset({"HTTP"}), adds_class=True)
-EAST_WEST: Final = Behaviour("istio.io/eastwest-controller", frozenset({"TLS"}))
+EAST_WEST: Final = Behaviour("istio.io/eastwest-controller", frozenset({"HBONE", "TLS"}))
 WAYPOINT: Final = Behaviour(
     "istio.io/mesh-controller", frozenset(), service_type="ClusterIP", is_served=False
 )

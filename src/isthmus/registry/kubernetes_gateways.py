@@ -94,13 +94,18 @@ def gateway_of(
 
 
 def _server(listener: gateway_api.Listener) -> policies.GatewayServer:
-    passed = policies.ServerTls.PASSTHROUGH
+    tls = policies.ServerTls.NONE
+    if listener.protocol == "TLS":
+        tls = policies.ServerTls.PASSTHROUGH
+    elif listener.protocol == "HBONE":
+        # Whatever the listener says of TLS is said of the inner tunnel; the outer one ends here.
+        tls = policies.ServerTls.ISTIO_MUTUAL
     return policies.GatewayServer(
         port=listener.port,
         port_name=listener.name,
         protocol=listener.protocol,
         hosts=((listener.hostname or "*").lower(),),
-        tls=passed if listener.protocol == "TLS" else policies.ServerTls.NONE,
+        tls=tls,
     )
 
 

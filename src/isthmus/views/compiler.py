@@ -26,6 +26,7 @@ from isthmus.views import (
     outbound_slices,
     sidecar,
     spreading,
+    tunnel_slices,
     unread,
     view,
 )
@@ -78,6 +79,7 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
         *outbound_slices.declare(graph_, known, scopes, behind=behind),
         *horizon_slices.declare(graph_, known, scopes, preferring=preferring),
         *gateway_slices.declare(graph_, known, plans, behind=behind),
+        *tunnel_slices.declare(graph_, known, plans),
         name_slices.declare(graph_, known, scopes),
         *nodes.slices,
         graph_.derive("views/inbound", scopes, _inbound(known)),

@@ -18,6 +18,7 @@ from isthmus.mesh.traffic import LoadBalancer, TrafficPolicy
 from isthmus.views import names, outbound, routing, view, visibility
 
 OWN: Final = "."
+HBONE: Final = "HBONE"
 
 NETWORK_LABEL: Final = "topology.istio.io/network"
 """On a Service: it stands for the gateways that lead into a network."""
@@ -94,6 +95,7 @@ class PortPlan:
         tcp: Where everything goes, for a port of plain TCP.
         http: For a port of plain HTTP; None for any other.
         ended: TLS that ends here.
+        ends_tunnels: Whether outer tunnels end here.
     """
 
     port: int
@@ -102,6 +104,7 @@ class PortPlan:
     tcp: tuple[policies.Destination, ...] = ()
     http: tuple[HttpHost, ...] | None = None
     ended: tuple[EndedTls, ...] = ()
+    ends_tunnels: bool = False
 
     def hosts(self) -> Iterator[HttpHost]:
         """Yield all hosts for which requests may ask."""
@@ -197,6 +200,8 @@ def is_passable(server: policies.GatewayServer) -> bool:
     """Say whether a gateway can do what a server wants; it ends TLS for requests only."""
     kept = {policies.ServerTls.AUTO_PASSTHROUGH, policies.ServerTls.PASSTHROUGH}
     protocol = server.protocol.upper()
+    if protocol == HBONE:
+        return server.tls is policies.ServerTls.ISTIO_MUTUAL
     if server.tls in kept:
         return True
     if server.tls.is_ended:
@@ -213,8 +218,8 @@ def _planned(
     scope: view.GatewayScope,
 ) -> PortPlan | None:
     hosts = tuple(_pattern(host, gateway=gateway) for host in server.hosts)
-    if not is_passable(server):
-        return None
+    if not is_passable(server) or server.protocol == HBONE:
+        return PortPlan(port, ends_tunnels=True) if is_passable(server) else None
     place = routing.Place(
         f"{gateway.namespace}/{gateway.name}",
         scope.namespace,
@@ -295,6 +300,8 @@ def _http_hosts(
 def _merged(old: PortPlan | None, new: PortPlan) -> PortPlan:
     if old is None:
         return new
+    if old.ends_tunnels or new.ends_tunnels:
+        return old
     is_tls = all(not plan.tcp and plan.http is None for plan in (old, new))
     if is_tls:
         ended = (*old.ended, *(one for one in new.ended if _is_new(one, old.ended)))

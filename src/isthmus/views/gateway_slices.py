@@ -187,6 +187,8 @@ def _listeners(
         log_path = read.value(known.model.settings).access_log_path
         held = _authorizations(read, known, scope)
         for port in plan.ports:
+            if port.ends_tunnels:
+                continue
             resolve = _resolver(read, known, scope, port.port)
             if port.http is not None:
                 key_of = outbound_slices.keys_for(

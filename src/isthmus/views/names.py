@@ -29,6 +29,16 @@ def inbound(port: int) -> str:
     return f"inbound|{port}||"
 
 
+def behind_tunnels(host: str, *, port: int) -> str:
+    """Return the name of the cluster to which a gateway passes inner tunnels on."""
+    return f"inbound-vip|{port}|tcp|{host}"
+
+
+def tunnel_routes(port: int) -> str:
+    """Return the name of the table of a gateway's port for tunnels."""
+    return f"tunnels.{port}"
+
+
 def route(port: int) -> str:
     """Return the name of the routes of all services that speak HTTP on a port."""
     return str(port)

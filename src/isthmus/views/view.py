@@ -30,6 +30,7 @@ from isthmus.mesh.traffic import (
 )
 from isthmus.mesh.workloads import Health
 from isthmus.views import scopes
+from isthmus.views import tunnels as tunnels
 from isthmus.views import wds as wds
 
 CredentialScope = scopes.CredentialScope
@@ -377,9 +378,8 @@ class GatewayHttp:
     policies: tuple[AuthorizationPolicy, ...] = ()
 
 
-ListenerSlice = (
-    CatchAllOutbound | OutboundHttp | OutboundTcp | Inbound | GatewayTls | GatewayTcp | GatewayHttp
-)
+GatewaySlice = GatewayTls | GatewayTcp | GatewayHttp | tunnels.GatewayTunnels
+ListenerSlice = CatchAllOutbound | OutboundHttp | OutboundTcp | Inbound | GatewaySlice
 
 # --- names
 
@@ -422,7 +422,8 @@ class Kind(enum.Enum):
     AUTHORIZATION = "authorization"
 
 
-EnvoySlice = ClusterSlice | EndpointsSlice | ListenerSlice | RouteSlice | NamesSlice
+Routes = RouteSlice | tunnels.TunnelRoutes
+EnvoySlice = ClusterSlice | EndpointsSlice | ListenerSlice | Routes | NamesSlice
 Slice = EnvoySlice | wds.NodeSlice
 
 NAME_TABLE: Final = "NameTable"
@@ -449,6 +450,8 @@ def listener_name(listener: ListenerSlice) -> str:
             return f"{address}_{port}"
         case GatewayTls(port=port) | GatewayTcp(port=port) | GatewayHttp(port=port):
             return f"0.0.0.0_{port}"
+        case tunnels.GatewayTunnels(name=name):
+            return name
 
 
 KINDS: Final[Mapping[type, Kind]] = MappingProxyType(
@@ -456,6 +459,7 @@ KINDS: Final[Mapping[type, Kind]] = MappingProxyType(
         ClusterSlice: Kind.CLUSTER,
         EndpointsSlice: Kind.ENDPOINTS,
         RouteSlice: Kind.ROUTE,
+        tunnels.TunnelRoutes: Kind.ROUTE,
         NamesSlice: Kind.NAMES,
         wds.WorkloadSlice: Kind.ADDRESS,
         wds.ServiceSlice: Kind.ADDRESS,
@@ -473,7 +477,7 @@ def kind_of(slice_: Slice) -> Kind:
 def name_of(slice_: Slice) -> str:
     """Return the name of the resource that a slice becomes."""
     match slice_:
-        case ClusterSlice(name=name) | RouteSlice(name=name):
+        case ClusterSlice(name=name) | RouteSlice(name=name) | tunnels.TunnelRoutes(name=name):
             return name
         case EndpointsSlice(cluster_name=name):
             return name

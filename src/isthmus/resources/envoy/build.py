@@ -5,7 +5,15 @@ from typing import assert_never
 from google.protobuf import message
 
 from isthmus.resources import name_tables, snapshot, versions
-from isthmus.resources.envoy import clusters, endpoints, gateways, inbound, listeners, routes
+from isthmus.resources.envoy import (
+    clusters,
+    endpoints,
+    gateways,
+    inbound,
+    listeners,
+    routes,
+    tunnels,
+)
 from isthmus.views import view
 
 
@@ -22,6 +30,8 @@ def build(slice_: view.EnvoySlice) -> snapshot.Resource:
             )
         case view.RouteSlice(name=name):
             return versions.resource(snapshot.ROUTES, routes.configuration_of(slice_), name=name)
+        case view.tunnels.TunnelRoutes(name=name):
+            return versions.resource(snapshot.ROUTES, tunnels.routes(slice_), name=name)
         case _:
             name = view.listener_name(slice_)
             return versions.resource(snapshot.LISTENERS, _listener(slice_), name=name)
@@ -41,9 +51,7 @@ def _listener(slice_: view.ListenerSlice) -> message.Message:
             return _of_gateway(slice_)
 
 
-def _of_gateway(
-    slice_: view.GatewayTls | view.GatewayTcp | view.GatewayHttp,
-) -> message.Message:
+def _of_gateway(slice_: view.GatewaySlice) -> message.Message:
     match slice_:
         case view.GatewayTls():
             return gateways.by_server_name(slice_)
@@ -51,4 +59,6 @@ def _of_gateway(
             return gateways.tcp(slice_)
         case view.GatewayHttp():
             return gateways.http(slice_)
+        case view.tunnels.GatewayTunnels():
+            return tunnels.listener(slice_)
     assert_never(slice_)

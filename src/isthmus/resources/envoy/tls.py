@@ -89,6 +89,23 @@ def server_socket(trust_domains: Sequence[TrustDomain]) -> messages.Fields:
     )
 
 
+def tunnel_end(trust_domains: Sequence[TrustDomain]) -> messages.Fields:
+    """Return the transport socket of who ends tunnels: of the mesh only, and TLS 1.3 only."""
+    matchers = [_uri({"prefix": f"spiffe://{domain}/"}) for domain in trust_domains]
+    common = _common(("h2",), matchers=matchers, ciphers=())
+    newest = common_pb2.TlsParameters.TLSv1_3
+    common["tls_params"] = {
+        "tls_minimum_protocol_version": newest,
+        "tls_maximum_protocol_version": newest,
+    }
+    return messages.extension(
+        SOCKET,
+        tls_pb2.DownstreamTlsContext(
+            require_client_certificate={"value": True}, common_tls_context=common
+        ),
+    )
+
+
 def gateway_socket(chain: view.EndedChain) -> messages.Fields:
     """Return the transport socket that ends TLS of strangers with a certificate of the gateway's."""
     common: messages.Fields = {

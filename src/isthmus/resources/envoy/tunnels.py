@@ -1,0 +1,104 @@
+"""Gateways that end outer tunnels, for Envoy: who may come in, and where the inner ones go.
+
+Only CONNECT is answered, and only for names of the table: whatever else is asked for, be it an
+address, a service that is not shared, or a request that is no tunnel, leads nowhere.
+
+Source: spec section 7.4.
+"""
+
+import datetime
+from typing import Final
+
+from envoy.config.core.v3 import base_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2,
+)
+from google.protobuf import message
+
+from isthmus.resources.envoy import access_logs, filters, listeners, messages, tls
+from isthmus.views import view
+
+CONNECT: Final = "CONNECT"
+RETRIES: Final = 2
+HELLO_WITHIN: Final = datetime.timedelta(seconds=15)
+MOST_BUFFERED_BYTES: Final = 32 * 1024
+STREAM_WINDOW_BYTES: Final = 1024 * 1024
+CONNECTION_WINDOW_BYTES: Final = 16 * 1024 * 1024
+MOST_STREAMS: Final = 1024
+"""Of one connection; clients open another one then."""
+
+Manager = http_connection_manager_pb2.HttpConnectionManager
+
+
+def listener(tunnels: view.tunnels.GatewayTunnels) -> message.Message:
+    """Return the listener that ends outer tunnels."""
+    result: message.Message = listener_pb2.Listener(
+        name=tunnels.name,
+        address=messages.socket_address(listeners.ANY_ADDRESS, port=tunnels.port),
+        traffic_direction=base_pb2.INBOUND,
+        per_connection_buffer_limit_bytes={"value": MOST_BUFFERED_BYTES},
+        filter_chains=[
+            {
+                "name": tunnels.name,
+                "filters": [_manager(tunnels)],
+                "transport_socket": tls.tunnel_end(tunnels.trust_domains),
+                "transport_socket_connect_timeout": HELLO_WITHIN,
+            }
+        ],
+        access_log=access_logs.of_refused(tunnels.access_log_path),
+    )
+    return result
+
+
+def _manager(tunnels: view.tunnels.GatewayTunnels) -> messages.Fields:
+    routed = Manager(
+        codec_type=Manager.HTTP2,
+        stat_prefix=tunnels.name,
+        server_name=filters.SERVER_NAME,
+        rds={"route_config_name": tunnels.route_name, "config_source": messages.from_ads()},
+        # A tunnel is as idle as what goes through it.
+        stream_idle_timeout=messages.FOREVER,
+        request_headers_timeout=HELLO_WITHIN,
+        upgrade_configs=[{"upgrade_type": CONNECT}],
+        http2_protocol_options={
+            "allow_connect": True,
+            "max_concurrent_streams": {"value": MOST_STREAMS},
+            "initial_stream_window_size": {"value": STREAM_WINDOW_BYTES},
+            "initial_connection_window_size": {"value": CONNECTION_WINDOW_BYTES},
+        },
+        http_filters=[messages.extension("envoy.filters.http.router", router_pb2.Router())],
+        access_log=access_logs.of_traffic(tunnels.access_log_path),
+    )
+    return messages.extension("envoy.filters.network.http_connection_manager", routed)
+
+
+def routes(told: view.tunnels.TunnelRoutes) -> message.Message:
+    """Return where each name that may be asked for leads."""
+    result: message.Message = route_pb2.RouteConfiguration(
+        name=told.name,
+        virtual_hosts=[_host(host) for host in told.hosts],
+        validate_clusters={"value": False},
+    )
+    return result
+
+
+def _host(host: view.tunnels.TunnelHost) -> messages.Fields:
+    action: messages.Fields = {
+        "cluster": host.cluster_name,
+        "timeout": messages.FOREVER,
+        "upgrade_configs": [{"upgrade_type": CONNECT, "connect_config": {}}],
+        # The other end of a tunnel has heard nothing yet when it cannot be reached.
+        "retry_policy": {
+            "retry_on": "connect-failure",
+            "num_retries": {"value": RETRIES},
+        },
+    }
+    match: messages.Fields = {"connect_matcher": {}}
+    return {
+        "name": host.authority,
+        "domains": [host.authority],
+        "routes": [{"name": host.authority, "match": match, "route": action}],
+    }

@@ -1,0 +1,45 @@
+"""Slices of gateways that end the outer of two tunnels. Part of the hand-over: see `view`.
+
+Source: spec section 7.4.
+"""
+
+from dataclasses import dataclass
+
+from isthmus.mesh.identities import TrustDomain
+from isthmus.mesh.networks import HBONE_PORT
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayTunnels:
+    """A gateway's listener for HBONE: it ends the outer tunnel, and passes the inner one on.
+
+    Attributes:
+        trust_domains: Whose identities may come in.
+    """
+
+    port: int
+    route_name: str
+    trust_domains: tuple[TrustDomain, ...]
+    access_log_path: str = ""
+
+    @property
+    def name(self) -> str:
+        """How the listener is called."""
+        usual = "connect_terminate"
+        return usual if self.port == HBONE_PORT else f"{usual}_{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelHost:
+    """One `host:port` that may be asked for, and the cluster behind it."""
+
+    authority: str
+    cluster_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelRoutes:
+    """All that may be asked for through a gateway, sorted; nothing else leads anywhere."""
+
+    name: str
+    hosts: tuple[TunnelHost, ...]

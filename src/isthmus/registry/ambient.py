@@ -24,6 +24,8 @@ REVISION_LABELS: Final = (
     "version",
 )
 GLOBAL_LABEL: Final = "istio.io/global"
+SCOPE_LABEL: Final = "solo.io/service-scope"
+GLOBAL_ONLY: Final = "global-only"
 CRONJOB: Final = re.compile(r"(.+)-\d{8,10}")
 """How a CronJob names its Jobs."""
 
@@ -160,4 +162,5 @@ def _sharing(
 def _owned(
     _: reader.Reader, key: sources.ObjectKey, service: objects.Service
 ) -> Iterable[tuple[sources.ObjectKey, bool]]:
-    yield key, service.metadata.label(GLOBAL_LABEL).lower() == "true"
+    is_global = service.metadata.label(GLOBAL_LABEL).lower() == "true"
+    yield key, is_global or service.metadata.label(SCOPE_LABEL) == GLOBAL_ONLY

@@ -13,6 +13,7 @@ from typing import Final
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
+from isthmus.mesh import gateway_classes
 from isthmus.mesh.ambient import Waypoint, WaypointUse
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.services import ServiceKey
@@ -20,8 +21,6 @@ from isthmus.mesh.services import ServiceKey
 USE_LABEL: Final = "istio.io/use-waypoint"
 NAMESPACE_LABEL: Final = "istio.io/use-waypoint-namespace"
 FOR_LABEL: Final = "istio.io/waypoint-for"
-MANAGED_LABEL: Final = "gateway.istio.io/managed"
-CONTROLLER: Final = "istio.io-mesh-controller"
 NONE: Final = "none"
 
 Placed = tuple[ClusterId, ServiceKey]
@@ -66,7 +65,7 @@ def use_of(labels: Mapping[str, str], *, namespace: str) -> WaypointUse | None:
 
 def is_waypoint(labels: Mapping[str, str]) -> bool:
     """Say whether something belongs to a waypoint, which has none before it."""
-    return labels.get(MANAGED_LABEL) == CONTROLLER
+    return labels.get(gateway_classes.MANAGED_LABEL) == gateway_classes.WAYPOINT.managed
 
 
 def _waypoint(

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from isthmus.base import clock
 from isthmus.ca import authority, intermediate, keys, pem, refusals, root, shapes
-from isthmus.cli import options, render
+from isthmus.cli import groups, options, render
 from isthmus.kube import kinds, problems
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class FilesMissing(refusals.CaRefusal):
     code = "ISM-CA-013"
 
 
-@click.group()
+@click.group(cls=groups.Group)
 def command() -> None:
     """Make and install the certificates that clusters share.
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import click
 
-from isthmus.cli import gke_page, gke_ports, kubectl_target, options, render
+from isthmus.cli import gke_page, gke_ports, groups, kubectl_target, options, render
 from isthmus.gke import (
     applying,
     commands,
@@ -27,7 +27,7 @@ CHANGES_DUE = 3
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
-@click.group()
+@click.group(cls=groups.Group)
 def command() -> None:
     """Make clusters of Google Kubernetes Engine ready for one mesh on one network.
 

@@ -50,7 +50,8 @@ def command(  # noqa: PLR0913  # a command's options
 
     Example: isthmus install --context cluster1 -f cluster1.yaml
     """
-    del istio_namespace
+    if istio_namespace != options.SYSTEM_NAMESPACE:
+        flags = (f"values.global.istioNamespace={istio_namespace}", *flags)
     chosen = operator_options.chosen(files, flags, revision)
     access = cli_options.accessed(kubeconfig, context=context)
 

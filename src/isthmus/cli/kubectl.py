@@ -6,13 +6,20 @@ objects are applied by the server.
 
 import click
 
+from isthmus.cli import groups
 from isthmus.cli import kubectl_reading as reading
 from isthmus.cli import kubectl_running as running
 from isthmus.cli import kubectl_target as targets
 from isthmus.cli import kubectl_writing as writing
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Small(groups.Group):
+    """A group that says whose command it is not."""
+
+    otherwise = "This kubectl is a small one; the real one has more."
+
+
+@click.group(cls=Small)
 @click.option("--context", default=None, help="Context in the kubeconfig.")
 @click.option("--kubeconfig", default=None, help="Kubeconfig file.")
 @click.option("--namespace", "-n", default="", help="Namespace.")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import click
 
 from isthmus.base import clock
+from isthmus.cli import groups
 from isthmus.cli import kubectl_reading as reading
 from isthmus.cli import kubectl_target as targets
 from isthmus.cli import kubectl_writing as writing
@@ -133,7 +134,7 @@ def _has(obj: Obj | None, name: str, value: str) -> bool:
     )
 
 
-@click.group()
+@click.group(cls=groups.Group)
 def rollout() -> None:
     """Follow or begin a rollout.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from isthmus.cli import options, render
+from isthmus.cli import groups, options, render
 from isthmus.lab import doctor as doctors
 from isthmus.lab import orders, starting, state
 from isthmus.lab import topology as topologies
@@ -36,7 +36,7 @@ _OUTPUT = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=groups.Group)
 def command() -> None:
     """Small Kubernetes clusters on this machine, without Docker and without root.
 
@@ -55,7 +55,8 @@ def up(topology: str, name: str, *, foreground: bool) -> None:
 
     Returns when every API server answers and every node is ready. Built in: single,
     primary-remote and multi-primary (two clusters, two networks), shared-network (two clusters,
-    one network), three-clusters (one network), three-networks.
+    one network), three-clusters (one network), three-networks, external-control-plane (three
+    networks), fifty and twelve (two networks).
 
     Exit status: 0 it runs; 1 it does not, and nothing of it is left.
 
@@ -254,7 +255,7 @@ def logs(name: str, container: str, cluster: str | None, pod: str | None) -> Non
     sys.stdout.write(asyncio.run(read()))
 
 
-@command.group(name="api-server", context_settings={"help_option_names": ["-h", "--help"]})
+@command.group(name="api-server", cls=groups.Group)
 def api_server() -> None:
     """Make a cluster's API server fail for a while, and work again.
 

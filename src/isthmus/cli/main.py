@@ -7,12 +7,13 @@ fast.
 import importlib
 import os
 import sys
+from collections.abc import Mapping
 
 import click
 from typing_extensions import override
 
 from isthmus.base import boundary, imports
-from isthmus.cli import render
+from isthmus.cli import groups, render
 
 COMMANDS = {
     "bootstrap": "Print the configuration that a proxy runs with",
@@ -38,7 +39,7 @@ COMMANDS = {
 }
 """Every command with its one line of help; the module is `cli/<name with underscores>.py`."""
 
-ALIASES = {"ps": "proxy-status", "pc": "proxy-config"}
+ALIASES = {"ps": "proxy-status", "pc": "proxy-config", "experimental": "x", "exp": "x"}
 
 EXPERIMENTAL = (
     "create-remote-secret",
@@ -62,8 +63,10 @@ class Everywhere(dict[str, object]):
         return super().get(key, default) if key in SHARED else self
 
 
-class LazyGroup(click.Group):
+class LazyGroup(groups.Group):
     """A group whose commands are imported when they are needed."""
+
+    instead: Mapping[str, str] = groups.ISTIOCTL
 
     def __init__(self, names: tuple[str, ...], *, text: str) -> None:
         super().__init__(help=text, context_settings={"help_option_names": ["-h", "--help"]})

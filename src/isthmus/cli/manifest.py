@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import click
 import yaml
 
-from isthmus.cli import install, operator_options
+from isthmus.cli import groups, install, operator_options
 from isthmus.install import installing, settings_check
 
 
-@click.group()
+@click.group(cls=groups.Group)
 def command() -> None:
     """Print what `install` would apply.
 

@@ -2,10 +2,10 @@
 
 import click
 
-from isthmus.cli import multicluster_expose
+from isthmus.cli import groups, multicluster_expose
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=groups.Group)
 def command() -> None:
     """Let clusters reach each other.
 

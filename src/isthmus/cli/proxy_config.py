@@ -7,7 +7,7 @@ what is not the same.
 import asyncio
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from isthmus.cli import (
     config_differences,
     config_dumps,
     config_rows,
+    groups,
     options,
     proxies,
     render,
@@ -51,8 +52,10 @@ KINDS: Final = {
 }
 
 
-class Spelled(click.Group):
+class Spelled(groups.Group):
     """A group whose commands have other spellings, as Istio's has."""
+
+    instead: Mapping[str, str] = groups.ISTIOCTL
 
     @override
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:

@@ -23,9 +23,21 @@ COLUMNS = ("FROM", "TO", "IN", "SHARE", "PATH", "CALLER SEEN THERE")
 @click.option("--kubeconfig", "-c", default=None, help="Kubeconfig file; else $KUBECONFIG.")
 @click.option("--namespace", "-n", default="sample", show_default=True, help="Of the service.")
 @click.option("--service", default="helloworld", show_default=True, help="Service to ask.")
-@click.option("--port", default=5000, show_default=True, help="Port of the service.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=5000,
+    show_default=True,
+    help="Port of the service.",
+)
 @click.option("--path", default="/hello", show_default=True, help="Path to ask for.")
-@click.option("--requests", default=100, show_default=True, help="Requests from each cluster.")
+@click.option(
+    "--requests",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Requests from each cluster.",
+)
 @options.output("json")
 def command(  # noqa: PLR0913  # a command's options
     contexts: str,

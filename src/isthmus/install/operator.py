@@ -179,8 +179,9 @@ def _documents(name: str, text: str) -> list[Mapping[str, object]]:
 def _spec_of(name: str, document: Mapping[str, object]) -> Mapping[str, object]:
     kind, version = document.get("kind"), document.get("apiVersion")
     if kind != KIND or version != API_VERSION:
+        found = f"of kind `{kind or 'none'}` in `{version or 'no apiVersion'}`"
         raise OptionsRefused(
-            f"`{name}` is of kind `{kind}` in `{version}`, not {KIND} in {API_VERSION}",
+            f"`{name}` is {found}, not {KIND} in {API_VERSION}",
             still_working=UNCHANGED,
             hint="apply other objects with `kubectl apply`",
         )

@@ -68,6 +68,7 @@ def test_a_field_that_does_not_exist_is_named_with_the_nearest_that_does(body, p
         ("[" * 5000, "is not YAML"),
         ("just words", "holds no object"),
         ("apiVersion: v1\nkind: Service\n", "of kind `Service`"),
+        ("spec: {}\n", "of kind `none` in `no apiVersion`, not IstioOperator"),
         (HEAD + "spec: 3\n", "must hold fields"),
         (HEAD + "spec:\n  values:\n    global: 3\n", "must hold fields"),
     ],

@@ -248,7 +248,7 @@ class Subscription:
         else:
             if not self._is_on_demand:
                 self.due = {name for name in self.due if name in self.names}
-            self.gone = {name for name in self.gone if name in self.names}
+                self.gone = {name for name in self.gone if name in self.names}
             self.forced &= self.due
 
     def _candidates(self, resources: Mapping[str, Resource]) -> set[str]:

@@ -1,7 +1,7 @@
 """Whatever is demanded, and however the mesh changes: nothing stale, nothing missing, nobody waits."""
 
 import node_proxy
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from isthmus.resources import versions
@@ -27,8 +27,9 @@ ACTIONS = st.one_of(
 class World:
     """What there is, and a node proxy that demands of it."""
 
-    def __init__(self):
-        self.there = {}
+    def __init__(self, wholes):
+        self.there = {name: (0, set()) for name in SERVICES}
+        self.there |= {name: (0, of) for name, of in zip(WORKLOADS, wholes, strict=True)}
         self.client = node_proxy.NodeProxy(on_demand=True)
         self.demanded = set()
         self.before = self.told()
@@ -91,10 +92,20 @@ def resource(name, version, wholes):
     return versions.resource(ADDRESSES, body, name=name, aliases=(f"n1/{number}",), parts_of=parts)
 
 
+WHOLES = st.tuples(*[st.sets(st.sampled_from(SERVICES))] * len(WORKLOADS))
+
+
+ALL = [{SERVICES[0]}] * len(WORKLOADS)
+HEARD = [("demand", SERVICES[0]), ("listen",)]
+
+
+@example(ALL, [*HEARD, ("remove", WORKLOADS[1])])
+@example(ALL, [*HEARD, ("put", WORKLOADS[1], 1, set())])
+@example(ALL, [*HEARD, ("come again",), ("put", WORKLOADS[1], 1, set())])
 @settings(max_examples=300, deadline=None)
-@given(st.lists(ACTIONS, max_size=25))
-def test_what_was_demanded_is_held_as_it_is(history):
-    world = World()
+@given(WHOLES, st.lists(ACTIONS, max_size=25))
+def test_what_was_demanded_is_held_as_it_is(wholes, history):
+    world = World(wholes)
     for action in history:
         world.act(*action)
     world.client.listen()

@@ -35,11 +35,11 @@ def document(wanted: settings.Settings, *, may_mark: bool) -> dict[str, object]:
             "address": _address("127.0.0.1", wanted.ports.admin),
             "profile_path": "/dev/null",
         },
-        "dynamic_resources": _DYNAMIC,
+        "dynamic_resources": DYNAMIC,
         "static_resources": {"listeners": _pages(wanted.ports), "clusters": _clusters(wanted)},
         "layered_runtime": {"layers": [RUNTIME, {"name": "admin", "admin_layer": {}}]},
         "overload_manager": overload.manager(wanted),
-        "bootstrap_extensions": [_INTERNAL_LISTENERS],
+        "bootstrap_extensions": [INTERNAL_LISTENERS],
         "stats_config": _stats(wanted.stats),
     }
     if may_mark:
@@ -73,10 +73,10 @@ def _pages(ports: settings.Ports) -> list[dict[str, object]]:
 
 def _clusters(wanted: settings.Settings) -> list[dict[str, object]]:
     return [
-        _cluster("xds-grpc", {"pipe": {"path": wanted.discovery_socket}}, http2=True),
-        _cluster("sds-grpc", {"pipe": {"path": wanted.secrets_socket}}, http2=True),
-        _cluster("agent", _address("127.0.0.1", wanted.ports.status)),
-        _cluster("prometheus_stats", _address("127.0.0.1", wanted.ports.admin)),
+        cluster("xds-grpc", {"pipe": {"path": wanted.discovery_socket}}, http2=True),
+        cluster("sds-grpc", {"pipe": {"path": wanted.secrets_socket}}, http2=True),
+        cluster("agent", _address("127.0.0.1", wanted.ports.status)),
+        cluster("prometheus_stats", _address("127.0.0.1", wanted.ports.admin)),
     ]
 
 
@@ -90,7 +90,7 @@ _DISCOVERY = {
     },
 }
 
-_DYNAMIC = {
+DYNAMIC = {
     "ads_config": {
         "api_type": "DELTA_GRPC",
         "transport_api_version": "V3",
@@ -101,7 +101,7 @@ _DYNAMIC = {
     "lds_config": _ADS,
 }
 
-_INTERNAL_LISTENERS = {
+INTERNAL_LISTENERS = {
     "name": "envoy.bootstrap.internal_listener",
     "typed_config": {
         "@type": TYPE + "envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
@@ -126,7 +126,8 @@ def _address(host: str, port: int) -> dict[str, object]:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
-def _cluster(name: str, address: object, *, http2: bool = False) -> dict[str, object]:
+def cluster(name: str, address: object, *, http2: bool = False) -> dict[str, object]:
+    """Build the cluster of somebody beside the proxy."""
     built: dict[str, object] = {
         "name": name,
         "type": "STATIC",

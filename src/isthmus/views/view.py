@@ -29,6 +29,7 @@ from isthmus.mesh.traffic import (
     Warmup,
 )
 from isthmus.mesh.workloads import Health
+from isthmus.views import nodeslices as nodeslices
 from isthmus.views import scopes
 from isthmus.views import tunnels as tunnels
 from isthmus.views import wds as wds

@@ -162,17 +162,19 @@ def _common(
     }
 
 
-def _secret(name: str) -> messages.Fields:
+def from_agent() -> messages.Fields:
+    """Return a reference to what the agent beside the proxy serves."""
     return {
-        "name": name,
-        "sds_config": {
-            "api_config_source": {
-                "api_type": config_source_pb2.ApiConfigSource.GRPC,
-                "transport_api_version": config_source_pb2.V3,
-                "set_node_on_first_message_only": True,
-                "grpc_services": [{"envoy_grpc": {"cluster_name": SECRETS_CLUSTER}}],
-            },
-            "initial_fetch_timeout": messages.FOREVER,
-            "resource_api_version": config_source_pb2.V3,
+        "api_config_source": {
+            "api_type": config_source_pb2.ApiConfigSource.GRPC,
+            "transport_api_version": config_source_pb2.V3,
+            "set_node_on_first_message_only": True,
+            "grpc_services": [{"envoy_grpc": {"cluster_name": SECRETS_CLUSTER}}],
         },
+        "initial_fetch_timeout": messages.FOREVER,
+        "resource_api_version": config_source_pb2.V3,
     }
+
+
+def _secret(name: str) -> messages.Fields:
+    return {"name": name, "sds_config": from_agent()}

@@ -1,0 +1,35 @@
+"""Packet rules of a pod without a proxy of its own, whose traffic its node's proxy takes.
+
+The proxy's sockets are in the pod's network, where they have no user: only their mark tells them
+apart. A program in the pod that may mark its sockets gets around its own redirect, and around
+nothing else: whoever it calls judges it as somebody without an identity.
+
+Source: spec sections 5.4 and 7.2; the node proxy's three ports.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from isthmus.capture import rules
+
+MARK: Final = 1337
+OUTBOUND_PORT, PLAINTEXT_PORT, TUNNEL_PORT = 15001, 15006, 15008
+
+
+def rules_of(*, probed_from: Sequence[str] = ()) -> tuple[rules.Rule, ...]:
+    """Return the rules for one pod.
+
+    Args:
+        probed_from: Ranges from which the node asks how the pod is; these calls go to the pod
+            itself, since a node has no identity to show.
+    """
+    arriving, leaving = rules.Way.ARRIVING, rules.Way.LEAVING
+    return (
+        *(rules.Rule(arriving, (rules.Source(cidr),)) for cidr in probed_from),
+        rules.Rule(arriving, (rules.Port(TUNNEL_PORT),)),
+        rules.Rule(arriving, (), PLAINTEXT_PORT),
+        rules.Rule(leaving, (rules.Mark(MARK),)),
+        rules.Rule(leaving, (rules.Interface(rules.LOOPBACK_INTERFACE),)),
+        rules.Rule(leaving, (rules.Destination(rules.LOOPBACK),)),
+        rules.Rule(leaving, (), OUTBOUND_PORT),
+    )

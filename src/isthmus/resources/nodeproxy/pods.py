@@ -1,0 +1,143 @@
+"""The three listeners of a pod: sockets of the node's Envoy inside of the pod's own network.
+
+Each closes connections that lead to its own port, which nobody has redirected: they would turn in a
+circle.
+
+Source: spec sections 7.2 and 7.4.
+"""
+
+import re
+from typing import Final
+
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_components_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2,
+)
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from google.protobuf import message
+
+from isthmus.resources.envoy import access_logs, filters, messages
+from isthmus.resources.nodeproxy import inside, judging, sockets, states
+from isthmus.views import view
+
+Listener = listener_pb2.Listener
+Manager = http_connection_manager_pb2.HttpConnectionManager
+Upstream = view.nodeslices.Upstream
+
+AUTHORITY: Final = ":authority"
+PORT: Final = "[1-9][0-9]{0,4}"
+"""Just one way to write a port: who judges by it and who connects to it must read the same."""
+
+
+def outbound(slice_: view.nodeslices.OutboundListener, name: str) -> message.Message:
+    """Return the listener that takes what a pod calls."""
+    known = states.noted(states.of_application(slice_.pod))
+    told = [known, inside.pass_on(Upstream.OUTBOUND.value)]
+    return _captured(slice_.pod, view.nodeslices.OUTBOUND_PORT, name=name, told=told)
+
+
+def plaintext(slice_: view.nodeslices.PlaintextListener, name: str) -> message.Message:
+    """Return the listener that takes what calls a pod without a tunnel."""
+    judges = judging.connections(slice_.policies)
+    passing = tcp_proxy_pb2.TcpProxy(
+        stat_prefix="inbound_plaintext",
+        cluster=Upstream.PLAINTEXT.value,
+        idle_timeout=messages.FOREVER,
+        access_log=access_logs.of_traffic(slice_.access_log),
+    )
+    if judges:
+        # Envoy judges with a client's first bytes: before, not even a server's greeting may pass.
+        passing.upstream_connect_mode = tcp_proxy_pb2.ON_DOWNSTREAM_DATA
+        passing.max_early_data_bytes.value = filters.EARLY_BYTES
+    known = states.noted(states.of_pod(slice_.pod))
+    told = [known, *judges, messages.extension("envoy.filters.network.tcp_proxy", passing)]
+    return _captured(slice_.pod, view.nodeslices.PLAINTEXT_PORT, name=name, told=told)
+
+
+def tunnel_end(slice_: view.nodeslices.TunnelListener, name: str) -> message.Message:
+    """Return the listener that ends tunnels to a pod."""
+    ended = Manager(
+        stat_prefix="inbound_tunnel",
+        codec_type=Manager.HTTP2,
+        http2_protocol_options={"allow_connect": True},
+        upgrade_configs=[{"upgrade_type": "CONNECT"}],
+        stream_idle_timeout=messages.FOREVER,
+        server_header_transformation=Manager.PASS_THROUGH,
+        route_config=_routes(slice_.pod.address),
+        http_filters=[
+            *judging.tunnels(slice_.policies),
+            messages.extension("envoy.filters.http.router", router_pb2.Router()),
+        ],
+        access_log=access_logs.of_traffic(slice_.access_log),
+    )
+    told = [
+        states.noted(states.of_pod(slice_.pod)),
+        messages.extension("envoy.filters.network.http_connection_manager", ended),
+    ]
+    result: message.Message = Listener(
+        name=name,
+        address=_address(slice_.pod, view.nodeslices.TUNNEL_PORT),
+        filter_chains=[
+            {
+                "transport_socket": sockets.of_tunnel_end(
+                    slice_.pod.identity, slice_.trust_domains
+                ),
+                "filters": told,
+            }
+        ],
+    )
+    return result
+
+
+def _captured(
+    pod: view.nodeslices.EnrolledPod, port: int, *, name: str, told: list[messages.Fields]
+) -> message.Message:
+    result: message.Message = Listener(
+        name=name,
+        address=_address(pod, port),
+        listener_filters=[filters.original_destination()],
+        filter_chains=[
+            # Without filters: Envoy closes the connection.
+            {"name": "circle", "filter_chain_match": {"destination_port": {"value": port}}},
+        ],
+        default_filter_chain={"name": "captured", "filters": told},
+    )
+    return result
+
+
+def _address(pod: view.nodeslices.EnrolledPod, port: int) -> messages.Fields:
+    return {
+        "socket_address": {
+            "address": "0.0.0.0",  # noqa: S104, RUF100  # of the pod's network
+            "port_value": port,
+            "network_namespace_filepath": pod.namespace_path,
+        }
+    }
+
+
+def _routes(address: str) -> messages.Fields:
+    """Return that tunnels lead to ports of the pod's own address, and to nothing else."""
+    connect = route_components_pb2.RouteMatch.ConnectMatcher()
+    own = {
+        "name": AUTHORITY,
+        "string_match": {"safe_regex": {"regex": f"{re.escape(address)}:{PORT}"}},
+    }
+    passed = {
+        "cluster": Upstream.TUNNELLED.value,
+        "timeout": messages.FOREVER,
+        "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}],
+    }
+    refused = {
+        "match": {"connect_matcher": connect},
+        "direct_response": {"status": 400},
+    }
+    passing = {"match": {"connect_matcher": connect, "headers": [own]}, "route": passed}
+    circles = [f"{address}:{port}" for port in view.nodeslices.OWN_PORTS]
+    return {
+        "virtual_hosts": [
+            {"name": "circles", "domains": circles, "routes": [refused]},
+            {"name": "all", "domains": ["*"], "routes": [passing, refused]},
+        ]
+    }

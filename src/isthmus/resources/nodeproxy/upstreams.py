@@ -1,0 +1,145 @@
+"""The clusters of a node's Envoy, and who answers for services.
+
+Endpoints of a service are addresses inside the proxy: a listener there knows from the endpoint's
+metadata where it is and who it must be, and makes the tunnel, or calls it in plain text. So one
+service may have endpoints of both kinds.
+
+Source: spec section 7.4.
+"""
+
+from typing import Final
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from google.protobuf import any_pb2, message
+
+from isthmus.resources.envoy import messages, pools
+from isthmus.resources.nodeproxy import sockets
+from isthmus.views import view
+
+Cluster = cluster_pb2.Cluster
+Passage = view.nodeslices.Passage
+Upstream = view.nodeslices.Upstream
+
+CONNECT_S: Final = 10.0
+MOST_STREAMS: Final = 100
+"""How many connections share one tunnel, as in Istio's node proxies."""
+
+PING_S, PONG_S = 15.0, 10.0
+NO_LIMITS: Final = {
+    "thresholds": [
+        {
+            "max_connections": {"value": pools.UNLIMITED},
+            "max_pending_requests": {"value": pools.UNLIMITED},
+            "max_requests": {"value": pools.UNLIMITED},
+        }
+    ]
+}
+
+TARGET: Final = ("envoy.filters.listener.original_dst", "local")
+"""The namespace and key of an endpoint's metadata that say where it is."""
+
+PROOF: Final = ("isthmus.tunnel", "identity")
+"""The namespace and key of an endpoint's metadata that say who it must be."""
+
+
+def common(slice_: view.nodeslices.UpstreamCluster) -> message.Message:
+    """Return one of the clusters that every node has."""
+    name = slice_.upstream.value
+    match slice_.upstream:
+        case Upstream.OUTBOUND:
+            return _inside(name, listener=view.nodeslices.WAYS)
+        case Upstream.TUNNELS:
+            return _where_it_was_going(
+                name,
+                original_dst_lb_config={
+                    "upstream_port_override": {"value": view.nodeslices.TUNNEL_PORT}
+                },
+                transport_socket=sockets.of_tunnels(slice_.trust_domains),
+                typed_extension_protocol_options=_http2(),
+            )
+        case Upstream.PLAINTEXT:
+            return _where_it_was_going(name)
+        case Upstream.TUNNELLED:
+            # Who ends a tunnel has made sure that the authority is an address of the pod.
+            by_header = {"use_http_header": True, "http_header_name": ":authority"}
+            return _where_it_was_going(name, original_dst_lb_config=by_header)
+
+
+def service(slice_: view.nodeslices.ServiceCluster) -> message.Message:
+    """Return the cluster of a port of a service."""
+    result: message.Message = Cluster(
+        name=slice_.name,
+        type=Cluster.EDS,
+        eds_cluster_config={"service_name": slice_.name, "eds_config": messages.from_ads()},
+        connect_timeout=messages.seconds(CONNECT_S),
+        circuit_breakers=NO_LIMITS,
+        transport_socket=sockets.inside((TARGET[0], PROOF[0])),
+        # Only those who can answer are told; with the last of them gone nobody shall be called.
+        common_lb_config={"healthy_panic_threshold": {"value": 0}},
+    )
+    return result
+
+
+def assignment(slice_: view.nodeslices.ServiceEndpoints) -> message.Message:
+    """Return who answers for a port of a service."""
+    told = [_endpoint(one) for one in slice_.endpoints]
+    result: message.Message = endpoint_pb2.ClusterLoadAssignment(
+        cluster_name=slice_.cluster_name, endpoints=[{"lb_endpoints": told}] if told else []
+    )
+    return result
+
+
+def _endpoint(endpoint: view.nodeslices.Endpoint) -> messages.Fields:
+    target = f"{endpoint.address}:{endpoint.port}"
+    passage = Passage.TUNNEL if endpoint.identity is not None else Passage.PLAINTEXT
+    known = {TARGET[0]: messages.struct({TARGET[1]: target})}
+    if endpoint.identity is not None:
+        known[PROOF[0]] = messages.struct({PROOF[1]: str(endpoint.identity)})
+    return {
+        "endpoint": {"address": _address_inside(passage.value, target)},
+        "load_balancing_weight": {"value": endpoint.weight},
+        "metadata": {"filter_metadata": known},
+    }
+
+
+def _address_inside(listener: str, endpoint: str) -> messages.Fields:
+    inside = {"server_listener_name": listener, "endpoint_id": endpoint}
+    return {"envoy_internal_address": inside}
+
+
+def _inside(name: str, *, listener: str) -> message.Message:
+    endpoint = {"endpoint": {"address": _address_inside(listener, name)}}
+    result: message.Message = Cluster(
+        name=name,
+        type=Cluster.STATIC,
+        connect_timeout=messages.seconds(CONNECT_S),
+        circuit_breakers=NO_LIMITS,
+        load_assignment={"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        transport_socket=sockets.inside(),
+    )
+    return result
+
+
+def _where_it_was_going(name: str, **more: object) -> message.Message:
+    result: message.Message = Cluster(
+        name=name,
+        type=Cluster.ORIGINAL_DST,
+        lb_policy=Cluster.CLUSTER_PROVIDED,
+        connect_timeout=messages.seconds(CONNECT_S),
+        circuit_breakers=NO_LIMITS,
+        upstream_bind_config=sockets.left_from_pod(),
+        **more,
+    )
+    return result
+
+
+def _http2() -> dict[str, any_pb2.Any]:
+    # A node that vanishes without a word is noticed, also by tunnels on which nothing is said.
+    ping = {"interval": messages.seconds(PING_S), "timeout": messages.seconds(PONG_S)}
+    spoken = {"max_concurrent_streams": {"value": MOST_STREAMS}, "connection_keepalive": ping}
+    options = http_protocol_options_pb2.HttpProtocolOptions(
+        explicit_http_config={"http2_protocol_options": spoken}
+    )
+    return {pools.HTTP_OPTIONS: messages.packed(options)}

@@ -1,0 +1,312 @@
+"""From what node proxies are told to what the one Envoy of a node must have: what depends on what.
+
+Goes in: workloads, services and policies as the control plane tells them, and the pods of the node
+that take part. A pod that the control plane does not know yet has no listeners: without its
+policies nobody could be judged. A changed workload computes its services' endpoints again; the way
+to it only changes with its address and identity.
+
+What stands behind a gateway of another network is left out: double tunnels are not built yet.
+
+Source: spec sections 7.2, 7.4 and 7.5.
+"""
+
+import ipaddress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from isthmus.engine import collections, graph, reader
+from isthmus.mesh.identities import NetworkId, SpiffeId
+from isthmus.mesh.settings import DEFAULT_TRUST_DOMAIN
+from isthmus.views import nodeslices, wds
+
+Workloads = collections.Collection[str, wds.WorkloadSlice]
+Services = collections.Collection[str, wds.ServiceSlice]
+Nodes = collections.Collection[str, nodeslices.Node]
+Slices = collections.Collection[nodeslices.TunnelKey, nodeslices.TunnelSlice]
+Sliced = Iterator[tuple[nodeslices.TunnelKey, nodeslices.TunnelSlice]]
+Reached = tuple[wds.Reach, str]
+
+IPV4 = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What is put in from outside.
+
+    Attributes:
+        nodes: The one node, by its name.
+        workloads: By the name of the resource, and so are services and policies.
+        pods: Of this node, by uid.
+    """
+
+    nodes: collections.Source[str, nodeslices.Node]
+    workloads: collections.Source[str, wds.WorkloadSlice]
+    services: collections.Source[str, wds.ServiceSlice]
+    policies: collections.Source[str, wds.AuthorizationSlice]
+    pods: collections.Source[str, nodeslices.EnrolledPod]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeProxy:
+    """What goes in, and all that the node's Envoy must have."""
+
+    sources: Sources
+    slices: Slices
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What derivations read."""
+
+    sources: Sources
+    by_service: collections.Index[str, str, wds.WorkloadSlice]
+    by_reach: collections.Index[Reached, str, wds.AuthorizationSlice]
+
+
+def build(graph_: graph.Graph) -> NodeProxy:
+    """Declare what a node's Envoy must have in `graph_`."""
+    sources = Sources(
+        nodes=graph_.source("node"),
+        workloads=graph_.source("workloads"),
+        services=graph_.source("services"),
+        policies=graph_.source("policies"),
+        pods=graph_.source("pods"),
+    )
+    known = _Known(
+        sources,
+        graph_.index("workloads by service", sources.workloads, _names_of_services),
+        graph_.index("policies by reach", sources.policies, _reached),
+    )
+    to_services = graph_.derive("ways to services", sources.services, _ways_to_services(known))
+    to_workloads = graph_.derive("ways to workloads", sources.workloads, _ways_to_workloads(known))
+    slices = graph_.join(
+        "slices",
+        graph_.derive("clusters of services", sources.services, _clusters),
+        graph_.derive("endpoints of services", sources.services, _endpoints(known)),
+        graph_.derive("ways", sources.nodes, _ways(to_services, to_workloads)),
+        graph_.derive("what every node has", sources.nodes, _common),
+        graph_.derive("listeners of pods", sources.pods, _listeners(known)),
+    )
+    return NodeProxy(sources, slices)
+
+
+def _names_of_services(_: str, workload: wds.WorkloadSlice) -> Iterable[str]:
+    return (name for name, _ports in workload.services)
+
+
+def _reached(_: str, policy: wds.AuthorizationSlice) -> Iterable[Reached]:
+    match policy.reach:
+        case wds.Reach.MESH:
+            return ((wds.Reach.MESH, ""),)
+        case wds.Reach.NAMESPACE:
+            return ((wds.Reach.NAMESPACE, policy.namespace),)
+        case wds.Reach.NAMED:
+            return ()
+
+
+# --- what every node has
+
+
+def _common(_: reader.Reader, __: str, node: nodeslices.Node) -> Sliced:
+    for passage in nodeslices.Passage:
+        yield nodeslices.keyed(nodeslices.PassageListener(passage, node.access_log))
+    for upstream in nodeslices.Upstream:
+        yield nodeslices.keyed(nodeslices.UpstreamCluster(upstream, node.trust_domains))
+
+
+# --- services
+
+
+def cluster_name(service: wds.ServiceSlice, port: int) -> str:
+    """Return the name of the cluster of a port of a service."""
+    return f"{nodeslices.WAYS}|{port}||{service.host}"
+
+
+def _clusters(_: reader.Reader, __: str, service: wds.ServiceSlice) -> Sliced:
+    for port in service.ports:
+        yield nodeslices.keyed(nodeslices.ServiceCluster(cluster_name(service, port.number)))
+
+
+def _endpoints(
+    known: _Known,
+) -> Callable[[reader.Reader, str, wds.ServiceSlice], Sliced]:
+    def sliced(read: reader.Reader, key: str, service: wds.ServiceSlice) -> Sliced:
+        node = _node(read, known)
+        workloads = read.lookup(known.by_service, key)
+        if node is None:
+            return
+        able = [
+            one
+            for _, one in sorted(workloads.items())
+            if one.addresses and (one.is_healthy or service.takes_unready)
+        ]
+        chosen = nearest(able, service=service, node=node)
+        for port in service.ports:
+            found = sorted(_endpoints_of(chosen, key, port.number))
+            name = cluster_name(service, port.number)
+            yield nodeslices.keyed(nodeslices.ServiceEndpoints(name, tuple(found)))
+
+    return sliced
+
+
+def nearest(
+    workloads: Sequence[wds.WorkloadSlice], *, service: wds.ServiceSlice, node: nodeslices.Node
+) -> list[wds.WorkloadSlice]:
+    """Return those workloads that share the most with the node of what the service prefers."""
+    if not service.nearness:
+        return list(workloads)
+    ranks = [_rank(one, service.nearness, node) for one in workloads]
+    best = len(service.nearness) if service.is_strict else max(ranks, default=0)
+    return [one for one, rank in zip(workloads, ranks, strict=True) if rank == best]
+
+
+def _rank(
+    workload: wds.WorkloadSlice, nearness: Sequence[wds.Nearness], node: nodeslices.Node
+) -> int:
+    """Return how many of the first things that count are shared."""
+    theirs, ours = workload.locality, node.locality
+    for rank, one in enumerate(nearness):
+        shares = {
+            wds.Nearness.NETWORK: workload.network == node.network,
+            wds.Nearness.CLUSTER: workload.cluster == node.cluster,
+            wds.Nearness.REGION: theirs.region == ours.region,
+            wds.Nearness.ZONE: theirs.zone == ours.zone,
+            wds.Nearness.SUBZONE: theirs.subzone == ours.subzone,
+            wds.Nearness.NODE: (workload.cluster, workload.node) == (node.cluster, node.name),
+        }
+        if not shares[one]:
+            return rank
+    return len(nearness)
+
+
+def _endpoints_of(
+    workloads: Iterable[wds.WorkloadSlice], service: str, port: int
+) -> Iterator[nodeslices.Endpoint]:
+    for workload in workloads:
+        targets = {one.number: one.target for one in dict(workload.services).get(service, ())}
+        target = targets.get(port)
+        if not target:
+            continue
+        for address in _usable(workload.addresses):
+            yield nodeslices.Endpoint(
+                address, target, identity_of(workload), max(1, workload.capacity)
+            )
+
+
+def identity_of(workload: wds.WorkloadSlice) -> SpiffeId | None:
+    """Return who must answer at the end of a tunnel to a workload; None if it takes none."""
+    if not workload.takes_tunnels:
+        return None
+    return SpiffeId(
+        workload.trust_domain or DEFAULT_TRUST_DOMAIN,
+        workload.namespace,
+        workload.service_account or "default",
+    )
+
+
+# --- ways
+
+
+def _ways_to_services(
+    known: _Known,
+) -> Callable[
+    [reader.Reader, str, wds.ServiceSlice], Iterator[tuple[tuple[str, int], nodeslices.ServiceWay]]
+]:
+    def ways(
+        read: reader.Reader, _: str, service: wds.ServiceSlice
+    ) -> Iterator[tuple[tuple[str, int], nodeslices.ServiceWay]]:
+        node = _node(read, known)
+        if node is None:
+            return
+        near = [one.address for one in service.addresses if _is_near(one.network, node)]
+        for address in _usable(near):
+            for port in service.ports:
+                name = cluster_name(service, port.number)
+                yield (address, port.number), nodeslices.ServiceWay(address, port.number, name)
+
+    return ways
+
+
+def _ways_to_workloads(
+    known: _Known,
+) -> Callable[
+    [reader.Reader, str, wds.WorkloadSlice], Iterator[tuple[str, nodeslices.WorkloadWay]]
+]:
+    def ways(
+        read: reader.Reader, _: str, workload: wds.WorkloadSlice
+    ) -> Iterator[tuple[str, nodeslices.WorkloadWay]]:
+        node, identity = _node(read, known), identity_of(workload)
+        if node is None or identity is None or not _is_near(workload.network, node):
+            return
+        if not workload.uses_host_network:
+            for address in _usable(workload.addresses):
+                yield address, nodeslices.WorkloadWay(address, identity)
+
+    return ways
+
+
+def _ways(
+    to_services: collections.Collection[tuple[str, int], nodeslices.ServiceWay],
+    to_workloads: collections.Collection[str, nodeslices.WorkloadWay],
+) -> Callable[[reader.Reader, str, nodeslices.Node], Sliced]:
+    def sliced(read: reader.Reader, _: str, node: nodeslices.Node) -> Sliced:
+        services = read.items(to_services).values()
+        taken = {one.address for one in services}
+        workloads = (one for one in read.items(to_workloads).values() if one.address not in taken)
+        yield nodeslices.keyed(
+            nodeslices.Ways(tuple(sorted(services)), tuple(sorted(workloads)), node.access_log)
+        )
+
+    return sliced
+
+
+# --- pods of the node
+
+
+def _listeners(
+    known: _Known,
+) -> Callable[[reader.Reader, str, nodeslices.EnrolledPod], Sliced]:
+    def sliced(read: reader.Reader, _: str, pod: nodeslices.EnrolledPod) -> Sliced:
+        node = _node(read, known)
+        workload = read.get(known.sources.workloads, pod.workload)
+        if node is None or workload is None:
+            return
+        policies = _policies(read, known, workload)
+        yield nodeslices.keyed(nodeslices.OutboundListener(pod))
+        yield nodeslices.keyed(nodeslices.PlaintextListener(pod, policies, node.access_log))
+        yield nodeslices.keyed(
+            nodeslices.TunnelListener(pod, policies, node.trust_domains, node.access_log)
+        )
+
+    return sliced
+
+
+def _policies(
+    read: reader.Reader, known: _Known, workload: wds.WorkloadSlice
+) -> tuple[wds.AuthorizationSlice, ...]:
+    found = dict(read.lookup(known.by_reach, (wds.Reach.MESH, "")))
+    found |= read.lookup(known.by_reach, (wds.Reach.NAMESPACE, workload.namespace))
+    for name in workload.policies:
+        policy = read.get(known.sources.policies, name)
+        if policy is None:
+            # It will come in a moment. What it says must not be guessed: keep what there is.
+            raise reader.KeepLast
+        found[name] = policy
+    return tuple(policy for _, policy in sorted(found.items()))
+
+
+# --- small questions
+
+
+def _node(read: reader.Reader, known: _Known) -> nodeslices.Node | None:
+    return next(iter(read.items(known.sources.nodes).values()), None)
+
+
+def _is_near(network: NetworkId, node: nodeslices.Node) -> bool:
+    """Say whether addresses of a network can be dialled; one without a name is any."""
+    return network == node.network or not network or not node.network
+
+
+def _usable(addresses: Iterable[str]) -> Iterator[str]:
+    """Yield the addresses that pods can be called at: those of IPv4."""
+    return (one for one in addresses if ipaddress.ip_address(one).version == IPV4)

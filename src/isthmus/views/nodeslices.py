@@ -1,0 +1,227 @@
+"""What the one Envoy of a node is told, as slices: whose listeners it has, and where calls lead.
+
+Part of the hand-over: other rooms find these under `views.view`. A slice becomes one resource, and
+holds nothing that is not in it; so what many pods of a node share is told once.
+
+Source: spec sections 7.1, 7.2 and 7.4.
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from isthmus.mesh.identities import ClusterId, NetworkId, SpiffeId, TrustDomain
+from isthmus.mesh.localities import NOWHERE, Locality
+from isthmus.views.wds import AuthorizationSlice
+
+OUTBOUND_PORT, PLAINTEXT_PORT, TUNNEL_PORT = 15001, 15006, 15008
+"""Where the listeners of a pod are: what it calls, what calls it in plain text, and by tunnel."""
+
+OWN_PORTS = (OUTBOUND_PORT, PLAINTEXT_PORT, TUNNEL_PORT)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The node itself, as its proxy and those who balance for it know it.
+
+    Attributes:
+        trust_domains: Whose identities are believed, those of this mesh.
+        access_log: The file to which connections are written; empty for none.
+    """
+
+    name: str
+    cluster: ClusterId
+    network: NetworkId
+    trust_domains: tuple[TrustDomain, ...]
+    locality: Locality = NOWHERE
+    access_log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolledPod:
+    """A pod of this node whose traffic goes through its proxy.
+
+    Attributes:
+        uid: Kubernetes' own; no two pods ever have the same.
+        workload: The name under which all node proxies know it.
+        namespace_path: A file that is its network namespace; no other pod's ever had this path.
+    """
+
+    uid: str
+    workload: str
+    address: str
+    identity: SpiffeId
+    namespace_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundListener:
+    """Takes what a pod calls, notes who calls and from where, and passes it on to `Ways`."""
+
+    pod: EnrolledPod
+
+
+@dataclass(frozen=True, slots=True)
+class PlaintextListener:
+    """Takes what calls a pod without a tunnel; such callers have no identity."""
+
+    pod: EnrolledPod
+    policies: tuple[AuthorizationSlice, ...]
+    access_log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelListener:
+    """Ends the tunnels that lead to a pod, with its certificate, for those who may call it."""
+
+    pod: EnrolledPod
+    policies: tuple[AuthorizationSlice, ...]
+    trust_domains: tuple[TrustDomain, ...]
+    access_log: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ServiceWay:
+    """Calls to an address and port of a service go to a cluster."""
+
+    address: str
+    port: int
+    cluster_name: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class WorkloadWay:
+    """Calls to a workload's own address go through a tunnel to who can prove `identity`."""
+
+    address: str
+    identity: SpiffeId
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Where calls lead, for all pods of the node; what is not in here goes where it was going."""
+
+    services: tuple[ServiceWay, ...]
+    workloads: tuple[WorkloadWay, ...]
+    access_log: str = ""
+
+
+class Passage(enum.Enum):
+    """The listeners inside the proxy through which each connection to an endpoint goes."""
+
+    TUNNEL = "connect_originate"
+    PLAINTEXT = "plaintext_originate"
+
+
+@dataclass(frozen=True, slots=True)
+class PassageListener:
+    """Passes connections on to the endpoints that were chosen for them."""
+
+    passage: Passage
+    access_log: str = ""
+
+
+class Upstream(enum.Enum):
+    """The clusters that every node has."""
+
+    OUTBOUND = "outbound"
+    TUNNELS = "tunnels"
+    PLAINTEXT = "plaintext"
+    TUNNELLED = "tunnelled"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamCluster:
+    """One of the clusters that every node has."""
+
+    upstream: Upstream
+    trust_domains: tuple[TrustDomain, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceCluster:
+    """The cluster of one port of a service."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Endpoint:
+    """A workload that answers for a service; one without an identity is called in plain text."""
+
+    address: str
+    port: int
+    identity: SpiffeId | None
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceEndpoints:
+    """Who answers for one port of a service."""
+
+    cluster_name: str
+    endpoints: tuple[Endpoint, ...]
+
+
+PodListener = OutboundListener | PlaintextListener | TunnelListener
+TunnelSlice = (
+    PodListener | Ways | PassageListener | UpstreamCluster | ServiceCluster | ServiceEndpoints
+)
+
+WAYS = "outbound"
+LISTENERS: Final[Mapping[type, str]] = MappingProxyType(
+    {
+        OutboundListener: "outbound",
+        PlaintextListener: "inbound_plaintext",
+        TunnelListener: "inbound_tunnel",
+    }
+)
+
+
+class Kind(enum.Enum):
+    """The kinds of resources."""
+
+    CLUSTER = "cluster"
+    ENDPOINTS = "endpoints"
+    LISTENER = "listener"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TunnelKey:
+    """Names a slice within its node."""
+
+    kind: str
+    name: str
+
+
+def kind_of(slice_: TunnelSlice) -> Kind:
+    """Return what kind of resource a slice becomes."""
+    match slice_:
+        case UpstreamCluster() | ServiceCluster():
+            return Kind.CLUSTER
+        case ServiceEndpoints():
+            return Kind.ENDPOINTS
+        case _:
+            return Kind.LISTENER
+
+
+def name_of(slice_: TunnelSlice) -> str:
+    """Return the name of the resource that a slice becomes."""
+    match slice_:
+        case OutboundListener() | PlaintextListener() | TunnelListener():
+            return f"{LISTENERS[type(slice_)]}|{slice_.pod.uid}"
+        case Ways():
+            return WAYS
+        case PassageListener(passage=passage):
+            return passage.value
+        case UpstreamCluster(upstream=upstream):
+            return upstream.value
+        case ServiceCluster(name=name) | ServiceEndpoints(cluster_name=name):
+            return name
+
+
+def keyed(slice_: TunnelSlice) -> tuple[TunnelKey, TunnelSlice]:
+    """Return a slice with its name within its node."""
+    return TunnelKey(kind_of(slice_).value, name_of(slice_)), slice_

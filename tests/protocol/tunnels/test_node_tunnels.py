@@ -1,0 +1,93 @@
+"""Pods without proxies of their own talk through their nodes' real Envoys, by tunnels."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = pathlib.Path(__file__).with_name("tunnel_acts.py")
+CLIENT = '"spiffe://cluster.local/ns/default/sa/client"'
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """Return what came of each act."""
+    folder = tmp_path_factory.mktemp("tunnels")
+    ended = subprocess.run(
+        [sys.executable, str(PROGRAM), str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    return json.loads(ended.stdout)
+
+
+def test_every_call_is_answered_and_nothing_but_tls_is_on_the_wire(told):
+    """On one node and between two, by a pod's address and by a service's."""
+    assert told["calls"] == {
+        "answered": 50,
+        "by": ["far", "near"],
+        "ports": [15008],
+        "begins as TLS": True,
+        "plain": 0,
+    }
+
+
+def test_no_call_is_lost_while_other_services_and_workloads_come_and_go(told):
+    assert told["under_change"] == 50
+
+
+def test_who_calls_is_proven_and_calls_from_his_own_address(told):
+    """Two pods of one account and one node do not share a tunnel."""
+    assert told["who_calls"] == {"client": CLIENT, "twin": CLIENT}
+
+
+def test_pods_that_take_no_part_call_and_are_called_in_plain_text(told):
+    assert told["strangers"]["calls"][0] == "near"
+    assert told["strangers"]["is called"][0] == "plain"
+
+
+def test_a_policy_lets_one_account_in_and_nobody_else(told):
+    after = told["one_account"]
+
+    assert after["before"][0] == "far"
+    assert after["client"]
+    assert after["other"]
+    assert after["other, on his own node"]
+    assert after["plain"]
+    assert after["then"]
+
+
+def test_a_port_can_be_denied(told):
+    assert told["one_port"] == {"client": True, "then": True}
+
+
+def test_plain_text_is_refused_where_an_identity_is_demanded(told):
+    assert told["strict"] == {"plain": True, "client": True, "then": True}
+
+
+def test_another_identity_than_the_expected_one_is_not_talked_to(told):
+    assert told["impostor"]["refused"]
+    assert told["impostor"]["by the service"] == ["near", "nobody"]
+    assert told["impostor"]["then"]
+
+
+def test_who_is_not_ready_gets_no_call_by_the_service(told):
+    assert told["unhealthy"] == ["near"]
+
+
+def test_calls_to_the_proxys_own_ports_do_not_turn_in_a_circle(told):
+    assert told["circles"] == [True, True]
+
+
+def test_a_pod_whose_network_is_gone_disturbs_no_other(told):
+    assert {one.partition("|")[2] for one in told["bad_place"]["refused"]} == {"broken"}
+    assert told["bad_place"]["others"][0] == "near"
+
+
+def test_a_pod_leaves_and_joins_while_it_runs(told):
+    assert told["leaving"] == {"gone": True, "back": True}

@@ -1,0 +1,186 @@
+"""A program: does something in a world of two nodes, and prints, as JSON, what came of it.
+
+    python tunnel_acts.py FOLDER
+
+Each function is one act; the tests say what must have come of it.
+"""
+
+import asyncio
+import dataclasses
+import inspect
+import json
+import os
+import sys
+
+import tunnel_world
+from tunnel_world import HTTP, VIP, address
+
+from isthmus.base import namespaces
+from isthmus.mesh import authorization
+from isthmus.views import nodeslices, wds
+
+TLS_RECORDS = range(20, 24)
+CALLS = 50
+WITHOUT_IDENTITY = wds.ConnectionMatch(
+    not_principals=(authorization.Pattern(authorization.Form.PRESENT),)
+)
+
+
+async def calls(world):
+    """Pods of both nodes are called, by their own addresses and by that of their service."""
+    world.wire.seen()
+    hosts = [address("near"), address("far"), VIP]
+    answers = [await world.asks("client", hosts[number % 3]) for number in range(CALLS)]
+    seen = world.wire.seen()
+    return {
+        "answered": sum(1 for one in answers if one),
+        "by": sorted({one[0] for one in answers if one}),
+        "ports": sorted({min(ports) for ports, _ in seen}),
+        "begins as TLS": sum(1 for _, payload in seen if payload[0] in TLS_RECORDS) > 0,
+        "plain": sum(1 for _, payload in seen if b"HTTP/1" in payload or b"GET /" in payload),
+    }
+
+
+async def under_change(world):
+    """Other services and workloads come and go while a pod calls."""
+    hosts = [address("near"), address("far"), VIP]
+    answered = 0
+    for number in range(CALLS):
+        name = f"extra{number % 5}"
+        where = wds.NetworkAddress(tunnel_world.NETWORK, f"10.96.1.{number % 5 + 1}")
+        extra = dataclasses.replace(tunnel_world.service(), host=name, addresses=(where,))
+        world.tell("services", {f"default/{name}": extra if number % 10 < 5 else None})
+        stranger = dataclasses.replace(
+            tunnel_world.workload("near", account=f"stranger{number % 5}"),
+            uid=name,
+            addresses=(f"10.9.0.{number % 5}",),
+            services=(),
+        )
+        world.tell("workloads", {name: stranger if number % 10 < 5 else None})
+        answered += await world.asks("client", hosts[number % 3]) is not None
+    return answered
+
+
+async def who_calls(world):
+    """The other node writes down who called, and from which address."""
+    await world.asks("client", address("far"))
+    await world.asks("twin", address("far"))
+    by_twin = f" {address('twin')}:"
+    by_client = f" {address('client')}:"
+    return {
+        "client": (await world.logged(2, "CONNECT", by_client)).rsplit(" ", 1)[-1],
+        "twin": (await world.logged(2, "CONNECT", by_twin)).rsplit(" ", 1)[-1],
+    }
+
+
+async def strangers(world):
+    """Pods that take no part are called, and call, in plain text."""
+    return {
+        "calls": await world.asks("plain", address("near")),
+        "is called": await world.asks("client", address("plain")),
+    }
+
+
+async def impostor(world):
+    """Another than the expected one answers at the end of the tunnel."""
+    node = world.nodes[1]
+    node.put("workloads", {"far": tunnel_world.workload("far", account="other")})
+    refused = await world.becomes(False, "client", address("far"))
+    both = {(await world.asks("client", VIP) or ["nobody"])[0] for _ in range(10)}
+    node.put("workloads", {"far": tunnel_world.workload("far")})
+    return {
+        "refused": refused,
+        "by the service": sorted(both),
+        "then": await world.becomes("far", "client", address("far")),
+    }
+
+
+async def unhealthy(world):
+    """Who is not ready is not called by the service."""
+    world.tell("workloads", {"far": tunnel_world.workload("far", is_healthy=False)})
+    await world.becomes("near", "client", VIP)
+    await asyncio.sleep(0.2)
+    found = {(await world.asks("client", VIP) or ["nobody"])[0] for _ in range(10)}
+    world.tell("workloads", {"far": tunnel_world.workload("far")})
+    return sorted(found)
+
+
+async def circles(world):
+    """A port of the proxy's own is called."""
+    pod = world.pods["near"]
+    ports = (nodeslices.OUTBOUND_PORT, nodeslices.PLAINTEXT_PORT)
+    return [await asyncio.to_thread(pod.is_closed_by, port) for port in ports]
+
+
+async def bad_place(world):
+    """A pod has no network at the place that is told."""
+    pod = dataclasses.replace(
+        tunnel_world.enrolled_pod(world.pods["near"], path="/nowhere"), uid="broken"
+    )
+    world.nodes[1].put("pods", {"broken": pod})
+    node = world.nodes[1]
+    refused = await tunnel_world.until(lambda: sorted(node.steering.table.refused))
+    return {"refused": refused, "others": await world.asks("client", address("near"))}
+
+
+async def leaving(world):
+    """A pod leaves the mesh and joins again."""
+    node, pod = world.nodes[1], world.pods["other"]
+    node.put("pods", {"other": None})
+    gone = await tunnel_world.until(lambda: not pod.listens(nodeslices.TUNNEL_PORT))
+    node.put("pods", {"other": tunnel_world.enrolled_pod(pod)})
+    return {
+        "gone": gone,
+        "back": await tunnel_world.until(lambda: pod.listens(nodeslices.TUNNEL_PORT)),
+    }
+
+
+async def one_account(world):
+    """Only one account may call."""
+    before = await world.asks("other", address("far"))
+    only = tunnel_world.policy(authorization.Action.ALLOW, tunnel_world.calls_of("client"))
+    world.tell("policies", {"default/p": only})
+    after = {
+        "other": await world.becomes(False, "other", address("far")),
+        "other, on his own node": await world.becomes(False, "other", address("near")),
+        "client": await world.becomes("far", "client", address("far")),
+        "plain": await world.becomes(False, "plain", address("far")),
+    }
+    world.tell("policies", {"default/p": None})
+    return {"before": before, **after, "then": await world.becomes("far", "other", address("far"))}
+
+
+async def one_port(world):
+    """A port is denied to all."""
+    denied = tunnel_world.policy(authorization.Action.DENY, wds.ConnectionMatch(ports=(HTTP,)))
+    world.tell("policies", {"default/p": denied})
+    after = await world.becomes(False, "client", address("far"))
+    world.tell("policies", {"default/p": None})
+    return {"client": after, "then": await world.becomes("far", "client", address("far"))}
+
+
+async def strict(world):
+    """Nobody may call without an identity."""
+    refused = tunnel_world.policy(authorization.Action.DENY, WITHOUT_IDENTITY)
+    world.tell("policies", {"default/p": refused})
+    after = {
+        "plain": await world.becomes(False, "plain", address("near")),
+        "client": await world.becomes("near", "client", address("near")),
+    }
+    world.tell("policies", {"default/p": None})
+    return {**after, "then": await world.becomes("near", "plain", address("near"))}
+
+
+async def main(folder):
+    namespaces.unshare(namespaces.NEWUSER | namespaces.NEWNET)
+    namespaces.map_root(uid=UID, gid=GID)
+    acts = [one for one in globals().values() if inspect.iscoroutinefunction(one)]
+    async with tunnel_world.running(folder) as world:
+        told = {act.__name__: await act(world) for act in acts if act is not main}
+    sys.stdout.write(json.dumps(told))
+
+
+UID, GID = os.getuid(), os.getgid()
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

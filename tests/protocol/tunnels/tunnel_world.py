@@ -1,0 +1,359 @@
+"""Two nodes with an Envoy each, and pods in networks of their own.
+
+Envoys get what the product builds, from the product's own servers; the rules that capture traffic
+are the product's, too. Pods are network namespaces on one bridge, whose frames are looked at.
+"""
+
+import asyncio
+import contextlib
+import functools
+import http.client
+import json
+import os
+import pathlib
+import socket
+import socketserver
+import struct
+import threading
+import time
+from http import server
+
+import grpc
+
+from isthmus.base import clock, namespaces, netlink, nftables
+from isthmus.ca import keys, pem, shapes, signing
+from isthmus.capture import enrolled
+from isthmus.mesh import authorization, identities
+from isthmus.node import nodebootstrap, redirect, steering
+from isthmus.testing import certificates as material
+from isthmus.testing import envoys
+from isthmus.views import nodeslices, wds
+from isthmus.wire import nodeads, sds
+
+NOW = clock.SystemClock().now()
+DOMAIN = identities.TrustDomain("cluster.local")
+CLUSTER, NETWORK = identities.ClusterId("c"), identities.NetworkId("n")
+HTTP, VIP = 8080, "10.96.0.50"
+PATIENCE_S = 15.0
+ETHERNET, IPV4, TCP = 14, b"\x08\x00", 6
+EVERY_PROTOCOL = 3
+
+PODS = {"client": 1, "twin": 1, "other": 1, "near": 1, "far": 2, "plain": 0}
+"""On which node each pod is; 0 is a pod that takes no part."""
+
+ACCOUNTS = {"twin": "client"}
+"""Pods that run as another account than their own name."""
+
+SERVERS = ("near", "far")
+
+
+def address(name):
+    return f"10.0.0.{10 + list(PODS).index(name)}"
+
+
+def identity(name):
+    return identities.SpiffeId(DOMAIN, "default", ACCOUNTS.get(name, name))
+
+
+class Telling(server.BaseHTTPRequestHandler):
+    """Tells who was asked, and from which address; then closes the connection."""
+
+    def do_GET(self):
+        told = json.dumps([self.server.name, self.client_address[0]]).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(told)))
+        self.end_headers()
+        self.wfile.write(told)
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+class Program(server.ThreadingHTTPServer):
+    """Listens without asking for the name of its address, which nobody here knows."""
+
+    def server_bind(self):
+        socketserver.TCPServer.server_bind(self)
+
+
+class Pod:
+    """A network namespace with a program that answers."""
+
+    def __init__(self, name, bridge):
+        self.name, self.address = name, address(name)
+        prepare = functools.partial(netlink.send, [netlink.up(1)])
+        (self.fd,) = namespaces.fresh(namespaces.NEWNET, prepare=prepare)
+        outside = f"v{name}"
+        made = netlink.veth(outside, peer="eth0", peer_network=self.fd, bridge_index=bridge)
+        netlink.send([made])
+        netlink.send([netlink.up(netlink.index_of(outside))])
+        with self.inside():
+            link = netlink.index_of("eth0")
+            netlink.send([netlink.address(link, self.address, prefix=24), netlink.up(link)])
+            netlink.send([netlink.route("0.0.0.0/0", link=link, via="10.0.0.1")])
+            self.program = Program((self.address, HTTP), Telling)
+        self.program.name = name
+        threading.Thread(target=self.program.serve_forever, daemon=True).start()
+
+    @property
+    def path(self):
+        return f"/proc/{os.getpid()}/fd/{self.fd}"
+
+    def inside(self):
+        return namespaces.entered(self.fd)
+
+    def redirect(self):
+        with self.inside():
+            nftables.apply(redirect.messages(enrolled.rules_of()))
+
+    def asks(self, host, port=HTTP):
+        """Return who answers, and whom he takes us for; None for no answer."""
+        with self.inside():
+            raw = socket.socket()
+        with contextlib.closing(raw), contextlib.suppress(OSError, http.client.HTTPException):
+            raw.settimeout(PATIENCE_S)
+            raw.connect((host, port))
+            asked = http.client.HTTPConnection(host)
+            asked.sock = raw
+            asked.request("GET", "/")
+            return json.loads(asked.getresponse().read())
+        return None
+
+    def listens(self, port):
+        with self.inside(), socket.socket() as raw:
+            raw.settimeout(1)
+            return raw.connect_ex((self.address, port)) == 0
+
+    def is_closed_by(self, port):
+        """Say whether a connection to a port is closed at once without a byte."""
+        with self.inside():
+            raw = socket.socket()
+        with contextlib.closing(raw):
+            raw.settimeout(PATIENCE_S)
+            raw.connect((self.address, port))
+            try:
+                return raw.recv(1) == b""
+            except ConnectionResetError:
+                return True
+
+
+# --- certificates
+
+
+@functools.cache
+def chain(spiffe_id):
+    """Return a certificate chain for an identity; all have one key."""
+    signer = material.signer(now=NOW)
+    leaf = signing.workload(
+        material.key("leaf").public_key(),
+        identity=spiffe_id,
+        signer=signer,
+        stamp=shapes.Stamp(NOW, 7),
+        life=signing.Lifetimes().usual,
+    )
+    return pem.joined((leaf, *signer.chain))
+
+
+def secrets():
+    key = keys.private_pem(material.key("leaf"))
+    roots = material.files(now=NOW)["root-cert.pem"]
+    shelf = {sds.ROOTS: sds.roots(sds.ROOTS, roots_pem=roots, version="1")}
+    for one in {identity(name) for name in PODS}:
+        name = str(one)
+        shelf[name] = sds.certificate(name, chain_pem=chain(one), key_pem=key, version="1")
+    return shelf
+
+
+# --- what the control plane would tell
+
+
+def workload(name, *, account=None, policies=(), is_healthy=True):
+    ports = (wds.AddressPort(HTTP, HTTP),)
+    return wds.WorkloadSlice(
+        uid=name,
+        name=name,
+        namespace="default",
+        cluster=CLUSTER,
+        network=NETWORK,
+        addresses=(address(name),),
+        service_account=account or ACCOUNTS.get(name, name),
+        trust_domain=DOMAIN,
+        takes_tunnels=PODS[name] != 0,
+        services=(("default/web", ports),) if name in SERVERS else (),
+        policies=policies,
+        is_healthy=is_healthy,
+    )
+
+
+def service():
+    where = wds.NetworkAddress(NETWORK, VIP)
+    return wds.ServiceSlice("web", "default", "web", (where,), (wds.AddressPort(HTTP, 0),))
+
+
+def policy(action, match):
+    groups = (((match,),),)
+    return wds.AuthorizationSlice("default", "p", wds.Reach.NAMESPACE, action, groups)
+
+
+def calls_of(account):
+    principal = f"cluster.local/ns/default/sa/{account}"
+    return wds.ConnectionMatch(
+        principals=(authorization.Pattern(authorization.Form.EXACT, principal),)
+    )
+
+
+# --- nodes
+
+
+class Node:
+    """An Envoy, and what it is told."""
+
+    def __init__(self, number, folder, pods):
+        self.folder = folder / f"node{number}"
+        self.folder.mkdir()
+        self.access_log = self.folder / "access.log"
+        self.pods = [pod for name, pod in pods.items() if PODS[name] == number]
+        log = str(self.access_log)
+        known = nodeslices.Node(f"node{number}", CLUSTER, NETWORK, (DOMAIN,), access_log=log)
+        self.steering = steering.Steering(known)
+        self.put("workloads", {name: workload(name) for name in pods})
+        self.put("services", {"default/web": service()})
+        self.put("pods", {pod.name: enrolled_pod(pod) for pod in self.pods})
+
+    def put(self, source, entries):
+        """Tell the node; None stands for what is gone."""
+        into = getattr(self.steering.sources, source)
+
+        def write(writes):
+            for key, value in entries.items():
+                writes.delete(into, key) if value is None else writes.put(into, key, value)
+
+        self.steering.change(write)
+
+    @contextlib.asynccontextmanager
+    async def running(self):
+        shelf = sds.Shelf()
+        shelf.put(secrets())
+        path, file = self.folder / "socket", self.folder / "envoy.json"
+        handlers = (nodeads.handler(self.steering.table), sds.handler(shelf))
+        serving = grpc.aio.server(handlers=handlers)
+        serving.add_insecure_port(f"unix:{path}")
+        await serving.start()
+        admin = str(self.folder / "admin")
+        document = nodebootstrap.document("node", socket=str(path), admin_socket=admin)
+        file.write_text(json.dumps(document))
+        command = [str(envoys.binary()), "-c", str(file), "--disable-hot-restart", "-l", "error"]
+        more = ["--concurrency", "2", "--file-flush-interval-msec", "20"]
+        more += ["--drain-strategy", "immediate"]
+        with (self.folder / "envoy.log").open("w") as said:
+            process = await asyncio.create_subprocess_exec(
+                *command, *more, stdout=said, stderr=said
+            )
+            try:
+                yield
+            finally:
+                process.kill()
+                await process.wait()
+                await serving.stop(0)
+
+
+def enrolled_pod(pod, *, path=None):
+    spiffe_id = identity(pod.name)
+    return nodeslices.EnrolledPod(pod.name, pod.name, pod.address, spiffe_id, path or pod.path)
+
+
+# --- all of it
+
+
+async def until(is_so):
+    """Wait until something is so, and return it."""
+    return await asyncio.to_thread(_waited, is_so)
+
+
+def _waited(is_so):
+    deadline = time.monotonic() + PATIENCE_S
+    while not (so := is_so()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return so
+
+
+class Wire:
+    """Whatever passes the bridge."""
+
+    def __init__(self):
+        everything = socket.htons(EVERY_PROTOCOL)
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, everything)
+        self._socket.setblocking(False)
+
+    def seen(self):
+        """Return what TCP carried since the last look, as pairs of ports and payload."""
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                frame = self._socket.recv(1 << 16)
+                if frame[12:14] == IPV4 and frame[ETHERNET + 9] == TCP:
+                    start = ETHERNET + (frame[ETHERNET] & 15) * 4
+                    end = ETHERNET + int.from_bytes(frame[ETHERNET + 2 : ETHERNET + 4], "big")
+                    ports = struct.unpack_from("!HH", frame, start)
+                    payload = frame[start + (frame[start + 12] >> 4) * 4 : end]
+                    if payload:
+                        found.append((ports, payload))
+        return found
+
+
+class World:
+    """All pods and nodes."""
+
+    def __init__(self, folder):
+        netlink.send([netlink.up(1), netlink.bridge("br0")])
+        link = netlink.index_of("br0")
+        netlink.send([netlink.address(link, "10.0.0.1", prefix=24), netlink.up(link)])
+        self.wire = Wire()
+        self.pods = {name: Pod(name, link) for name in PODS}
+        self.nodes = {number: Node(number, folder, self.pods) for number in (1, 2)}
+
+    async def asks(self, name, host):
+        """Return what a pod is answered."""
+        return await asyncio.to_thread(self.pods[name].asks, host)
+
+    def tell(self, source, entries):
+        """Tell all nodes."""
+        for node in self.nodes.values():
+            node.put(source, entries)
+
+    async def becomes(self, expected, name, host):
+        """Say whether a pod is answered as expected, now or soon."""
+
+        def is_so():
+            answer = self.pods[name].asks(host)
+            return (answer is not None and answer[0]) == expected
+
+        return await until(is_so)
+
+    async def enrol(self):
+        for node in self.nodes.values():
+            for pod in node.pods:
+                for port in nodeslices.OWN_PORTS:
+                    assert await until(functools.partial(pod.listens, port)), (pod.name, port)
+                pod.redirect()
+
+    async def logged(self, number, *texts):
+        """Return the first line of a node's log with all of these, as soon as there is one."""
+        log = self.nodes[number].access_log
+
+        def line():
+            lines = log.read_text().splitlines() if log.exists() else ()
+            return next((one for one in lines if all(text in one for text in texts)), "")
+
+        return await until(line)
+
+
+@contextlib.asynccontextmanager
+async def running(folder):
+    """Let a world run, in a network that nobody else sees."""
+    world = World(pathlib.Path(folder))
+    async with contextlib.AsyncExitStack() as stack:
+        for node in world.nodes.values():
+            await stack.enter_async_context(node.running())
+        await world.enrol()
+        yield world

@@ -1,0 +1,202 @@
+"""What the one Envoy of a node must have, and what a change computes again."""
+
+import dataclasses
+
+import pytest
+
+from isthmus.engine import graph
+from isthmus.mesh.authorization import Action
+from isthmus.mesh.identities import ClusterId, NetworkId, SpiffeId, TrustDomain
+from isthmus.mesh.localities import Locality
+from isthmus.views import nodeproxy, nodeslices, wds
+
+DOMAIN = TrustDomain("cluster.local")
+HERE = Locality("r1", "z1")
+NODE = nodeslices.Node("node-1", ClusterId("c"), NetworkId("n"), (DOMAIN,), locality=HERE)
+PORT = wds.AddressPort(80, 8080)
+CLUSTER = "outbound|80||web"
+
+
+def workload(name, address="10.0.0.1", **more):
+    usual = {
+        "uid": name,
+        "name": name,
+        "namespace": "default",
+        "cluster": ClusterId("c"),
+        "network": NetworkId("n"),
+        "addresses": (address,),
+        "service_account": name,
+        "trust_domain": DOMAIN,
+        "takes_tunnels": True,
+        "services": (("default/web", (PORT,)),),
+    }
+    return wds.WorkloadSlice(**(usual | more))
+
+
+def service(host="web", vip="10.96.0.1", **more):
+    where = wds.NetworkAddress(NetworkId("n"), vip)
+    return wds.ServiceSlice(host, "default", host, (where,), (wds.AddressPort(80, 0),), **more)
+
+
+def pod(name, address="10.0.0.1"):
+    return nodeslices.EnrolledPod(
+        f"uid-{name}", name, address, SpiffeId(DOMAIN, "default", name), f"/netns/{name}"
+    )
+
+
+class Told:
+    """What is told, and to which slices it leads."""
+
+    def __init__(self):
+        self.graph = graph.Graph()
+        self.proxy = nodeproxy.build(self.graph)
+        self.put(nodes={"node-1": NODE})
+
+    def put(self, **sources):
+        with self.graph.transaction() as writes:
+            for name, entries in sources.items():
+                source = getattr(self.proxy.sources, name)
+                for key, value in entries.items():
+                    if value is None:
+                        writes.delete(source, key)
+                    else:
+                        writes.put(source, key, value)
+        return self
+
+    def slices(self, kind):
+        found = self.graph.items(self.proxy.slices).values()
+        return {nodeslices.name_of(one): one for one in found if isinstance(one, kind)}
+
+    @property
+    def endpoints(self):
+        return self.slices(nodeslices.ServiceEndpoints)[CLUSTER].endpoints
+
+    @property
+    def ways(self):
+        return self.slices(nodeslices.Ways)[nodeslices.WAYS]
+
+
+@pytest.fixture
+def told():
+    return Told()
+
+
+def names(endpoints):
+    return [one.identity.service_account for one in endpoints]
+
+
+def test_a_services_address_leads_to_its_workloads_at_their_own_port(told):
+    told.put(services={"default/web": service()}, workloads={"a": workload("a")})
+
+    assert told.ways.services == (nodeslices.ServiceWay("10.96.0.1", 80, CLUSTER),)
+    identity = SpiffeId(DOMAIN, "default", "a")
+    assert told.endpoints == (nodeslices.Endpoint("10.0.0.1", 8080, identity),)
+
+
+def test_a_workload_that_takes_no_tunnels_has_no_identity_to_expect(told):
+    told.put(
+        services={"default/web": service()}, workloads={"a": workload("a", takes_tunnels=False)}
+    )
+
+    assert [one.identity for one in told.endpoints] == [None]
+    assert told.ways.workloads == ()
+
+
+def test_whoever_is_not_ready_gets_no_calls_unless_the_service_wants_that(told):
+    told.put(workloads={"a": workload("a", is_healthy=False)})
+
+    assert told.put(services={"default/web": service()}).endpoints == ()
+    assert told.put(services={"default/web": service(takes_unready=True)}).endpoints
+
+
+def test_nearer_workloads_are_preferred(told):
+    told.put(
+        services={"default/web": service(nearness=(wds.Nearness.REGION, wds.Nearness.ZONE))},
+        workloads={
+            "near": workload("near", locality=HERE),
+            "farther": workload("farther", "10.0.0.2", locality=Locality("r1", "z2")),
+            "far": workload("far", "10.0.0.3", locality=Locality("r2", "z1")),
+        },
+    )
+
+    assert names(told.endpoints) == ["near"]
+    assert names(told.put(workloads={"near": None}).endpoints) == ["farther"]
+    assert names(told.put(workloads={"farther": None}).endpoints) == ["far"]
+
+
+def test_who_is_strict_calls_nobody_rather_than_somebody_farther(told):
+    strict = service(nearness=(wds.Nearness.NODE,), is_strict=True)
+    told.put(services={"default/web": strict}, workloads={"a": workload("a", node="node-2")})
+
+    assert told.endpoints == ()
+
+
+def test_what_is_in_another_network_is_not_dialled(told):
+    behind = workload("a", network=NetworkId("other"), addresses=())
+    vip = dataclasses.replace(
+        service(), addresses=(wds.NetworkAddress(NetworkId("other"), "10.96.0.1"),)
+    )
+    told.put(services={"default/web": vip}, workloads={"a": behind})
+
+    assert told.endpoints == ()
+    assert told.ways == nodeslices.Ways((), ())
+
+
+def test_a_pod_that_nobody_knows_yet_has_no_listeners(told):
+    told.put(pods={"uid-a": pod("a")})
+    assert told.slices(nodeslices.PodListener) == {}
+
+    told.put(workloads={"a": workload("a")})
+    assert len(told.slices(nodeslices.PodListener)) == 3
+
+
+def test_a_pod_waits_for_a_policy_that_it_names(told):
+    policy = wds.AuthorizationSlice("default", "p", wds.Reach.NAMED, Action.DENY, ((),))
+    told.put(pods={"uid-a": pod("a")}, workloads={"a": workload("a", policies=("default/p",))})
+    assert told.slices(nodeslices.PodListener) == {}
+
+    told.put(policies={"default/p": policy})
+    assert told.slices(nodeslices.TunnelListener)["inbound_tunnel|uid-a"].policies == (policy,)
+
+
+@pytest.mark.parametrize(
+    ("reach", "namespace", "holds"),
+    [
+        (wds.Reach.MESH, "istio-system", True),
+        (wds.Reach.NAMESPACE, "default", True),
+        (wds.Reach.NAMESPACE, "other", False),
+        (wds.Reach.NAMED, "default", False),
+    ],
+)
+def test_policies_hold_where_they_reach(told, reach, namespace, holds):
+    policy = wds.AuthorizationSlice(namespace, "p", reach, Action.DENY, ((),))
+    told.put(
+        pods={"uid-a": pod("a")},
+        workloads={"a": workload("a")},
+        policies={f"{namespace}/p": policy},
+    )
+
+    assert bool(told.slices(nodeslices.TunnelListener)["inbound_tunnel|uid-a"].policies) is holds
+
+
+def test_a_services_address_is_no_workloads(told):
+    told.put(services={"default/web": service(vip="10.0.0.1")}, workloads={"a": workload("a")})
+
+    assert told.ways.workloads == ()
+
+
+def test_a_workload_that_becomes_ready_changes_one_set_of_endpoints(told):
+    """However many services and pods there are."""
+    many = {f"default/s{number}": service(f"s{number}") for number in range(50)}
+    told.put(
+        services=many | {"default/web": service()},
+        workloads={"a": workload("a"), "b": workload("b", "10.0.0.2", is_healthy=False)},
+        pods={"uid-a": pod("a")},
+    )
+    seen = []
+    told.graph.listen(lambda batch: seen.append(batch.of(told.proxy.slices)))
+
+    told.put(workloads={"b": workload("b", "10.0.0.2")})
+
+    assert [key.name for key in seen[0]] == [CLUSTER]
+    assert told.graph.recomputed() == 2  # the endpoints, and the way to this workload

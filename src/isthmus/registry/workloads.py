@@ -10,7 +10,7 @@ from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
 from isthmus.mesh.workloads import Workload, WorkloadKey
-from isthmus.registry import topology
+from isthmus.registry import addresses, topology
 
 TLS_MODE_LABEL: Final = "security.istio.io/tlsMode"
 TEMPLATE_HASH_LABEL: Final = "pod-template-hash"
@@ -39,17 +39,17 @@ def workload_of(
 ) -> Workload:
     """Return what the mesh knows of one pod."""
     labels = pod.metadata.labels or {}
-    addresses = _addresses(pod)
+    own = _addresses(pod)
     node = pod.spec.node_name
     locality = topology.locality_by_label(labels)
     if locality is None:
         locality = places.place_of(read, cluster=key.cluster, node=node)
     network = places.network_of(
-        read, cluster=key.cluster, labels=labels, address=addresses[0] if addresses else ""
+        read, cluster=key.cluster, labels=labels, address=own[0] if own else ""
     )
     return Workload(
         key=WorkloadKey(key.cluster, key.namespace, key.name),
-        addresses=addresses,
+        addresses=own,
         service_account=pod.spec.service_account_name or "default",
         labels=topology.with_topology(
             labels, locality=locality, cluster=key.cluster, network=network, node=node
@@ -93,8 +93,9 @@ def owner_name(pod: objects.Pod) -> str:
 
 
 def _addresses(pod: objects.Pod) -> tuple[str, ...]:
-    listed = tuple(ip.ip for ip in pod.status.pod_ips if ip.ip)
-    return listed or ((pod.status.pod_ip,) if pod.status.pod_ip else ())
+    """Return the addresses that are some: whoever writes a status may write anything."""
+    listed = tuple(ip.ip for ip in pod.status.pod_ips if ip.ip) or (pod.status.pod_ip,)
+    return tuple(text for text in listed if addresses.parsed(text) is not None)
 
 
 def _container_ports(pod: objects.Pod) -> tuple[int, ...]:

@@ -455,3 +455,34 @@ def test_without_node_proxies_nothing_is_said_to_them():
     slices = mesh.graph.items(mesh.views.slices)
 
     assert not [key for key in slices if key.kind in {view.Kind.ADDRESS, view.Kind.AUTHORIZATION}]
+
+
+# --- bad objects
+
+
+def test_a_pod_whose_address_is_none_is_told_without_it_and_disturbs_nobody():
+    mesh, east = two_clusters("n1")
+    east.pod("good", address="10.0.0.1", shape=shapes.CAPTURED)
+    for name, addresses in {"bad": ("nowhere",), "half": ("10.0.0.7", "fe80::zz")}.items():
+        status = objects.PodStatus(
+            phase="Running", pod_ips=tuple(objects.PodIp(ip=one) for one in addresses)
+        )
+        pod = objects.Pod(shapes.metadata(name, "default"), status=status)
+        mesh.put(mesh.sources.pods, ObjectKey(east.id, "default", name), pod)
+
+    assert len(workload(east, "east//Pod/default/good").addresses) == 1
+    assert len(workload(east, "east//Pod/default/half").addresses) == 1
+    assert "east//Pod/default/bad" not in told(east)
+
+
+def test_a_slice_that_names_an_address_twice_counts_once():
+    mesh, east = two_clusters("n1")
+    east.service("db", shape=shapes.PLAIN)
+    members = [objects.SliceEndpoint(addresses=("192.0.2.1",)) for _ in range(2)]
+    meta = shapes.metadata("db-1", "default", {"kubernetes.io/service-name": "db"})
+    slice_ = shapes.slice_of(meta, members=members, ports={"http": 80})
+    mesh.put(mesh.sources.endpoint_slices, ObjectKey(east.id, "default", "db-1"), slice_)
+
+    said = workload(east, "east/discovery.k8s.io/EndpointSlice/default/db-1/192.0.2.1")
+    assert list(said.services) == ["default/db.default.svc.cluster.local"]
+    assert len(said.addresses) == 1

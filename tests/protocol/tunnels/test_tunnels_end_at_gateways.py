@@ -107,6 +107,18 @@ async def test_what_has_no_pod_that_takes_tunnels_is_unavailable(resources, tmp_
         assert await door.ask("plain.sample.svc.cluster.local:5000") == 503
 
 
+async def test_a_pod_that_has_just_died_costs_nobody_a_call(tmp_path):
+    mesh = mesh_of()
+    pods = ["10.1.0.1", "10.1.0.5"]
+    mesh.clusters["east"].service(
+        "helloworld", ready=pods, shape=SHARED, namespace="sample", ports=PORTS
+    )
+    async with tunnelled.running(told(mesh), tmp_path, dead=pods[1:]) as door:
+        answers = [await door.ask(f"{HOST}:5000") for _ in range(20)]
+
+    assert answers == [200] * 20
+
+
 async def test_a_pod_that_cannot_be_reached_is_unavailable(resources, tmp_path):
     async with tunnelled.running(resources, tmp_path, serves=False) as door:
         assert await door.ask(f"{HOST}:5000") == 503

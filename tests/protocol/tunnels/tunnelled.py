@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import functools
 import json
+import socket
 import ssl
 import time
 
@@ -88,6 +89,14 @@ def identity_of(shown):
 # --- the gateway
 
 
+async def closed(writer):
+    """Close a connection, for whatever reason it ends."""
+    writer.close()
+    with contextlib.suppress(ssl.SSLError, OSError, TimeoutError):
+        async with asyncio.timeout(LIMIT_S):
+            await writer.wait_closed()
+
+
 def changed(document, found):
     """Return Envoy's configuration with the changes that the module names."""
     if isinstance(document, list):
@@ -105,8 +114,9 @@ def changed(document, found):
         root = {"inline_string": certificate(ROOT, of=ROOT)}
         fresh["validation_context"] = {**context, "trusted_ca": root}
     if "socket_address" in fresh and fresh["socket_address"]["port_value"] == 15008:
-        is_own = fresh["socket_address"]["address"] == "0.0.0.0"
-        port = found.port if is_own else found.server_port
+        place = fresh["socket_address"]
+        is_own = place["address"] == "0.0.0.0"
+        port = found.port if is_own else found.ports.get(place["address"], found.server_port)
         fresh["socket_address"] = {"address": "127.0.0.1", "port_value": port}
     return fresh
 
@@ -118,6 +128,7 @@ class Door:
         self.folder = folder
         self.files = files(folder, GATEWAY)
         self.port = self.server_port = 0
+        self.ports = {}
         self.arrived = []
 
     async def serve(self, reader, writer):
@@ -128,7 +139,7 @@ class Door:
             self.arrived.append((who, said))
             writer.write(f"{who} ".encode() + said)
             await writer.drain()
-        writer.close()
+        await closed(writer)
 
     async def ask(self, authority, **how):
         """Return the status of a request for an outer tunnel; 0 if it is refused before."""
@@ -154,7 +165,7 @@ class Door:
                     await tunnel.ask(authority, method=method)
             yield tunnel
         finally:
-            writer.close()
+            await closed(writer)
 
 
 STATUSES = {0x88: 200, 0x8C: 400, 0x8D: 404, 0x8E: 500}
@@ -243,9 +254,16 @@ class Tunnel:
                 return found
 
 
+def unused():
+    """Return a port of loopback on which nobody listens."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
 @contextlib.asynccontextmanager
-async def running(told, folder, *, serves=True):
-    """Run a gateway with what it was told, and a server behind it."""
+async def running(told, folder, *, serves=True, dead=()):
+    """Run a gateway with what it was told, and a server behind it; nobody is at `dead` addresses."""
     door = Door(folder)
     async with contextlib.AsyncExitStack() as stack:
         context = trusting(folder, SERVER, purpose=ssl.Purpose.CLIENT_AUTH)
@@ -255,10 +273,8 @@ async def running(told, folder, *, serves=True):
             server.close()
         else:
             stack.callback(server.close)
-        free = await asyncio.start_server(door.serve, "127.0.0.1", 0)
-        door.port = free.sockets[0].getsockname()[1]
-        free.close()
-        await free.wait_closed()
+        door.port = unused()
+        door.ports = dict.fromkeys(dead, unused())
         document = changed(json.loads(json.dumps(envoys.bootstrap(told))), door)
         stack.enter_context(envoys.running(document, directory=folder))
         yield door

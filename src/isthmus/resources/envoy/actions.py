@@ -114,6 +114,13 @@ def copying(route: view.Route) -> messages.Fields:
     }
 
 
+def avoiding_tried() -> messages.Fields:
+    """Return what keeps a retry from an endpoint that has just failed."""
+    return messages.extension(
+        "envoy.retry_host_predicates.previous_hosts", previous_hosts_pb2.PreviousHostsPredicate()
+    )
+
+
 def retries(route: view.Route) -> messages.Fields:
     """Return when a request is tried again."""
     said = route.treatment.retries
@@ -128,12 +135,7 @@ def retries(route: view.Route) -> messages.Fields:
         "retriable_status_codes": statuses,
     }
     if said is None or said.avoids_tried:
-        policy["retry_host_predicate"] = [
-            messages.extension(
-                "envoy.retry_host_predicates.previous_hosts",
-                previous_hosts_pb2.PreviousHostsPredicate(),
-            )
-        ]
+        policy["retry_host_predicate"] = [avoiding_tried()]
         policy["host_selection_retry_max_attempts"] = HOST_ATTEMPTS
     if said and said.per_try_timeout_s:
         policy["per_try_timeout"] = messages.seconds(said.per_try_timeout_s)

@@ -18,7 +18,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 )
 from google.protobuf import message
 
-from isthmus.resources.envoy import access_logs, filters, listeners, messages, tls
+from isthmus.resources.envoy import access_logs, actions, filters, listeners, messages, tls
 from isthmus.views import view
 
 CONNECT: Final = "CONNECT"
@@ -94,6 +94,8 @@ def _host(host: view.tunnels.TunnelHost) -> messages.Fields:
         "retry_policy": {
             "retry_on": "connect-failure",
             "num_retries": {"value": RETRIES},
+            "retry_host_predicate": [actions.avoiding_tried()],
+            "host_selection_retry_max_attempts": actions.HOST_ATTEMPTS,
         },
     }
     match: messages.Fields = {"connect_matcher": {}}

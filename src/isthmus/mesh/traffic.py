@@ -198,11 +198,26 @@ class Encryption:
     Attributes:
         sni: The server name to ask for, instead of the mesh's own.
         names: Identities that the server may have, instead of those that the mesh knows.
+        authorities: Path on the proxy's disk of who may sign for the server; empty for the
+            operating system's.
+        certificate: Path of the client's certificate, beside it of its `key`; empty for none.
+        credential: Name of a Secret that holds these instead.
+        verifies: Whether it matters who signed for the server, and for which names.
     """
 
     mode: ClientTls = ClientTls.AUTO
     sni: str = ""
     names: tuple[str, ...] = ()
+    authorities: str = ""
+    certificate: str = ""
+    key: str = ""
+    credential: str = ""
+    verifies: bool = True
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether keys and roots are others than the mesh's."""
+        return self.mode in {ClientTls.SIMPLE, ClientTls.MUTUAL}
 
 
 @dataclass(frozen=True, slots=True)

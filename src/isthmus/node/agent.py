@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from isthmus.node import certificates
 
 BOOTSTRAP = "envoy-bootstrap.json"
+REFRESH_S = 5.0
+"""So often files that proxies asked for are read again."""
 
 _LOG = logs.Log("isthmus.agent")
 
@@ -84,7 +86,7 @@ async def look_after(
     """Serve what the proxy asks for until `told` to end; then let it leave."""
     # Late on purpose, see above.
     from isthmus.node import certificates
-    from isthmus.wire import local, sds
+    from isthmus.wire import local, sds, sdsfiles
 
     relays = {
         address: f"{wanted.folder}/istiod-{number}"
@@ -96,11 +98,17 @@ async def look_after(
         discovery=f"unix:{relays[wanted.discovery]}",
         authority=f"unix:{relays[wanted.authority]}",
     )
-    shelf = sds.Shelf()
+    shelf = sds.Shelf(sdsfiles.read)
     keeper = certificates.Keeper(
         shelf, target=targets, renewing=wanted.renewing, system_clock=system_clock
     )
     registered = metrics.Metrics()
+
+    async def refreshed() -> None:
+        while True:
+            await system_clock.sleep(REFRESH_S)
+            shelf.refresh()
+
     shown = _status(wanted, proxy=proxy, keeper=keeper, told=told, registered=registered)
     try:
         async with (
@@ -115,6 +123,7 @@ async def look_after(
             ),
         ):
             _ = nursery.keep("certificate", keeper.keep)
+            _ = nursery.keep("files of certificates", refreshed)
             servers.append(
                 await pages.serve(shown.answer, host="0.0.0.0", port=wanted.ports.status)  # noqa: S104, RUF100
             )

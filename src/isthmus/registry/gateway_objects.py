@@ -3,14 +3,13 @@
 Source: spec sections 3.5 and 6.4.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from isthmus.kube import objects
 from isthmus.mesh.policies import Gateway, GatewayServer, ServerTls, TlsLimits, TlsVersion
-from isthmus.registry import config, fields
+from isthmus.registry import config, fields, texts
 
 TLS_MODES: Final = {mode.value: mode for mode in ServerTls if mode is not ServerTls.NONE}
 PROTOCOLS: Final = frozenset(
@@ -42,7 +41,6 @@ NARROWING: Final = (
 """Of these, whoever left one out would let in more clients than its author meant."""
 
 WAY: Final = "kubernetes://"
-NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,240}[a-z0-9])?")
 AUTOMATIC: Final = "TLS_AUTO"
 CIPHERS: Final = frozenset(
     {
@@ -153,7 +151,7 @@ def _credential(tls: objects.GatewayTls, path: str, problems: fields.Problems) -
     if not name:
         problems.add(f"{path}.credentialName", "must name a Secret beside the gateway")
         return None
-    if not NAME.fullmatch(name):
+    if not texts.is_object_name(name):
         problems.add(
             f"{path}.credentialName",
             f"is no name of a Secret in the gateway's own namespace: `{name[:80]}`",

@@ -5,6 +5,7 @@ A setting that is not understood is left out, and named; the others hold.
 Source: spec sections 4.11, 8.1 and 8.2.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -40,6 +41,18 @@ UPGRADES: Final = {
     "UPGRADE": Http2.UPGRADED,
 }
 PARTS: Final = {"tls", "loadBalancer", "outlierDetection", "connectionPool"}
+FOREIGN_TLS: Final = frozenset(
+    {
+        "mode",
+        "sni",
+        "subjectAltNames",
+        "caCertificates",
+        "clientCertificate",
+        "privateKey",
+        "credentialName",
+        "insecureSkipVerify",
+    }
+)
 MOST: Final = 2**31 - 1
 MOST_PORT: Final = 65535
 MOST_RING: Final = 8 * 1024 * 1024
@@ -83,12 +96,53 @@ def _policy(part: fields.Fields) -> TrafficPolicy:
 
 
 def _encryption(part: fields.Fields) -> Encryption:
-    part.refuse_others({"mode", "sni", "subjectAltNames"})
-    return Encryption(
-        part.choice("mode", TLS_MODES, default=ClientTls.AUTO),
+    mode = part.choice("mode", TLS_MODES, default=ClientTls.AUTO)
+    found = Encryption(
+        mode,
         _checked(part, "sni", texts.is_server_name),
         tuple(sorted({name for name in part.texts("subjectAltNames") if name})),
     )
+    if not found.is_foreign:
+        part.refuse_others({"mode", "sni", "subjectAltNames"}, "is for SIMPLE and MUTUAL alone")
+        return found
+    part.refuse_others(FOREIGN_TLS)
+    certificate, key = _own_certificate(part, mode)
+    return dataclasses.replace(
+        found,
+        authorities=_path(part, "caCertificates"),
+        certificate=certificate,
+        key=key,
+        credential=_checked(part, "credentialName", texts.is_object_name),
+        verifies=_verifies(part),
+    )
+
+
+def _own_certificate(part: fields.Fields, mode: ClientTls) -> tuple[str, str]:
+    """Return the paths of what a client shows; without, servers that demand it turn it away."""
+    certificate, key = _path(part, "clientCertificate"), _path(part, "privateKey")
+    if mode is ClientTls.SIMPLE:
+        if certificate or key:
+            part.problem("clientCertificate", "is for MUTUAL alone, and shown to nobody")
+        return "", ""
+    if certificate and key:
+        return certificate, key
+    if "credentialName" not in part:
+        part.problem("clientCertificate", "and `privateKey` must name files: nothing is shown")
+    return "", ""
+
+
+def _verifies(part: fields.Fields) -> bool:
+    if not part.flag("insecureSkipVerify", default=False):
+        return True
+    said = [key for key in ("caCertificates", "subjectAltNames") if key in part]
+    if said:
+        part.problem("insecureSkipVerify", f"is left out beside `{said[0]}`, which holds")
+    return bool(said)
+
+
+def _path(part: fields.Fields, key: str) -> str:
+    """Return the path of a file; in the name by which a proxy asks for it `~` parts two paths."""
+    return _checked(part, key, lambda text: texts.is_printable(text) and "~" not in text)
 
 
 # --- balancing

@@ -53,6 +53,7 @@ class Hop:
         protocols: What that TLS offers.
         accepted: Identities that the client lets the server have; empty for any.
         via: Gateways passed so far.
+        starts_tls: Whether the client's proxy starts TLS that is not the mesh's.
     """
 
     address: str
@@ -64,6 +65,7 @@ class Hop:
     protocols: tuple[str, ...] = ()
     accepted: tuple[str, ...] = ()
     via: tuple[str, ...] = ()
+    starts_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Landing:
         refused: Why nobody answers.
         caller: The identity that the destination sees; empty in plain text.
         is_request: Whether the destination's proxy reads requests.
+        starts_tls: Whether the client's proxy started TLS that is not the mesh's.
     """
 
     share: Fraction
@@ -87,6 +90,7 @@ class Landing:
     caller: str = ""
     cluster: str = ""
     is_request: bool = False
+    starts_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +291,9 @@ class Walk:
     def _enters(self, source: shapes.Pod, asked: Request, hop: Hop, *, pod: shapes.Pod) -> Landing:
         proxy = Proxy(self._mesh.snapshot_of(pod))
         listener = proxy.get(snapshot.LISTENERS, INBOUND)
-        end = Landing(hop.share, via=hop.via, sni=hop.sni, accepted=hop.accepted)
+        end = Landing(
+            hop.share, via=hop.via, sni=hop.sni, accepted=hop.accepted, starts_tls=hop.starts_tls
+        )
         chain = None if listener is None else chains.chosen(listener, _said(asked, hop, listener))
         if chain is None:
             return replace(end, refused="no filter chain at the destination")
@@ -325,12 +331,13 @@ class Walk:
 def _plain_end(hop: Hop, pod: shapes.Pod) -> Landing:
     if hop.is_encrypted:
         return Landing(hop.share, refused="mutual TLS reaches an application", via=hop.via)
-    return Landing(hop.share, address=pod.address, cluster=pod.cluster, via=hop.via)
+    end = Landing(hop.share, address=pod.address, cluster=pod.cluster, via=hop.via)
+    return replace(end, sni=hop.sni, starts_tls=hop.starts_tls)
 
 
 def _said(asked: Request, hop: Hop, listener: envoys.Message) -> chains.Connection:
     """Return what a listener sees: the mesh's TLS, or what the application sends."""
-    if hop.is_encrypted:
+    if hop.is_encrypted or hop.starts_tls:
         return chains.Connection(hop.address, hop.port, "tls", hop.sni, hop.protocols)
     if asked.scheme == "tls":
         return chains.Connection(hop.address, hop.port, "tls", asked.server_name, ("http/1.1",))
@@ -454,6 +461,8 @@ def _spoken(cluster: envoys.Message, hop: Hop, metadata: Mapping[str, object]) -
         return hop
     context = _unpacked(socket.typed_config)
     common = context.common_tls_context
+    if not common.alpn_protocols:
+        return replace(hop, sni=context.sni, starts_tls=True)
     names = common.combined_validation_context.default_validation_context
     return replace(
         hop,

@@ -4,7 +4,7 @@ Each finding names an object and says what goes on working; none stops anything.
 
     VIEW-001  a VirtualService leads to a host or subset that is not there
     VIEW-002  a server of a Gateway wants what gateways cannot do
-    VIEW-003  a DestinationRule wants TLS with keys that are not the mesh's
+    VIEW-003  a DestinationRule wants TLS with a Secret that proxies do not read
     VIEW-004  a Service speaks HTTP on a port where sidecars listen themselves
     VIEW-006  a DestinationRule says where to fail over, but nothing notices failures
 """
@@ -16,7 +16,7 @@ from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
 from isthmus.mesh.services import Service, ServiceKey
-from isthmus.mesh.traffic import ClientTls, TrafficPolicy
+from isthmus.mesh.traffic import TrafficPolicy
 from isthmus.views import facts, gateway, names, outbound, outbound_slices, rules
 
 NOWHERE: Final = "ISM-VIEW-001"
@@ -104,19 +104,25 @@ def _foreign(
 ) -> Found:
     for rule in found:
         said = [rule.policy, *(one.policy for one in rule.subsets if one.policy)]
-        wanted = {part.mode for one in said for part in (one, *dict(one.ports).values())}
-        foreign = wanted & {ClientTls.SIMPLE, ClientTls.MUTUAL}
-        if not foreign:
+        wanted = {
+            part.tls.credential
+            for one in said
+            for part in (one, *dict(one.ports).values())
+            if part.tls is not None and part.tls.credential
+        }
+        if not wanted:
             continue
         yield (
             (FOREIGN_TLS, rule.namespace, rule.name),
             errors.Finding(
                 FOREIGN_TLS,
                 subject=f"DestinationRule {rule.namespace}/{rule.name}",
-                happened=f"wants TLS mode `{min(mode.value for mode in foreign)}` for "
-                f"`{rule.host}`, which proxies do not start yet",
-                still_working="bytes are passed as the application sends them",
-                hint="let the application start TLS, or use ISTIO_MUTUAL within the mesh",
+                happened=f"wants Secret `{min(wanted)}` for TLS to `{rule.host}`, which proxies "
+                "do not read yet",
+                still_working="proxies start TLS, trust the operating system's authorities, and "
+                "show no certificate",
+                hint="mount the Secret into the proxy, and name its files in `caCertificates`, "
+                "`clientCertificate` and `privateKey`",
             ),
         )
 

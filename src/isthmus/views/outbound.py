@@ -23,15 +23,14 @@ from isthmus.mesh.traffic import (
     TrafficPolicy,
 )
 from isthmus.mesh.workloads import Endpoint
-from isthmus.views import names, preferences, rules, splithorizon, spreading, view
+from isthmus.views import foreign, names, preferences, rules, splithorizon, spreading, view
 
 ENCRYPTION: Final = {
     ClientTls.AUTO: view.UpstreamTls.AUTO,
     ClientTls.DISABLE: view.UpstreamTls.NONE,
     ClientTls.ISTIO_MUTUAL: view.UpstreamTls.MUTUAL,
-    # Keys and roots of others' making are not known here: bytes go as the application sends them.
-    ClientTls.SIMPLE: view.UpstreamTls.NONE,
-    ClientTls.MUTUAL: view.UpstreamTls.NONE,
+    ClientTls.SIMPLE: view.UpstreamTls.FOREIGN,
+    ClientTls.MUTUAL: view.UpstreamTls.FOREIGN,
 }
 
 NOT_SAID: Final = Encryption()
@@ -92,25 +91,54 @@ def clusters_of(
             tls = encryption_of(
                 service, policy, settings=settings, speaks_mtls=speaks_mtls if picks else None
             )
-            is_plain = tls is view.UpstreamTls.NONE
-            sni = names.server_name(service.hostname, port=port.number, subset=subset.name)
-            said = policy.tls or NOT_SAID
             cluster = view.ClusterSlice(
                 names.outbound(service.hostname, port=port.number, subset=subset.name),
                 _discovery(service, picks=picks),
-                tls=tls,
-                sni="" if is_plain else said.sni or sni,
-                sans=() if is_plain else said.names or _identities(accounts, settings),
                 protocol=port.protocol,
                 dns_name=service.alias_of,
                 dns_port=port.number if service.alias_of else 0,
                 service=(service.hostname, service.key.name, service.key.namespace),
                 rule=(rule.namespace, rule.name) if rule is not None else None,
             )
+            sni = names.server_name(service.hostname, port=port.number, subset=subset.name)
+            spoken = _encrypted(
+                cluster,
+                service,
+                policy.tls or NOT_SAID,
+                tls=tls,
+                usual=(sni, _identities(accounts, settings)),
+            )
             yield spreading.over_gateways(
-                ruled(cluster, policy, service=service, settings=settings),
+                ruled(spoken, policy, service=service, settings=settings),
                 policy,
                 turns=behind.get((port.number, subset.labels), 0),
+            )
+
+
+def _encrypted(
+    cluster: view.ClusterSlice,
+    service: Service,
+    said: Encryption,
+    *,
+    tls: view.UpstreamTls,
+    usual: tuple[str, tuple[str, ...]],
+) -> view.ClusterSlice:
+    """Return a cluster that speaks `tls`; `usual` are the mesh's server name and identities."""
+    match tls:
+        case view.UpstreamTls.NONE:
+            return cluster
+        case view.UpstreamTls.FOREIGN:
+            return dataclasses.replace(
+                cluster,
+                tls=tls,
+                sni=foreign.server_name(service, said),
+                sans=foreign.names_of(service, said),
+                foreign=foreign.of(service, said, is_http=cluster.protocol.is_http),
+            )
+        case _:
+            sni, identities = usual
+            return dataclasses.replace(
+                cluster, tls=tls, sni=said.sni or sni, sans=said.names or identities
             )
 
 

@@ -29,11 +29,12 @@ from isthmus.mesh.traffic import (
     Warmup,
 )
 from isthmus.mesh.workloads import Health
+from isthmus.views import foreign, scopes
 from isthmus.views import nodeslices as nodeslices
-from isthmus.views import scopes
 from isthmus.views import tunnels as tunnels
 from isthmus.views import wds as wds
 
+ForeignTls = foreign.ForeignTls
 CredentialScope = scopes.CredentialScope
 GatewayScope = scopes.GatewayScope
 HorizonScope = scopes.HorizonScope
@@ -101,6 +102,7 @@ class UpstreamTls(enum.Enum):
     NONE = "none"
     AUTO = "auto"
     MUTUAL = "mutual"
+    FOREIGN = "foreign"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ class ClusterSlice:
         looked_up: Endpoints that are names, for STRICT_DNS, and one of them for LOGICAL_DNS.
         leads_through_gateways: Whether another network's gateways stand among the endpoints.
         marks_sockets: Whether sockets that have options of their own must be marked as well.
+        foreign: What TLS that is not the mesh's shows and trusts; `sans` are its names then.
         service: `(hostname, name, namespace)` for telemetry; empty for special clusters.
         rule: Namespace and name of the DestinationRule that was obeyed, for people.
     """
@@ -142,6 +145,7 @@ class ClusterSlice:
     looked_up: tuple[LocalityGroup, ...] = ()
     leads_through_gateways: bool = False
     marks_sockets: bool = False
+    foreign: ForeignTls | None = None
     service: tuple[str, str, str] | None = None
     rule: tuple[str, str] | None = None
 

@@ -21,6 +21,7 @@ SERVICE = "envoy.service.secret.v3.SecretDiscoveryService"
 TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 CERTIFICATE = "default"
 ROOTS = "ROOTCA"
+MOST_READ = 1000
 
 _LOG = logs.Log("isthmus.sds")
 
@@ -52,20 +53,42 @@ def roots(name: str, *, roots_pem: str, version: str) -> Secret:
 
 
 class Shelf:
-    """The secrets that there are now; streams wait for them and for their changes."""
+    """The secrets that there are now; streams wait for them and for their changes.
 
-    def __init__(self) -> None:
-        self._secrets: Mapping[str, Secret] = {}
+    What is not put there is looked for by `read`, when it is asked for and at each refreshment.
+    """
+
+    def __init__(self, read: Callable[[str], Secret | None] = lambda _: None) -> None:
+        self._read = read
+        self._put: Mapping[str, Secret] = {}
+        self._asked: dict[str, Secret | None] = {}
         self._wakers: set[Callable[[], None]] = set()
 
     @property
     def secrets(self) -> Mapping[str, Secret]:
         """All secrets by name."""
-        return self._secrets
+        found = {name: secret for name, secret in self._asked.items() if secret is not None}
+        return {**found, **self._put}
 
     def put(self, secrets: Mapping[str, Secret]) -> None:
-        """Replace all secrets and tell every stream."""
-        self._secrets = dict(secrets)
+        """Replace all secrets but those that are read, and tell every stream."""
+        self._put = dict(secrets)
+        self._tell()
+
+    def ask(self, names: Iterable[str]) -> None:
+        """Look for secrets that were not asked for before."""
+        for name in names:
+            if name not in self._put and name not in self._asked and len(self._asked) < MOST_READ:
+                self._asked[name] = self._read(name)
+
+    def refresh(self) -> None:
+        """Look again for all that was asked for; what is gone is kept as it was."""
+        fresh = {name: self._read(name) or old for name, old in self._asked.items()}
+        if fresh != self._asked:
+            self._asked = fresh
+            self._tell()
+
+    def _tell(self) -> None:
         for wake in tuple(self._wakers):
             wake()
 
@@ -203,6 +226,7 @@ async def _conversation(
             while not ended:
                 await wake.wait()
                 wake.clear()
+                shelf.ask(state.names)
                 answer = state.due(shelf.secrets)
                 if answer is not None and not ended:
                     await context.write(answer)

@@ -138,7 +138,15 @@ OUTLIERS = some(
 TLS = some(
     mode=strategies.sampled_from(["DISABLE", "ISTIO_MUTUAL", "SIMPLE", "MUTUAL", "ODD"]),
     sni=TEXTS,
-    subjectAltNames=strategies.lists(TEXTS, max_size=2),
+    subjectAltNames=strategies.lists(
+        strategies.one_of(TEXTS, strategies.sampled_from(["*.a", "::1", "10.0.0.1", "spiffe://a"])),
+        max_size=2,
+    ),
+    caCertificates=TEXTS,
+    clientCertificate=TEXTS,
+    privateKey=TEXTS,
+    credentialName=TEXTS,
+    insecureSkipVerify=TRUTHS,
 )
 PARTS = {
     "loadBalancer": BALANCING,

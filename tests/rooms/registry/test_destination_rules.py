@@ -39,6 +39,25 @@ def test_a_rule_says_how_clients_talk(world):
     assert world.findings == []
 
 
+def test_tls_to_strangers_is_read_with_its_files(world):
+    files = {"caCertificates": "/r", "clientCertificate": "/c", "privateKey": "/k"}
+    found = said(world, tls={"mode": "MUTUAL", "sni": "s", **files})
+
+    assert found.tls == traffic.Encryption(
+        ClientTls.MUTUAL, "s", authorities="/r", certificate="/c", key="/k"
+    )
+    assert world.findings == []
+
+
+@pytest.mark.parametrize("more", [{"caCertificates": "/r"}, {"subjectAltNames": ["a"]}])
+def test_verifying_is_never_left_out_where_something_says_by_what(world, more):
+    assert not said(world, tls={"mode": "SIMPLE", "insecureSkipVerify": True}).tls.verifies
+    found = said(world, tls={"mode": "SIMPLE", "insecureSkipVerify": True, **more})
+
+    assert found.tls.verifies
+    assert "spec.trafficPolicy.tls.insecureSkipVerify" in world.findings[0]
+
+
 def test_all_limits_of_connections_are_read(world):
     pool = said(
         world,
@@ -272,7 +291,14 @@ def test_a_rule_for_nobody_or_for_some_clients_is_left_out(world, spec, field):
     ("policy", "field"),
     [
         ({"tls": {"mode": "SIMPL"}}, "tls.mode"),
-        ({"tls": {"mode": "SIMPLE", "credentialName": "c"}}, "tls.credentialName"),
+        ({"tls": {"mode": "SIMPLE", "credentialName": "C_"}}, "tls.credentialName"),
+        ({"tls": {"mode": "SIMPLE", "caCertificates": "a~b"}}, "tls.caCertificates"),
+        ({"tls": {"mode": "SIMPLE", "clientCertificate": "/a"}}, "tls.clientCertificate"),
+        ({"tls": {"mode": "MUTUAL"}}, "tls.clientCertificate"),
+        ({"tls": {"mode": "MUTUAL", "clientCertificate": "/a"}}, "tls.clientCertificate"),
+        ({"tls": {"mode": "SIMPLE", "caCrl": "/a"}}, "tls.caCrl"),
+        ({"tls": {"mode": "ISTIO_MUTUAL", "caCertificates": "/a"}}, "tls.caCertificates"),
+        ({"tls": {"mode": "DISABLE", "insecureSkipVerify": True}}, "tls.insecureSkipVerify"),
         ({"tls": {"mode": "ISTIO_MUTUAL", "sni": "a\0"}}, "tls.sni"),
         (
             {"loadBalancer": {"consistentHash": {"httpHeaderName": "a\r\nb: c"}}},

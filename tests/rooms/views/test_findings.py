@@ -33,8 +33,9 @@ def test_a_server_that_wants_what_gateways_cannot_do_is_named_and_its_neighbour_
     assert set(mesh.snapshot_of(gateway).of(snapshot.LISTENERS)) == {"0.0.0.0_15443"}
 
 
-def test_a_rule_that_wants_foreign_tls_is_named(mesh):
-    rule = {"host": "web", "trafficPolicy": {"tls": {"mode": "SIMPLE"}}}
+def test_a_rule_that_wants_a_secret_for_tls_is_named(mesh):
+    tls = {"mode": "SIMPLE", "credentialName": "shop"}
+    rule = {"host": "web", "trafficPolicy": {"tls": tls}}
 
     mesh.destination_rule("web", rule)
 

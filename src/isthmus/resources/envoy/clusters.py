@@ -22,7 +22,9 @@ def cluster_of(cluster: view.ClusterSlice) -> message.Message:
         connect_timeout=messages.seconds(cluster.connect_timeout_s),
         circuit_breakers=pools.limits(cluster.pool, budget=cluster.budget),
         metadata=_metadata(cluster),
-        typed_extension_protocol_options=pools.http_options(cluster.protocol, cluster.pool),
+        typed_extension_protocol_options=pools.http_options(
+            cluster.protocol, cluster.pool, asks_as_requested=_asks_as_requested(cluster)
+        ),
         **_discovery(cluster),
         **_encryption(cluster),
         **balancing.outliers(cluster.outlier),
@@ -78,9 +80,19 @@ def _metadata(cluster: view.ClusterSlice) -> messages.Fields | None:
     return {"filter_metadata": {"istio": messages.struct(said)}}
 
 
+def _asks_as_requested(cluster: view.ClusterSlice) -> bool:
+    return cluster.foreign is not None and cluster.foreign.asks_as_requested
+
+
 def _encryption(cluster: view.ClusterSlice) -> messages.Fields:
     if cluster.tls is view.UpstreamTls.NONE:
         return {}
+    if cluster.foreign is not None:
+        return {
+            "transport_socket": tls.foreign_socket(
+                cluster.foreign, server_name=cluster.sni, names=cluster.sans
+            )
+        }
     socket = tls.client_socket(
         cluster.sni, identities=cluster.sans, speaks_http2=cluster.protocol.is_http2
     )

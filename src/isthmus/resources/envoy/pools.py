@@ -58,14 +58,21 @@ def _limit(amount: int | None) -> messages.Fields:
     return {"value": UNLIMITED if amount is None else amount}
 
 
-def http_options(protocol: Protocol, pool: ConnectionPool) -> dict[str, any_pb2.Any]:
-    """Return what version of HTTP is spoken, and the limits of its connections."""
+def http_options(
+    protocol: Protocol, pool: ConnectionPool, *, asks_as_requested: bool = False
+) -> dict[str, any_pb2.Any]:
+    """Return what version of HTTP is spoken, and the limits of its connections.
+
+    TLS may ask for the host that each request names, and hold the server to it.
+    """
     version, common = _version(protocol, pool), _common(pool)
-    if not version and not common:
+    upstream = {"auto_sni": True, "auto_san_validation": True} if asks_as_requested else None
+    if not version and not common and not upstream:
         return {}
     chosen = http_protocol_options_pb2.HttpProtocolOptions(
         **(version or {"explicit_http_config": {"http_protocol_options": {}}}),
         common_http_protocol_options=common or None,
+        upstream_http_protocol_options=upstream,
     )
     return {HTTP_OPTIONS: messages.packed(chosen)}
 

@@ -8,6 +8,7 @@ Envoy cannot.
 Source: spec sections 4.8, 4.9 and 4.12.
 """
 
+import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -51,7 +52,19 @@ VERSIONS: Final = {
     TlsVersion.TLSV1_3: common_pb2.TlsParameters.TLSv1_3,
 }
 
+# A client of Envoy's would stop at TLS 1.2 if the highest version were not named.
+VERSION_PARAMETERS: Final = {
+    "tls_minimum_protocol_version": common_pb2.TlsParameters.TLSv1_2,
+    "tls_maximum_protocol_version": common_pb2.TlsParameters.TLSv1_3,
+}
+
 SOCKET: Final = "envoy.transport_sockets.tls"
+
+SYSTEM: Final = "system"
+"""Stands for the operating system's roots where agents are asked for a file."""
+
+FILE_WAIT_S: Final = 2.0
+"""So long a cluster waits for its files; then its connections fail until they are there."""
 
 
 def raw_socket() -> messages.Fields:
@@ -75,6 +88,51 @@ def client_socket(
             sni=server_name, common_tls_context=_common(alpn, matchers=matchers, ciphers=())
         ),
     )
+
+
+def foreign_socket(
+    wanted: view.ForeignTls, *, server_name: str, names: Sequence[str]
+) -> messages.Fields:
+    """Return the transport socket of a client of servers that the mesh's authority has not signed.
+
+    The agent beside the proxy reads the files, by names of Istio's making. Without them no
+    connection is made.
+    """
+    common: messages.Fields = {"tls_params": VERSION_PARAMETERS}
+    if wanted.certificate is not None:
+        chain, key = wanted.certificate
+        common["tls_certificate_sds_secret_configs"] = [
+            _secret(f"file-cert:{chain}~{key}", wait_s=FILE_WAIT_S)
+        ]
+    if wanted.verifies:
+        matchers = [] if wanted.asks_as_requested or "*" in names else list(map(_name, names))
+        roots = _secret(f"file-root:{wanted.authorities or SYSTEM}", wait_s=FILE_WAIT_S)
+        common["combined_validation_context"] = {
+            "default_validation_context": {"match_typed_subject_alt_names": matchers},
+            "validation_context_sds_secret_config": roots,
+        }
+    return messages.extension(
+        SOCKET, tls_pb2.UpstreamTlsContext(sni=server_name, common_tls_context=common)
+    )
+
+
+def _name(name: str) -> messages.Fields:
+    """Return what a server's certificate must hold; a star stands for any beginning."""
+    kinds = common_pb2.SubjectAltNameMatcher
+    if "://" in name:
+        return _uri({"exact": name})
+    if name.startswith("*"):
+        return {"san_type": kinds.DNS, "matcher": {"suffix": name.removeprefix("*")}}
+    kind = kinds.IP_ADDRESS if _is_address(name) else kinds.DNS
+    return {"san_type": kind, "matcher": {"exact": name}}
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def server_socket(trust_domains: Sequence[TrustDomain]) -> messages.Fields:
@@ -146,13 +204,8 @@ def _uri(matcher: messages.Fields) -> messages.Fields:
 def _common(
     alpn: Sequence[str], *, matchers: Sequence[messages.Fields], ciphers: Sequence[str]
 ) -> messages.Fields:
-    # A client of Envoy's would stop at TLS 1.2 if the highest version were not named.
     return {
-        "tls_params": {
-            "tls_minimum_protocol_version": common_pb2.TlsParameters.TLSv1_2,
-            "tls_maximum_protocol_version": common_pb2.TlsParameters.TLSv1_3,
-            "cipher_suites": list(ciphers),
-        },
+        "tls_params": {**VERSION_PARAMETERS, "cipher_suites": list(ciphers)},
         "alpn_protocols": list(alpn),
         "tls_certificate_sds_secret_configs": [_secret(CERTIFICATE)],
         "combined_validation_context": {
@@ -162,8 +215,8 @@ def _common(
     }
 
 
-def from_agent() -> messages.Fields:
-    """Return a reference to what the agent beside the proxy serves."""
+def from_agent(*, wait_s: float = 0.0) -> messages.Fields:
+    """Return a reference to what the agent beside the proxy serves; 0 waits for it for ever."""
     return {
         "api_config_source": {
             "api_type": config_source_pb2.ApiConfigSource.GRPC,
@@ -171,10 +224,10 @@ def from_agent() -> messages.Fields:
             "set_node_on_first_message_only": True,
             "grpc_services": [{"envoy_grpc": {"cluster_name": SECRETS_CLUSTER}}],
         },
-        "initial_fetch_timeout": messages.FOREVER,
+        "initial_fetch_timeout": messages.seconds(wait_s),
         "resource_api_version": config_source_pb2.V3,
     }
 
 
-def _secret(name: str) -> messages.Fields:
-    return {"name": name, "sds_config": from_agent()}
+def _secret(name: str, *, wait_s: float = 0.0) -> messages.Fields:
+    return {"name": name, "sds_config": from_agent(wait_s=wait_s)}

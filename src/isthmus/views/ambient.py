@@ -13,14 +13,22 @@ from typing import Final
 
 from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
-from isthmus.mesh.ambient import LooseEndpoint, PlacedAddress, Sharing, WaypointUse
+from isthmus.mesh.ambient import PlacedAddress, Sharing, WaypointUse
 from isthmus.mesh.authorization import Action, AuthorizationPolicy
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.networks import NetworkGateway
 from isthmus.mesh.policies import PeerAuthentication
 from isthmus.mesh.services import Resolution, Service, ServiceKey
 from isthmus.mesh.workloads import Health, Workload, WorkloadKey
-from isthmus.views import addresses, addressing, ambient_entries, connections, facts, view
+from isthmus.views import (
+    addresses,
+    addressing,
+    ambient_entries,
+    ambient_loose,
+    connections,
+    facts,
+    view,
+)
 
 Slices = collections.Collection[view.SliceKey, view.Slice]
 Sliced = Iterator[tuple[view.SliceKey, view.Slice]]
@@ -56,12 +64,11 @@ def declare(
         graph_.derive("views/authorizations that select", authorizations, _selecting),
         lambda _, policy: (policy.namespace,),
     )
-    workloads = _workloads(known, places, selecting)
+    loose = ambient_loose.declare(graph_, known, places=places)
+    workloads = _workloads(known, places, selecting, loose)
     slices = (
         graph_.derive("views/workloads", known.model.workloads, workloads),
-        graph_.derive(
-            "views/loose endpoints", known.model.for_nodes.loose_endpoints, _loose(known, places)
-        ),
+        loose.slices,
         graph_.derive(
             "views/addresses of services", known.model.services, _services(known, places)
         ),
@@ -76,7 +83,7 @@ def declare(
             known.model.peer_authentications,
             _authentications(known, places),
         ),
-        *ambient_entries.declare(graph_, known, places=places),
+        ambient_entries.declare(graph_, known, places=places),
     )
     return Nodes(
         slices, graph_.derive("views/unread by node proxies", authorizations, _unread(places))
@@ -90,16 +97,11 @@ def _nodes_only(
         yield scope, None
 
 
-def _is_near(scope: view.NodesScope, network: NetworkId) -> bool:
-    """Say whether addresses of a network can be dialled; one without a name is any."""
-    return network == scope.network or not network or not scope.network
-
-
 # --- workloads
 
 
 def _workloads(
-    known: facts.Facts, places: Places, selecting: Selecting
+    known: facts.Facts, places: Places, selecting: Selecting, loose: ambient_loose.Nodes
 ) -> Callable[[reader.Reader, WorkloadKey, Workload], Sliced]:
     def sliced(read: reader.Reader, key: WorkloadKey, workload: Workload) -> Sliced:
         scopes = read.items(places)
@@ -119,14 +121,22 @@ def _workloads(
             read, known, cluster=key.cluster, at=workload.addresses
         )
         for scope in scopes:
-            if not _is_near(scope, workload.network):
+            if not ambient_loose.is_near(workload.network, scope.network):
                 continue
-            shown = [one for one in answers if _reaches(read, known, one[0], scope, key.cluster)]
-            if shown or entries or key.cluster == scope.cluster:
+            shown = [
+                one
+                for one in answers
+                if ambient_loose.reaches(read, known, one[0].key, scope, key.cluster)
+            ]
+            more = {
+                **entries,
+                **ambient_loose.services_at(read, known, loose, workload, scope),
+            }
+            if shown or more or key.cluster == scope.cluster:
                 slice_ = addresses.workload_of(
                     workload, traits, answers=shown, policies=policies, waypoint=waypoint
                 )
-                slice_ = addresses.with_services(slice_, entries)
+                slice_ = addresses.with_services(slice_, more)
                 yield view.keyed(scope, slice_)
 
     return sliced
@@ -170,33 +180,6 @@ def _policies_of(
         ),
         root=root,
     )
-
-
-def _reaches(
-    read: reader.Reader,
-    known: facts.Facts,
-    service: Service,
-    scope: view.NodesScope,
-    owner: ClusterId,
-) -> bool:
-    sharing = read.get(known.model.for_nodes.sharing, service.key) or NOBODY
-    return sharing.reaches(scope.cluster, owner=owner)
-
-
-def _loose(
-    known: facts.Facts, places: Places
-) -> Callable[[reader.Reader, str, LooseEndpoint], Sliced]:
-    def sliced(read: reader.Reader, _: str, endpoint: LooseEndpoint) -> Sliced:
-        scopes = read.items(places)
-        service = read.get(known.model.services, endpoint.service) if scopes else None
-        if service is None:
-            return
-        for scope in scopes:
-            is_near = _is_near(scope, endpoint.network)
-            if is_near and _reaches(read, known, service, scope, endpoint.cluster):
-                yield view.keyed(scope, addresses.loose_workload_of(endpoint, service))
-
-    return sliced
 
 
 # --- services
@@ -252,7 +235,7 @@ def _is_taken(
     network: NetworkId,
 ) -> bool:
     """Say whether another cluster's address means something else where the clients are."""
-    if owner == scope.cluster or not _is_near(scope, network):
+    if owner == scope.cluster or not ambient_loose.is_near(network, scope.network):
         return False
     return bool(read.lookup(known.services_by_address, (scope.cluster, address)))
 
@@ -285,7 +268,7 @@ def _hidden(
                     found.setdefault(one.network, set()).add((one.cluster, one.address))
             for network, hidden in sorted(found.items()):
                 door = by_network.get(network)
-                if door is not None and not _is_near(scope, network):
+                if door is not None and not ambient_loose.is_near(network, scope.network):
                     slice_ = addresses.hidden_of(service, door, capacity=len(hidden))
                     yield view.keyed(scope, slice_)
 
@@ -295,7 +278,7 @@ def _hidden(
 def _gateways(doors: Doors) -> Callable[[reader.Reader, view.NodesScope, None], Sliced]:
     def sliced(read: reader.Reader, scope: view.NodesScope, _: None) -> Sliced:
         for network, gateway in sorted(read.value(doors).items()):
-            if not _is_near(scope, network):
+            if not ambient_loose.is_near(network, scope.network):
                 yield view.keyed(scope, addresses.gateway_workload_of(gateway))
 
     return sliced

@@ -25,11 +25,10 @@ Sliced = Iterator[tuple[view.SliceKey, view.Slice]]
 EVERY: Final = "*"
 
 
-def declare(graph_: graph.Graph, known: facts.Facts, *, places: Places) -> tuple[Slices, ...]:
-    """Declare the slices of entries in `graph_`."""
-    return (
-        graph_.derive("views/addresses of entries", known.model.services, _services(known, places)),
-        graph_.derive("views/endpoints of entries", known.model.services, _named(known, places)),
+def declare(graph_: graph.Graph, known: facts.Facts, *, places: Places) -> Slices:
+    """Declare the services that entries are, in `graph_`."""
+    return graph_.derive(
+        "views/addresses of entries", known.model.services, _services(known, places)
     )
 
 
@@ -75,23 +74,14 @@ def _services(
     return sliced
 
 
-def _named(
-    known: facts.Facts, places: Places
-) -> Callable[[reader.Reader, ServiceKey, Service], Sliced]:
-    def sliced(read: reader.Reader, key: ServiceKey, service: Service) -> Sliced:
-        if not is_told_of(service) or not (scopes := read.items(places)):
-            return
-        by_address = dict[str, list[Endpoint]]()
-        for one in read.get(known.model.endpoints, key) or ():
-            if not one.workload:  # Pods are told as what they are.
-                by_address.setdefault(one.address, []).append(one)
-        for scope in scopes:
-            for _, found in sorted(by_address.items()):
-                network = found[0].network
-                if not network or not scope.network or network == scope.network:
-                    yield view.keyed(scope, workload_of(service, found))
-
-    return sliced
+def named(service: Service, endpoints: Iterable[Endpoint] | None) -> Iterator[WorkloadSlice]:
+    """Yield the places that an entry names, as workloads."""
+    by_address = dict[str, list[Endpoint]]()
+    for one in endpoints or ():
+        if not one.workload:  # Pods that it selects are told as what they are.
+            by_address.setdefault(one.address, []).append(one)
+    for _, found in sorted(by_address.items()):
+        yield workload_of(service, found)
 
 
 def workload_of(service: Service, endpoints: list[Endpoint]) -> WorkloadSlice:

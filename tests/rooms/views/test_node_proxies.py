@@ -486,3 +486,54 @@ def test_a_slice_that_names_an_address_twice_counts_once():
     said = workload(east, "east/discovery.k8s.io/EndpointSlice/default/db-1/192.0.2.1")
     assert list(said.services) == ["default/db.default.svc.cluster.local"]
     assert len(said.addresses) == 1
+
+
+def written(cluster, address):
+    """Let a Service without pods say that an address answers for it."""
+    cluster.service("db", shape=shapes.PLAIN)
+    members = [objects.SliceEndpoint(addresses=(address,))]
+    meta = shapes.metadata("db-1", "default", {"kubernetes.io/service-name": "db"})
+    slice_ = shapes.slice_of(meta, members=members, ports={"http": 8080})
+    cluster.mesh.put(
+        cluster.mesh.sources.endpoint_slices, ObjectKey(cluster.id, "default", "db-1"), slice_
+    )
+
+
+def at(cluster, address):
+    """Return the names of all workloads of an address."""
+    packed = ipaddress.ip_address(address).packed
+    return [name for name, one in told(cluster).items() if packed in one.workload.addresses]
+
+
+def test_an_address_in_a_slice_that_is_a_pods_means_the_pod_as_who_it_is():
+    _, east = two_clusters("n1")
+    written(east, "10.0.0.9")
+    assert at(east, "10.0.0.9") == ["east/discovery.k8s.io/EndpointSlice/default/db-1/10.0.0.9"]
+
+    shape = Shape(proxy=None, account="victim", is_captured=True)
+    east.pod("victim", address="10.0.0.9", namespace="other", shape=shape)
+
+    assert at(east, "10.0.0.9") == ["east//Pod/other/victim"]
+    said = workload(east, "east//Pod/other/victim")
+    assert (said.service_account, said.tunnel_protocol) == ("victim", workload_pb2.HBONE)
+    (port,) = said.services["default/db.default.svc.cluster.local"].ports
+    assert (port.service_port, port.target_port) == (80, 8080)
+
+
+def test_an_address_in_an_entry_that_is_a_pods_means_the_pod_as_who_it_is():
+    mesh, east = two_clusters("n1")
+    east.pod("victim", address="10.0.0.9", namespace="other", shape=shapes.CAPTURED)
+    https = {"number": 443, "name": "https", "protocol": "HTTPS"}
+    spec = {"hosts": ["db.example.com"], "ports": [https], "resolution": "STATIC"}
+    mesh.service_entry("db", {**spec, "endpoints": [{"address": "10.0.0.9"}]})
+
+    assert at(east, "10.0.0.9") == ["east//Pod/other/victim"]
+    assert "default/db.example.com" in workload(east, "east//Pod/other/victim").services
+
+
+def test_an_address_of_another_network_is_no_pods():
+    _, east, west = two_clusters("n1", "n2")
+    west.pod("far", address="10.0.0.9", shape=shapes.CAPTURED)
+    written(east, "10.0.0.9")
+
+    assert at(east, "10.0.0.9") == ["east/discovery.k8s.io/EndpointSlice/default/db-1/10.0.0.9"]

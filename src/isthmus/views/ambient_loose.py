@@ -1,0 +1,155 @@
+"""Addresses that answer for services without being told of as pods.
+
+Who writes an EndpointSlice or a ServiceEntry may name any address. Where that is a pod's, the pod
+itself answers, as who it is: two workloads of one address would let node proxies take the one for
+the other, and send in plain text what the pod wants encrypted.
+
+Source: spec sections 7.1 and 8.5.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from isthmus.engine import collections, graph, reader
+from isthmus.mesh.ambient import LooseEndpoint, Sharing
+from isthmus.mesh.identities import ClusterId, NetworkId
+from isthmus.mesh.services import Service, ServiceKey
+from isthmus.mesh.workloads import Workload, WorkloadKey
+from isthmus.views import addresses, ambient_entries, facts, view
+from isthmus.views.wds import AddressPort, WorkloadSlice
+
+Places = collections.Collection[view.NodesScope, None]
+Slices = collections.Collection[view.SliceKey, view.Slice]
+Sliced = Iterator[tuple[view.SliceKey, view.Slice]]
+Services = dict[str, tuple[AddressPort, ...]]
+
+NOBODY = Sharing(frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class Loose:
+    """An address that answers for a service.
+
+    Attributes:
+        shared: The Service whose sharing says who hears of it; None if everybody does.
+    """
+
+    workload: WorkloadSlice
+    shared: ServiceKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """What this module declares.
+
+    Attributes:
+        by_address: All of them.
+        slices: Of those that are no pods'.
+    """
+
+    by_address: collections.Index[str, str, Loose]
+    slices: Slices
+
+
+def declare(graph_: graph.Graph, known: facts.Facts, *, places: Places) -> Nodes:
+    """Declare in `graph_` what answers for services without being a pod."""
+    pods = graph_.index(
+        "views/pods by address", known.model.workloads, lambda _, pod: pod.addresses
+    )
+    found = graph_.join(
+        "views/loose addresses",
+        graph_.derive(
+            "views/addresses in slices", known.model.for_nodes.loose_endpoints, _in_slices(known)
+        ),
+        graph_.derive("views/addresses in entries", known.model.services, _in_entries(known)),
+    )
+    return Nodes(
+        graph_.index(
+            "views/loose addresses by address", found, lambda _, one: one.workload.addresses
+        ),
+        graph_.derive("views/loose workloads", found, _sliced(known, places, pods)),
+    )
+
+
+def is_near(network: NetworkId, other: NetworkId) -> bool:
+    """Say whether addresses of a network can be dialled from another; one without a name is any."""
+    return network == other or not network or not other
+
+
+def reaches(
+    read: reader.Reader,
+    known: facts.Facts,
+    service: ServiceKey,
+    scope: view.NodesScope,
+    owner: ClusterId,
+) -> bool:
+    """Say whether the clients of a scope see a service as a cluster has it."""
+    sharing = read.get(known.model.for_nodes.sharing, service) or NOBODY
+    return sharing.reaches(scope.cluster, owner=owner)
+
+
+def services_at(
+    read: reader.Reader,
+    known: facts.Facts,
+    loose: Nodes,
+    pod: Workload,
+    scope: view.NodesScope,
+) -> Services:
+    """Return the services for which a pod answers because somebody has written its address."""
+    found: Services = {}
+    for address in pod.addresses:
+        for _, one in sorted(read.lookup(loose.by_address, address).items()):
+            if is_near(one.workload.network, pod.network) and _is_seen(read, known, one, scope):
+                found.update(one.workload.services)
+    return found
+
+
+def _is_seen(read: reader.Reader, known: facts.Facts, one: Loose, scope: view.NodesScope) -> bool:
+    cluster = one.workload.cluster
+    return one.shared is None or reaches(read, known, one.shared, scope, cluster)
+
+
+def _in_slices(
+    known: facts.Facts,
+) -> Callable[[reader.Reader, str, LooseEndpoint], Iterable[tuple[str, Loose]]]:
+    def found(
+        read: reader.Reader, uid: str, endpoint: LooseEndpoint
+    ) -> Iterable[tuple[str, Loose]]:
+        service = read.get(known.model.services, endpoint.service)
+        if service is not None:
+            yield uid, Loose(addresses.loose_workload_of(endpoint, service), service.key)
+
+    return found
+
+
+def _in_entries(
+    known: facts.Facts,
+) -> Callable[[reader.Reader, ServiceKey, Service], Iterable[tuple[str, Loose]]]:
+    def found(
+        read: reader.Reader, key: ServiceKey, service: Service
+    ) -> Iterable[tuple[str, Loose]]:
+        if ambient_entries.is_told_of(service):
+            for workload in ambient_entries.named(service, read.get(known.model.endpoints, key)):
+                yield workload.uid, Loose(workload)
+
+    return found
+
+
+def _sliced(
+    known: facts.Facts,
+    places: Places,
+    pods: collections.Index[str, WorkloadKey, Workload],
+) -> Callable[[reader.Reader, str, Loose], Sliced]:
+    def sliced(read: reader.Reader, _: str, one: Loose) -> Sliced:
+        scopes, workload = read.items(places), one.workload
+        if scopes and any(
+            is_near(pod.network, workload.network)
+            for address in workload.addresses
+            for pod in read.lookup(pods, address).values()
+        ):
+            return
+        for scope in scopes:
+            if is_near(workload.network, scope.network) and _is_seen(read, known, one, scope):
+                yield view.keyed(scope, workload)
+
+    return sliced

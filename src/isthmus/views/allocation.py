@@ -54,6 +54,11 @@ def place_of(host: str, *, attempt: int = 0) -> int:
     return int.from_bytes(digest, "big") % PLACES
 
 
+def is_allocated(address: str) -> bool:
+    """Say whether an IP address is of our making, whoever has it."""
+    return ipaddress.ip_address(address) in RANGE
+
+
 def address_at(place: int) -> str:
     """Return the address of a place."""
     row, column = divmod(place, ROW)

@@ -2,7 +2,8 @@
 
 Who writes an EndpointSlice or a ServiceEntry may name any address. Where that is a pod's, the pod
 itself answers, as who it is: two workloads of one address would let node proxies take the one for
-the other, and send in plain text what the pod wants encrypted.
+the other, and send in plain text what the pod wants encrypted. A service's own address is nobody's:
+node proxies look for workloads before services, and would pass by the service.
 
 Source: spec sections 7.1 and 8.5.
 """
@@ -15,13 +16,15 @@ from isthmus.mesh.ambient import LooseEndpoint, Sharing
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.services import Service, ServiceKey
 from isthmus.mesh.workloads import Workload, WorkloadKey
-from isthmus.views import addresses, ambient_entries, facts, view
+from isthmus.views import addresses, allocation, ambient_entries, facts, view
 from isthmus.views.wds import AddressPort, WorkloadSlice
 
 Places = collections.Collection[view.NodesScope, None]
 Slices = collections.Collection[view.SliceKey, view.Slice]
 Sliced = Iterator[tuple[view.SliceKey, view.Slice]]
 Services = dict[str, tuple[AddressPort, ...]]
+
+Virtual = collections.Index[str, ServiceKey, Service]
 
 NOBODY = Sharing(frozenset())
 
@@ -56,6 +59,11 @@ def declare(graph_: graph.Graph, known: facts.Facts, *, places: Places) -> Nodes
     pods = graph_.index(
         "views/pods by address", known.model.workloads, lambda _, pod: pod.addresses
     )
+    virtual = graph_.index(
+        "views/entries by address",
+        known.model.services,
+        lambda _, service: service.entry.addresses if service.entry is not None else (),
+    )
     found = graph_.join(
         "views/loose addresses",
         graph_.derive(
@@ -67,7 +75,7 @@ def declare(graph_: graph.Graph, known: facts.Facts, *, places: Places) -> Nodes
         graph_.index(
             "views/loose addresses by address", found, lambda _, one: one.workload.addresses
         ),
-        graph_.derive("views/loose workloads", found, _sliced(known, places, pods)),
+        graph_.derive("views/loose workloads", found, _sliced(known, places, pods, virtual)),
     )
 
 
@@ -109,6 +117,17 @@ def _is_seen(read: reader.Reader, known: facts.Facts, one: Loose, scope: view.No
     return one.shared is None or reaches(read, known, one.shared, scope, cluster)
 
 
+def _is_services(
+    read: reader.Reader, known: facts.Facts, virtual: Virtual, address: str, scope: view.NodesScope
+) -> bool:
+    """Say whether clients of a scope know an address as that of a service."""
+    return bool(
+        read.lookup(known.services_by_address, (scope.cluster, address))
+        or read.lookup(virtual, address)
+        or allocation.is_allocated(address)
+    )
+
+
 def _in_slices(
     known: facts.Facts,
 ) -> Callable[[reader.Reader, str, LooseEndpoint], Iterable[tuple[str, Loose]]]:
@@ -139,6 +158,7 @@ def _sliced(
     known: facts.Facts,
     places: Places,
     pods: collections.Index[str, WorkloadKey, Workload],
+    virtual: Virtual,
 ) -> Callable[[reader.Reader, str, Loose], Sliced]:
     def sliced(read: reader.Reader, _: str, one: Loose) -> Sliced:
         scopes, workload = read.items(places), one.workload
@@ -149,7 +169,10 @@ def _sliced(
         ):
             return
         for scope in scopes:
-            if is_near(workload.network, scope.network) and _is_seen(read, known, one, scope):
+            is_seen = is_near(workload.network, scope.network) and _is_seen(read, known, one, scope)
+            if is_seen and not any(
+                _is_services(read, known, virtual, address, scope) for address in workload.addresses
+            ):
                 yield view.keyed(scope, workload)
 
     return sliced

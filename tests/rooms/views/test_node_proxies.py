@@ -537,3 +537,16 @@ def test_an_address_of_another_network_is_no_pods():
     written(east, "10.0.0.9")
 
     assert at(east, "10.0.0.9") == ["east/discovery.k8s.io/EndpointSlice/default/db-1/10.0.0.9"]
+
+
+@pytest.mark.parametrize("address", ["10.96.0.1", "198.51.100.1", "240.240.1.1"])
+def test_the_address_of_a_service_is_no_workloads(address):
+    mesh, east = two_clusters("n1")
+    east.service("victim", ready=["10.0.0.1"], shape=shapes.CAPTURED)
+    https = {"number": 443, "name": "https", "protocol": "HTTPS"}
+    spec = {"hosts": ["db.example.com"], "ports": [https], "resolution": "NONE"}
+    mesh.service_entry("db", {**spec, "addresses": ["198.51.100.1"]})
+
+    written(east, address)
+
+    assert not at(east, address)

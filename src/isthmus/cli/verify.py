@@ -10,6 +10,9 @@ from isthmus.cli import options, render
 from isthmus.install import probing, verification
 from isthmus.kube import client as kube_client
 
+MOST_REQUESTS = 2000
+"""Proxies' logs are searched for all of them."""
+
 COLUMNS = ("FROM", "TO", "IN", "SHARE", "PATH", "CALLER SEEN THERE")
 
 
@@ -33,7 +36,7 @@ COLUMNS = ("FROM", "TO", "IN", "SHARE", "PATH", "CALLER SEEN THERE")
 @click.option("--path", default="/hello", show_default=True, help="Path to ask for.")
 @click.option(
     "--requests",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST_REQUESTS),
     default=100,
     show_default=True,
     help="Requests from each cluster.",
@@ -57,7 +60,9 @@ def command(  # noqa: PLR0913  # a command's options
     Example: isthmus verify --contexts cluster1,cluster2
     """
     target = probing.Target(namespace, service, port, path, requests)
-    names = [name.strip() for name in contexts.split(",") if name.strip()]
+    names = list(dict.fromkeys(name.strip() for name in contexts.split(",") if name.strip()))
+    if not names:
+        raise click.UsageError("--contexts names no cluster")
     report = options.run(_verify(names, kubeconfig, target))
     if output == "json":
         render.as_json(dataclasses.asdict(report) | {"is_well": report.is_well})
@@ -85,7 +90,7 @@ def show(report: verification.Report) -> None:
         (
             row.source,
             f"{row.version or row.pod}",
-            row.cluster,
+            row.cluster or "?",
             f"{row.share:.0%}",
             row.path.replace("gateway ", "via "),
             ", ".join(_short(caller) for caller in row.callers),
@@ -98,7 +103,10 @@ def show(report: verification.Report) -> None:
         render.note(f"plain text to the gateway at {address}: refused")
     for found in report.findings:
         render.finding(found)
-    if report.is_well:
+    if report.is_well and report.elsewhere:
+        render.note(f"all {report.requests} requests were answered, {report.elsewhere} of them in")
+        render.note("clusters that were not looked at; name all with --contexts")
+    elif report.is_well:
         render.note(f"all {report.requests} requests were answered, over mutual TLS")
 
 

@@ -121,6 +121,7 @@ class _Probe:
         self._target = target
         self._clock = system_clock
         self._nonce = secrets.token_hex(8)
+        self._complaint = ""
 
     async def run(
         self, destinations: Sequence[verification.Destination], gateways: Mapping[str, str]
@@ -169,15 +170,16 @@ class _Probe:
             if left_s <= 0:
                 break
             url = self._target.url(first, min(first + BATCH - 1, wanted))
-            said += await self._said(pod, container, url, left_s)
-        return _answers(said, wanted)
+            said += await self._said(pod, container, url, left_s, is_first=not said)
+        return _answers(said, wanted, self._complaint)
 
-    async def _said(self, pod: str, container: str, url: str, limit_s: float) -> str:
-        written = bytearray()
+    async def _said(
+        self, pod: str, container: str, url: str, limit_s: float, *, is_first: bool
+    ) -> str:
+        written, complaint = bytearray(), bytearray()
 
         def take(stream: int, content: bytes) -> None:
-            if stream == STANDARD_OUTPUT:
-                written.extend(content)
+            (written if stream == STANDARD_OUTPUT else complaint).extend(content)
 
         nonce = f"{verification.HEADER}: {self._nonce}"
         argv = ["curl", "-sS", "-m", f"{ANSWER_S:g}", "-H", nonce, "-w", r"\n%{http_code}\n", url]
@@ -193,8 +195,9 @@ class _Probe:
         except problems.Unreachable:
             # Slow destinations end the batch, not the verification; an API server that is gone
             # has answered nothing at all.
-            if not written:
+            if is_first and not written:
                 raise
+        self._complaint = self._complaint or complaint.decode(errors="replace").partition("\n")[0]
         return written.decode(errors="replace")
 
     async def _passages(
@@ -236,13 +239,14 @@ class _Probe:
         return written.stdout.strip() not in {b"000", b""}
 
 
-def _answers(text: str, expected: int) -> list[verification.Answer]:
+def _answers(text: str, expected: int, complaint: str) -> list[verification.Answer]:
+    """Read what curl printed; to what was not answered belongs what curl said of it."""
     found: list[verification.Answer] = []
     body: list[str] = []
     for line in text.splitlines():
         if len(line) == 3 and line.isdigit():
-            found.append(verification.Answer(int(line), "\n".join(body)))
+            found.append(verification.Answer(int(line), "\n".join(body) or complaint))
             body = []
         elif line:
             body.append(line)
-    return found + [verification.Answer(0, "")] * (expected - len(found))
+    return found + [verification.Answer(0, complaint)] * (expected - len(found))

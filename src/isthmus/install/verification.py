@@ -73,7 +73,11 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Requests from one cluster that one pod has answered."""
+    """Requests from one cluster that one pod has answered.
+
+    Attributes:
+        cluster: Empty for answers of pods that nobody has named a cluster of.
+    """
 
     source: str
     cluster: str
@@ -99,6 +103,11 @@ class Report:
     def is_well(self) -> bool:
         """Whether every request was answered as it should be."""
         return not self.findings
+
+    @property
+    def elsewhere(self) -> int:
+        """How many requests were answered by pods that nobody looked at."""
+        return sum(row.answers for row in self.rows if not row.cluster)
 
 
 def passage_of(line: str, nonce: str) -> Passage | None:
@@ -186,7 +195,15 @@ def _rows(
                 encrypted=bool(arrivals) and all(passage.tls for passage in arrivals),
             )
         )
-    return rows
+    others = sum(1 for answer in seen.answers if answer.status == OK) - sum(
+        row.answers for row in rows
+    )
+    return [*rows, _elsewhere(seen, others)] if others > 0 else rows
+
+
+def _elsewhere(seen: Observation, count: int) -> Row:
+    share = count / len(seen.answers)
+    return Row(seen.source, "", "", "elsewhere", count, share, "not seen", (), encrypted=False)
 
 
 def _path(upstream: str, gateways: Mapping[str, str]) -> str:
@@ -205,7 +222,9 @@ def _findings(
     answered = {row.cluster for row in rows}
     expected = {destination.cluster for destination in destinations}
     # Balancing is by chance: few requests may well all go to one cluster.
-    silent = expected - answered if len(seen.answers) >= ENOUGH else set[str]()
+    # Where nobody answers, what is wrong has been said already.
+    is_telling = bool(answered) and len(seen.answers) >= ENOUGH
+    silent = expected - answered if is_telling else set[str]()
     for cluster in sorted(silent):
         yield errors.Finding(
             "ISM-CLI-012",
@@ -218,7 +237,7 @@ def _findings(
             ),
         )
     for row in rows:
-        if not row.encrypted:
+        if row.cluster and not row.encrypted:
             yield errors.Finding(
                 "ISM-CLI-013",
                 seen.source,

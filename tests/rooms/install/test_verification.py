@@ -49,6 +49,24 @@ def test_a_cluster_with_ready_pods_that_never_answers_is_a_finding():
     assert codes(judged(seen(["hello-v1-a"] * 16))) == ["ISM-CLI-012"]
 
 
+def test_where_nobody_answers_that_is_all_that_is_said():
+    silent = v.Observation("cluster1", (v.Answer(0, "curl: (6) Could not resolve host"),) * 16)
+    report = judged(silent)
+
+    assert codes(report) == ["ISM-CLI-011"]
+    assert "got no answer: curl: (6) Could not resolve host" in report.findings[0].happened
+
+
+def test_answers_of_clusters_that_nobody_named_are_shown_as_such():
+    answers = (answer("hello-v1-a"), answer("hello-v3-c"), answer("hello-v3-c"))
+    report = judged(v.Observation("cluster1", answers, (), ()))
+
+    assert [(row.pod, row.cluster, row.answers) for row in report.rows][1:] == [
+        ("elsewhere", "", 2)
+    ]
+    assert report.elsewhere == 2
+
+
 def test_few_requests_prove_nothing_about_a_cluster_that_answered_none():
     assert judged(seen(["hello-v1-a"] * 15)).is_well
 

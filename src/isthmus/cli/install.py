@@ -75,6 +75,8 @@ async def _install(
 ) -> int:
     for warning in checks.warnings_for(chosen):
         warn(warning)
+    for warning in await checks.renamed(client, chosen):
+        warn(warning)
     planned = await installing.without_others(client, installing.phases(chosen))
     changes = await installing.changes(client, chosen, planned, force=force)
     _show(changes)

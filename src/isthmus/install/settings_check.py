@@ -15,6 +15,8 @@ from isthmus.mesh import trust
 CODE_NO_EFFECT = "ISM-INST-003"
 CODE_NO_AUTHORITY = "ISM-INST-004"
 CODE_NO_CONFIG_CLUSTER = "ISM-INST-010"
+CODE_RENAMED = "ISM-INST-011"
+CLUSTER_ID = "CLUSTER_ID"
 
 
 def warnings_for(chosen: options.Options) -> Iterator[errors.Finding]:
@@ -29,6 +31,29 @@ def warnings_for(chosen: options.Options) -> Iterator[errors.Finding]:
                 f"has no effect: {field.why}" if field.why else "has no effect in this version",
                 hint="docs/reference/settings.md lists what is obeyed",
             )
+
+
+async def renamed(
+    client: kube_client.Client, chosen: options.Options
+) -> tuple[errors.Finding, ...]:
+    """Return a finding when the control plane that runs calls its cluster something else."""
+    name = f"istiod{chosen.suffix}"
+    runs = await client.find(kinds.DEPLOYMENT, name, namespace=chosen.namespace)
+    if runs is None or not chosen.pilot or chosen.remote:
+        return ()
+    [container, *_] = runs["spec"]["template"]["spec"]["containers"]
+    env = {one["name"]: one.get("value") for one in container.get("env") or ()}
+    old, new = env.get(CLUSTER_ID), control_plane.environment(chosen)[CLUSTER_ID]
+    if not old or old == new:
+        return ()
+    return (
+        errors.Finding(
+            CODE_RENAMED,
+            f"cluster `{old}`",
+            f"gets another name: `{new}`; nothing is kept of an earlier installation's options",
+            hint="give all files and --set of that installation again, and what is to change",
+        ),
+    )
 
 
 Judge = Callable[[Mapping[str, str]], errors.IsthmusError | None]

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from fakes import lab_cluster
@@ -11,11 +12,16 @@ from isthmus.lab.apiserver import pki
 
 
 @pytest.fixture
-async def config(tmp_path):
-    async with lab_cluster.running_cluster() as cluster, lab_cluster.served(cluster):
-        file = tmp_path / "config"
-        file.write_text(pki.kubeconfig(cluster.authority, name="c1", server=cluster.url))
-        yield str(file)
+async def cluster():
+    async with lab_cluster.running_cluster() as found, lab_cluster.served(found):
+        yield found
+
+
+@pytest.fixture
+def config(cluster, tmp_path):
+    file = tmp_path / "config"
+    file.write_text(pki.kubeconfig(cluster.authority, name="c1", server=cluster.url))
+    return str(file)
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
@@ -28,3 +34,32 @@ async def test_the_control_planes_namespace_is_the_one_that_the_option_names(con
     assert ran.exit_code == 0
     assert "Deployment mesh-system/istiod" in ran.stderr
     assert "istio-system" not in ran.stderr
+
+
+NAMED = "values.global.multiCluster.clusterName"
+
+
+async def test_a_forgotten_name_of_the_cluster_is_noticed_before_anything_changes(cluster, config):
+    first = settings_of("--set", f"{NAMED}=cluster1")
+    await cluster.namespace("istio-system")
+    await cluster.api.create("deployments.apps", first)
+
+    forgot = await asyncio.to_thread(installed, config)
+    again = await asyncio.to_thread(installed, config, "--set", f"{NAMED}=cluster1")
+
+    assert "warning[ISM-INST-011]: cluster `cluster1`: gets another name" in forgot.stderr
+    assert "ISM-INST-011" not in again.stderr
+    assert (forgot.exit_code, again.exit_code) == (0, 0)
+
+
+def installed(config, *words):
+    words = ["install", "--kubeconfig", config, "--dry-run", *words]
+    return CliRunner().invoke(main.command, words)
+
+
+def settings_of(*words):
+    """Return the control plane's Deployment as `manifest generate` prints it."""
+    printed = CliRunner().invoke(main.command, ["manifest", "generate", *words]).stdout
+    [found] = [one for one in yaml.safe_load_all(printed) if one and one["kind"] == "Deployment"
+               and one["metadata"]["name"] == "istiod"]  # fmt: skip
+    return found

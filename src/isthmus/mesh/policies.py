@@ -240,6 +240,8 @@ class DestinationRule:
 
     Attributes:
         created: When, as the API server says; of several rules the oldest counts first.
+        selector: Labels of the clients that it holds for, which are in its own namespace; None
+            for all clients.
     """
 
     namespace: str
@@ -249,3 +251,4 @@ class DestinationRule:
     subsets: tuple[Subset, ...] = ()
     export_to: tuple[str, ...] = ()
     created: str = ""
+    selector: tuple[tuple[str, str], ...] | None = None

@@ -17,11 +17,12 @@ def read(
     if not host:
         spec.problem("host", "must name a service")
         return None
-    if "workloadSelector" in spec:
-        # Ignored, it would hold for clients that it was not made for.
-        spec.problem("workloadSelector", "is not supported, so that this rule is left out")
+    before = spec.noted
+    selector = _selector(spec)
+    if spec.noted != before:
+        # Without it the rule would hold for clients that it was not made for.
         return None
-    spec.refuse_others({"host", "trafficPolicy", "subsets", "exportTo"})
+    spec.refuse_others({"host", "trafficPolicy", "subsets", "exportTo", "workloadSelector"})
     return DestinationRule(
         namespace=origin.namespace,
         name=origin.name,
@@ -30,7 +31,20 @@ def read(
         subsets=_subsets(spec),
         export_to=spec.texts("exportTo"),
         created=object_.metadata.creation_timestamp,
+        selector=selector,
     )
+
+
+def _selector(spec: fields.Fields) -> tuple[tuple[str, str], ...] | None:
+    """Return the labels of clients that a rule holds for; None where it selects none.
+
+    A selector without labels stands for all clients of the rule's namespace.
+    """
+    if "workloadSelector" not in spec:
+        return None
+    part = spec.part("workloadSelector")
+    part.refuse_others({"matchLabels"}, "is not supported, so that this rule is left out")
+    return part.pairs("matchLabels")
 
 
 def _subsets(spec: fields.Fields) -> tuple[Subset, ...]:

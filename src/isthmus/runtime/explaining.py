@@ -182,7 +182,9 @@ class _Story:
         self, cluster: view.ClusterSlice, service: Service, *, port: int, subset: str
     ) -> tuple[explanation.Verdict, ...]:
         read, known = self.read, self.known
-        rule = outbound_slices.rule_for(read, known, service, client=self.scope.namespace)
+        rule = outbound_slices.rule_for(
+            read, known, service, client=self.scope.namespace, labels=self.scope.labels
+        )
         settings = read.value(known.model.settings)
         horizon = horizon_slices.horizon_of(self.scope)
         candidates = known.candidates_of(read, service.key)

@@ -126,6 +126,7 @@ def _scopes_of(
                 served=served,
                 near_by=read.value(near),
                 routed_by=read.value(routed),
+                selected_by=known.labels_selected(read, proxy.namespace),
             ),
         )
 

@@ -13,7 +13,7 @@ from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.services import Protocol, Service, ServiceKey
 from isthmus.mesh.workloads import Endpoint, Health
 from isthmus.registry import model
-from isthmus.views import allocation, candidates, routing, splithorizon, visibility
+from isthmus.views import allocation, candidates, routing, rules, splithorizon, visibility
 
 Candidates = tuple[splithorizon.Candidate, ...]
 Named = tuple[str, str]
@@ -49,6 +49,7 @@ class Facts:
         rules: DestinationRules that cover a service, the most specific host first.
         virtuals: VirtualServices for the mesh that cover a service, likewise.
         labels_asked_for: Labels of clients by which the routes of any VirtualService differ.
+        selecting: Labels of clients that DestinationRules select, by the rules' namespace.
         speaking: Whether all endpoints of a service speak mutual TLS.
         candidates: Endpoints of services, with what policies say of them.
         allocated: The address of our own making of each service that may need one.
@@ -67,6 +68,7 @@ class Facts:
     rules: collections.Collection[ServiceKey, tuple[policies.DestinationRule, ...]]
     virtuals: collections.Collection[ServiceKey, tuple[policies.VirtualService, ...]]
     labels_asked_for: collections.Single[frozenset[tuple[str, str]]]
+    selecting: collections.Index[str, Named, frozenset[tuple[str, str]]]
     speaking: collections.Collection[ServiceKey, bool]
     candidates: collections.Collection[ServiceKey, tuple[splithorizon.Candidate, ...]]
     served_by_address: collections.Index[tuple[ClusterId, str], ServedKey, Served]
@@ -91,6 +93,10 @@ class Facts:
         """Return the VirtualServices that cover a service."""
         found = read.get(self.virtuals, key)
         return found or ()
+
+    def labels_selected(self, read: reader.Reader, namespace: str) -> frozenset[tuple[str, str]]:
+        """Return the labels by which rules of a namespace select clients there."""
+        return frozenset().union(*read.lookup(self.selecting, namespace).values())
 
     def accounts_of(self, read: reader.Reader, key: ServiceKey) -> tuple[str, ...]:
         """Return the identities that answer for a service."""
@@ -124,6 +130,7 @@ def declare(graph_: graph.Graph, mesh: model.Model) -> Facts:
         rules=_rules(graph_, mesh),
         virtuals=_virtuals(graph_, mesh),
         labels_asked_for=_labels_asked_for(graph_, mesh),
+        selecting=_selecting(graph_, mesh),
         speaking=_speaking(graph_, judged),
         candidates=judged,
         served_by_address=_served(graph_, mesh),
@@ -257,6 +264,19 @@ def _labels_asked_for(
         return frozenset().union(*read.items(by_object).values())
 
     return graph_.single("views/labels asked for", all_)
+
+
+def _selecting(
+    graph_: graph.Graph, mesh: model.Model
+) -> collections.Index[str, Named, frozenset[tuple[str, str]]]:
+    def named(
+        _: reader.Reader, __: object, rule: policies.DestinationRule
+    ) -> Iterator[tuple[Named, frozenset[tuple[str, str]]]]:
+        if selected := rules.labels_selected(rule):
+            yield (rule.namespace, rule.name), selected
+
+    found = graph_.derive("views/labels in destination rules", mesh.destination_rules, named)
+    return graph_.index("views/labels selected by namespace", found, lambda key, _: key[:1])
 
 
 def _speaking(

@@ -88,7 +88,9 @@ def _passed_clusters(known: facts.Facts) -> Callable[[reader.Reader, Seen, Servi
     def sliced(read: reader.Reader, key: Seen, service: Service) -> Sliced:
         scope, _ = key
         settings = read.value(known.model.settings)
-        rule = outbound_slices.rule_for(read, known, service, client=scope.namespace)
+        rule = outbound_slices.rule_for(
+            read, known, service, client=scope.namespace, labels=scope.labels
+        )
         protocols = {port.number: port.protocol for port in service.ports}
         for port, subset in _passed(service, rule):
             policy = rules.policy_of(rule, port=port, subset=subset, usual=settings.traffic)
@@ -115,7 +117,9 @@ def _passed_endpoints(known: facts.Facts) -> Callable[[reader.Reader, Seen, Serv
         for slice_ in assignments.passed_on(
             service,
             known.candidates_of(read, name),
-            rule=outbound_slices.rule_for(read, known, service, client=scope.namespace),
+            rule=outbound_slices.rule_for(
+                read, known, service, client=scope.namespace, labels=scope.labels
+            ),
             horizon=_own_network(scope),
             table=read.value(known.gateways),
             settings=read.value(known.model.settings),
@@ -156,7 +160,9 @@ def _target_clusters(
                 continue
             for cluster in outbound.clusters_of(
                 service,
-                rule=outbound_slices.rule_for(read, known, service, client=scope.namespace),
+                rule=outbound_slices.rule_for(
+                    read, known, service, client=scope.namespace, labels=scope.labels
+                ),
                 accounts=known.accounts_of(read, service.key),
                 settings=settings,
                 behind=read.get(behind, (_place(scope), service.key)) or spreading.NOTHING,
@@ -177,7 +183,9 @@ def _place(scope: view.GatewayScope) -> view.HorizonScope:
 def _resolver(
     read: reader.Reader, known: facts.Facts, scope: view.GatewayScope, port: int
 ) -> routing.Resolve:
-    return outbound_slices.resolver(read, known, client=scope.namespace, port=port)
+    return outbound_slices.resolver(
+        read, known, client=scope.namespace, port=port, labels=scope.labels
+    )
 
 
 def _listeners(
@@ -192,7 +200,7 @@ def _listeners(
             resolve = _resolver(read, known, scope, port.port)
             if port.http is not None:
                 key_of = outbound_slices.keys_for(
-                    read, known, client=scope.namespace, port=port.port
+                    read, known, client=scope.namespace, port=port.port, labels=scope.labels
                 )
                 routes = _routes(port, scope=scope, resolve=resolve, key_of=key_of)
                 yield view.keyed(scope, view.GatewayHttp(port.port, routes.name, log_path, held))
@@ -217,7 +225,7 @@ def _listeners(
                     )
                     yield view.keyed(scope, told)
                 key_of = outbound_slices.keys_for(
-                    read, known, client=scope.namespace, port=port.port
+                    read, known, client=scope.namespace, port=port.port, labels=scope.labels
                 )
                 for one in port.ended:
                     yield view.keyed(
@@ -325,7 +333,10 @@ def _server_names(
         for (_, _), service in found.items()
         if any(host.covers(service) for host in port.exposed)
         for number, subset in _passed(
-            service, outbound_slices.rule_for(read, known, service, client=scope.namespace)
+            service,
+            outbound_slices.rule_for(
+                read, known, service, client=scope.namespace, labels=scope.labels
+            ),
         )
     ]
     return sorted(asked)

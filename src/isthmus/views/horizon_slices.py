@@ -5,6 +5,7 @@ own for a service gets slices of its own, and so does a locality where endpoints
 farther; these count more. Whoever changes places always finds something: wider slices stay.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 
 from isthmus.engine import collections, graph, reader
@@ -144,7 +145,7 @@ def _ruled(graph_: graph.Graph, known: facts.Facts, horizons: Horizons) -> Expos
         if service is None or not service.is_told_of:
             return
         for horizon in read.items(horizons):
-            if _has_own_rule(read, known, service, client=horizon.namespace):
+            if _has_own_rule(read, known, service, horizon):
                 yield (horizon, key), service
 
     return graph_.derive("views/services with rules of a namespace", known.rules, seen)
@@ -158,26 +159,34 @@ def _placed(
         if service is None:
             return
         for horizon in read.items(horizons):
-            client = horizon.namespace
-            if client is None or _has_own_rule(read, known, service, client=client):
+            if horizon.namespace is None or _has_own_rule(read, known, service, horizon):
                 yield (horizon, key), service
 
     return graph_.derive("views/services by place", preferring, seen)
 
 
 def _rule(
-    read: reader.Reader, known: facts.Facts, service: Service, *, client: str | None
+    read: reader.Reader, known: facts.Facts, service: Service, horizon: view.HorizonScope
 ) -> policies.DestinationRule | None:
     root = read.value(known.model.settings).root_namespace
-    return rules.chosen(known.rules_of(read, service.key), service, client=client, root=root)
+    return rules.chosen(
+        known.rules_of(read, service.key),
+        service,
+        client=horizon.namespace,
+        root=root,
+        labels=horizon.selected,
+    )
 
 
 def _has_own_rule(
-    read: reader.Reader, known: facts.Facts, service: Service, *, client: str | None
+    read: reader.Reader, known: facts.Facts, service: Service, horizon: view.HorizonScope
 ) -> bool:
-    usual = _rule(read, known, service, client=None)
-    own = _rule(read, known, service, client=client)
-    return own != usual and visibility.is_visible(service, client=client or "")
+    """Say whether another rule holds here than in the next wider place."""
+    namespace = horizon.namespace if horizon.selected else None
+    wider = dataclasses.replace(horizon, namespace=namespace, selected=())
+    usual = _rule(read, known, service, wider)
+    own = _rule(read, known, service, horizon)
+    return own != usual and visibility.is_visible(service, client=horizon.namespace or "")
 
 
 def _sliced(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], Sliced]:
@@ -186,7 +195,7 @@ def _sliced(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], Slic
         for slice_ in assignments.outbound(
             service,
             known.candidates_of(read, name),
-            rule=_rule(read, known, service, client=horizon.namespace),
+            rule=_rule(read, known, service, horizon),
             horizon=horizon,
             table=read.value(known.gateways),
             settings=read.value(known.model.settings),

@@ -56,11 +56,17 @@ def declare(
 
 
 def rule_for(
-    read: reader.Reader, known: facts.Facts, service: Service, *, client: str
+    read: reader.Reader,
+    known: facts.Facts,
+    service: Service,
+    *,
+    client: str,
+    labels: rules.Labels = (),
 ) -> policies.DestinationRule | None:
-    """Return the rule that holds for clients in a namespace."""
+    """Return the rule that holds for clients in a namespace that have `labels`."""
     root = read.value(known.model.settings).root_namespace
-    return rules.chosen(known.rules_of(read, service.key), service, client=client, root=root)
+    found = known.rules_of(read, service.key)
+    return rules.chosen(found, service, client=client, root=root, labels=labels)
 
 
 def service_named(read: reader.Reader, known: facts.Facts, host: str) -> Service | None:
@@ -69,21 +75,35 @@ def service_named(read: reader.Reader, known: facts.Facts, host: str) -> Service
     return found[min(found)] if found else None
 
 
-def resolver(read: reader.Reader, known: facts.Facts, *, client: str, port: int) -> routing.Resolve:
+def resolver(
+    read: reader.Reader,
+    known: facts.Facts,
+    *,
+    client: str,
+    port: int,
+    labels: rules.Labels = (),
+) -> routing.Resolve:
     """Return what finds the clusters of destinations, for clients in a namespace."""
 
     def resolve(destination: policies.Destination) -> str:
         service = service_named(read, known, destination.host)
         if service is None or not visibility.is_visible(service, client=client):
             return names.BLACK_HOLE
-        rule = rule_for(read, known, service, client=client)
+        rule = rule_for(read, known, service, client=client, labels=labels)
         subsets = [subset.name for subset in rules.subsets_of(rule)]
         return routing.cluster_for(destination, service, subsets=subsets, port=port)
 
     return resolve
 
 
-def keys_for(read: reader.Reader, known: facts.Facts, *, client: str, port: int) -> routing.Keys:
+def keys_for(
+    read: reader.Reader,
+    known: facts.Facts,
+    *,
+    client: str,
+    port: int,
+    labels: rules.Labels = (),
+) -> routing.Keys:
     """Return what says by which key the requests to a destination are bound to an endpoint."""
 
     def key_of(destination: policies.Destination) -> HashKey | None:
@@ -92,7 +112,7 @@ def keys_for(read: reader.Reader, known: facts.Facts, *, client: str, port: int)
             return None
         numbers = [declared.number for declared in service.ports]
         policy = rules.policy_of(
-            rule_for(read, known, service, client=client),
+            rule_for(read, known, service, client=client, labels=labels),
             port=destination.port or (numbers[0] if len(numbers) == 1 else port),
             subset=destination.subset,
             usual=read.value(known.model.settings).traffic,
@@ -143,7 +163,7 @@ def _clusters(
 ) -> Callable[[reader.Reader, Seen, Service], Sliced]:
     def sliced(read: reader.Reader, key: Seen, service: Service) -> Sliced:
         scope, name = key
-        rule = rule_for(read, known, service, client=scope.namespace)
+        rule = rule_for(read, known, service, client=scope.namespace, labels=scope.labels)
         for cluster in outbound.clusters_of(
             service,
             rule=rule,
@@ -172,7 +192,7 @@ def looked_up(
     seen = assignments.outbound(
         service,
         known.candidates_of(read, service.key),
-        rule=rule_for(read, known, service, client=scope.namespace),
+        rule=rule_for(read, known, service, client=scope.namespace, labels=scope.labels),
         horizon=view.HorizonScope(scope.cluster, scope.network, scope.requested_networks),
         table=read.value(known.gateways),
         settings=read.value(known.model.settings),
@@ -206,7 +226,7 @@ def _own_listeners(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service
                 read, known, service, cluster=scope.cluster, naming=scope.naming
             ),
             endpoints=endpoints,
-            rule=rule_for(read, known, service, client=scope.namespace),
+            rule=rule_for(read, known, service, client=scope.namespace, labels=scope.labels),
             settings=read.value(known.model.settings),
             split=resolved,
         ):
@@ -230,7 +250,7 @@ def _split(
     found = {}
     for port in outbound.ports_of(service):
         place = _place(scope, port=port.number)
-        resolve = resolver(read, known, client=client, port=port.number)
+        resolve = resolver(read, known, client=client, port=port.number, labels=scope.labels)
         found[port.number] = outbound.Split(
             routing.split_of(exported, place=place, resolve=resolve),
             tuple(routing.named_of(exported, place=place, resolve=resolve)),
@@ -259,7 +279,9 @@ def _hosts(
             if virtual is None:
                 cluster = _own_cluster(read, known, service, port=port.number)
                 own = policies.Destination(service.hostname, port.number)
-                bound = keys_for(read, known, client=client, port=port.number)(own)
+                bound = keys_for(read, known, client=client, port=port.number, labels=scope.labels)(
+                    own
+                )
                 routes = routing.plain(
                     service.hostname, port=port.number, cluster_name=cluster, key=bound
                 )
@@ -267,8 +289,12 @@ def _hosts(
                 routes = routing.routes_of(
                     virtual,
                     place=_place(scope, port=port.number),
-                    resolve=resolver(read, known, client=client, port=port.number),
-                    key_of=keys_for(read, known, client=client, port=port.number),
+                    resolve=resolver(
+                        read, known, client=client, port=port.number, labels=scope.labels
+                    ),
+                    key_of=keys_for(
+                        read, known, client=client, port=port.number, labels=scope.labels
+                    ),
                 )
             if port.protocol is Protocol.AUTO:
                 yield (scope, host, host), view.VirtualHost(host, ("*",), routes)

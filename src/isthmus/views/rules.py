@@ -3,7 +3,7 @@
 A rule is looked for in the client's namespace, then the service's, then the mesh's root. Within a
 namespace the rules for the most specific host that has any are merged, the oldest first: the first
 one's policy that says anything, and all their subsets by name. Rules that are exported elsewhere
-than the oldest stay apart, and do not count.
+than the oldest, or select other clients, stay apart, and do not count.
 
 Source: spec sections 3.4 and 8.2.
 """
@@ -16,6 +16,8 @@ from isthmus.mesh.services import Service
 from isthmus.mesh.traffic import UNSAID, TrafficPolicy
 from isthmus.views import visibility
 
+Labels = tuple[tuple[str, str], ...]
+
 
 def chosen(
     candidates: Sequence[policies.DestinationRule],
@@ -23,22 +25,32 @@ def chosen(
     *,
     client: str | None,
     root: str,
+    labels: Labels = (),
 ) -> policies.DestinationRule | None:
-    """Return the rule that holds for clients in a namespace.
+    """Return the rule that holds for clients in a namespace that have `labels`.
 
     `candidates` are the rules whose host covers the service, the most specific first. None as
-    `client` stands for any namespace that has no rules of its own.
+    `client` stands for any namespace that has no rules of its own. Rules that select clients
+    count before those that do not.
     """
     for namespace in dict.fromkeys((client, service.key.namespace, root)):
         rules = [
             rule
             for rule in candidates
-            if rule.namespace == namespace and _is_known(rule, client=client)
+            if rule.namespace == namespace
+            and _is_known(rule, client=client)
+            and _selects(rule, client=client, labels=labels)
         ]
         if rules:
             same = [rule for rule in rules if rule.host == rules[0].host]
-            return _merged(sorted(same, key=lambda rule: (rule.created, rule.name)))
+            same.sort(key=lambda rule: (rule.selector is None, rule.created, rule.name))
+            return _merged([rule for rule in same if rule.selector == same[0].selector])
     return None
+
+
+def labels_selected(rule: policies.DestinationRule) -> frozenset[tuple[str, str]]:
+    """Return the labels of clients, in the rule's namespace, by which it matters who calls."""
+    return frozenset(rule.selector or ())
 
 
 def policy_of(
@@ -60,6 +72,12 @@ def policy_of(
 def subsets_of(rule: policies.DestinationRule | None) -> Iterable[policies.Subset]:
     """Return the whole service as a nameless subset, then the subsets that a rule names."""
     return (policies.Subset("", ()), *(rule.subsets if rule is not None else ()))
+
+
+def _selects(rule: policies.DestinationRule, *, client: str | None, labels: Labels) -> bool:
+    if rule.selector is None:
+        return True
+    return rule.namespace == client and set(rule.selector).issubset(labels)
 
 
 def _is_known(rule: policies.DestinationRule, *, client: str | None) -> bool:

@@ -39,6 +39,8 @@ class HorizonScope:
         namespace: Of those who stand here; None for all, where no namespace has own rules.
         locality: Where endpoints are nearer or farther; None where all are equal.
         labels: Of those who stand here, as far as endpoints are near by labels; None otherwise.
+        selected: Of their labels those by which DestinationRules of the namespace select
+            clients, sorted.
     """
 
     cluster: ClusterId
@@ -47,6 +49,7 @@ class HorizonScope:
     namespace: str | None = None
     locality: Locality | None = None
     labels: tuple[tuple[str, str], ...] | None = None
+    selected: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ class OutboundScope:
         naming: Who tells them of addresses. Only those who hear of addresses of our making can
             use them.
         marks_sockets: Whether their connections are known by the mark of the socket.
-        labels: Of theirs, those that any VirtualService asks for, sorted.
+        labels: Of theirs, those that any VirtualService, or any DestinationRule of the
+            namespace, asks for, sorted.
     """
 
     cluster: ClusterId

@@ -30,19 +30,26 @@ OF_NODES: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """Where a proxy stands; `labels` are those by which endpoints are near, None for none."""
+    """Where a proxy stands; `labels` are those by which endpoints are near, None for none.
+
+    `selected` are those by which rules of its namespace select clients.
+    """
 
     wide: view.HorizonScope
     locality: Locality
     labels: Labels | None
+    selected: Labels
 
     def scopes(self, namespace: str) -> Iterator[view.HorizonScope]:
         """Yield from where a proxy looks, the widest view first."""
-        for owner in (None, namespace):
-            yield (one := replace(self.wide, namespace=owner))
-            yield (one := replace(one, locality=self.locality))
+        owners = [self.wide, replace(self.wide, namespace=namespace)]
+        if self.selected:
+            owners.append(replace(owners[-1], selected=self.selected))
+        for one in owners:
+            yield one
+            yield replace(one, locality=self.locality)
             if self.labels is not None:
-                yield replace(one, labels=self.labels)
+                yield replace(one, locality=self.locality, labels=self.labels)
 
 
 def scopes_of(
@@ -52,12 +59,14 @@ def scopes_of(
     served: Mapping[facts.ServedKey, facts.Served],
     near_by: frozenset[str] = frozenset(),
     routed_by: frozenset[tuple[str, str]] = frozenset(),
+    selected_by: frozenset[tuple[str, str]] = frozenset(),
 ) -> tuple[view.Scope, ...]:
     """Return what a proxy sees, from the general to the particular.
 
     `workload` is the pod as the registry knows it, whose word counts more than the proxy's,
     `served` are the ports that services declare at its address, and `near_by` the labels of
-    clients by which endpoints are near, and `routed_by` those by which routes differ.
+    clients by which endpoints are near, `routed_by` those by which routes differ, and `selected_by`
+    those by which rules of the proxy's namespace do.
     """
     network = workload.network if workload is not None else proxy.network
     said = workload.labels if workload is not None else proxy.labels
@@ -66,6 +75,7 @@ def scopes_of(
         view.HorizonScope(proxy.cluster, network, proxy.requested_networks),
         workload.locality if workload is not None else proxy.locality,
         tuple(sorted((key, value) for key, value in said if key in near_by)) if near_by else None,
+        tuple(sorted(selected_by.intersection(said))),
     )
     match proxy.kind:
         case ProxyKind.SIDECAR:
@@ -78,7 +88,7 @@ def scopes_of(
                     proxy.requested_networks,
                     naming=_naming(proxy),
                     marks_sockets=proxy.marks_sockets,
-                    labels=tuple(sorted(routed_by.intersection(said))),
+                    labels=tuple(sorted((routed_by | selected_by).intersection(said))),
                 ),
                 view.InboundScope(proxy.namespace, labels, _inbound_ports(served)),
                 *_of_names(proxy, network=network),

@@ -163,7 +163,11 @@ POLICIES = some(
 )
 NAMES = strategies.one_of(TEXTS, strategies.sampled_from(["v1", "V1", "*.a", "a.b", "a_b", "|"]))
 SUBSETS = some(name=NAMES, labels=LABELS, trafficPolicy=POLICIES)
-RULE = some(trafficPolicy=POLICIES, subsets=strategies.lists(SUBSETS, max_size=2))
+RULE = some(
+    trafficPolicy=POLICIES,
+    subsets=strategies.lists(SUBSETS, max_size=2),
+    workloadSelector=some(matchLabels=strategies.sampled_from([{}, {"app": "client"}, {"a": ""}])),
+)
 
 
 def meshed():

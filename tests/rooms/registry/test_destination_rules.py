@@ -39,6 +39,19 @@ def test_a_rule_says_how_clients_talk(world):
     assert world.findings == []
 
 
+@pytest.mark.parametrize(
+    ("selector", "meant"),
+    [
+        (None, None),
+        ({"matchLabels": {"b": "2", "a": "1"}}, (("a", "1"), ("b", "2"))),
+        ({"matchLabels": {}}, ()),
+    ],
+)
+def test_clients_are_selected_by_their_labels(world, selector, meant):
+    assert ruled(world, workloadSelector=selector).selector == meant
+    assert world.findings == []
+
+
 def test_tls_to_strangers_is_read_with_its_files(world):
     files = {"caCertificates": "/r", "clientCertificate": "/c", "privateKey": "/k"}
     found = said(world, tls={"mode": "MUTUAL", "sni": "s", **files})
@@ -277,10 +290,10 @@ def test_of_subsets_with_one_name_the_first_counts(world):
     ("spec", "field"),
     [
         ({"subsets": []}, "host"),
-        ({"host": "web", "workloadSelector": {"matchLabels": {}}}, "workloadSelector"),
+        ({"host": "web", "workloadSelector": {"matchLabels": {"a": 7}}}, "workloadSelector.matchLabels.a"),
     ],
 )
-def test_a_rule_for_nobody_or_for_some_clients_is_left_out(world, spec, field):
+def test_a_rule_for_nobody_knows_whom_is_left_out(world, spec, field):
     world.istio(world.sources.destination_rules, **spec)
 
     assert world.graph.items(world.model.destination_rules) == {}

@@ -1,4 +1,4 @@
-"""Keeps this workload's certificate: makes the key, has it signed, replaces it at half its life.
+"""Keeps certificates: makes the key, has it signed, replaces it at half its life.
 
 The private key never leaves this process except to the Envoy beside it.
 
@@ -7,6 +7,7 @@ The private key never leaves this process except to the Envoy beside it.
 """
 
 import secrets
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -30,18 +31,36 @@ class AnswerUnfit(errors.IsthmusError):
     code = "ISM-NODE-006"
 
 
+class Target(Protocol):
+    """Knows where certificates come from."""
+
+    def authority(self) -> dialing.Target:
+        """Return it, with the proof of who we are at this moment."""
+
+
 class Keeper:
-    """Keeps a shelf of secrets filled."""
+    """Keeps one certificate on a shelf of secrets, and the roots.
+
+    Args:
+        shelf: Where they are found.
+        target: Who signs.
+        renewing: When.
+        system_clock: Says when that is.
+        on_behalf_of: The identity of a pod of this node, by which its certificate is found; empty
+            for our own.
+    """
 
     def __init__(
         self,
         shelf: sds.Shelf,
         *,
-        target: "Targets",
+        target: Target,
         renewing: settings.Renewing,
         system_clock: clock.Clock,
+        on_behalf_of: str = "",
     ) -> None:
         self._shelf = shelf
+        self._on_behalf_of = on_behalf_of
         self._target = target
         self._renewing = renewing
         self._clock = system_clock
@@ -90,13 +109,15 @@ class Keeper:
             csr_pem=_request(key),
             lifetime_s=self._renewing.lifetime_s,
             deadline_s=DEADLINE_S,
+            on_behalf_of=self._on_behalf_of,
         )
+        name = self._on_behalf_of or sds.CERTIFICATE
         leaf = checked(elements, key=key.public_key())
         version = f"{leaf.not_valid_before_utc:%Y%m%dT%H%M%S}-{leaf.serial_number:x}"
-        self._shelf.put(
+        self._shelf.add(
             {
-                sds.CERTIFICATE: sds.certificate(
-                    sds.CERTIFICATE,
+                name: sds.certificate(
+                    name,
                     chain_pem="".join(elements[:-1]),
                     key_pem=keys.private_pem(key),
                     version=version,

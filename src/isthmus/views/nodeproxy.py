@@ -6,6 +6,7 @@ policies nobody could be judged. A changed workload computes its services' endpo
 to it only changes with its address and identity.
 
 What stands behind a gateway of another network is left out: double tunnels are not built yet.
+Nor are waypoints, and nobody may get around one: calls that should go through one go nowhere.
 
 Source: spec sections 7.2, 7.4 and 7.5.
 """
@@ -119,7 +120,7 @@ def _common(_: reader.Reader, __: str, node: nodeslices.Node) -> Sliced:
 
 def cluster_name(service: wds.ServiceSlice, port: int) -> str:
     """Return the name of the cluster of a port of a service."""
-    return f"{nodeslices.WAYS}|{port}||{service.host}"
+    return f"{nodeslices.WAYS}|{port}||{service.resource_name}"
 
 
 def _clusters(_: reader.Reader, __: str, service: wds.ServiceSlice) -> Sliced:
@@ -138,7 +139,9 @@ def _endpoints(
         able = [
             one
             for _, one in sorted(workloads.items())
-            if one.addresses and (one.is_healthy or service.takes_unready)
+            if one.addresses
+            and (one.is_healthy or service.takes_unready)
+            and service.waypoint is None
         ]
         chosen = nearest(able, service=service, node=node)
         for port in service.ports:
@@ -216,7 +219,7 @@ def _ways_to_services(
         read: reader.Reader, _: str, service: wds.ServiceSlice
     ) -> Iterator[tuple[tuple[str, int], nodeslices.ServiceWay]]:
         node = _node(read, known)
-        if node is None:
+        if node is None or service.is_passed_through:
             return
         near = [one.address for one in service.addresses if _is_near(one.network, node)]
         for address in _usable(near):
@@ -239,8 +242,9 @@ def _ways_to_workloads(
         if node is None or identity is None or not _is_near(workload.network, node):
             return
         if not workload.uses_host_network:
+            proven = identity if workload.waypoint is None else None
             for address in _usable(workload.addresses):
-                yield address, nodeslices.WorkloadWay(address, identity)
+                yield address, nodeslices.WorkloadWay(address, proven)
 
     return ways
 

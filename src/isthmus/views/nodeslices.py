@@ -93,10 +93,13 @@ class ServiceWay:
 
 @dataclass(frozen=True, slots=True, order=True)
 class WorkloadWay:
-    """Calls to a workload's own address go through a tunnel to who can prove `identity`."""
+    """Calls to a workload's own address go through a tunnel to who can prove `identity`.
+
+    Without an identity they go nowhere.
+    """
 
     address: str
-    identity: SpiffeId
+    identity: SpiffeId | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,14 +21,28 @@ class NotSigned(errors.IsthmusError):
 
 
 async def request(
-    target: dialing.Target, *, csr_pem: str, lifetime_s: int, deadline_s: float
+    target: dialing.Target,
+    *,
+    csr_pem: str,
+    lifetime_s: int,
+    deadline_s: float,
+    on_behalf_of: str = "",
 ) -> tuple[str, ...]:
     """Have a key signed; return the leaf, its chain and, last, the roots as one text.
+
+    Args:
+        target: Where the control plane is, and who we are.
+        csr_pem: The key.
+        lifetime_s: For how long the certificate shall be valid.
+        deadline_s: How long to wait.
+        on_behalf_of: The identity of a pod of this node; empty for our own.
 
     Raises:
         NotSigned: No usable answer came within `deadline_s` (ISM-CA-014).
     """
     message = ca_pb2.IstioCertificateRequest(csr=csr_pem, validity_duration=lifetime_s)
+    if on_behalf_of:
+        message.metadata.update({csr.IMPERSONATED: on_behalf_of})
     async with dialing.channel(target) as channel:
         call = channel.unary_unary(f"/{csr.SERVICE}/{csr.METHOD}")
         try:

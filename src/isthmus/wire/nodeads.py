@@ -36,7 +36,7 @@ class Table:
         self._by_type: dict[TypeUrl, dict[str, Resource]] = {}
         self._wakers: set[Wake] = set()
         self.refused: Mapping[str, str] = {}
-        """The words of the proxy about what it has refused, by type and name."""
+        """The words of the proxy about what it has refused and not been told anew, by name."""
 
     def snapshot(self) -> Snapshot:
         """Return what the proxy should have; it follows later changes."""
@@ -53,6 +53,8 @@ class Table:
                 named[name] = resource
             names.setdefault(type_url, set()).add(name)
         told = {type_url: frozenset(some) for type_url, some in names.items()}
+        anew = frozenset[str]().union(*told.values())
+        self.refused = {name: why for name, why in self.refused.items() if name not in anew}
         for wake in tuple(self._wakers):
             wake(told)
 

@@ -92,6 +92,14 @@ class Shelf:
         for wake in tuple(self._wakers):
             wake()
 
+    def add(self, secrets: Mapping[str, Secret]) -> None:
+        """Put or replace some secrets and tell every stream."""
+        self.put({**self._put, **secrets})
+
+    def drop(self, name: str) -> None:
+        """Forget a secret; whoever has it keeps it."""
+        self._put = {one: held for one, held in self._put.items() if one != name}
+
     def follow(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Call `wake` at each change, until the returned function is called."""
         self._wakers.add(wake)

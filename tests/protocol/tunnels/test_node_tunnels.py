@@ -1,4 +1,7 @@
-"""Pods without proxies of their own talk through their nodes' real Envoys, by tunnels."""
+"""Pods without proxies of their own talk through their nodes' real Envoys, by tunnels.
+
+What Envoy is told comes all the way: from a control plane's doors through the node's agent.
+"""
 
 import json
 import pathlib
@@ -80,6 +83,23 @@ def test_who_is_not_ready_gets_no_call_by_the_service(told):
     assert told["unhealthy"] == ["near"]
 
 
+def test_a_node_goes_on_without_the_control_plane_and_catches_up(told):
+    assert told["alone"] == {"answered": 10, "changed": True, "then": True}
+
+
+def test_pods_of_one_account_share_a_certificate_that_is_signed_once(told):
+    base = "spiffe://cluster.local/ns/default/sa"
+
+    assert told["certificates"] == {
+        "1": [f"{base}/client", f"{base}/near", f"{base}/other"],
+        "2": [f"{base}/far"],
+    }
+
+
+def test_nobody_gets_around_a_waypoint(told):
+    assert told["waypoints"] == {"refused": True, "then": True}
+
+
 def test_calls_to_the_proxys_own_ports_do_not_turn_in_a_circle(told):
     assert told["circles"] == [True, True]
 
@@ -87,6 +107,7 @@ def test_calls_to_the_proxys_own_ports_do_not_turn_in_a_circle(told):
 def test_a_pod_whose_network_is_gone_disturbs_no_other(told):
     assert {one.partition("|")[2] for one in told["bad_place"]["refused"]} == {"broken"}
     assert told["bad_place"]["others"][0] == "near"
+    assert told["bad_place"]["then"] == []
 
 
 def test_a_pod_leaves_and_joins_while_it_runs(told):

@@ -49,14 +49,14 @@ async def under_change(world):
         name = f"extra{number % 5}"
         where = wds.NetworkAddress(tunnel_world.NETWORK, f"10.96.1.{number % 5 + 1}")
         extra = dataclasses.replace(tunnel_world.service(), host=name, addresses=(where,))
-        world.tell("services", {f"default/{name}": extra if number % 10 < 5 else None})
+        world.tell({f"default/{name}": extra if number % 10 < 5 else None})
         stranger = dataclasses.replace(
             tunnel_world.workload("near", account=f"stranger{number % 5}"),
             uid=name,
             addresses=(f"10.9.0.{number % 5}",),
             services=(),
         )
-        world.tell("workloads", {name: stranger if number % 10 < 5 else None})
+        world.tell({name: stranger if number % 10 < 5 else None})
         answered += await world.asks("client", hosts[number % 3]) is not None
     return answered
 
@@ -84,10 +84,10 @@ async def strangers(world):
 async def impostor(world):
     """Another than the expected one answers at the end of the tunnel."""
     node = world.nodes[1]
-    node.put("workloads", {"far": tunnel_world.workload("far", account="other")})
+    node.control.tell({"far": tunnel_world.workload("far", account="other")})
     refused = await world.becomes(False, "client", address("far"))
     both = {(await world.asks("client", VIP) or ["nobody"])[0] for _ in range(10)}
-    node.put("workloads", {"far": tunnel_world.workload("far")})
+    node.control.tell({"far": tunnel_world.workload("far")})
     return {
         "refused": refused,
         "by the service": sorted(both),
@@ -97,12 +97,40 @@ async def impostor(world):
 
 async def unhealthy(world):
     """Who is not ready is not called by the service."""
-    world.tell("workloads", {"far": tunnel_world.workload("far", is_healthy=False)})
+    world.tell({"far": tunnel_world.workload("far", is_healthy=False)})
     await world.becomes("near", "client", VIP)
     await asyncio.sleep(0.2)
     found = {(await world.asks("client", VIP) or ["nobody"])[0] for _ in range(10)}
-    world.tell("workloads", {"far": tunnel_world.workload("far")})
+    world.tell({"far": tunnel_world.workload("far")})
     return sorted(found)
+
+
+async def alone(world):
+    """The control plane goes away, changes its mind meanwhile, and comes back."""
+    control = world.nodes[1].control
+    await control.stop()
+    answers = [await world.asks("client", VIP) for _ in range(10)]
+    control.tell({"far": tunnel_world.workload("far", account="other")})
+    await control.start()
+    changed = await world.becomes(False, "client", address("far"))
+    control.tell({"far": tunnel_world.workload("far")})
+    back = await world.becomes("far", "client", address("far"))
+    return {"answered": sum(map(bool, answers)), "changed": changed, "then": back}
+
+
+async def certificates(world):
+    """For whom the control plane has signed, and how often."""
+    return {number: sorted(node.control.signed_for) for number, node in world.nodes.items()}
+
+
+async def waypoints(world):
+    """Calls that should go through a waypoint, which nobody knows how to reach yet."""
+    waypoint = wds.GatewayAddress(15008, host=("default", "waypoint"))
+    only = {"near": tunnel_world.workload("near", waypoint=waypoint)}
+    world.nodes[1].control.tell(only)
+    refused = await world.becomes(False, "client", address("near"))
+    world.nodes[1].control.tell({"near": tunnel_world.workload("near")})
+    return {"refused": refused, "then": await world.becomes("near", "client", address("near"))}
 
 
 async def circles(world):
@@ -117,18 +145,20 @@ async def bad_place(world):
     pod = dataclasses.replace(
         tunnel_world.enrolled_pod(world.pods["near"], path="/nowhere"), uid="broken"
     )
-    world.nodes[1].put("pods", {"broken": pod})
     node = world.nodes[1]
-    refused = await tunnel_world.until(lambda: sorted(node.steering.table.refused))
-    return {"refused": refused, "others": await world.asks("client", address("near"))}
+    node.agent.join(pod)
+    refused = await tunnel_world.until(lambda: sorted(node.agent.refused))
+    others = await world.asks("client", address("near"))
+    node.agent.leave("broken")
+    return {"refused": refused, "others": others, "then": sorted(node.agent.refused)}
 
 
 async def leaving(world):
     """A pod leaves the mesh and joins again."""
     node, pod = world.nodes[1], world.pods["other"]
-    node.put("pods", {"other": None})
+    node.agent.leave("other")
     gone = await tunnel_world.until(lambda: not pod.listens(nodeslices.TUNNEL_PORT))
-    node.put("pods", {"other": tunnel_world.enrolled_pod(pod)})
+    node.agent.join(tunnel_world.enrolled_pod(pod))
     return {
         "gone": gone,
         "back": await tunnel_world.until(lambda: pod.listens(nodeslices.TUNNEL_PORT)),
@@ -139,35 +169,35 @@ async def one_account(world):
     """Only one account may call."""
     before = await world.asks("other", address("far"))
     only = tunnel_world.policy(authorization.Action.ALLOW, tunnel_world.calls_of("client"))
-    world.tell("policies", {"default/p": only})
+    world.tell({"default/p": only})
     after = {
         "other": await world.becomes(False, "other", address("far")),
         "other, on his own node": await world.becomes(False, "other", address("near")),
         "client": await world.becomes("far", "client", address("far")),
         "plain": await world.becomes(False, "plain", address("far")),
     }
-    world.tell("policies", {"default/p": None})
+    world.tell({"default/p": None})
     return {"before": before, **after, "then": await world.becomes("far", "other", address("far"))}
 
 
 async def one_port(world):
     """A port is denied to all."""
     denied = tunnel_world.policy(authorization.Action.DENY, wds.ConnectionMatch(ports=(HTTP,)))
-    world.tell("policies", {"default/p": denied})
+    world.tell({"default/p": denied})
     after = await world.becomes(False, "client", address("far"))
-    world.tell("policies", {"default/p": None})
+    world.tell({"default/p": None})
     return {"client": after, "then": await world.becomes("far", "client", address("far"))}
 
 
 async def strict(world):
     """Nobody may call without an identity."""
     refused = tunnel_world.policy(authorization.Action.DENY, WITHOUT_IDENTITY)
-    world.tell("policies", {"default/p": refused})
+    world.tell({"default/p": refused})
     after = {
         "plain": await world.becomes(False, "plain", address("near")),
         "client": await world.becomes("near", "client", address("near")),
     }
-    world.tell("policies", {"default/p": None})
+    world.tell({"default/p": None})
     return {**after, "then": await world.becomes("near", "plain", address("near"))}
 
 

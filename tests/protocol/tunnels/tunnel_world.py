@@ -20,19 +20,26 @@ from http import server
 
 import grpc
 
-from isthmus.base import clock, namespaces, netlink, nftables
-from isthmus.ca import keys, pem, shapes, signing
+from isthmus.base import clock, metrics, namespaces, netlink, nftables, tasks
 from isthmus.capture import enrolled
 from isthmus.mesh import authorization, identities
-from isthmus.node import nodebootstrap, redirect, steering
+from isthmus.node import enrolment, nodebootstrap, redirect, settings
+from isthmus.resources import snapshot
+from isthmus.resources.ztunnel import build
 from isthmus.testing import certificates as material
 from isthmus.testing import envoys
 from isthmus.views import nodeslices, wds
-from isthmus.wire import nodeads, sds
+from isthmus.wire import ads, callers, csr, dialing, tls, wdsclient
+from isthmus.xds import messages
 
 NOW = clock.SystemClock().now()
 DOMAIN = identities.TrustDomain("cluster.local")
 CLUSTER, NETWORK = identities.ClusterId("c"), identities.NetworkId("n")
+ISTIOD = "istiod.istio-system.svc"
+CLAIM = {
+    "id": "ztunnel~10.0.0.1~ztunnel-1.istio-system~istio-system.svc.cluster.local",
+    "metadata": {"CLUSTER_ID": "c", "NAMESPACE": "istio-system", "NAME": "ztunnel-1"},
+}
 HTTP, VIP = 8080, "10.96.0.50"
 PATIENCE_S = 15.0
 ETHERNET, IPV4, TCP = 14, b"\x08\x00", 6
@@ -137,37 +144,10 @@ class Pod:
                 return True
 
 
-# --- certificates
+# --- the control plane
 
 
-@functools.cache
-def chain(spiffe_id):
-    """Return a certificate chain for an identity; all have one key."""
-    signer = material.signer(now=NOW)
-    leaf = signing.workload(
-        material.key("leaf").public_key(),
-        identity=spiffe_id,
-        signer=signer,
-        stamp=shapes.Stamp(NOW, 7),
-        life=signing.Lifetimes().usual,
-    )
-    return pem.joined((leaf, *signer.chain))
-
-
-def secrets():
-    key = keys.private_pem(material.key("leaf"))
-    roots = material.files(now=NOW)["root-cert.pem"]
-    shelf = {sds.ROOTS: sds.roots(sds.ROOTS, roots_pem=roots, version="1")}
-    for one in {identity(name) for name in PODS}:
-        name = str(one)
-        shelf[name] = sds.certificate(name, chain_pem=chain(one), key_pem=key, version="1")
-    return shelf
-
-
-# --- what the control plane would tell
-
-
-def workload(name, *, account=None, policies=(), is_healthy=True):
+def workload(name, *, account=None, **more):
     ports = (wds.AddressPort(HTTP, HTTP),)
     return wds.WorkloadSlice(
         uid=name,
@@ -180,8 +160,7 @@ def workload(name, *, account=None, policies=(), is_healthy=True):
         trust_domain=DOMAIN,
         takes_tunnels=PODS[name] != 0,
         services=(("default/web", ports),) if name in SERVERS else (),
-        policies=policies,
-        is_healthy=is_healthy,
+        **more,
     )
 
 
@@ -202,59 +181,131 @@ def calls_of(account):
     )
 
 
+class ControlPlane:
+    """Tells one node what the test says, and signs for its pods, over the product's own doors."""
+
+    def __init__(self, pods):
+        self.authenticator = self
+        self.pods = pods
+        self.signer = material.signer(now=NOW)
+        self.serving = tls.Serving(tls.issue(self.signer, names=(ISTIOD,), now=NOW))
+        self.held = {kind: {} for kind in wdsclient.TYPES}
+        self.wake = lambda _: None
+        self.signed_for = []
+        self.port = 0
+
+    async def authenticate(self, credentials):
+        assert credentials.token == "good"
+        return callers.Caller(CLUSTER, "istio-system", "ztunnel", pod="ztunnel-1", pod_uid="1")
+
+    def signs_for(self, _, spiffe_id):
+        self.signed_for.append(str(spiffe_id))
+        return (
+            "" if spiffe_id in {identity(pod.name) for pod in self.pods} else "no pod of the node"
+        )
+
+    # What `ads.Discovery` and `ads.Watch` want.
+
+    def open(self, caller, node):
+        return self
+
+    def snapshot(self):
+        return snapshot.Snapshot(self.held)
+
+    def on_change(self, wake):
+        self.wake = wake
+
+    def status(self, report):
+        assert isinstance(report.outcome, messages.Accepted), report
+
+    def close(self):
+        self.wake = lambda _: None
+
+    def tell(self, entries):
+        """Tell slices by name; None stands for what is gone."""
+        changed = {kind: set() for kind in self.held}
+        for name, slice_ in entries.items():
+            for kind in self.held:
+                if self.held[kind].pop(name, None):
+                    changed[kind].add(name)
+            if slice_ is not None:
+                made = build.build(slice_)
+                self.held[made.type_url][name] = made
+                changed[made.type_url].add(name)
+        self.wake({kind: frozenset(names) for kind, names in changed.items()})
+
+    async def start(self):
+        signing = csr.service(
+            csr.Signatory(
+                self,
+                authority=lambda: self.signer,
+                trust_domain=lambda: DOMAIN,
+                clock=clock.SystemClock(),
+                counters=csr.Counters(metrics.Metrics()),
+                impersonation=self.signs_for,
+            )
+        )
+        self.server = grpc.aio.server(handlers=(signing, ads.Service(self).handler()))
+        credentials = self.serving.server_credentials()
+        self.port = self.server.add_secure_port(f"127.0.0.1:{self.port}", credentials)
+        await self.server.start()
+
+    async def stop(self):
+        await self.server.stop(0)
+
+    # What `enrolment.Targets` wants.
+
+    def discovery(self):
+        roots = material.files(now=NOW)["root-cert.pem"]
+        return dialing.Target(f"127.0.0.1:{self.port}", ISTIOD, roots, "good", str(CLUSTER))
+
+    authority = discovery
+
+
 # --- nodes
 
 
 class Node:
-    """An Envoy, and what it is told."""
+    """An Envoy, the agent beside it, and its control plane."""
 
     def __init__(self, number, folder, pods):
         self.folder = folder / f"node{number}"
         self.folder.mkdir()
         self.access_log = self.folder / "access.log"
         self.pods = [pod for name, pod in pods.items() if PODS[name] == number]
+        self.control = ControlPlane(self.pods)
+        self.control.tell({name: workload(name) for name in pods} | {"default/web": service()})
         log = str(self.access_log)
         known = nodeslices.Node(f"node{number}", CLUSTER, NETWORK, (DOMAIN,), access_log=log)
-        self.steering = steering.Steering(known)
-        self.put("workloads", {name: workload(name) for name in pods})
-        self.put("services", {"default/web": service()})
-        self.put("pods", {pod.name: enrolled_pod(pod) for pod in self.pods})
-
-    def put(self, source, entries):
-        """Tell the node; None stands for what is gone."""
-        into = getattr(self.steering.sources, source)
-
-        def write(writes):
-            for key, value in entries.items():
-                writes.delete(into, key) if value is None else writes.put(into, key, value)
-
-        self.steering.change(write)
+        self.socket = str(self.folder / "socket")
+        wanted = enrolment.Wanted(known, CLAIM, self.socket, settings.Renewing())
+        self.agent = enrolment.Enrolment(
+            wanted, targets=self.control, system_clock=clock.SystemClock()
+        )
+        for pod in self.pods:
+            self.agent.join(enrolled_pod(pod))
 
     @contextlib.asynccontextmanager
     async def running(self):
-        shelf = sds.Shelf()
-        shelf.put(secrets())
-        path, file = self.folder / "socket", self.folder / "envoy.json"
-        handlers = (nodeads.handler(self.steering.table), sds.handler(shelf))
-        serving = grpc.aio.server(handlers=handlers)
-        serving.add_insecure_port(f"unix:{path}")
-        await serving.start()
-        admin = str(self.folder / "admin")
-        document = nodebootstrap.document("node", socket=str(path), admin_socket=admin)
+        file, admin = self.folder / "envoy.json", str(self.folder / "admin")
+        document = nodebootstrap.document("node", socket=self.socket, admin_socket=admin)
         file.write_text(json.dumps(document))
         command = [str(envoys.binary()), "-c", str(file), "--disable-hot-restart", "-l", "error"]
         more = ["--concurrency", "2", "--file-flush-interval-msec", "20"]
         more += ["--drain-strategy", "immediate"]
         with (self.folder / "envoy.log").open("w") as said:
-            process = await asyncio.create_subprocess_exec(
-                *command, *more, stdout=said, stderr=said
-            )
-            try:
-                yield
-            finally:
-                process.kill()
-                await process.wait()
-                await serving.stop(0)
+            await self.control.start()
+            async with tasks.Nursery() as nursery:
+                nursery.start("agent", self.agent.run())
+                process = await asyncio.create_subprocess_exec(
+                    *command, *more, stdout=said, stderr=said
+                )
+                try:
+                    yield
+                finally:
+                    process.kill()
+                    await process.wait()
+                    await self.control.stop()
 
 
 def enrolled_pod(pod, *, path=None):
@@ -316,10 +367,10 @@ class World:
         """Return what a pod is answered."""
         return await asyncio.to_thread(self.pods[name].asks, host)
 
-    def tell(self, source, entries):
+    def tell(self, entries):
         """Tell all nodes."""
         for node in self.nodes.values():
-            node.put(source, entries)
+            node.control.tell(entries)
 
     async def becomes(self, expected, name, host):
         """Say whether a pod is answered as expected, now or soon."""

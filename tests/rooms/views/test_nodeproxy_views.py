@@ -14,7 +14,7 @@ DOMAIN = TrustDomain("cluster.local")
 HERE = Locality("r1", "z1")
 NODE = nodeslices.Node("node-1", ClusterId("c"), NetworkId("n"), (DOMAIN,), locality=HERE)
 PORT = wds.AddressPort(80, 8080)
-CLUSTER = "outbound|80||web"
+CLUSTER = "outbound|80||default/web"
 
 
 def workload(name, address="10.0.0.1", **more):
@@ -200,3 +200,21 @@ def test_a_workload_that_becomes_ready_changes_one_set_of_endpoints(told):
 
     assert [key.name for key in seen[0]] == [CLUSTER]
     assert told.graph.recomputed() == 2  # the endpoints, and the way to this workload
+
+
+def test_nobody_gets_around_a_waypoint(told):
+    waypoint = wds.GatewayAddress(15008, host=("default", "waypoint"))
+    told.put(
+        services={"default/web": service(waypoint=waypoint)},
+        workloads={"a": workload("a", waypoint=waypoint)},
+    )
+
+    assert told.endpoints == ()
+    assert told.ways.services == (nodeslices.ServiceWay("10.96.0.1", 80, CLUSTER),)
+    assert told.ways.workloads == (nodeslices.WorkloadWay("10.0.0.1", None),)
+
+
+def test_calls_that_a_service_passes_through_go_where_they_were_going(told):
+    told.put(services={"default/web": service(is_passed_through=True)})
+
+    assert told.ways.services == ()

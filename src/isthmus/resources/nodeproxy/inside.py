@@ -27,6 +27,9 @@ Passage = view.nodeslices.Passage
 Upstream = view.nodeslices.Upstream
 
 ELSEWHERE: Final = "elsewhere"
+NOWHERE: Final = "nowhere"
+"""A chain without filters: Envoy closes the connection."""
+
 ADDRESS_BITS: Final = 32
 WHERE_TO: Final = "%DOWNSTREAM_LOCAL_ADDRESS%"
 FORWARDED: Final = f'for="%FILTER_STATE({states.CLIENT}:PLAIN)%"'
@@ -101,7 +104,9 @@ def _to_services(slice_: view.nodeslices.Ways) -> Iterator[messages.Fields]:
 
 def _to_workloads(slice_: view.nodeslices.Ways) -> Iterator[messages.Fields]:
     # One chain for all that share an identity.
-    for identity in sorted({way.identity for way in slice_.workloads}):
+    if any(way.identity is None for way in slice_.workloads):
+        yield {"name": NOWHERE}
+    for identity in sorted({way.identity for way in slice_.workloads if way.identity}):
         expected = states.noted([states.expected(identity)])
         told = [expected, tunnelled(log_path=slice_.access_log)]
         yield {"name": str(identity), "filters": told}
@@ -114,7 +119,8 @@ def _by_address(slice_: view.nodeslices.Ways) -> matcher_pb2.Matcher | None:
     ranges = [_range(address, _by_port(group)) for address, group in sorted(by_address.items())]
     groups = dict[str, list[str]]()
     for one in slice_.workloads:
-        groups.setdefault(str(one.identity), []).append(one.address)
+        name = str(one.identity) if one.identity is not None else NOWHERE
+        groups.setdefault(name, []).append(one.address)
     for name, addresses in sorted(groups.items()):
         ranges.append(_ranges(addresses, {"action": _chain(name)}))
     otherwise = {"action": _chain(ELSEWHERE)}

@@ -1,0 +1,126 @@
+"""What the agent of a node does for the pods that take part: certificates, listeners, discovery.
+
+A pod that takes part has its listeners as soon as the control plane knows it and its certificate
+is there; when it leaves, they go. Pods of one account share a certificate, which is kept for as
+long as one of them is here. Decides nothing about which pods take part, and starts no proxy.
+
+Source: spec sections 7.2 and 7.6.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from isthmus.base import clock, logs, tasks
+from isthmus.node import certificates, settings, steering
+from isthmus.views import nodeslices
+from isthmus.wire import dialing, local, sds, wdsclient
+
+if TYPE_CHECKING:
+    import asyncio
+
+_LOG = logs.Log("isthmus.enrolment")
+
+
+class Targets(Protocol):
+    """Knows where the control plane is, and proves who we are."""
+
+    def discovery(self) -> dialing.Target:
+        """Return where workloads, services and policies are told."""
+
+    def authority(self) -> dialing.Target:
+        """Return where certificates come from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the agent of a node is told.
+
+    Attributes:
+        claim: The node proxy's id and metadata, as it shows them to the control plane.
+        socket: Where its Envoy asks.
+    """
+
+    node: nodeslices.Node
+    claim: Mapping[str, Any]
+    socket: str
+    renewing: settings.Renewing
+
+
+class Enrolment:
+    """The pods of one node that take part, and what its Envoy has for them."""
+
+    def __init__(self, wanted: Wanted, *, targets: Targets, system_clock: clock.Clock) -> None:
+        self._wanted = wanted
+        self._targets = targets
+        self._clock = system_clock
+        self._steering = steering.Steering(wanted.node)
+        self._talk = wdsclient.Talk(self._steering.take, self._steering.begin)
+        self._shelf = sds.Shelf()
+        self._pods: dict[str, nodeslices.EnrolledPod] = {}
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._nursery: tasks.Nursery | None = None
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """What Envoy has refused, in its own words, by name."""
+        return self._steering.table.refused
+
+    async def run(self) -> None:
+        """Follow the control plane and serve Envoy until cancelled."""
+        async with (
+            tasks.Nursery() as nursery,
+            local.serving_node(self._steering.table, self._shelf, socket=self._wanted.socket),
+        ):
+            self._nursery = nursery
+            for pod in self._pods.values():
+                self._certify(pod)
+            try:
+                await wdsclient.follow(
+                    self._talk,
+                    target=self._targets.discovery,
+                    node=self._wanted.claim,
+                    system_clock=self._clock,
+                )
+            finally:
+                self._nursery = None
+                self._keepers.clear()
+
+    def join(self, pod: nodeslices.EnrolledPod) -> None:
+        """Let a pod take part, or be another than it was."""
+        if self._pods.get(pod.uid) == pod:
+            return
+        self.leave(pod.uid)
+        self._pods[pod.uid] = pod
+        self._certify(pod)
+        sources = self._steering.sources
+        self._steering.change(lambda writes: writes.put(sources.pods, pod.uid, pod))
+        _LOG.info("pod takes part", pod=pod.workload, identity=str(pod.identity))
+
+    def leave(self, uid: str) -> None:
+        """Let a pod take part no longer; it need not have."""
+        pod = self._pods.pop(uid, None)
+        if pod is None:
+            return
+        sources = self._steering.sources
+        self._steering.change(lambda writes: writes.delete(sources.pods, uid))
+        name = str(pod.identity)
+        if all(str(one.identity) != name for one in self._pods.values()):
+            keeper = self._keepers.pop(name, None)
+            if keeper is not None:
+                keeper.cancel()
+            self._shelf.drop(name)
+        _LOG.info("pod takes part no longer", pod=pod.workload)
+
+    def _certify(self, pod: nodeslices.EnrolledPod) -> None:
+        name = str(pod.identity)
+        if self._nursery is None or name in self._keepers:
+            return
+        keeper = certificates.Keeper(
+            self._shelf,
+            target=self._targets,
+            renewing=self._wanted.renewing,
+            system_clock=self._clock,
+            on_behalf_of=name,
+        )
+        self._keepers[name] = self._nursery.keep(f"certificate of {name}", keeper.keep)

@@ -290,7 +290,10 @@ def test_of_subsets_with_one_name_the_first_counts(world):
     ("spec", "field"),
     [
         ({"subsets": []}, "host"),
-        ({"host": "web", "workloadSelector": {"matchLabels": {"a": 7}}}, "workloadSelector.matchLabels.a"),
+        (
+            {"host": "web", "workloadSelector": {"matchLabels": {"a": 7}}},
+            "workloadSelector.matchLabels.a",
+        ),
     ],
 )
 def test_a_rule_for_nobody_knows_whom_is_left_out(world, spec, field):

@@ -18,6 +18,8 @@ SHORT: Final[Mapping[str, str]] = {
     "envoy.config.core.v3.TypedExtensionConfig": "ECDS",
     "envoy.extensions.transport_sockets.tls.v3.Secret": "SDS",
     "istio.networking.nds.v1.NameTable": "NDS",
+    "istio.workload.Address": "WDS",
+    "istio.security.Authorization": "WADS",
 }
 COLUMNS: Final = (
     ("CDS", "cluster"),

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from isthmus.engine import collections, graph, reader
+from isthmus.mesh.authorization import Action
 from isthmus.mesh.identities import NetworkId, SpiffeId
 from isthmus.mesh.settings import DEFAULT_TRUST_DOMAIN
 from isthmus.views import nodeslices, wds
@@ -278,9 +279,10 @@ def _listeners(
         policies = _policies(read, known, workload)
         yield nodeslices.keyed(nodeslices.OutboundListener(pod))
         yield nodeslices.keyed(nodeslices.PlaintextListener(pod, policies, node.access_log))
-        yield nodeslices.keyed(
-            nodeslices.TunnelListener(pod, policies, node.trust_domains, node.access_log)
-        )
+        yield nodeslices.keyed(nodeslices.TunnelListener(pod, node.trust_domains, node.access_log))
+        for action in Action:
+            held = tuple(one for one in policies if one.action is action)
+            yield nodeslices.keyed(nodeslices.TunnelPolicies(pod.uid, action, held))
 
     return sliced
 

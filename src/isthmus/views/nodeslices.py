@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from isthmus.mesh.authorization import Action
 from isthmus.mesh.identities import ClusterId, NetworkId, SpiffeId, TrustDomain
 from isthmus.mesh.localities import NOWHERE, Locality
 from isthmus.views.wds import AuthorizationSlice
@@ -74,12 +75,23 @@ class PlaintextListener:
 
 @dataclass(frozen=True, slots=True)
 class TunnelListener:
-    """Ends the tunnels that lead to a pod, with its certificate, for those who may call it."""
+    """Ends the tunnels that lead to a pod, with its certificate, for those who may call it.
+
+    Who that is comes apart: tunnels stay open for long, and must heed a policy that changes.
+    """
 
     pod: EnrolledPod
-    policies: tuple[AuthorizationSlice, ...]
     trust_domains: tuple[TrustDomain, ...]
     access_log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelPolicies:
+    """Who is denied, or who is allowed, to call a pod through tunnels."""
+
+    pod_uid: str
+    action: Action
+    policies: tuple[AuthorizationSlice, ...]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -170,7 +182,13 @@ class ServiceEndpoints:
 
 PodListener = OutboundListener | PlaintextListener | TunnelListener
 TunnelSlice = (
-    PodListener | Ways | PassageListener | UpstreamCluster | ServiceCluster | ServiceEndpoints
+    PodListener
+    | TunnelPolicies
+    | Ways
+    | PassageListener
+    | UpstreamCluster
+    | ServiceCluster
+    | ServiceEndpoints
 )
 
 WAYS = "outbound"
@@ -189,6 +207,7 @@ class Kind(enum.Enum):
     CLUSTER = "cluster"
     ENDPOINTS = "endpoints"
     LISTENER = "listener"
+    EXTENSION = "extension"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -206,6 +225,8 @@ def kind_of(slice_: TunnelSlice) -> Kind:
             return Kind.CLUSTER
         case ServiceEndpoints():
             return Kind.ENDPOINTS
+        case TunnelPolicies():
+            return Kind.EXTENSION
         case _:
             return Kind.LISTENER
 
@@ -215,6 +236,8 @@ def name_of(slice_: TunnelSlice) -> str:
     match slice_:
         case OutboundListener() | PlaintextListener() | TunnelListener():
             return f"{LISTENERS[type(slice_)]}|{slice_.pod.uid}"
+        case TunnelPolicies(pod_uid=uid, action=action):
+            return policies_name(action, uid)
         case Ways():
             return WAYS
         case PassageListener(passage=passage):
@@ -223,6 +246,11 @@ def name_of(slice_: TunnelSlice) -> str:
             return upstream.value
         case ServiceCluster(name=name) | ServiceEndpoints(cluster_name=name):
             return name
+
+
+def policies_name(action: Action, pod_uid: str) -> str:
+    """Return the name of what says who is denied or allowed."""
+    return f"{action.value.lower()}|{pod_uid}"
 
 
 def keyed(slice_: TunnelSlice) -> tuple[TunnelKey, TunnelSlice]:

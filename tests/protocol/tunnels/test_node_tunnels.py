@@ -61,6 +61,7 @@ def test_a_policy_lets_one_account_in_and_nobody_else(told):
     assert after["client"]
     assert after["other"]
     assert after["other, on his own node"]
+    assert after["other, by tunnels that were open"] == []
     assert after["plain"]
     assert after["then"]
 

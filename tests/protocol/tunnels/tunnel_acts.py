@@ -167,12 +167,16 @@ async def leaving(world):
 
 async def one_account(world):
     """Only one account may call."""
-    before = await world.asks("other", address("far"))
+    opened = [await world.asks("other", address("far")) for _ in range(10)]
+    before = opened[-1]
     only = tunnel_world.policy(authorization.Action.ALLOW, tunnel_world.calls_of("client"))
     world.tell({"default/p": only})
     after = {
         "other": await world.becomes(False, "other", address("far")),
         "other, on his own node": await world.becomes(False, "other", address("near")),
+        "other, by tunnels that were open": [
+            one for _ in range(10) if (one := await world.asks("other", address("far")))
+        ],
         "client": await world.becomes("far", "client", address("far")),
         "plain": await world.becomes(False, "plain", address("far")),
     }

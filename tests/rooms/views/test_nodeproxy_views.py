@@ -156,7 +156,7 @@ def test_a_pod_waits_for_a_policy_that_it_names(told):
     assert told.slices(nodeslices.PodListener) == {}
 
     told.put(policies={"default/p": policy})
-    assert told.slices(nodeslices.TunnelListener)["inbound_tunnel|uid-a"].policies == (policy,)
+    assert told.slices(nodeslices.TunnelPolicies)["deny|uid-a"].policies == (policy,)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_policies_hold_where_they_reach(told, reach, namespace, holds):
         policies={f"{namespace}/p": policy},
     )
 
-    assert bool(told.slices(nodeslices.TunnelListener)["inbound_tunnel|uid-a"].policies) is holds
+    assert bool(told.slices(nodeslices.TunnelPolicies)["deny|uid-a"].policies) is holds
 
 
 def test_a_services_address_is_no_workloads(told):
@@ -218,3 +218,16 @@ def test_calls_that_a_service_passes_through_go_where_they_were_going(told):
     told.put(services={"default/web": service(is_passed_through=True)})
 
     assert told.ways.services == ()
+
+
+def test_a_policy_that_changes_leaves_open_tunnels_open(told):
+    """Their listener stays; what it goes by is told apart."""
+    told.put(pods={"uid-a": pod("a")}, workloads={"a": workload("a")})
+    before = told.slices(nodeslices.TunnelListener)
+    policy = wds.AuthorizationSlice("default", "p", wds.Reach.NAMESPACE, Action.DENY, ((),))
+
+    told.put(policies={"default/p": policy})
+
+    assert told.slices(nodeslices.TunnelListener) == before
+    assert told.slices(nodeslices.TunnelPolicies)["deny|uid-a"].policies == (policy,)
+    assert told.slices(nodeslices.TunnelPolicies)["allow|uid-a"].policies == ()

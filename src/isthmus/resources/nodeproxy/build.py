@@ -15,6 +15,7 @@ TYPES = {
     view.nodeslices.Kind.CLUSTER: snapshot.CLUSTERS,
     view.nodeslices.Kind.ENDPOINTS: snapshot.ENDPOINTS,
     view.nodeslices.Kind.LISTENER: snapshot.LISTENERS,
+    view.nodeslices.Kind.EXTENSION: pods.EXTENSIONS,
 }
 
 
@@ -40,8 +41,12 @@ def _message(slice_: view.nodeslices.TunnelSlice, name: str) -> message.Message:
             return _of_pod(slice_, name)
 
 
-def _of_pod(slice_: view.nodeslices.PodListener, name: str) -> message.Message:
+def _of_pod(
+    slice_: view.nodeslices.PodListener | view.nodeslices.TunnelPolicies, name: str
+) -> message.Message:
     match slice_:
+        case view.nodeslices.TunnelPolicies():
+            return pods.judge(slice_, name)
         case view.nodeslices.OutboundListener():
             return pods.outbound(slice_, name)
         case view.nodeslices.PlaintextListener():

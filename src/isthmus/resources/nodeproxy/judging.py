@@ -26,42 +26,40 @@ Policies = Sequence[view.wds.AuthorizationSlice]
 Group = Sequence[view.wds.Alternatives]
 Ports = Callable[[int], messages.Fields]
 
+IN_ORDER: Final = (Action.DENY, Action.ALLOW)
 SEGMENT: Final = "[^/]+"
 SOME: Final = "[^/]*"
 
 
-def tunnels(policies: Policies) -> list[messages.Fields]:
-    """Return the filters that judge tunnels."""
-    return [
-        messages.extension(rbac.HTTP_FILTER, http_rbac_pb2.RBAC(rules=rules))
-        for rules in _rules(policies, _port_of_tunnel)
-    ]
+def tunnels(policies: Policies, action: Action) -> http_rbac_pb2.RBAC:
+    """Return the configuration of the filter that denies, or of the one that allows, tunnels."""
+    return http_rbac_pb2.RBAC(rules=_rules(policies, action, _port_of_tunnel))
 
 
 def connections(policies: Policies) -> list[messages.Fields]:
-    """Return the filters that judge connections without a tunnel."""
+    """Return the filters that judge connections without a tunnel: first who denies."""
+    each = (_rules(policies, action, _port_of_connection) for action in IN_ORDER)
     return [
         messages.extension(
             rbac.NETWORK_FILTER, network_rbac_pb2.RBAC(rules=rules, stat_prefix="tcp.")
         )
-        for rules in _rules(policies, _port_of_connection)
+        for rules in each
+        if rules is not None
     ]
 
 
-def _rules(policies: Policies, port: Ports) -> Iterator[rbac_pb2.RBAC]:
-    """Yield what is denied, if anything, and what is allowed, if not everything."""
-    for action in (Action.DENY, Action.ALLOW):
-        held = [policy for policy in policies if policy.action is action]
-        named = {
-            f"{policy.resource_name}/{number}/{part}": meant
-            for policy in held
-            for number, group in enumerate(policy.groups)
-            for part, meant in enumerate(_meant(group, port, action))
-        }
-        if held and action is Action.ALLOW and not named:
-            named = {"nothing-is-allowed": {"permissions": [rbac.NEVER], "principals": [rbac.ANY]}}
-        if named:
-            yield rbac_pb2.RBAC(action=rbac.ENVOYS_ACTION[action], policies=named)
+def _rules(policies: Policies, action: Action, port: Ports) -> rbac_pb2.RBAC | None:
+    """Return what is denied or allowed; None for nothing denied, and for all allowed."""
+    held = [policy for policy in policies if policy.action is action]
+    named = {
+        f"{policy.resource_name}/{number}/{part}": meant
+        for policy in held
+        for number, group in enumerate(policy.groups)
+        for part, meant in enumerate(_meant(group, port, action))
+    }
+    if held and action is Action.ALLOW and not named:
+        named = {"nothing-is-allowed": {"permissions": [rbac.NEVER], "principals": [rbac.ANY]}}
+    return rbac_pb2.RBAC(action=rbac.ENVOYS_ACTION[action], policies=named) if named else None
 
 
 def _meant(group: Group, port: Ports, action: Action) -> Iterator[messages.Fields]:

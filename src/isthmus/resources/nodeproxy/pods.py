@@ -9,6 +9,7 @@ Source: spec sections 7.2 and 7.4.
 import re
 from typing import Final
 
+from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
@@ -18,6 +19,8 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from google.protobuf import message
 
+from isthmus.mesh.authorization import Action
+from isthmus.resources import snapshot
 from isthmus.resources.envoy import access_logs, filters, messages
 from isthmus.resources.nodeproxy import inside, judging, sockets, states
 from isthmus.views import view
@@ -26,6 +29,8 @@ Listener = listener_pb2.Listener
 Manager = http_connection_manager_pb2.HttpConnectionManager
 Upstream = view.nodeslices.Upstream
 
+EXTENSIONS: Final = snapshot.TypeUrl(snapshot.PREFIX + "envoy.config.core.v3.TypedExtensionConfig")
+JUDGE: Final = snapshot.PREFIX + "envoy.extensions.filters.http.rbac.v3.RBAC"
 AUTHORITY: Final = ":authority"
 PORT: Final = "[1-9][0-9]{0,4}"
 """Just one way to write a port: who judges by it and who connects to it must read the same."""
@@ -67,7 +72,7 @@ def tunnel_end(slice_: view.nodeslices.TunnelListener, name: str) -> message.Mes
         server_header_transformation=Manager.PASS_THROUGH,
         route_config=_routes(slice_.pod.address),
         http_filters=[
-            *judging.tunnels(slice_.policies),
+            *(_judge_by_discovery(action, slice_.pod.uid) for action in judging.IN_ORDER),
             messages.extension("envoy.filters.http.router", router_pb2.Router()),
         ],
         access_log=access_logs.of_traffic(slice_.access_log),
@@ -89,6 +94,25 @@ def tunnel_end(slice_: view.nodeslices.TunnelListener, name: str) -> message.Mes
         ],
     )
     return result
+
+
+def judge(slice_: view.nodeslices.TunnelPolicies, name: str) -> message.Message:
+    """Return what one of a pod's two judges of tunnels goes by."""
+    rules = judging.tunnels(slice_.policies, slice_.action)
+    told: message.Message = extension_pb2.TypedExtensionConfig(**messages.extension(name, rules))
+    return told
+
+
+def _judge_by_discovery(action: Action, pod_uid: str) -> messages.Fields:
+    """Return a filter that is told by itself what it goes by.
+
+    A listener with new filters would leave open tunnels to the old ones.
+    """
+    source = {"config_source": messages.from_ads(), "type_urls": [JUDGE]}
+    return {
+        "name": view.nodeslices.policies_name(action, pod_uid),
+        "config_discovery": source,
+    }
 
 
 def _captured(

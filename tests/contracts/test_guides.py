@@ -14,7 +14,9 @@ from isthmus.cli import demo, main
 ROOT = Path(__file__).resolve().parents[2]
 LINES = yaml.safe_load(Path(__file__).with_name("guide_lines.yaml").read_text())
 SECTIONS = guides.sections()
-OURS = re.compile(r"(?:^|[|;&(]\s*|\bdo\s+)(?:isthmus|istioctl)\s+([^|;&>)\n]*)", re.MULTILINE)
+OURS = re.compile(
+    r"(?:^|[|;&(]\s*|\bdo\s+)(?:isthmus|istioctl)\s+((?:'[^'\n]*'|[^|;&>)\n])*)", re.MULTILINE
+)
 SHELL = re.compile(r"```(?:sh|console)\n(.*?)```", re.DOTALL)
 CURRENT = re.compile(r"--context=\$CTX_(LOCAL|REMOTE) ")
 PLACEHOLDERS = {"NETWORK": "network1", "NAME": "one", "…": ""}

@@ -5,7 +5,7 @@ Source: spec section 9.2.
 
 import base64
 import datetime
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -82,6 +82,21 @@ def endpoints(statuses: Document) -> Iterator[Row]:
                 "FAILED" if failed else "OK",
                 str(one["name"]),
             )
+
+
+def narrowed(statuses: Document, is_shown: Callable[[Row], bool]) -> Document:
+    """Return Envoy's page `/clusters` with those endpoints alone whose row is to be shown."""
+    found = []
+    for one in statuses.get("cluster_statuses") or ():
+        hosts = [
+            host
+            for host in one.get("host_statuses") or ()
+            if any(
+                map(is_shown, endpoints({"cluster_statuses": [{**one, "host_statuses": [host]}]}))
+            )
+        ]
+        found += [{**one, "host_statuses": hosts}] if hosts else []
+    return {"cluster_statuses": found}
 
 
 def assignment(entry: Entry) -> Iterator[Row]:

@@ -208,7 +208,9 @@ def endpoint(question: Question, *, address: str, port: str, of: str, status: st
         )
     statuses = options.run(_own(question, STATUSES))
     if question.output != "short":
-        _write(question.output, statuses.get("cluster_statuses") or [])
+        narrowed = any((address, port, of, status))
+        found = config_rows.narrowed(statuses, is_shown) if narrowed else statuses
+        _write(question.output, found.get("cluster_statuses") or [])
         return 0
     rows = sorted(filter(is_shown, config_rows.endpoints(statuses)), key=lambda row: row[3])
     render.table(config_rows.HEADINGS["endpoint"], rows, gap=5)

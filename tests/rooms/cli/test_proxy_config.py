@@ -272,3 +272,19 @@ def test_a_listener_that_only_serves_its_last_calls_is_gone(wanted):
     del kept["active_state"]
 
     assert "10.0.0.9_9000" not in config_dumps.parse(has, pod="x").dynamic(config_dumps.LISTENERS)
+
+
+def test_endpoints_in_full_are_narrowed_as_their_table_is():
+    def host(address):
+        return {"address": {"socket_address": {"address": address, "port_value": 80}}}
+
+    statuses = {
+        "cluster_statuses": [
+            {"name": "a", "host_statuses": [host("10.0.0.1"), host("10.0.0.2")]},
+            {"name": "b", "host_statuses": [host("10.0.0.3")]},
+            {"name": "c"},
+        ]
+    }
+    found = config_rows.narrowed(statuses, lambda row: row[0] == "10.0.0.2:80")
+
+    assert found == {"cluster_statuses": [{"name": "a", "host_statuses": [host("10.0.0.2")]}]}

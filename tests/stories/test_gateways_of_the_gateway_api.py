@@ -95,7 +95,7 @@ def test_nobody_leads_to_the_control_plane_who_does_not_say_so(mesh):
     assert listeners(mesh, pod(mesh)) == {}
 
 
-@pytest.mark.parametrize("gateways", [["apps/door"], ["apps/door~gateway-api"]])
+@pytest.mark.parametrize("gateways", [["apps/door"], ["apps/door~http"]])
 def test_no_virtual_service_binds_it(mesh, gateways):
     mesh.clusters["east"].service("web", ready=["10.1.0.5"], ports={"http": 80})
     gateway(mesh, HTTP)

@@ -92,6 +92,7 @@ CONFIGURATION = (
 GATEWAY_API = (
     Followed("gateway_classes", kinds.GATEWAY_CLASS, gateway_api.GatewayClass, optional=True),
     Followed("kubernetes_gateways", kinds.KUBERNETES_GATEWAY, gateway_api.Gateway, optional=True),
+    Followed("http_routes", kinds.HTTP_ROUTE, gateway_api.HttpRoute, optional=True),
 )
 """The same, where Gateways of the Gateway API are obeyed."""
 

@@ -44,6 +44,7 @@ class Sources:
     authorization_policies: collections.Source[ObjectKey, objects.FreeForm]
     gateway_classes: collections.Source[ObjectKey, gateway_api.GatewayClass]
     kubernetes_gateways: collections.Source[ObjectKey, gateway_api.Gateway]
+    http_routes: collections.Source[ObjectKey, gateway_api.HttpRoute]
 
 
 def declare(graph_: graph.Graph) -> Sources:
@@ -63,4 +64,5 @@ def declare(graph_: graph.Graph) -> Sources:
         authorization_policies=graph_.source("authorization_policies"),
         gateway_classes=graph_.source("gateway_classes"),
         kubernetes_gateways=graph_.source("kubernetes_gateways.objects"),
+        http_routes=graph_.source("http_routes.objects"),
     )

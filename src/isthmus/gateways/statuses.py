@@ -8,6 +8,7 @@ Source: the Gateway API's conditions of GatewayClass and Gateway.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 from isthmus.gateways import listeners, workloads
@@ -17,8 +18,11 @@ from isthmus.mesh.gateway_classes import Behaviour
 
 Status = dict[str, Any]
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
-ROUTES: Final[Mapping[str, tuple[str, ...]]] = {}
+ROUTES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({"HTTP": ("HTTPRoute",)})
 """Kinds of routes that attach to listeners of a protocol."""
+
+CONTROLLERS: Final = tuple(gateway_classes.BY_CONTROLLER)
+NONE: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class _Book:
+class Book:
     """Writes conditions, each with the time since which it is so."""
 
     generation: int
@@ -46,6 +50,7 @@ class _Book:
     before: Sequence[gateway_api.Condition] = field(default=())
 
     def condition(self, type_: str, status: str, reason: str, message: str = "") -> Status:
+        """Return a condition as it is now."""
         old = next((one for one in self.before if one.type == type_), None)
         since = old.last_transition_time if old is not None and old.status == status else ""
         return {
@@ -60,10 +65,11 @@ class _Book:
     def with_others(self, ours: Sequence[Status]) -> list[Status]:
         """Return our conditions, after those of others that are kept."""
         types = {one["type"] for one in ours}
-        return [*(_said(one) for one in self.before if one.type not in types), *ours]
+        return [*(said(one) for one in self.before if one.type not in types), *ours]
 
 
-def _said(condition: gateway_api.Condition) -> Status:
+def said(condition: gateway_api.Condition) -> Status:
+    """Return a condition as it was said."""
     return {
         "type": condition.type,
         "status": condition.status,
@@ -77,7 +83,7 @@ def _said(condition: gateway_api.Condition) -> Status:
 def of_class(found: gateway_api.GatewayClass, *, now: str) -> Status:
     """Return the status of a class of ours."""
     behaviour = gateway_classes.BY_CONTROLLER[found.spec.controller_name]
-    book = _Book(found.metadata.generation, now, found.status.conditions or ())
+    book = Book(found.metadata.generation, now, found.status.conditions or ())
     accepted = book.condition("Accepted", TRUE, "Accepted", "handled by Isthmus")
     if not behaviour.is_served:
         text = "gateways of this class are not served by this version"
@@ -86,10 +92,15 @@ def of_class(found: gateway_api.GatewayClass, *, now: str) -> Status:
 
 
 def of_gateway(
-    gateway: gateway_api.Gateway, behaviour: Behaviour, seen: Seen, *, now: str
+    gateway: gateway_api.Gateway,
+    behaviour: Behaviour,
+    seen: Seen,
+    *,
+    now: str,
+    attached: Mapping[str, int] = NONE,
 ) -> Status:
-    """Return the status of a Gateway of a class of ours."""
-    book = _Book(gateway.metadata.generation, now, gateway.status.conditions or ())
+    """Return the status of a Gateway of a class of ours; `attached` counts routes by listener."""
+    book = Book(gateway.metadata.generation, now, gateway.status.conditions or ())
     reason, fault = workloads.fault_of(gateway, behaviour)
     judged = listeners.judged(gateway, behaviour)
     if fault:
@@ -104,11 +115,16 @@ def of_gateway(
     return {
         "addresses": _addresses(gateway, seen, fault),
         "conditions": book.with_others([accepted, programmed]),
-        "listeners": [_listener(gateway, one, is_up=is_up, now=now) for one in judged],
+        "listeners": [
+            _listener(
+                gateway, one, is_up=is_up, now=now, attached=attached.get(one.listener.name, 0)
+            )
+            for one in judged
+        ],
     }
 
 
-def _programmed(book: _Book, gateway: gateway_api.Gateway, seen: Seen) -> Status:
+def _programmed(book: Book, gateway: gateway_api.Gateway, seen: Seen) -> Status:
     if workloads.is_manual(gateway):
         text = "its pods are run by whoever gave it `spec.addresses`; nothing is known of them"
         return book.condition("Programmed", UNKNOWN, "Pending", text)
@@ -131,12 +147,17 @@ def _addresses(gateway: gateway_api.Gateway, seen: Seen, fault: str) -> list[Sta
 
 
 def _listener(
-    gateway: gateway_api.Gateway, judged: listeners.Judged, *, is_up: bool, now: str
+    gateway: gateway_api.Gateway,
+    judged: listeners.Judged,
+    *,
+    is_up: bool,
+    now: str,
+    attached: int,
 ) -> Status:
     name = judged.listener.name
     old = next((one for one in gateway.status.listeners or () if one.name == name), None)
     before = (old.conditions if old is not None else None) or ()
-    book = _Book(gateway.metadata.generation, now, before)
+    book = Book(gateway.metadata.generation, now, before)
     is_accepted = judged.condition != "Accepted"
     is_conflicted = judged.condition == "Conflicted"
     told = (judged.reason, judged.message)
@@ -145,7 +166,7 @@ def _listener(
         programmed = (FALSE, "Invalid")
     return {
         "name": name,
-        "attachedRoutes": 0,
+        "attachedRoutes": attached,
         "supportedKinds": [
             {"group": gateway_classes.GROUP, "kind": kind}
             for kind in ROUTES.get(judged.listener.protocol, ())
@@ -168,21 +189,21 @@ def is_said(gateway: gateway_api.Gateway, status: Status) -> bool:
 
 def is_said_of_class(found: gateway_api.GatewayClass, status: Status) -> bool:
     """Say whether a class's status says all that already."""
-    return {"conditions": [_said(one) for one in found.status.conditions or ()]} == status
+    return {"conditions": [said(one) for one in found.status.conditions or ()]} == status
 
 
 def _of_gateway_as_said(gateway: gateway_api.Gateway) -> Status:
-    said = gateway.status
+    status = gateway.status
     return {
-        "addresses": [{"type": one.type, "value": one.value} for one in said.addresses or ()],
-        "conditions": [_said(one) for one in said.conditions or ()],
+        "addresses": [{"type": one.type, "value": one.value} for one in status.addresses or ()],
+        "conditions": [said(one) for one in status.conditions or ()],
         "listeners": [
             {
                 "name": one.name,
                 "attachedRoutes": one.attached_routes,
-                "conditions": [_said(condition) for condition in one.conditions or ()],
+                "conditions": [said(condition) for condition in one.conditions or ()],
             }
-            for one in said.listeners or ()
+            for one in status.listeners or ()
         ],
     }
 

@@ -163,6 +163,26 @@ GATEWAY_STATUS: Final[Schema] = _open(
     listeners=_by("name", _needs(_open(name=NAME, conditions=CONDITIONS), "name")),
 )
 
+REFERENCE: Final[Schema] = _needs(
+    _open(group=TEXT, kind=TEXT, namespace=NAME, name=NAME, sectionName=NAME, port=PORT), "name"
+)
+HTTP_ROUTE: Final[Schema] = _open(
+    parentRefs=_several(REFERENCE, most=32),
+    hostnames=_several(HOST, most=16),
+    # Rules are judged where they are read, and what is wrong with one is said in the status.
+    rules=_several(_open(), most=16),
+)
+HTTP_ROUTE_STATUS: Final[Schema] = _open(
+    parents=_several(
+        _needs(
+            _open(parentRef=REFERENCE, controllerName=TEXT, conditions=CONDITIONS),
+            "parentRef",
+            "controllerName",
+        ),
+        most=32,
+    )
+)
+
 
 def _first_conditions(*types: str) -> list[Mapping[str, str]]:
     return [{**WAITING, "type": type_} for type_ in types]
@@ -209,6 +229,15 @@ RESOURCES: Final = (
             ("Programmed", '.status.conditions[?(@.type=="Programmed")].status'),
         ),
         ("Accepted", "Programmed"),
+    ),
+    Resource(
+        "HTTPRoute",
+        "httproutes",
+        (),
+        HTTP_ROUTE,
+        HTTP_ROUTE_STATUS,
+        (("Hostnames", ".spec.hostnames"),),
+        (),
     ),
 )
 
@@ -259,7 +288,7 @@ def _version(resource: Resource, version: str, *, is_stored: bool) -> Manifest:
     columns = [
         {"name": title, "type": "string", "jsonPath": path} for title, path in resource.columns
     ]
-    first = {"conditions": _first_conditions(*resource.conditions)}
+    first = {"default": {"conditions": _first_conditions(*resource.conditions)}}
     return {
         "name": version,
         "served": True,
@@ -275,7 +304,7 @@ def _version(resource: Resource, version: str, *, is_stored: bool) -> Manifest:
                 "required": ["spec"],
                 "properties": {
                     "spec": resource.spec,
-                    "status": {**resource.status, "default": first},
+                    "status": {**resource.status, **(first if resource.conditions else {})},
                 },
             }
         },

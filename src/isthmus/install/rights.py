@@ -66,9 +66,9 @@ def run() -> list[Rule]:
     """Return what is needed to run Gateways of the Gateway API in any namespace."""
     written = ("get", *_FOLLOW, "create", "patch", "delete")
     return [
-        _rule(API, ("gateways",), _FOLLOW),
+        _rule(API, ("gateways", "httproutes"), _FOLLOW),
         _rule(API, ("gatewayclasses",), (*_FOLLOW, "create")),
-        _rule(API, ("gateways/status", "gatewayclasses/status"), ("patch",)),
+        _rule(API, ("gatewayclasses/status", "gateways/status", "httproutes/status"), ("patch",)),
         _rule("apps", ("deployments",), written),
         _rule("", ("serviceaccounts", "services"), written),
     ]

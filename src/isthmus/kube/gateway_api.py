@@ -170,3 +170,43 @@ class Deployment(objects.Object, frozen=True):
     """`apps/v1` Deployment, as far as it says whether anything runs."""
 
     status: DeploymentStatus = DeploymentStatus()
+
+
+class ParentRef(objects.Part, frozen=True):
+    """Names what a route attaches to: a Gateway, or some of its listeners."""
+
+    name: str = ""
+    namespace: str | None = None
+    kind: str | None = None
+    group: str | None = None
+    section_name: str | None = None
+    port: int | None = None
+
+
+class HttpRouteSpec(objects.Part, frozen=True):
+    """What an HTTPRoute wants; its rules are judged where they are read."""
+
+    parent_refs: tuple[ParentRef, ...] | None = None
+    hostnames: tuple[str, ...] | None = None
+    rules: tuple[Mapping[str, object], ...] | None = None
+
+
+class ParentStatus(objects.Part, frozen=True):
+    """What a controller says of a route at one of its parents."""
+
+    parent_ref: ParentRef = ParentRef()
+    controller_name: str = ""
+    conditions: tuple[Condition, ...] | None = None
+
+
+class RouteStatus(objects.Part, frozen=True):
+    """What became of a route."""
+
+    parents: tuple[ParentStatus, ...] | None = None
+
+
+class HttpRoute(objects.Object, frozen=True):
+    """`gateway.networking.k8s.io/v1` HTTPRoute."""
+
+    spec: HttpRouteSpec = HttpRouteSpec()
+    status: RouteStatus = RouteStatus()

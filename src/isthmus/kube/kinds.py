@@ -111,6 +111,7 @@ AUTHORIZATION_POLICY = Kind(
 PEER_AUTHENTICATION = Kind("security.istio.io", "v1", "peerauthentications", "PeerAuthentication")
 KUBERNETES_GATEWAY = Kind("gateway.networking.k8s.io", "v1", "gateways", "Gateway")
 GATEWAY_CLASS = _cluster("gateway.networking.k8s.io", "v1", "gatewayclasses", "GatewayClass")
+HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
 
 KNOWN: tuple[Kind, ...] = tuple(value for value in globals().values() if isinstance(value, Kind))
 """Every kind above."""

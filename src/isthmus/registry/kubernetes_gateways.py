@@ -1,7 +1,8 @@
 """Gateways of the Gateway API, as what the rest of the house knows already.
 
-Each becomes a gateway that its own pods alone serve, those of its namespace that bear its name, and
-what leads through it becomes routes that no other gateway can bind, nor anybody else bind to it.
+Each of its listeners becomes a gateway that its own pods alone serve, those of its namespace that
+bear its name, called `<gateway>~<listener>`, as no object can be called. What leads through it becomes
+routes that no other gateway can bind, nor anybody else bind to it.
 
 Source: spec sections 7.6 and 7.7.
 """
@@ -15,10 +16,7 @@ from isthmus.fleet import sources
 from isthmus.gateways import listeners, workloads
 from isthmus.kube import gateway_api
 from isthmus.mesh import gateway_classes, policies
-from isthmus.registry import settings
-
-MARK: Final = "~gateway-api"
-"""Ends the names of what is made here, as no name of an object can."""
+from isthmus.registry import checked, http_routes, settings
 
 CONTROL_PLANE_PORT: Final = 15012
 Key = sources.ObjectKey
@@ -30,10 +28,12 @@ class Nodes:
 
     gateways: collections.Collection[Key, policies.Gateway]
     virtual_services: collections.Collection[Key, policies.VirtualService]
+    findings: checked.Findings
 
 
 def declare(graph_: graph.Graph, sources_: sources.Sources, *, seat: settings.Seat) -> Nodes:
     """Declare the gateways and their routes in `graph_`."""
+    routes = http_routes.declare(graph_, sources_, seat=seat)
 
     def behaviour_of(
         read: reader.Reader, key: Key, found: gateway_api.Gateway
@@ -51,46 +51,51 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, *, seat: settings.Se
         read: reader.Reader, key: Key, found: gateway_api.Gateway
     ) -> Iterable[tuple[Key, policies.Gateway]]:
         behaviour = behaviour_of(read, key, found)
-        gateway = gateway_of(found, behaviour) if behaviour is not None else None
-        if gateway is not None:
-            yield marked(key), gateway
+        for gateway in gateways_of(found, behaviour) if behaviour is not None else ():
+            yield Key(key.cluster, key.namespace, gateway.name), gateway
 
     def leading(
         read: reader.Reader, key: Key, found: gateway_api.Gateway
     ) -> Iterable[tuple[Key, policies.VirtualService]]:
         behaviour = behaviour_of(read, key, found)
-        if behaviour is gateway_classes.EAST_WEST:
-            for virtual in exposed(found, seat=seat):
-                yield marked(key), virtual
+        if behaviour is None:
+            return
+        attached = sorted(read.lookup(routes.by_gateway, key).items())
+        hosts = http_routes.hosts_at(read, sources_, found, behaviour, attached)
+        for virtual in (
+            *exposed(found, behaviour, seat=seat),
+            *http_routes.virtuals_of(hosts, namespace=key.namespace, gateway_name=key.name),
+        ):
+            yield Key(key.cluster, key.namespace, virtual.name), virtual
 
     gateways_ = sources_.kubernetes_gateways
     return Nodes(
         gateways=graph_.derive("kubernetes_gateways", gateways_, meant),
-        virtual_services=graph_.derive("kubernetes_gateways.exposed", gateways_, leading),
+        virtual_services=graph_.derive("kubernetes_gateways.routes", gateways_, leading),
+        findings=routes.findings,
     )
 
 
-def marked(key: Key) -> Key:
-    """Return the key of what is made of an object."""
-    return Key(key.cluster, key.namespace, f"{key.name}{MARK}")
-
-
-def gateway_of(
+def gateways_of(
     found: gateway_api.Gateway, behaviour: gateway_classes.Behaviour
-) -> policies.Gateway | None:
-    """Return what a Gateway asks of its pods; None if nothing can be served."""
+) -> Iterator[policies.Gateway]:
+    """Yield what a Gateway asks of its pods, a gateway for each listener that is served."""
     if workloads.fault_of(found, behaviour)[1]:
-        return None
-    servers = tuple(
-        _server(one.listener) for one in listeners.judged(found, behaviour) if one.is_served
-    )
-    return policies.Gateway(
-        namespace=found.metadata.namespace,
-        name=f"{found.metadata.name}{MARK}",
-        selector=((gateway_classes.NAME_LABEL, found.metadata.name),),
-        servers=servers,
-        is_kubernetes=True,
-    )
+        return
+    for one in listeners.judged(found, behaviour):
+        if one.is_served:
+            yield policies.Gateway(
+                namespace=found.metadata.namespace,
+                name=name_of(found, one.listener),
+                selector=((gateway_classes.NAME_LABEL, found.metadata.name),),
+                servers=(_server(one.listener),),
+                is_kubernetes=True,
+            )
+
+
+def name_of(found: gateway_api.Gateway, listener: gateway_api.Listener) -> str:
+    """Return how what is made of a listener is called."""
+    return f"{found.metadata.name}~{listener.name}"
 
 
 def _server(listener: gateway_api.Listener) -> policies.GatewayServer:
@@ -110,21 +115,20 @@ def _server(listener: gateway_api.Listener) -> policies.GatewayServer:
 
 
 def exposed(
-    found: gateway_api.Gateway, *, seat: settings.Seat
+    found: gateway_api.Gateway, behaviour: gateway_classes.Behaviour, *, seat: settings.Seat
 ) -> Iterator[policies.VirtualService]:
-    """Yield what leads to the control plane, if a Gateway shall."""
-    port = listeners.exposed_port(found)
-    if not port:
-        return
+    """Yield what leads to the control plane, where a listener shall."""
     revision = "" if seat.revision in {"", "default"} else f"-{seat.revision}"
     host = f"istiod{revision}.{seat.system_namespace}.svc.{seat.domain}"
-    name = f"{found.metadata.name}{MARK}"
     destination = policies.Destination(host, port=CONTROL_PLANE_PORT)
-    yield policies.VirtualService(
-        namespace=found.metadata.namespace,
-        name=name,
-        hosts=("*",),
-        gateways=(f"{found.metadata.namespace}/{name}",),
-        tls=(policies.SniRoute(port, ("*",), (destination,)),),
-        is_kubernetes=True,
-    )
+    for one in listeners.judged(found, behaviour):
+        if one.is_served and one.listener.protocol == "TLS":
+            name = name_of(found, one.listener)
+            yield policies.VirtualService(
+                namespace=found.metadata.namespace,
+                name=name,
+                hosts=("*",),
+                gateways=(f"{found.metadata.namespace}/{name}",),
+                tls=(policies.SniRoute(one.listener.port, ("*",), (destination,)),),
+                is_kubernetes=True,
+            )

@@ -155,6 +155,7 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
             endpoints_.findings,
             gateways_.findings,
             *policies_.findings(),
+            policies_.of_routes,
         ),
     )
 
@@ -167,6 +168,7 @@ class _Policies:
     virtual_services: config.Nodes[policies.VirtualService]
     all_gateways: collections.Collection[ObjectKey, policies.Gateway]
     all_virtual_services: collections.Collection[ObjectKey, policies.VirtualService]
+    of_routes: checked.Findings
     destination_rules: config.Nodes[policies.DestinationRule]
     service_entries: config.Nodes[ServiceEntry]
 
@@ -216,6 +218,7 @@ def _policies(graph_: graph.Graph, sources_: sources.Sources, seat: settings.Sea
         all_virtual_services=graph_.join(
             "virtual_services.all", virtuals.values, kubernetes.virtual_services
         ),
+        of_routes=kubernetes.findings,
         destination_rules=config.declare(
             graph_,
             "DestinationRule",

@@ -16,7 +16,7 @@ from isthmus.gateways import statuses, workloads
 from isthmus.kube import client, gateway_api, informer, kinds, objects, problems
 from isthmus.mesh import gateway_classes
 from isthmus.mesh.gateway_classes import Behaviour
-from isthmus.runtime import reconciling
+from isthmus.runtime import reconciling, route_statuses
 
 _LOG = logs.Log("isthmus.gateways")
 MANAGER: Final = "isthmus-gateways"
@@ -57,6 +57,7 @@ class Gateways:
         self._clock = system_clock or clock.SystemClock()
         self._problems: dict[Key, str] = {}
         self._versions: dict[tuple[str, Key], object] = {}
+        self._applied: dict[tuple[str, Key], workloads.Manifest] = {}
         self._queue: reconciling.Reconciler[Key] = reconciling.Reconciler(
             "gateways", self._reconcile, system_clock=self._clock
         )
@@ -69,11 +70,26 @@ class Gateways:
         self._gateways = self._followed(
             kinds.KUBERNETES_GATEWAY, gateway_api.Gateway, self._on_gateways, optional=True
         )
-        self._services = self._followed(kinds.SERVICE, objects.Service, self._on_children)
-        self._deployments = self._followed(
-            kinds.DEPLOYMENT, gateway_api.Deployment, self._on_children
+        self._services = self._children_of(kinds.SERVICE, objects.Service)
+        self._deployments = self._children_of(kinds.DEPLOYMENT, gateway_api.Deployment)
+        self._accounts = self._children_of(kinds.SERVICE_ACCOUNT, objects.Object)
+        self._routes = route_statuses.Routes(
+            writes,
+            may_write,
+            parent_of=self._ours,
+            on_parents=lambda keys: self._queue.mark(*keys),
+            system_clock=self._clock,
         )
-        self._accounts = self._followed(kinds.SERVICE_ACCOUNT, objects.Object, self._on_children)
+
+    def _children_of(
+        self, kind: kinds.Kind, decode: type[informer.V]
+    ) -> informer.Informer[informer.V]:
+        def changed(changes: Mapping[informer.Key, informer.V | None]) -> None:
+            for key in changes:
+                self._applied.pop((kind.kind, key), None)
+                self._queue.mark(*self._owners_of(key))
+
+        return self._followed(kind, decode, changed)
 
     def _followed(
         self,
@@ -101,6 +117,7 @@ class Gateways:
             for one in (self._accounts, self._services, self._deployments, self._classes):
                 # Only what is known to be missing may be made.
                 await one.synced.wait()
+            await self._routes.follow(nursery)
             self._class_queue.mark(*gateway_classes.CLASSES)
             _ = nursery.keep("follow gateways", self._gateways.run)
             _ = nursery.keep("keep gateway classes", self._class_queue.run)
@@ -110,14 +127,11 @@ class Gateways:
 
     def _on_classes(self, changes: Mapping[Key, gateway_api.GatewayClass | None]) -> None:
         self._class_queue.mark(*(name for _, name in changes))
-        self._queue.mark(*self._gateways.items)
+        self._on_gateways(self._gateways.items)
 
     def _on_gateways(self, changes: Mapping[Key, gateway_api.Gateway | None]) -> None:
         self._queue.mark(*changes)
-
-    def _on_children(self, changes: Mapping[Key, objects.Object | None]) -> None:
-        for key in changes:
-            self._queue.mark(*self._owners_of(key))
+        self._routes.parents_changed(set(changes))
 
     def _owners_of(self, child: Key) -> set[Key]:
         """Return the Gateways for which an object of that name may run."""
@@ -178,6 +192,12 @@ class Gateways:
         if found is None or revision != self._place.revision:
             return None
         return gateway_classes.BY_CONTROLLER.get(found.spec.controller_name)
+
+    def _ours(self, key: Key) -> tuple[gateway_api.Gateway, Behaviour] | None:
+        """Return a Gateway that can be served, if it is one of ours."""
+        gateway = self._gateways.items.get(key)
+        behaviour = self._behaviour_of(gateway) if gateway is not None else None
+        return (gateway, behaviour) if gateway is not None and behaviour is not None else None
 
     # --- gateways -------------------------------------------------------------------------------
 
@@ -247,6 +267,8 @@ class Gateways:
         known = one.items.get(key)
         if known is not None and _of(gateway, known) is None:
             raise _taken(one.kind.kind, key[1])
+        if self._applied.get((one.kind.kind, key)) == manifest:
+            return False
         if known is None:
             there = await self._writes.find(one.kind, key[1], namespace=key[0])
             owners = (there or {}).get("metadata", {}).get("ownerReferences") or ()
@@ -263,6 +285,7 @@ class Gateways:
         )
         before = self._versions.get((one.kind.kind, key))
         self._versions[one.kind.kind, key] = _version(stored)
+        self._applied[one.kind.kind, key] = manifest
         return before != _version(stored)
 
     async def _say(self, key: Key, gateway: gateway_api.Gateway, behaviour: Behaviour) -> bool:
@@ -276,7 +299,8 @@ class Gateways:
             host=f"{name}.{key[0]}.svc.{self._place.domain}",
             problem=self._problems.get(key, ""),
         )
-        status = statuses.of_gateway(gateway, behaviour, seen, now=self._now())
+        attached = self._routes.attached_to(gateway, behaviour)
+        status = statuses.of_gateway(gateway, behaviour, seen, now=self._now(), attached=attached)
         if statuses.is_said(gateway, status):
             return False
         await self._write_status(kinds.KUBERNETES_GATEWAY, key, status)

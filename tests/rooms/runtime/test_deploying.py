@@ -324,7 +324,7 @@ async def test_it_works_with_just_the_rights_that_are_granted(cluster, writes, k
     await apply.apply(
         writes,
         [
-            {**granted, "rules": rights.run()},
+            {**granted, "rules": [*rights.followed(), *rights.run()]},
             {**bound, "roleRef": role, "subjects": [account]},
         ],
     )
@@ -337,3 +337,108 @@ async def test_it_works_with_just_the_rights_that_are_granted(cluster, writes, k
         await change(cluster, "web", {"spec": {"gatewayClassName": "somebody-elses"}})
         for resource in KEPT:
             await cluster.until_gone(resource, "web-istio", NAMESPACE)
+
+
+# --- routes
+
+
+ROUTES = "httproutes.gateway.networking.k8s.io"
+
+
+def route(name="r", *rules, parent="web", hosts=()):
+    spec = {"parentRefs": [{"name": parent}], "rules": list(rules) or [to("app")]}
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {**spec, "hostnames": list(hosts)},
+    }
+
+
+def to(service, **more):
+    return {"backendRefs": [{"name": service, "port": 80}], **more}
+
+
+def app(name="app"):
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"ports": [{"port": 80}]},
+    }
+
+
+def at_parent(found):
+    """Return what our controller says of a route at its first parent."""
+    ours = [
+        one
+        for one in found.get("status", {}).get("parents", ())
+        if one["controllerName"] == "istio.io/gateway-controller"
+    ]
+    return conditions({"status": ours[0]}) if ours else {}
+
+
+async def told(cluster, type_, status, reason):
+    def said(found):
+        one = at_parent(found).get(type_, {})
+        return (one.get("status"), one.get("reason")) == (status, reason)
+
+    return await shown(cluster, said, resource=ROUTES)
+
+
+async def test_a_route_says_whether_its_backends_are_there_and_is_counted(
+    cluster, writes, kinds_served
+):
+    async with at_work(writes):
+        await make(cluster, http())
+        await cluster.api.create(ROUTES, route())
+        await told(cluster, "ResolvedRefs", "False", "BackendNotFound")
+        await cluster.api.create("services", app())
+        found = await told(cluster, "ResolvedRefs", "True", "ResolvedRefs")
+        assert at_parent(found)["Accepted"]["status"] == "True"
+        await shown(cluster, lambda one: counted(one) == [1])
+        await cluster.api.delete(ROUTES, "r", NAMESPACE)
+        await shown(cluster, lambda one: counted(one) == [0])
+
+
+def counted(gateway_):
+    return [one["attachedRoutes"] for one in gateway_.get("status", {}).get("listeners", ())]
+
+
+async def test_a_route_says_why_it_does_not_attach(cluster, writes, kinds_served):
+    listener = {"name": "http", "port": 80, "protocol": "HTTP", "hostname": "a.example"}
+    async with at_work(writes):
+        await make(cluster, http(listeners=[listener]))
+        await cluster.api.create(ROUTES, route(hosts=["b.example"]))
+        await told(cluster, "Accepted", "False", "NoMatchingListenerHostname")
+        spec = {"spec": {"listeners": [{**listener, "hostname": "b.example"}]}}
+        await change(cluster, "web", spec)
+        await told(cluster, "Accepted", "True", "Accepted")
+
+
+async def test_a_rule_that_is_not_supported_is_named(cluster, writes, kinds_served):
+    bad = to("app", filters=[{"type": "ExtensionRef"}])
+    async with at_work(writes):
+        await make(cluster, http())
+        await cluster.api.create("services", app())
+        await cluster.api.create(ROUTES, route("r", bad, to("app")))
+        found = await told(cluster, "PartiallyInvalid", "True", "UnsupportedValue")
+        assert "rules[0]" in at_parent(found)["PartiallyInvalid"]["message"]
+        await cluster.api.patch(ROUTES, "r", {"spec": {"rules": [bad]}}, namespace=NAMESPACE)
+        await told(cluster, "Accepted", "False", "UnsupportedValue")
+
+
+async def test_what_others_say_of_a_route_stays_and_ours_goes_with_the_parent(
+    cluster, writes, kinds_served
+):
+    theirs = {"parentRef": {"name": "theirs"}, "controllerName": "example.com/c", "conditions": []}
+    async with at_work(writes):
+        await make(cluster, http())
+        await cluster.api.create(ROUTES, route())
+        status = {"status": {"parents": [theirs]}}
+        await cluster.api.patch(ROUTES, "r", status, namespace=NAMESPACE, subresource="status")
+        await told(cluster, "Accepted", "True", "Accepted")
+        await cluster.api.delete(GATEWAYS, "web", NAMESPACE)
+        await shown(
+            cluster, lambda one: one.get("status", {}).get("parents") == [theirs], resource=ROUTES
+        )

@@ -1,0 +1,305 @@
+"""A rule of an HTTPRoute, said in the words of a VirtualService, which the mesh knows already.
+
+What a rule asks for and is not supported costs that rule, and is named: to serve a rule without one
+of its conditions or filters would let through what its author did not mean.
+
+Source: the Gateway API's reference for HTTPRoute.
+
+    IsthmusError
+    └── RuleUnsupported
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from isthmus.base import errors
+
+Tree = dict[str, Any]
+RULE: Final = frozenset({"name", "matches", "filters", "backendRefs", "timeouts"})
+MATCH: Final = frozenset({"path", "headers", "queryParams", "method"})
+BACKEND: Final = frozenset({"group", "kind", "name", "namespace", "port", "weight"})
+FILTERS: Final = {
+    "RequestHeaderModifier": "requestHeaderModifier",
+    "ResponseHeaderModifier": "responseHeaderModifier",
+    "RequestRedirect": "requestRedirect",
+    "URLRewrite": "urlRewrite",
+}
+PREFIX: Final = "%PREFIX()%"
+FAILED: Final = 500
+WHOLE: Final = 100.0
+
+HasPort = Callable[[str, int], bool]
+"""Whether the route's namespace has a Service of a name with a port."""
+
+
+class RuleUnsupported(errors.IsthmusError):
+    """A rule asks for what is not done."""
+
+    code = "ISM-GW-001"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One route of a VirtualService; those with smaller ranks come first."""
+
+    rank: tuple[int, ...]
+    route: Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What the rules of a route mean.
+
+    Attributes:
+        unsupported: What costs a rule each.
+        backend_reason: Why not all backends can be used, in the Gateway API's words.
+        backend_message: The same, for people.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    unsupported: tuple[str, ...] = ()
+    backend_reason: str = ""
+    backend_message: str = ""
+
+
+@dataclass(slots=True)
+class _Backends:
+    has_port: HasPort
+    namespace: str
+    reason: str = ""
+    message: str = ""
+    routes: list[Tree] = field(default_factory=list)
+    lost: int = 0
+    total: int = 0
+
+
+def read(rules: Sequence[Mapping[str, object]], *, namespace: str, has_port: HasPort) -> Read:
+    """Say what the rules of a route in `namespace` mean."""
+    entries, unsupported = list[Entry](), list[str]()
+    reason = message = ""
+    for number, rule in enumerate(rules):
+        backends = _Backends(has_port, namespace)
+        try:
+            found = list(_entries(dict(rule), backends))
+        except RuleUnsupported as error:
+            unsupported.append(f"rules[{number}]: {error.happened}")
+            continue
+        entries += found
+        reason, message = reason or backends.reason, message or backends.message
+    return Read(tuple(entries), tuple(unsupported), reason, message)
+
+
+def _entries(rule: Tree, backends: _Backends) -> Iterator[Entry]:
+    _only(rule, RULE, "")
+    filters = _filters(rule)
+    base = _acts(rule, filters, backends)
+    for match in _parts(rule, "matches") or [{}]:
+        _only(match, MATCH, "matches")
+        conditions = _conditions(match)
+        for rank, uri, change in _paths(match, filters):
+            order = (
+                *rank,
+                0 if "method" in conditions else 1,
+                -len(conditions.get("headers", {})),
+                -len(conditions.get("queryParams", {})),
+            )
+            yield Entry(order, {**base, **change, "match": [{"uri": uri, **conditions}]})
+
+
+def _acts(rule: Tree, filters: Tree, backends: _Backends) -> Tree:
+    """Return all that a rule does, but for paths."""
+    found: Tree = {}
+    headers = {
+        side: changed
+        for side, name in (("request", FILTERS["RequestHeaderModifier"]),
+                           ("response", FILTERS["ResponseHeaderModifier"]))
+        if (changed := _header_changes(filters.get(name)))
+    }  # fmt: skip
+    if headers:
+        found["headers"] = headers
+    timeouts = _part(rule, "timeouts")
+    _only(timeouts, {"request"}, "timeouts")
+    if timeouts.get("request"):
+        found["timeout"] = str(timeouts["request"])
+    if FILTERS["RequestRedirect"] in filters:
+        if _parts(rule, "backendRefs") or FILTERS["URLRewrite"] in filters:
+            raise RuleUnsupported("a redirect cannot stand beside backends or a rewrite")
+        return found
+    return found | _destinations(rule, backends)
+
+
+def _destinations(rule: Tree, backends: _Backends) -> Tree:
+    for one in _parts(rule, "backendRefs"):
+        _only(one, BACKEND, "backendRefs")
+        _weigh(one, backends)
+    if not backends.routes:
+        return {"directResponse": {"status": FAILED}}
+    found: Tree = {"route": backends.routes}
+    if backends.lost:
+        share = WHOLE * backends.lost / backends.total
+        found["fault"] = {"abort": {"httpStatus": FAILED, "percentage": {"value": share}}}
+    return found
+
+
+def _weigh(one: Tree, backends: _Backends) -> None:
+    """Count a backend in, or its share out: requests for what cannot be used are answered by 500."""
+    weight = one.get("weight", 1)
+    weight = weight if isinstance(weight, int) and weight >= 0 else 0
+    backends.total += weight
+    name, port = str(one.get("name", "")), one.get("port")
+    fault = ("", "")
+    if (one.get("group") or "", one.get("kind") or "Service") != ("", "Service"):
+        fault = ("InvalidKind", f"backend `{name}` is no Service")
+    elif (one.get("namespace") or backends.namespace) != backends.namespace:
+        fault = ("RefNotPermitted", f"backend `{name}` is in another namespace")
+    elif not isinstance(port, int) or not backends.has_port(name, port):
+        fault = ("BackendNotFound", f"there is no Service `{name}` with port {port}")
+    if fault[0]:
+        backends.lost += weight
+        backends.reason, backends.message = (
+            (backends.reason, backends.message) if (backends.reason) else fault
+        )
+    elif weight:
+        target = {"host": name, "port": {"number": port}}
+        backends.routes.append({"destination": target, "weight": weight})
+
+
+def _filters(rule: Tree) -> Tree:
+    found: Tree = {}
+    for one in _parts(rule, "filters"):
+        name = FILTERS.get(str(one.get("type")))
+        if name is None or name in found:
+            raise RuleUnsupported(f"filter `{str(one.get('type'))[:40]}` is not supported")
+        _only(one, {"type", name}, "filters")
+        found[name] = _part(one, name)
+    return found
+
+
+def _header_changes(said: Tree | None) -> Tree:
+    if not said:
+        return {}
+    _only(said, {"set", "add", "remove"}, "filters")
+    changes: Tree = {
+        key: {str(one.get("name", "")): str(one.get("value", "")) for one in _parts(said, key)}
+        for key in ("set", "add")
+        if said.get(key)
+    }
+    if said.get("remove"):
+        changes["remove"] = [str(one) for one in said["remove"]]
+    return changes
+
+
+def _conditions(match: Tree) -> Tree:
+    found: Tree = {}
+    for key in ("headers", "queryParams"):
+        named: Tree = {}
+        for one in _parts(match, key):
+            _only(one, {"type", "name", "value"}, key)
+            kind = {"Exact": "exact", "RegularExpression": "regex"}.get(one.get("type") or "Exact")
+            if kind is None:
+                raise RuleUnsupported(f"`{key}` of that type are not supported")
+            # Of several conditions on one name the first counts.
+            name = str(one.get("name", ""))
+            named.setdefault(name.lower() if key == "headers" else name, {kind: one.get("value")})
+        if named:
+            found[key] = named
+    if match.get("method"):
+        found["method"] = {"exact": str(match["method"])}
+    return found
+
+
+EXACT, BY_PREFIX, BY_PATTERN = 0, 1, 2
+
+
+def _paths(match: Tree, filters: Tree) -> Iterator[tuple[tuple[int, int], Tree, Tree]]:
+    """Yield how far before others a path comes, its condition, and what becomes of it.
+
+    A prefix means whole parts of a path: itself, and what follows it after a slash.
+    """
+    path = _part(match, "path")
+    _only(path, {"type", "value"}, "path")
+    kind, value = path.get("type") or "PathPrefix", str(path.get("value") or "/")
+    match kind:
+        case "Exact":
+            yield (EXACT, -len(value)), {"exact": value}, _moved(filters, None, is_whole=True)
+        case "RegularExpression":
+            yield (BY_PATTERN, -len(value)), {"regex": value}, _moved(filters, None, is_whole=False)
+        case "PathPrefix":
+            bare = value.rstrip("/")
+            rank = (BY_PREFIX, -len(bare))
+            if bare:
+                yield rank, {"exact": bare}, _moved(filters, "", is_whole=True)
+            yield rank, {"prefix": f"{bare}/"}, _moved(filters, "/", is_whole=False)
+        case _:
+            raise RuleUnsupported(f"paths of type `{str(kind)[:40]}` are not supported")
+
+
+def _moved(filters: Tree, ending: str | None, *, is_whole: bool) -> Tree:
+    """Return the redirect or rewrite of a path; `ending` is what follows the prefix in it.
+
+    Args:
+        filters: Of the rule.
+        ending: None where no prefix was matched.
+        is_whole: Whether the condition matches whole paths.
+    """
+    redirect, rewrite = filters.get(FILTERS["RequestRedirect"]), filters.get(FILTERS["URLRewrite"])
+    if redirect is not None:
+        return {"redirect": _redirect(redirect, ending)}
+    if not rewrite:
+        return {}
+    _only(rewrite, {"hostname", "path"}, "urlRewrite")
+    found: Tree = {"authority": str(rewrite["hostname"])} if rewrite.get("hostname") else {}
+    kind, value = _replacement(rewrite, ending)
+    if kind == "prefix" or (kind == "full" and is_whole):
+        found["uri"] = value
+    elif kind == "full":
+        found["uriRegexRewrite"] = {"match": "/.*", "rewrite": value.replace("\\", "\\\\")}
+    return {"rewrite": found}
+
+
+def _redirect(said: Tree, ending: str | None) -> Tree:
+    _only(said, {"scheme", "hostname", "path", "port", "statusCode"}, "requestRedirect")
+    found: Tree = {"redirectCode": said.get("statusCode") or 302}
+    for key, name in (("scheme", "scheme"), ("hostname", "authority"), ("port", "port")):
+        if said.get(key):
+            found[name] = said[key]
+    kind, value = _replacement(said, ending)
+    if kind == "full" or (kind == "prefix" and not ending):
+        found["uri"] = value
+    elif kind == "prefix":
+        found["uri"] = f"{PREFIX}{value}"
+    return found
+
+
+def _replacement(said: Tree, ending: str | None) -> tuple[str, str]:
+    path = _part(said, "path")
+    _only(path, {"type", "replaceFullPath", "replacePrefixMatch"}, "path")
+    match path.get("type"):
+        case None:
+            return "", ""
+        case "ReplaceFullPath":
+            return "full", str(path.get("replaceFullPath") or "/")
+        case "ReplacePrefixMatch" if ending is not None:
+            value = str(path.get("replacePrefixMatch") or "").rstrip("/") + ending
+            return "prefix", value or "/"
+        case _:
+            raise RuleUnsupported("a path can only be replaced so where a prefix is matched")
+
+
+def _only(part: Mapping[str, object], names: frozenset[str] | set[str], where: str) -> None:
+    """Refuse what is not known, unless it is empty."""
+    for key, value in part.items():
+        if key not in names and value not in (None, "", [], {}):
+            raise RuleUnsupported(f"`{where}.{key}` is not supported".replace("`.", "`"))
+
+
+def _part(tree: Mapping[str, object], key: str) -> Tree:
+    value = tree.get(key)
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _parts(tree: Mapping[str, object], key: str) -> list[Tree]:
+    value = tree.get(key)
+    listed = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
+    return [dict(one) for one in listed if isinstance(one, Mapping)]

@@ -38,6 +38,8 @@ from isthmus.mesh.identities import ClusterId
 _LOG = logs.Log("isthmus.fleet")
 SECRET_LABEL = "istio/multiCluster=true"
 REMOTE_TIMEOUT_S = 30.0
+# Who leaves is gone within 5 s, even if the API server that says so has just come back itself.
+SECRETS_DELAY_S = 2.0
 
 
 class ClusterUnknown(errors.IsthmusError):
@@ -134,6 +136,7 @@ class Supervisor:
             on_batch=lambda changes: self._reconcile(),
             namespace=self._namespace,
             labels=SECRET_LABEL,
+            longest_delay_s=SECRETS_DELAY_S,
             system_clock=self._clock,
         )
 

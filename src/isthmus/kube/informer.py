@@ -85,6 +85,7 @@ class Informer(Generic[V]):
         labels: str = "",
         fields: str = "",
         optional: bool = False,
+        longest_delay_s: float = listwatch.LONGEST_DELAY_S,
         admit: Callable[[], Awaitable[None]] | None = None,
         spread: Callable[[], float] = random.random,
         system_clock: clock.Clock | None = None,
@@ -102,6 +103,7 @@ class Informer(Generic[V]):
             labels: A label selector.
             fields: A field selector.
             optional: Whether the kind may be unknown to the server; then it counts as empty.
+            longest_delay_s: How long, about, a server that fails is left alone at most.
             admit: Awaited before a server is asked again, once there is something to lose; an
                 `IsthmusError` keeps it from being believed.
             spread: Numbers from 0 to 1 that scatter delays.
@@ -119,7 +121,9 @@ class Informer(Generic[V]):
         self._in_doubt = False
         self._spread = spread
         self._clock = system_clock or clock.SystemClock()
-        self._state: listwatch.ListWatch[Key, V] = listwatch.ListWatch()
+        self._state: listwatch.ListWatch[Key, V] = listwatch.ListWatch(
+            longest_delay_s=longest_delay_s
+        )
         self._broken: set[Key] = set()
         self._answered_at: float | None = None
         self._error = ""

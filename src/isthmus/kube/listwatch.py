@@ -144,11 +144,16 @@ class Answer(Generic[K, V]):
 
 @dataclass(slots=True)
 class ListWatch(Generic[K, V]):
-    """Follows one kind; `cache` is the server's state as last seen."""
+    """Follows one kind; `cache` is the server's state as last seen.
+
+    Attributes:
+        longest_delay_s: How long, about, a server that fails is left alone at most.
+    """
 
     cache: dict[K, V] = field(default_factory=dict)
     synced: bool = False
     missing: bool = False
+    longest_delay_s: float = LONGEST_DELAY_S
     _version: str = ""
     _watching: bool = False
     _pages: dict[K, V | None] = field(default_factory=dict)
@@ -260,7 +265,7 @@ class ListWatch(Generic[K, V]):
 
     def _delay_s(self, spread: float) -> float:
         grown = FIRST_DELAY_S * 2.0 ** min(self._failures - 1, 16)
-        return float(min(grown, LONGEST_DELAY_S) * (0.75 + 0.5 * spread))
+        return float(min(grown, self.longest_delay_s) * (0.75 + 0.5 * spread))
 
     def _batch(self, changes: dict[K, V | None]) -> Answer[K, V]:
         self._keep(changes)

@@ -5,9 +5,11 @@ import json
 
 import pytest
 from aiohttp import web
+from typing_extensions import override
 
 from fakes import kube_server
 from fakes.fleets import OWN, fleet_of
+from isthmus.base import clock
 from isthmus.kube import kinds
 
 SERVICES = "/api/v1/services"
@@ -163,3 +165,28 @@ async def test_a_cluster_that_refuses_a_credential_is_asked_less_than_once_a_sec
 
     # Delays grow to seven seconds; these are the first two.
     assert len(server.requests) - asked <= 25
+
+
+class NotingClock(clock.SystemClock):
+    """Waits a hundredth of the time, and notes how long it was to be."""
+
+    def __init__(self):
+        self.waits = []
+
+    @override
+    async def sleep(self, delay_s):
+        self.waits.append(delay_s)
+        await asyncio.sleep(delay_s / 100)
+
+
+async def test_who_leaves_is_heard_of_soon_after_our_own_api_server_came_back():
+    """Drill, seed 2: removed just then, a cluster was gone after 4.6 s; 5 s were promised."""
+    noting = NotingClock()
+    async with fleet_of(system_clock=noting) as fleet:
+        await fleet.supervisor.ready.wait()
+        secrets = kube_server.failing("/api/v1/namespaces/istio-system/secrets", 503)
+        fleet.local.faults.append(secrets)
+        await fleet.local.cut()
+        await kube_server.eventually(lambda: len(noting.waits) > 15)
+
+    assert 1.0 < max(noting.waits) < 3.0

@@ -60,6 +60,9 @@ BESIDE = {
         }
     },
     "VirtualService": {
+        "VirtualService": {
+            "http": [{"route": [{"destination": {"host": "other.default.svc.cluster.local"}}]}]
+        },
         "DestinationRule": {
             "host": "web",
             "subsets": [{"name": name, "labels": {"version": name}} for name in ("v1", "v2")],

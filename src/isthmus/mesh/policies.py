@@ -201,6 +201,8 @@ class HttpRoute:
 
     Attributes:
         destinations: None, if `treatment` redirects or answers.
+        delegate: Namespace and name of the VirtualService that says what becomes of them; None
+            wherever that has been found out.
     """
 
     matches: tuple[HttpMatch, ...]
@@ -208,6 +210,7 @@ class HttpRoute:
     timeout_s: float = 0.0
     treatment: requests.Treatment = requests.PLAIN
     mirrors: tuple[Mirror, ...] = ()
+    delegate: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from isthmus.registry import (
     checked,
     config,
     declared,
+    delegates,
     destination_rules,
     endpoints,
     entries,
@@ -196,6 +197,7 @@ def _policies(graph_: graph.Graph, sources_: sources.Sources, seat: settings.Sea
         seat=seat,
         read=virtual_services.read,
     )
+    whole = delegates.declare(graph_, virtuals.values)
     return _Policies(
         peer_authentications=config.declare(
             graph_,
@@ -213,10 +215,13 @@ def _policies(graph_: graph.Graph, sources_: sources.Sources, seat: settings.Sea
             used="nobody gets in who should not; other workloads are not touched",
         ),
         gateways=gateways_,
-        virtual_services=virtuals,
+        virtual_services=config.Nodes(
+            whole.values,
+            graph_.join("virtual_services.findings", virtuals.findings, whole.findings),
+        ),
         all_gateways=graph_.join("gateways.all", gateways_.values, kubernetes.gateways),
         all_virtual_services=graph_.join(
-            "virtual_services.all", virtuals.values, kubernetes.virtual_services
+            "virtual_services.all", whole.values, kubernetes.virtual_services
         ),
         of_routes=kubernetes.findings,
         destination_rules=config.declare(

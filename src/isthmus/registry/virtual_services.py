@@ -26,23 +26,26 @@ WHOLE: Final = 100
 TCP_CONDITIONS: Final = frozenset({"port", "gateways", "sourceNamespace", "sourceLabels"})
 TLS_CONDITIONS: Final = TCP_CONDITIONS | {"sniHosts"}
 ROUTE: Final = frozenset(
-    {"name", "match", "route", "timeout", "mirror", "mirrors", "mirrorPercentage"}
+    {"name", "match", "route", "timeout", "mirror", "mirrors", "mirrorPercentage", "delegate"}
 )
 
 
 def read(
     origin: config.Origin, object_: objects.FreeForm, problems: fields.Problems
 ) -> VirtualService | None:
-    """Say what a VirtualService means; None without a host."""
+    """Say what a VirtualService means; without hosts it is for others to delegate to."""
     spec = fields.Fields(object_.spec, path="spec", problems=problems)
     hosts = tuple(
         naming.qualified(host, namespace=origin.namespace, domain=origin.domain)
         for host in spec.texts("hosts")
         if host
     )
-    if not hosts:
+    if not hosts and "http" not in spec:
         spec.problem("hosts", "must name a host")
         return None
+    if not hosts:
+        # Another may delegate to it.
+        spec.refuse_others({"http", "exportTo"}, "has no meaning without hosts")
     spec.refuse_others({"hosts", "gateways", "http", "tls", "tcp", "exportTo"})
     return VirtualService(
         namespace=origin.namespace,
@@ -57,14 +60,12 @@ def read(
 
 
 def _http(part: fields.Fields, origin: config.Origin) -> Iterable[HttpRoute]:
-    if "delegate" in part:
-        part.problem("delegate", "is not supported, so that this route is left out")
-        return
     part.refuse_others(ROUTE | treatments.PARTS, "is not supported and left out")
     treatment = treatments.read(part)
-    if treatment is None:
+    delegate = _delegate(part, origin)
+    if treatment is None or ("delegate" in part and delegate is None):
         return
-    is_answered = bool(treatment.redirect or treatment.answer)
+    is_answered = bool(treatment.redirect or treatment.answer or delegate)
     destinations = () if is_answered else _destinations(part, origin)
     wanted = part.parts("match")
     matches = tuple(
@@ -77,7 +78,25 @@ def _http(part: fields.Fields, origin: config.Origin) -> Iterable[HttpRoute]:
             timeout_s=part.seconds("timeout", default=0.0),
             treatment=treatment,
             mirrors=tuple(_mirrors(part, origin)),
+            delegate=delegate,
         )
+
+
+def _delegate(part: fields.Fields, origin: config.Origin) -> tuple[str, str] | None:
+    """Return who says what becomes of requests, if a route hands them on."""
+    if "delegate" not in part:
+        return None
+    beside = [key for key in ("route", "redirect", "directResponse") if key in part]
+    if beside:
+        part.problem("delegate", f"cannot stand beside `{beside[0]}`: this route is left out")
+        return None
+    named = part.part("delegate")
+    named.refuse_others({"name", "namespace"}, "is not supported and left out")
+    name = named.text("name")
+    if not name:
+        named.problem("name", "must name a VirtualService, so that this route is left out")
+        return None
+    return named.text("namespace") or origin.namespace, name
 
 
 def _mirrors(part: fields.Fields, origin: config.Origin) -> Iterable[Mirror]:

@@ -28,7 +28,9 @@ def told(spec):
     for number, name in enumerate(SERVICES, 1):
         cluster.service(name, ready=[f"10.1.0.{number}"], ports={"http": PORT})
     client = cluster.pod("client")
-    mesh.virtual_service("it", {"hosts": ["web"], **spec})
+    for name, delegate in spec.get("delegates", {}).items():
+        mesh.virtual_service(name, delegate)
+    mesh.virtual_service("it", {"hosts": ["web"], "http": spec["http"]})
     seen = mesh.snapshot_of(client)
     routes = envoys.as_json(envoys.decoded(seen.of(snapshot.ROUTES)[str(PORT)]))
     listener = envoys.as_json(envoys.decoded(seen.of(snapshot.LISTENERS)[f"0.0.0.0_{PORT}"]))

@@ -39,6 +39,19 @@ SPECS = {
     "elsewhere": when({"sourceNamespace": "elsewhere"}),
     "mesh": when({"gateways": ["mesh"]}),
     "gateway": when({"gateways": ["istio-system/ingress"]}),
+    "delegated": {
+        "http": [
+            {
+                "match": [{"uri": {"prefix": "/team"}}],
+                "delegate": {"name": "team"},
+                "headers": {"request": {"set": {"by": "root"}}},
+            },
+            {"route": [to("web")]},
+        ],
+        "delegates": {
+            "team": {"http": [{"match": [{"uri": {"exact": "/team/a"}}], "route": [to("other")]}]}
+        },
+    },
     "rewrite": {
         "http": [
             {
@@ -157,6 +170,13 @@ MATCHES = [
 @pytest.mark.parametrize(("name", "request_", "server"), MATCHES)
 def test_a_match_decides_who_answers(envoy, name, request_, server):
     assert envoy.get(name, **request_).server == server
+
+
+def test_a_delegate_says_what_becomes_of_requests_that_it_is_handed(envoy):
+    answer = envoy.get("delegated", "/team/a")
+
+    assert (answer.server, answer.seen["headers"]["by"]) == ("other", "root")
+    assert envoy.get("delegated", "/team/b").server == "web"
 
 
 def test_path_and_host_are_rewritten(envoy):

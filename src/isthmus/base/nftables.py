@@ -25,7 +25,7 @@ INET, IPV4 = 1, 2
 PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING = range(5)
 """Where a chain hooks into a packet's way."""
 
-DESTINATION_NAT, SOURCE_NAT, FILTER, RAW = -100, 100, 0, -300
+DESTINATION_NAT, SOURCE_NAT, FILTER, RAW, MANGLE = -100, 100, 0, -300, -150
 """Usual priorities of chains."""
 
 _SUBSYSTEM = 10 << 8
@@ -255,6 +255,17 @@ def masquerade() -> Expression:
 def set_mark(mark: int) -> Expression:
     """Mark the packet."""
     return _constant(1, struct.pack("I", mark)), _part("meta", _number(2, 3), _number(3, 1))
+
+
+def connection_mark(mark: int) -> Expression:
+    """Match packets of connections that bear a mark."""
+    loaded = _part("ct", _number(1, 1), _number(2, 3))
+    return loaded, _compare(struct.pack("I", mark), negate=False)
+
+
+def mark_connection(mark: int) -> Expression:
+    """Mark the packet's connection."""
+    return _constant(1, struct.pack("I", mark)), _part("ct", _number(2, 3), _number(4, 1))
 
 
 def set_zone(zone: int) -> Expression:

@@ -13,6 +13,14 @@ from typing import Final
 from isthmus.capture import rules
 
 MARK: Final = 1337
+HANDED_OVER: Final = 0x111
+"""The mark of connections that the proxy opens to the pod itself, in the name of whoever calls.
+
+What the pod answers must come back to the proxy, although it is addressed to the caller.
+"""
+TABLE: Final = 100
+"""The routing table by which it does."""
+
 OUTBOUND_PORT, PLAINTEXT_PORT, TUNNEL_PORT = 15001, 15006, 15008
 
 
@@ -24,11 +32,15 @@ def rules_of(*, probed_from: Sequence[str] = ()) -> tuple[rules.Rule, ...]:
             itself, since a node has no identity to show.
     """
     arriving, leaving = rules.Way.ARRIVING, rules.Way.LEAVING
+    routed = rules.Way.LEAVING_ROUTED
     return (
         *(rules.Rule(arriving, (rules.Source(cidr),)) for cidr in probed_from),
         rules.Rule(arriving, (rules.Port(TUNNEL_PORT),)),
         rules.Rule(arriving, (), PLAINTEXT_PORT),
+        rules.Rule(routed, (rules.Mark(HANDED_OVER),), rules.Remember(HANDED_OVER)),
+        rules.Rule(routed, (rules.ConnectionMark(HANDED_OVER),), rules.Reroute(HANDED_OVER)),
         rules.Rule(leaving, (rules.Mark(MARK),)),
+        rules.Rule(leaving, (rules.Mark(HANDED_OVER),)),
         rules.Rule(leaving, (rules.Interface(rules.LOOPBACK_INTERFACE),)),
         rules.Rule(leaving, (rules.Destination(rules.LOOPBACK),)),
         rules.Rule(leaving, (), OUTBOUND_PORT),

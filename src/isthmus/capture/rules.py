@@ -30,6 +30,7 @@ class Way(enum.Enum):
     LEAVING = "leaving"
     ARRIVING_RAW = "arriving raw"
     LEAVING_RAW = "leaving raw"
+    LEAVING_ROUTED = "leaving routed"
 
 
 class Transport(enum.Enum):
@@ -91,6 +92,27 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionMark:
+    """The mark of the connection that the packet belongs to."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """The packet's connection is marked; the packet goes on."""
+
+    mark: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reroute:
+    """The packet is marked, and its route is looked up again."""
+
+    mark: int
+
+
+@dataclass(frozen=True, slots=True)
 class User:
     """The user that owns the socket."""
 
@@ -104,7 +126,7 @@ class Group:
     gid: int
 
 
-Match = Port | SourcePort | Source | Destination | Interface | Mark | User | Group
+Match = Port | SourcePort | Source | Destination | Interface | Mark | ConnectionMark | User | Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +138,7 @@ class Rule:
 
     way: Way
     matches: tuple[Match, ...]
-    to: int | Zone | None = None
+    to: int | Zone | Remember | Reroute | None = None
     transport: Transport = Transport.TCP
 
 

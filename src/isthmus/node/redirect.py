@@ -18,6 +18,7 @@ CHAINS = {
     rules.Way.LEAVING: ("leaving", nftables.OUTPUT, nftables.DESTINATION_NAT, "nat"),
     rules.Way.ARRIVING_RAW: ("arriving-raw", nftables.PREROUTING, nftables.RAW, "filter"),
     rules.Way.LEAVING_RAW: ("leaving-raw", nftables.OUTPUT, nftables.RAW, "filter"),
+    rules.Way.LEAVING_ROUTED: ("leaving-routed", nftables.OUTPUT, nftables.MANGLE, "route"),
 }
 TRANSPORTS = {rules.Transport.TCP: nftables.tcp, rules.Transport.UDP: nftables.udp}
 
@@ -88,12 +89,18 @@ def _message(rule: rules.Rule) -> netlink.Message:
     )
 
 
-def _outcome(to: int | rules.Zone | None) -> tuple[nftables.Expression, ...]:
+def _outcome(
+    to: int | rules.Zone | rules.Remember | rules.Reroute | None,
+) -> tuple[nftables.Expression, ...]:
     match to:
         case None:
             return (nftables.RETURN,)
         case rules.Zone(number):
             return nftables.set_zone(number), nftables.RETURN
+        case rules.Remember(mark):
+            return (nftables.mark_connection(mark),)
+        case rules.Reroute(mark):
+            return (nftables.set_mark(mark),)
         case _:
             return (nftables.redirect(to),)
 
@@ -114,6 +121,8 @@ def _expression(match: rules.Match, *, way: rules.Way) -> nftables.Expression:
             made = nftables.meta("iifname" if arrives else "oifname", name)
         case rules.Mark(number):
             made = nftables.meta("mark", number)
+        case rules.ConnectionMark(number):
+            made = nftables.connection_mark(number)
         case rules.User(uid):
             made = nftables.meta("skuid", uid)
         case rules.Group(gid):

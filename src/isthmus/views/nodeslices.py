@@ -145,6 +145,7 @@ class Upstream(enum.Enum):
     TUNNELS = "tunnels"
     PLAINTEXT = "plaintext"
     TUNNELLED = "tunnelled"
+    ARRIVED = "arrived"
 
 
 @dataclass(frozen=True, slots=True)

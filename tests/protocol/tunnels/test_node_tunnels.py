@@ -30,10 +30,11 @@ def told(tmp_path_factory):
 
 
 def test_every_call_is_answered_and_nothing_but_tls_is_on_the_wire(told):
-    """On one node and between two, by a pod's address and by a service's."""
+    """On one node and between two, by a pod's address and by a service's; servers see the caller's."""
     assert told["calls"] == {
         "answered": 50,
         "by": ["far", "near"],
+        "seen as": ["10.0.0.10"],
         "ports": [15008],
         "begins as TLS": True,
         "plain": 0,
@@ -50,8 +51,10 @@ def test_who_calls_is_proven_and_calls_from_his_own_address(told):
 
 
 def test_pods_that_take_no_part_call_and_are_called_in_plain_text(told):
-    assert told["strangers"]["calls"][0] == "near"
-    assert told["strangers"]["is called"][0] == "plain"
+    assert told["strangers"] == {
+        "calls": ["near", "10.0.0.15"],
+        "is called": ["plain", "10.0.0.10"],
+    }
 
 
 def test_a_policy_lets_one_account_in_and_nobody_else(told):
@@ -112,4 +115,11 @@ def test_a_pod_whose_network_is_gone_disturbs_no_other(told):
 
 
 def test_a_pod_leaves_and_joins_while_it_runs(told):
-    assert told["leaving"] == {"gone": True, "back": True}
+    assert told["leaving"] == {
+        "gone": True,
+        "outside": "far",
+        "plain": True,
+        "back": True,
+        "inside": "far",
+        "tunnelled": True,
+    }

@@ -17,6 +17,7 @@ from tunnel_world import HTTP, VIP, address
 
 from isthmus.base import namespaces
 from isthmus.mesh import authorization
+from isthmus.node import capturing
 from isthmus.views import nodeslices, wds
 
 TLS_RECORDS = range(20, 24)
@@ -35,6 +36,7 @@ async def calls(world):
     return {
         "answered": sum(1 for one in answers if one),
         "by": sorted({one[0] for one in answers if one}),
+        "seen as": sorted({one[1] for one in answers if one}),
         "ports": sorted({min(ports) for ports, _ in seen}),
         "begins as TLS": sum(1 for _, payload in seen if payload[0] in TLS_RECORDS) > 0,
         "plain": sum(1 for _, payload in seen if b"HTTP/1" in payload or b"GET /" in payload),
@@ -156,12 +158,25 @@ async def bad_place(world):
 async def leaving(world):
     """A pod leaves the mesh and joins again."""
     node, pod = world.nodes[1], world.pods["other"]
+    capturing.release(pod.path)
     node.agent.leave("other")
     gone = await tunnel_world.until(lambda: not pod.listens(nodeslices.TUNNEL_PORT))
+    world.wire.seen()
+    outside = await world.asks("other", address("far"))
+    plain = sum(1 for _, payload in world.wire.seen() if b"GET /" in payload)
     node.agent.join(tunnel_world.enrolled_pod(pod))
+    back = await tunnel_world.until(lambda: pod.listens(nodeslices.TUNNEL_PORT))
+    pod.redirect()
+    world.wire.seen()
+    inside = await world.asks("other", address("far"))
+    tunnelled = not any(b"GET /" in payload for _, payload in world.wire.seen())
     return {
         "gone": gone,
-        "back": await tunnel_world.until(lambda: pod.listens(nodeslices.TUNNEL_PORT)),
+        "outside": outside[0],
+        "plain": plain > 0,
+        "back": back,
+        "inside": inside[0],
+        "tunnelled": tunnelled,
     }
 
 

@@ -20,10 +20,9 @@ from http import server
 
 import grpc
 
-from isthmus.base import clock, metrics, namespaces, netlink, nftables, tasks
-from isthmus.capture import enrolled
+from isthmus.base import clock, metrics, namespaces, netlink, tasks
 from isthmus.mesh import authorization, identities
-from isthmus.node import enrolment, nodebootstrap, redirect, settings
+from isthmus.node import capturing, enrolment, nodebootstrap, settings
 from isthmus.resources import snapshot
 from isthmus.resources.ztunnel import build
 from isthmus.testing import certificates as material
@@ -110,8 +109,7 @@ class Pod:
         return namespaces.entered(self.fd)
 
     def redirect(self):
-        with self.inside():
-            nftables.apply(redirect.messages(enrolled.rules_of()))
+        capturing.capture(self.path)
 
     def asks(self, host, port=HTTP):
         """Return who answers, and whom he takes us for; None for no answer."""

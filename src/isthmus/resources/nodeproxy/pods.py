@@ -7,12 +7,15 @@ Source: spec sections 7.2 and 7.4.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_components_pb2
+from envoy.extensions.filters.http.original_src.v3 import original_src_pb2 as http_original_src_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.listener.original_src.v3 import original_src_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2,
 )
@@ -30,6 +33,8 @@ Manager = http_connection_manager_pb2.HttpConnectionManager
 Upstream = view.nodeslices.Upstream
 
 EXTENSIONS: Final = snapshot.TypeUrl(snapshot.PREFIX + "envoy.config.core.v3.TypedExtensionConfig")
+MARK: Final = 0x111
+"""By it packet rules know connections to the pod itself that are made in the name of a caller."""
 JUDGE: Final = snapshot.PREFIX + "envoy.extensions.filters.http.rbac.v3.RBAC"
 AUTHORITY: Final = ":authority"
 PORT: Final = "[1-9][0-9]{0,4}"
@@ -48,7 +53,7 @@ def plaintext(slice_: view.nodeslices.PlaintextListener, name: str) -> message.M
     judges = judging.connections(slice_.policies)
     passing = tcp_proxy_pb2.TcpProxy(
         stat_prefix="inbound_plaintext",
-        cluster=Upstream.PLAINTEXT.value,
+        cluster=Upstream.ARRIVED.value,
         idle_timeout=messages.FOREVER,
         access_log=access_logs.of_traffic(slice_.access_log),
     )
@@ -58,7 +63,9 @@ def plaintext(slice_: view.nodeslices.PlaintextListener, name: str) -> message.M
         passing.max_early_data_bytes.value = filters.EARLY_BYTES
     known = states.noted(states.of_pod(slice_.pod))
     told = [known, *judges, messages.extension("envoy.filters.network.tcp_proxy", passing)]
-    return _captured(slice_.pod, view.nodeslices.PLAINTEXT_PORT, name=name, told=told)
+    return _captured(
+        slice_.pod, view.nodeslices.PLAINTEXT_PORT, name=name, told=told, more=(_IN_NAME_OF_CALLER,)
+    )
 
 
 def tunnel_end(slice_: view.nodeslices.TunnelListener, name: str) -> message.Message:
@@ -73,6 +80,9 @@ def tunnel_end(slice_: view.nodeslices.TunnelListener, name: str) -> message.Mes
         route_config=_routes(slice_.pod.address),
         http_filters=[
             *(_judge_by_discovery(action, slice_.pod.uid) for action in judging.IN_ORDER),
+            messages.extension(
+                "envoy.filters.http.original_src", http_original_src_pb2.OriginalSrc(mark=MARK)
+            ),
             messages.extension("envoy.filters.http.router", router_pb2.Router()),
         ],
         access_log=access_logs.of_traffic(slice_.access_log),
@@ -115,13 +125,23 @@ def _judge_by_discovery(action: Action, pod_uid: str) -> messages.Fields:
     }
 
 
+_IN_NAME_OF_CALLER: Final = messages.extension(
+    "envoy.filters.listener.original_src", original_src_pb2.OriginalSrc(mark=MARK)
+)
+
+
 def _captured(
-    pod: view.nodeslices.EnrolledPod, port: int, *, name: str, told: list[messages.Fields]
+    pod: view.nodeslices.EnrolledPod,
+    port: int,
+    *,
+    name: str,
+    told: list[messages.Fields],
+    more: Sequence[messages.Fields] = (),
 ) -> message.Message:
     result: message.Message = Listener(
         name=name,
         address=_address(pod, port),
-        listener_filters=[filters.original_destination()],
+        listener_filters=[filters.original_destination(), *more],
         filter_chains=[
             # Without filters: Envoy closes the connection.
             {"name": "circle", "filter_chain_match": {"destination_port": {"value": port}}},

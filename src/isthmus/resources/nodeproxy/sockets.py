@@ -69,20 +69,24 @@ def left_from_pod() -> messages.Fields:
 
     By the mark the pod's packet rules let them through.
     """
-    chosen = extension_pb2.TypedExtensionConfig(
-        **messages.extension(
-            "envoy.upstream.local_address_selector.filter_state_override", config_pb2.Config()
-        )
-    )
     mark = {
         "level": _SOL_SOCKET,
         "name": _SO_MARK,
         "int_value": pools.MARK,
         "state": socket_option_pb2.SocketOption.STATE_PREBIND,
     }
+    return {**made_in_pod(), "socket_options": [mark]}
+
+
+def made_in_pod() -> messages.Fields:
+    """Return that sockets are made in the network of the connection's pod."""
+    chosen = extension_pb2.TypedExtensionConfig(
+        **messages.extension(
+            "envoy.upstream.local_address_selector.filter_state_override", config_pb2.Config()
+        )
+    )
     return {
         "source_address": {"address": "0.0.0.0", "port_value": 0},  # noqa: S104, RUF100  # any
-        "socket_options": [mark],
         "local_address_selector": chosen,
     }
 

@@ -64,7 +64,9 @@ def common(slice_: view.nodeslices.UpstreamCluster) -> message.Message:
         case Upstream.TUNNELLED:
             # Who ends a tunnel has made sure that the authority is an address of the pod.
             by_header = {"use_http_header": True, "http_header_name": ":authority"}
-            return _where_it_was_going(name, original_dst_lb_config=by_header)
+            return _handed_over(name, original_dst_lb_config=by_header)
+        case Upstream.ARRIVED:
+            return _handed_over(name)
 
 
 def service(slice_: view.nodeslices.ServiceCluster) -> message.Message:
@@ -122,6 +124,11 @@ def _inside(name: str, *, listener: str) -> message.Message:
     return result
 
 
+def _handed_over(name: str, **more: object) -> message.Message:
+    """Return a cluster that leads to the pod itself, in the name of whoever calls it."""
+    return _where_it_was_going(name, upstream_bind_config=sockets.made_in_pod(), **more)
+
+
 def _where_it_was_going(name: str, **more: object) -> message.Message:
     result: message.Message = Cluster(
         name=name,
@@ -129,8 +136,7 @@ def _where_it_was_going(name: str, **more: object) -> message.Message:
         lb_policy=Cluster.CLUSTER_PROVIDED,
         connect_timeout=messages.seconds(CONNECT_S),
         circuit_breakers=NO_LIMITS,
-        upstream_bind_config=sockets.left_from_pod(),
-        **more,
+        **({"upstream_bind_config": sockets.left_from_pod()} | more),
     )
     return result
 

@@ -1,0 +1,59 @@
+"""Puts the packet rules of an enrolled pod into its network, and takes them out again.
+
+Acts inside the network namespace at a path; all rules are replaced in one step. The way by which
+answers come back to the proxy stays when a pod leaves: without the rules nothing takes it.
+
+Source: spec section 5.4; `capture.enrolled`.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+
+from isthmus.base import namespaces, netlink, nftables
+from isthmus.capture import enrolled
+from isthmus.node import redirect
+
+LOOPBACK_LINK = 1
+
+
+def capture(namespace_path: str, *, probed_from: Sequence[str] = ()) -> None:
+    """Let the pod's traffic go through its node's proxy.
+
+    Raises:
+        OSError: The kernel refused, or the pod is gone.
+    """
+    with _inside(namespace_path):
+        _let_answers_return()
+        nftables.apply(redirect.messages(enrolled.rules_of(probed_from=probed_from)))
+
+
+def release(namespace_path: str) -> None:
+    """Let the pod's traffic go by itself again.
+
+    Raises:
+        OSError: The kernel refused, or the pod is gone.
+    """
+    batch = nftables.replaced(redirect.TABLE, family=redirect.FAMILY)
+    with _inside(namespace_path):
+        nftables.apply(batch)
+
+
+def _let_answers_return() -> None:
+    back = netlink.route("0.0.0.0/0", link=LOOPBACK_LINK, table=enrolled.TABLE, local=True)
+    for message in (back, netlink.mark_rule(enrolled.HANDED_OVER, table=enrolled.TABLE)):
+        try:
+            netlink.send([message])
+        except netlink.RefusedError as error:
+            if not netlink.is_present(error):
+                raise
+
+
+@contextlib.contextmanager
+def _inside(namespace_path: str) -> Iterator[None]:
+    fd = os.open(namespace_path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with namespaces.entered(fd):
+            yield
+    finally:
+        os.close(fd)

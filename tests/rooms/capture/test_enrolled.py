@@ -1,0 +1,32 @@
+"""What packet rules do with the traffic of a pod whose node's proxy takes it."""
+
+from isthmus.capture import enrolled, rules
+
+
+def of(way, **more):
+    return [one for one in enrolled.rules_of(**more) if one.way is way]
+
+
+def test_whatever_arrives_goes_to_the_proxy_but_tunnels_are_there_already():
+    assert of(rules.Way.ARRIVING) == [
+        rules.Rule(rules.Way.ARRIVING, (rules.Port(15008),)),
+        rules.Rule(rules.Way.ARRIVING, (), 15006),
+    ]
+
+
+def test_the_nodes_probes_go_to_the_pod_itself():
+    first, *_ = of(rules.Way.ARRIVING, probed_from=("10.0.0.1/32",))
+
+    assert first == rules.Rule(rules.Way.ARRIVING, (rules.Source("10.0.0.1/32"),))
+
+
+def test_only_marks_and_loopback_are_left_alone_on_the_way_out():
+    """No user is: programs of a pod may run as any, also as the one that sidecars run as."""
+    *alone, last = of(rules.Way.LEAVING)
+
+    assert last == rules.Rule(rules.Way.LEAVING, (), 15001)
+    assert {type(match) for rule in alone for match in rule.matches} == {
+        rules.Mark,
+        rules.Interface,
+        rules.Destination,
+    }

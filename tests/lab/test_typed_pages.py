@@ -135,3 +135,14 @@ def test_credentials_are_rotated_and_revoked(mesh):
     mesh.run("isthmus create-remote-secret --context=cluster2 --name=cluster2 >walk.yaml")
     mesh.run("kubectl apply --context=cluster1 -f walk.yaml --server-side --force-conflicts")
     synced(mesh)
+
+
+def test_a_gateway_serves_https(mesh):
+    page = Reader(mesh, "https.md")
+    for start in ("openssl req", "kubectl create", "kubectl apply", "kubectl apply"):
+        page.types(start)
+    said = page.types("ADDRESS=", until="kubernetes://shop")
+    page.types("kubectl delete")
+    page.is_through()
+
+    assert "Hello version: v" in said

@@ -218,6 +218,12 @@ def percents(shares: list[float]) -> list[int]:
 def _encryption(leg: Document) -> Iterator[str]:
     called = [one for one in leg["endpoints"] if one["verdict"] != "excluded"]
     mutual = [one for one in called if one["mutualTls"]]
+    if leg.get("trusts"):
+        yield from _fact("encryption", "TLS of the server's own, started by the proxy")
+        yield from _fact("sni", leg["sni"] or "the host that each request names")
+        yield from _fact("trusts", leg["trusts"])
+        yield from _expected(leg["expectedIdentities"], unnamed="any name")
+        return
     if not called:
         return
     if not mutual:
@@ -227,14 +233,16 @@ def _encryption(leg: Document) -> Iterator[str]:
         rest = f"; plain text to {plain} of {len(called)} endpoints" if plain else ""
         yield from _fact("encryption", f"mutual TLS{rest}")
         yield from _fact("sni", leg["sni"])
-        names = leg["expectedIdentities"]
-        shown = names[:MOST_IDENTITIES] or ["any of the mesh"]
-        for index, name in enumerate(shown):
-            yield from _fact("expects" if not index else "", name)
-        if len(names) > MOST_IDENTITIES:
-            yield from _fact("", f"and {len(names) - MOST_IDENTITIES} more")
+        yield from _expected(leg["expectedIdentities"], unnamed="any of the mesh")
     for text in dict.fromkeys(_accepted(one) for one in called):
         yield from _fact("accepted", text)
+
+
+def _expected(names: list[str], *, unnamed: str) -> Iterator[str]:
+    for index, name in enumerate(names[:MOST_IDENTITIES] or [unnamed]):
+        yield from _fact("expects" if not index else "", name)
+    if len(names) > MOST_IDENTITIES:
+        yield from _fact("", f"and {len(names) - MOST_IDENTITIES} more")
 
 
 def _accepted(one: Document) -> str:

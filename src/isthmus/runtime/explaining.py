@@ -160,6 +160,7 @@ class _Story:
             "tls": cluster.tls.value,
             "sni": cluster.sni,
             "expectedIdentities": list(cluster.sans),
+            "trusts": _trusted(cluster.foreign),
         }
         parts = cluster.name.split("|")
         service = outbound_slices.service_named(self.read, self.known, parts[-1])
@@ -350,3 +351,12 @@ def _verdict(one: explanation.Verdict) -> str:
     if one.via:
         return "hidden"
     return "preferred" if all(each.priority == 0 for each in one.told) else "failover"
+
+
+def _trusted(foreign: view.ForeignTls | None) -> str:
+    """Return whom a client of TLS that is not the mesh's believes; nothing where there is none."""
+    if foreign is None:
+        return ""
+    if not foreign.verifies:
+        return "anybody: the rule skips verifying"
+    return foreign.authorities or "the operating system's authorities"

@@ -113,3 +113,29 @@ def test_a_rule_that_leads_nowhere_is_told():
     assert "by VirtualService split.default" in text
     assert "BlackHoleCluster" in text
     assert not explain.is_answered(document)
+
+
+@pytest.mark.parametrize(
+    ("tls", "trusts", "expects"),
+    [
+        ({}, "the operating system's authorities", "api.example.com"),
+        ({"caCertificates": "/ca.pem", "subjectAltNames": ["a"]}, "/ca.pem", "a"),
+        ({"insecureSkipVerify": True}, "anybody: the rule skips verifying", "any name"),
+    ],
+)
+def test_tls_that_the_proxy_starts_is_told(tls, trusts, expects):
+    mesh = two_networks()
+    mesh.clusters["east"].pod("client")
+    ports = [{"number": 80, "name": "http", "protocol": "HTTP"}]
+    entry = {"hosts": ["api.example.com"], "ports": ports, "resolution": "DNS"}
+    mesh.service_entry("api", entry)
+    policy = {"tls": {"mode": "SIMPLE", **tls}}
+    mesh.destination_rule("api", {"host": "api.example.com", "trafficPolicy": policy})
+    document = told(mesh, "api.example.com:80")
+    document["certificates"] |= {"roots": [ROOT], "own": None}
+
+    assert f"""\
+encryption   TLS of the server's own, started by the proxy
+sni          api.example.com
+trusts       {trusts}
+expects      {expects}""" in "\n".join(explain.story(document))

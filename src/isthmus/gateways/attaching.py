@@ -5,7 +5,7 @@ Both sides must agree: the route names the Gateway, and the listener lets routes
 Source: the Gateway API's rules for parents of routes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,7 +65,12 @@ def attached(
     if not letting:
         text = "no listener lets routes of this kind and namespace in"
         return Attached((), "NotAllowedByListeners", text)
-    serving = tuple((one.name, hosts) for one in letting if (hosts := hosts_of(route, one)))
+    every = [one.listener for one in listeners.judged(gateway, behaviour)]
+    serving = tuple(
+        (one.name, hosts)
+        for one in letting
+        if (hosts := tuple(h for h in hosts_of(route, one) if not _is_of_another(h, one, every)))
+    )
     if not serving:
         text = "no hostname of the route is one of a listener"
         return Attached((), "NoMatchingListenerHostname", text)
@@ -116,6 +121,22 @@ def _holds(expression: gateway_api.Expression, labels: Labels) -> bool:
             return found is None
         case _:
             return False
+
+
+def _is_of_another(
+    host: str, listener: gateway_api.Listener, every: Iterable[gateway_api.Listener]
+) -> bool:
+    """Say whether a narrower listener of the same port has a host for itself.
+
+    Whoever may attach to `*.example` must not get the requests for `a.example` of that other one.
+    """
+    own = (listener.hostname or ANY).lower()
+    return any(
+        one.port == listener.port and one.hostname and covers(name, host) and covers(own, name)
+        for one in every
+        if one.name != listener.name
+        for name in ((one.hostname or "").lower(),)
+    )
 
 
 def hosts_of(route: gateway_api.HttpRoute, listener: gateway_api.Listener) -> tuple[str, ...]:

@@ -29,14 +29,14 @@ def of_route(
     parents: Parents,
     *,
     labels: Mapping[str, str],
-    has_port: rules.HasPort,
+    checks: rules.Checks,
     now: str,
 ) -> Status:
     """Return the status of a route: our parents', and what others say of theirs.
 
     `labels` are those of the route's namespace.
     """
-    read = rules.read(route.spec.rules or (), namespace=route.metadata.namespace, has_port=has_port)
+    read = rules.read(route.spec.rules or (), namespace=route.metadata.namespace, checks=checks)
     ours = [
         _parent(route, reference, *parents[parent], read=read, labels=labels, now=now)
         for reference in route.spec.parent_refs or ()

@@ -28,9 +28,24 @@ FILTERS: Final = {
 PREFIX: Final = "%PREFIX()%"
 FAILED: Final = 500
 WHOLE: Final = 100.0
+MOST_WEIGHT: Final = 1_000_000
 
 HasPort = Callable[[str, int], bool]
 """Whether the route's namespace has a Service of a name with a port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """How parts of rules are judged.
+
+    Attributes:
+        is_regex: Whether proxies take a text as a pattern.
+        is_header: Whether a text can be the name of a header.
+    """
+
+    has_port: HasPort
+    is_regex: Callable[[str], bool]
+    is_header: Callable[[str], bool]
 
 
 class RuleUnsupported(errors.IsthmusError):
@@ -65,7 +80,7 @@ class Read:
 
 @dataclass(slots=True)
 class _Backends:
-    has_port: HasPort
+    checks: Checks
     namespace: str
     reason: str = ""
     message: str = ""
@@ -74,12 +89,12 @@ class _Backends:
     total: int = 0
 
 
-def read(rules: Sequence[Mapping[str, object]], *, namespace: str, has_port: HasPort) -> Read:
+def read(rules: Sequence[Mapping[str, object]], *, namespace: str, checks: Checks) -> Read:
     """Say what the rules of a route in `namespace` mean."""
     entries, unsupported = list[Entry](), list[str]()
     reason = message = ""
     for number, rule in enumerate(rules):
-        backends = _Backends(has_port, namespace)
+        backends = _Backends(checks, namespace)
         try:
             found = list(_entries(dict(rule), backends))
         except RuleUnsupported as error:
@@ -96,8 +111,8 @@ def _entries(rule: Tree, backends: _Backends) -> Iterator[Entry]:
     base = _acts(rule, filters, backends)
     for match in _parts(rule, "matches") or [{}]:
         _only(match, MATCH, "matches")
-        conditions = _conditions(match)
-        for rank, uri, change in _paths(match, filters):
+        conditions = _conditions(match, backends.checks)
+        for rank, uri, change in _paths(match, filters, backends.checks):
             order = (
                 *rank,
                 0 if "method" in conditions else 1,
@@ -114,7 +129,7 @@ def _acts(rule: Tree, filters: Tree, backends: _Backends) -> Tree:
         side: changed
         for side, name in (("request", FILTERS["RequestHeaderModifier"]),
                            ("response", FILTERS["ResponseHeaderModifier"]))
-        if (changed := _header_changes(filters.get(name)))
+        if (changed := _header_changes(filters.get(name), backends.checks))
     }  # fmt: skip
     if headers:
         found["headers"] = headers
@@ -145,7 +160,8 @@ def _destinations(rule: Tree, backends: _Backends) -> Tree:
 def _weigh(one: Tree, backends: _Backends) -> None:
     """Count a backend in, or its share out: requests for what cannot be used are answered by 500."""
     weight = one.get("weight", 1)
-    weight = weight if isinstance(weight, int) and weight >= 0 else 0
+    if not isinstance(weight, int) or not 0 <= weight <= MOST_WEIGHT:
+        raise RuleUnsupported(f"a weight is from 0 to {MOST_WEIGHT}")
     backends.total += weight
     name, port = str(one.get("name", "")), one.get("port")
     fault = ("", "")
@@ -153,7 +169,7 @@ def _weigh(one: Tree, backends: _Backends) -> None:
         fault = ("InvalidKind", f"backend `{name}` is no Service")
     elif (one.get("namespace") or backends.namespace) != backends.namespace:
         fault = ("RefNotPermitted", f"backend `{name}` is in another namespace")
-    elif not isinstance(port, int) or not backends.has_port(name, port):
+    elif not isinstance(port, int) or not backends.checks.has_port(name, port):
         fault = ("BackendNotFound", f"there is no Service `{name}` with port {port}")
     if fault[0]:
         backends.lost += weight
@@ -176,7 +192,7 @@ def _filters(rule: Tree) -> Tree:
     return found
 
 
-def _header_changes(said: Tree | None) -> Tree:
+def _header_changes(said: Tree | None, checks: Checks) -> Tree:
     if not said:
         return {}
     _only(said, {"set", "add", "remove"}, "filters")
@@ -185,12 +201,16 @@ def _header_changes(said: Tree | None) -> Tree:
         for key in ("set", "add")
         if said.get(key)
     }
+    names = [name for key in ("set", "add") for name in changes.get(key, ())]
+    for name in [*names, *map(str, said.get("remove") or ())]:
+        if not checks.is_header(name):
+            raise RuleUnsupported(f"`{name[:80]}` is no name of a header")
     if said.get("remove"):
         changes["remove"] = [str(one) for one in said["remove"]]
     return changes
 
 
-def _conditions(match: Tree) -> Tree:
+def _conditions(match: Tree, checks: Checks) -> Tree:
     found: Tree = {}
     for key in ("headers", "queryParams"):
         named: Tree = {}
@@ -200,8 +220,12 @@ def _conditions(match: Tree) -> Tree:
             if kind is None:
                 raise RuleUnsupported(f"`{key}` of that type are not supported")
             # Of several conditions on one name the first counts.
-            name = str(one.get("name", ""))
-            named.setdefault(name.lower() if key == "headers" else name, {kind: one.get("value")})
+            name, value = str(one.get("name", "")), str(one.get("value", ""))
+            if key == "headers" and not checks.is_header(name):
+                raise RuleUnsupported(f"`{name[:80]}` is no name of a header")
+            if kind == "regex" and not checks.is_regex(value):
+                raise RuleUnsupported(f"`{value[:80]}` is no pattern of RE2")
+            named.setdefault(name.lower() if key == "headers" else name, {kind: value})
         if named:
             found[key] = named
     if match.get("method"):
@@ -212,7 +236,9 @@ def _conditions(match: Tree) -> Tree:
 EXACT, BY_PREFIX, BY_PATTERN = 0, 1, 2
 
 
-def _paths(match: Tree, filters: Tree) -> Iterator[tuple[tuple[int, int], Tree, Tree]]:
+def _paths(
+    match: Tree, filters: Tree, checks: Checks
+) -> Iterator[tuple[tuple[int, int], Tree, Tree]]:
     """Yield how far before others a path comes, its condition, and what becomes of it.
 
     A prefix means whole parts of a path: itself, and what follows it after a slash.
@@ -223,6 +249,8 @@ def _paths(match: Tree, filters: Tree) -> Iterator[tuple[tuple[int, int], Tree, 
     match kind:
         case "Exact":
             yield (EXACT, -len(value)), {"exact": value}, _moved(filters, None, is_whole=True)
+        case "RegularExpression" if not checks.is_regex(value):
+            raise RuleUnsupported(f"`{value[:80]}` is no pattern of RE2")
         case "RegularExpression":
             yield (BY_PATTERN, -len(value)), {"regex": value}, _moved(filters, None, is_whole=False)
         case "PathPrefix":

@@ -8,14 +8,15 @@ Source: the Gateway API's reference for HTTPRoute.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
-from isthmus.gateways import attaching, rules
+from isthmus.gateways import attaching, listeners, rules
 from isthmus.kube import gateway_api, objects
-from isthmus.mesh import gateway_classes, policies
-from isthmus.registry import checked, config, fields, settings, virtual_services
+from isthmus.mesh import gateway_classes, policies, requests
+from isthmus.registry import checked, config, fields, patterns, settings, texts, virtual_services
 
 Key = sources.ObjectKey
 Order = tuple[tuple[int, ...], str, str, str, int]
@@ -27,6 +28,13 @@ class Ranked:
 
     order: Order
     route: policies.HttpRoute
+
+
+NOT_FOUND: Final = 404
+NOWHERE: Final = Ranked(
+    ((), "", "", "", 0),
+    policies.HttpRoute((), (), treatment=requests.Treatment(answer=requests.Answer(NOT_FOUND))),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,7 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, *, seat: settings.Se
             service = read.get(sources_.services, Key(key.cluster, key.namespace, name))
             return service is not None and any(one.port == port for one in service.spec.ports)
 
-        yield key, parsed(found, has_port=has_port, domain=seat.domain)
+        yield key, parsed(found, checks=checks_with(has_port), domain=seat.domain)
 
     both = graph_.derive("http_routes.checked", sources_.http_routes, check)
     values = checked.values_of(graph_, "http_routes", both)
@@ -66,6 +74,11 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, *, seat: settings.Se
         by_gateway=graph_.index("http_routes.by_gateway", values, _parents),
         findings=checked.findings_of(graph_, "http_routes", both),
     )
+
+
+def checks_with(has_port: rules.HasPort) -> rules.Checks:
+    """Return how parts of rules are judged."""
+    return rules.Checks(has_port, patterns.is_regex, texts.is_header)
 
 
 def _parents(key: Key, route: Parsed) -> set[Key]:
@@ -76,12 +89,12 @@ def _parents(key: Key, route: Parsed) -> set[Key]:
 
 
 def parsed(
-    found: gateway_api.HttpRoute, *, has_port: rules.HasPort, domain: str
+    found: gateway_api.HttpRoute, *, checks: rules.Checks, domain: str
 ) -> checked.Checked[Parsed]:
     """Say what an HTTPRoute means; what cannot be said costs its own rule."""
     meta = found.metadata
     said = rules.read(
-        found.spec.rules or ({"backendRefs": []},), namespace=meta.namespace, has_port=has_port
+        found.spec.rules or ({"backendRefs": []},), namespace=meta.namespace, checks=checks
     )
     origin = config.Origin("HTTPRoute", meta.namespace, meta.name, domain)
     problems = fields.Problems()
@@ -127,7 +140,14 @@ def hosts_at(
                 for host in hosts:
                     known = found.setdefault((listener, host), {})
                     known |= {one.order: one for one in route.routes}
-    return {place: [known[order] for order in sorted(known)] for place, known in found.items()}
+    for one in listeners.judged(gateway, behaviour):
+        if one.is_served and one.listener.protocol == "HTTP" and one.listener.hostname:
+            # Nothing leads there, also not by a wider listener.
+            found.setdefault((one.listener.name, one.listener.hostname.lower()), {})
+    return {
+        place: [known[order] for order in sorted(known)] or [NOWHERE]
+        for place, known in found.items()
+    }
 
 
 def virtuals_of(

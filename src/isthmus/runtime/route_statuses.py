@@ -10,6 +10,7 @@ from isthmus.base import clock, tasks
 from isthmus.gateways import attaching, route_statuses
 from isthmus.kube import client, gateway_api, informer, kinds, objects, problems
 from isthmus.mesh.gateway_classes import Behaviour
+from isthmus.registry import http_routes
 from isthmus.runtime import reconciling
 
 MANAGER: Final = "isthmus-gateways"
@@ -125,7 +126,7 @@ class Routes:
             route,
             {named: parent for named, parent in found.items() if parent is not None},
             labels=self._labels_of(key[0]),
-            has_port=has_port,
+            checks=http_routes.checks_with(has_port),
             now=self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
         if route_statuses.is_said(route, status):

@@ -71,6 +71,24 @@ def test_hosts_belong_to_routes_and_to_listeners(tmp_path):
         assert door.pod(host="y.one.example", port=9000) == 404
 
 
+def test_a_narrower_listener_keeps_its_hosts_for_itself(tmp_path):
+    mesh = opened.a_mesh()
+    wide = {"name": "a", "port": 8000, "protocol": "HTTP", "hostname": "*.example"}
+    narrow = {"name": "b", "port": 8000, "protocol": "HTTP", "hostname": "x.example"}
+    empty = {"name": "c", "port": 8000, "protocol": "HTTP", "hostname": "*.none.example"}
+    opened.gateway(mesh, wide, narrow, empty)
+    at_wide = {"name": "door", "sectionName": "a"}
+    hosts = ["x.example", "*.example", "y.none.example"]
+    opened.route(mesh, "thief", {"backendRefs": [to("api")]}, hosts=hosts, parent=at_wide)
+    owner = {"matches": [path("/own")], "backendRefs": [to("web")]}
+    opened.route(mesh, "z", owner, parent={"name": "door", "sectionName": "b"})
+    with opened.running(mesh, tmp_path) as door:
+        assert door.pod("/own", host="x.example") == WEB
+        assert door.pod("/else", host="x.example") == 404
+        assert door.pod(host="y.example") == API
+        assert door.pod(host="y.none.example") == 404
+
+
 def test_shares_are_as_their_weights_and_what_is_missing_gets_500(mesh, tmp_path):
     opened.route(
         mesh,
@@ -172,6 +190,8 @@ def test_a_rule_that_is_not_understood_costs_itself_alone(mesh, tmp_path):
         {"matches": [path("/x")], "sessionPersistence": {"a": 1}, "backendRefs": [to("web")]},
         {"matches": [path("/re[", "RegularExpression")], "backendRefs": [to("web")]},
         {"matches": [path("/ok")], "backendRefs": [to("web")]},
+        {"matches": [path("/w")], "backendRefs": [to("web", weight=2**31), to("api")]},
+        {"matches": [{"headers": [{"name": ":path", "value": "x"}]}], "backendRefs": [to("web")]},
         {"matches": "none", "filters": 1, "backendRefs": {"a": 1}, "timeouts": []},
     )
     opened.route(mesh, "good", {"matches": [path("/good")], "backendRefs": [to("api")]})

@@ -40,7 +40,6 @@ def rules_of(*, probed_from: Sequence[str] = ()) -> tuple[rules.Rule, ...]:
         rules.Rule(routed, (rules.Mark(HANDED_OVER),), rules.Remember(HANDED_OVER)),
         rules.Rule(routed, (rules.ConnectionMark(HANDED_OVER),), rules.Reroute(HANDED_OVER)),
         rules.Rule(leaving, (rules.Mark(MARK),)),
-        rules.Rule(leaving, (rules.Mark(HANDED_OVER),)),
         rules.Rule(leaving, (rules.Interface(rules.LOOPBACK_INTERFACE),)),
         rules.Rule(leaving, (rules.Destination(rules.LOOPBACK),)),
         rules.Rule(leaving, (), OUTBOUND_PORT),

@@ -91,6 +91,10 @@ def test_a_node_goes_on_without_the_control_plane_and_catches_up(told):
     assert told["alone"] == {"answered": 10, "changed": True, "then": True}
 
 
+def test_nothing_leaves_in_plain_text_while_the_nodes_proxy_is_dead(told):
+    assert told["killed"] == {"without": None, "leaked": False, "back": True}
+
+
 def test_pods_of_one_account_share_a_certificate_that_is_signed_once(told):
     base = "spiffe://cluster.local/ns/default/sa"
 

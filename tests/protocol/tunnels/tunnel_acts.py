@@ -120,6 +120,18 @@ async def alone(world):
     return {"answered": sum(map(bool, answers)), "changed": changed, "then": back}
 
 
+async def killed(world):
+    """The node's Envoy dies, and another takes its place."""
+    node = world.nodes[1]
+    await node.kill_proxy()
+    world.wire.seen()
+    without = await world.asks("client", address("far"))
+    leaked = any(b"GET /" in payload for _, payload in world.wire.seen())
+    await node.start_proxy()
+    back = await world.becomes("far", "client", address("far"))
+    return {"without": without, "leaked": leaked, "back": back}
+
+
 async def certificates(world):
     """For whom the control plane has signed, and how often."""
     return {number: sorted(node.control.signed_for) for number, node in world.nodes.items()}

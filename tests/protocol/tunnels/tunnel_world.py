@@ -291,19 +291,26 @@ class Node:
         command = [str(envoys.binary()), "-c", str(file), "--disable-hot-restart", "-l", "error"]
         more = ["--concurrency", "2", "--file-flush-interval-msec", "20"]
         more += ["--drain-strategy", "immediate"]
-        with (self.folder / "envoy.log").open("w") as said:
-            await self.control.start()
-            async with tasks.Nursery() as nursery:
-                nursery.start("agent", self.agent.run())
-                process = await asyncio.create_subprocess_exec(
-                    *command, *more, stdout=said, stderr=said
-                )
-                try:
-                    yield
-                finally:
-                    process.kill()
-                    await process.wait()
-                    await self.control.stop()
+        self.command = [*command, *more]
+        await self.control.start()
+        async with tasks.Nursery() as nursery:
+            nursery.start("agent", self.agent.run())
+            await self.start_proxy()
+            try:
+                yield
+            finally:
+                await self.kill_proxy()
+                await self.control.stop()
+
+    async def start_proxy(self):
+        with (self.folder / "envoy.log").open("a") as said:
+            self.process = await asyncio.create_subprocess_exec(
+                *self.command, stdout=said, stderr=said
+            )
+
+    async def kill_proxy(self):
+        self.process.kill()
+        await self.process.wait()
 
 
 def enrolled_pod(pod, *, path=None):

@@ -3,7 +3,7 @@
 The node is not the proxy's word. Its token is bound to its pod, and the API server of its cluster
 says on which node that pod runs, as on which node the pods run that it asks for.
 
-Source: spec section 1.3.2; decision 0036.
+Source: spec section 1.3.2; decision 0022.
 """
 
 from collections.abc import Iterable

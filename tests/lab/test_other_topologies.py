@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import shutil
 
 import echoes
@@ -98,6 +99,17 @@ def test_clusters_of_three_zones_answer_calls_as_their_pods_are_many(three):
             assert abs(share - len(pods) / 12) < 0.02, (at_once, clusters, counts)
         assert max(counts.values()) < 1.5 * 1200 / 12, (at_once, counts)
     echoes.remove(three, 3)
+
+
+def test_load_is_spread_as_its_page_lets_readers_see(three):
+    page = (meshes.ROOT / "docs/explanation/balancing.md").read_text()
+    _, typed = re.search(r"```sh\n(isthmus demo.*?\nexport [^\n]*)(.*?)```", page, re.S).groups()
+    said = three.run(f"set -e\nln -s {meshes.ROOT}/samples{typed}", timeout=120)
+    counts = json.loads(said[said.index("{") :])["pods"]
+    echoes.remove(three, 3)
+
+    assert (len(counts), sum(counts.values())) == (6, 1200)
+    assert max(counts.values()) < 300, counts
 
 
 def test_no_request_and_no_endpoint_is_lost_in_the_life_of_clusters(three):

@@ -134,6 +134,9 @@ class SniRoute:
     """TLS traffic that asks for one of `sni_hosts` on `port` (0: any), not decrypted.
 
     `gateways`, `source_namespace` and `source` are as in `HttpMatch`.
+
+    Attributes:
+        subnets: Where connections must be going; empty for anywhere.
     """
 
     port: int
@@ -142,6 +145,7 @@ class SniRoute:
     gateways: tuple[str, ...] = ()
     source_namespace: str = ""
     source: tuple[tuple[str, str], ...] = ()
+    subnets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,7 @@ class TcpRoute:
     gateways: tuple[str, ...] = ()
     source_namespace: str = ""
     source: tuple[tuple[str, str], ...] = ()
+    subnets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from isthmus.registry import config, fields, patterns, texts
 
 MOST_PORT: Final = 65535
 MESH: Final = "mesh"
-DROPPED: Final = "is not supported, so that this match is left out"
+LEFT: Final = "this match is left out"
+DROPPED: Final = f"is not supported, so that {LEFT}"
 NAMES: Final = frozenset({"name", "statPrefix"})
 """Fields that only name things."""
 CONDITIONS: Final = frozenset(

@@ -7,7 +7,8 @@ Source: spec sections 6.4 and 8.2.
 """
 
 import dataclasses
-from collections.abc import Iterable
+import ipaddress
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from isthmus.kube import objects
@@ -23,7 +24,9 @@ from isthmus.registry import config, fields, http_matches, naming, treatments
 
 MOST_PORT: Final = 65535
 WHOLE: Final = 100
-TCP_CONDITIONS: Final = frozenset({"port", "gateways", "sourceNamespace", "sourceLabels"})
+TCP_CONDITIONS: Final = frozenset(
+    {"port", "gateways", "sourceNamespace", "sourceLabels", "destinationSubnets"}
+)
 TLS_CONDITIONS: Final = TCP_CONDITIONS | {"sniHosts"}
 ROUTE: Final = frozenset(
     {"name", "match", "route", "timeout", "mirror", "mirrors", "mirrorPercentage", "delegate"}
@@ -47,14 +50,15 @@ def read(
         # Another may delegate to it.
         spec.refuse_others({"http", "exportTo"}, "has no meaning without hosts")
     spec.refuse_others({"hosts", "gateways", "http", "tls", "tcp", "exportTo"})
+    gateways = http_matches.gateways(spec, origin) or (http_matches.MESH,)
     return VirtualService(
         namespace=origin.namespace,
         name=origin.name,
         hosts=tuple(dict.fromkeys(hosts)),
-        gateways=http_matches.gateways(spec, origin) or (http_matches.MESH,),
+        gateways=gateways,
         http=tuple(route for part in spec.parts("http") for route in _http(part, origin)),
-        tls=tuple(route for part in spec.parts("tls") for route in _tls(part, origin)),
-        tcp=tuple(route for part in spec.parts("tcp") for route in _tcp(part, origin)),
+        tls=tuple(route for part in spec.parts("tls") for route in _tls(part, origin, gateways)),
+        tcp=tuple(route for part in spec.parts("tcp") for route in _tcp(part, origin, gateways)),
         export_to=spec.texts("exportTo"),
     )
 
@@ -120,7 +124,7 @@ def _mirror(target: fields.Fields, origin: config.Origin, *, share: int) -> Iter
         yield Mirror(found, share)
 
 
-def _tls(part: fields.Fields, origin: config.Origin) -> Iterable[SniRoute]:
+def _tls(part: fields.Fields, origin: config.Origin, gateways: Sequence[str]) -> Iterable[SniRoute]:
     part.refuse_others({"match", "route"}, "is not supported and left out")
     destinations = _destinations(part, origin)
     for match in part.parts("match"):
@@ -130,11 +134,14 @@ def _tls(part: fields.Fields, origin: config.Origin) -> Iterable[SniRoute]:
         if not hosts:
             match.problem("sniHosts", "must name a host")
         at = http_matches.place(match, origin)
+        subnets = _subnets(match, at.gateways or gateways)
         if destinations and match.noted == before:
-            yield SniRoute(at.port, hosts, destinations, at.gateways, at.namespace, at.labels)
+            yield SniRoute(
+                at.port, hosts, destinations, at.gateways, at.namespace, at.labels, subnets
+            )
 
 
-def _tcp(part: fields.Fields, origin: config.Origin) -> Iterable[TcpRoute]:
+def _tcp(part: fields.Fields, origin: config.Origin, gateways: Sequence[str]) -> Iterable[TcpRoute]:
     part.refuse_others({"match", "route"}, "is not supported and left out")
     destinations = _destinations(part, origin)
     matches = part.parts("match")
@@ -144,8 +151,24 @@ def _tcp(part: fields.Fields, origin: config.Origin) -> Iterable[TcpRoute]:
         before = match.noted
         match.refuse_others(TCP_CONDITIONS, http_matches.DROPPED)
         at = http_matches.place(match, origin)
+        subnets = _subnets(match, at.gateways or gateways)
         if destinations and match.noted == before:
-            yield TcpRoute(at.port, destinations, at.gateways, at.namespace, at.labels)
+            yield TcpRoute(at.port, destinations, at.gateways, at.namespace, at.labels, subnets)
+
+
+def _subnets(match: fields.Fields, gateways: Sequence[str]) -> tuple[str, ...]:
+    """Return ranges of addresses, and note each that is none; only sidecars look at any."""
+    found = []
+    if "destinationSubnets" in match and http_matches.MESH not in gateways:
+        match.problem("destinationSubnets", f"is not supported on gateways: {http_matches.LEFT}")
+    for text in match.texts("destinationSubnets"):
+        try:
+            found.append(str(ipaddress.ip_network(text, strict=False)))
+        except ValueError:
+            match.problem(
+                "destinationSubnets", f"is no range of addresses: `{ascii(text[:40])[1:-1]}`"
+            )
+    return tuple(dict.fromkeys(found))
 
 
 def _destinations(part: fields.Fields, origin: config.Origin) -> tuple[Destination, ...]:

@@ -4,7 +4,7 @@ Source: spec sections 4.7, 4.8 and 4.11.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -283,6 +283,9 @@ class Split:
 
 NOT_SPLIT: Final = Split()
 
+SplitAt = Callable[[str], Mapping[int, Split]]
+"""Returns what is said of connections to an address, by the service's ports."""
+
 
 def own_listeners(
     service: Service,
@@ -291,12 +294,12 @@ def own_listeners(
     endpoints: Sequence[Endpoint],
     rule: policies.DestinationRule | None,
     settings: MeshSettings,
-    split: Mapping[int, Split],
+    split: SplitAt,
 ) -> Iterator[view.ListenerSlice]:
     """Yield the listeners at the addresses of a service, for ports that are not plainly HTTP.
 
     `addresses` are the service's as the client sees them, and `endpoints`, for a service without
-    an address, those that clients reach directly.
+    an address, those that clients reach directly. `split` says where connections to an address go.
     """
     if service.resolution is Resolution.ALIAS:
         return
@@ -310,7 +313,7 @@ def own_listeners(
             listener = _own_listener(
                 service, port, place=(address, number), rule=rule, settings=settings
             )
-            yield _divided(listener, split.get(port.number, NOT_SPLIT))
+            yield _divided(listener, split(address).get(port.number, NOT_SPLIT))
 
 
 def _own_listener(

@@ -219,7 +219,6 @@ def _own_listeners(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service
                 service=service,
                 horizon=horizon_slices.horizon_of(scope),
             )
-        resolved = _split(read, known, service, scope=scope)
         for listener in outbound.own_listeners(
             service,
             addresses=addressing.addresses_of(
@@ -228,17 +227,35 @@ def _own_listeners(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service
             endpoints=endpoints,
             rule=rule_for(read, known, service, client=scope.namespace, labels=scope.labels),
             settings=read.value(known.model.settings),
-            split=resolved,
+            split=_split_at(read, known, service, scope=scope),
         ):
             yield view.keyed(scope, listener)
 
     return sliced
 
 
-def _split(
+def _split_at(
     read: reader.Reader, known: facts.Facts, service: Service, *, scope: view.OutboundScope
+) -> outbound.SplitAt:
+    """Return what is said of connections by their address; alike for all, unless ranges are named."""
+    usual = _split(read, known, service, scope=scope)
+    if not any(routing.names_ranges(one) for one in known.virtuals_of(read, service.key)):
+        return lambda _: usual
+    return lambda address: _split(read, known, service, scope=scope, address=address)
+
+
+def _split(
+    read: reader.Reader,
+    known: facts.Facts,
+    service: Service,
+    *,
+    scope: view.OutboundScope,
+    address: str = "",
 ) -> Mapping[int, outbound.Split]:
-    """Return what VirtualServices say of connections to a service, by its ports."""
+    """Return what VirtualServices say of connections to a service, by its ports.
+
+    They go to `address`, or to one that is not known beforehand.
+    """
     client = scope.namespace
     exported = [
         virtual
@@ -249,7 +266,7 @@ def _split(
         return {}
     found = {}
     for port in outbound.ports_of(service):
-        place = _place(scope, port=port.number)
+        place = _place(scope, port=port.number, address=address)
         resolve = resolver(read, known, client=client, port=port.number, labels=scope.labels)
         found[port.number] = outbound.Split(
             routing.split_of(exported, place=place, resolve=resolve),
@@ -305,10 +322,10 @@ def _hosts(
     return hosted
 
 
-def _place(scope: view.OutboundScope, *, port: int) -> routing.Place:
+def _place(scope: view.OutboundScope, *, port: int, address: str = "") -> routing.Place:
     """Return where the calls of a scope's sidecars to a port are routed."""
     return routing.Place(
-        routing.MESH, scope.namespace, scope.cluster, scope.network, port, scope.labels
+        routing.MESH, scope.namespace, scope.cluster, scope.network, port, scope.labels, address
     )
 
 

@@ -7,6 +7,7 @@ Source: spec sections 4.7, 4.11 and 8.2.
 """
 
 import dataclasses
+import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -57,6 +58,7 @@ class Place:
         network: Likewise.
         port: 0 stands for any port.
         labels: Of the client, those at least that any route asks for.
+        address: Where connections are going; empty where that is not known beforehand.
     """
 
     gateway: str
@@ -65,6 +67,7 @@ class Place:
     network: NetworkId
     port: int = 0
     labels: tuple[tuple[str, str], ...] = ()
+    address: str = ""
 
     def is_meant(self, match: policies.HttpMatch | policies.SniRoute | policies.TcpRoute) -> bool:
         """Say whether a match holds here, as far as it is not about requests or names."""
@@ -75,7 +78,15 @@ class Place:
             and (not match.gateways or self.gateway in match.gateways)
             and match.source_namespace in {"", self.namespace}
             and all(own.get(key) == value for key, value in match.source)
+            and (isinstance(match, policies.HttpMatch) or self._is_within(match.subnets))
         )
+
+    def _is_within(self, subnets: Sequence[str]) -> bool:
+        """Say whether connections are going into one of some ranges, if any are given."""
+        if not subnets or not self.address:
+            return not subnets
+        address = ipaddress.ip_address(self.address)
+        return any(address in ipaddress.ip_network(subnet) for subnet in subnets)
 
 
 def labels_asked_for(virtual: policies.VirtualService) -> frozenset[tuple[str, str]]:
@@ -95,6 +106,11 @@ def labels_asked_for(virtual: policies.VirtualService) -> frozenset[tuple[str, s
         for key, value in match.source
         if key not in {preferences.CLUSTER, preferences.NETWORK}
     )
+
+
+def names_ranges(virtual: policies.VirtualService) -> bool:
+    """Say whether it matters to which address a connection goes."""
+    return any(one.subnets for one in virtual.tcp) or any(one.subnets for one in virtual.tls)
 
 
 def routes_of(

@@ -56,6 +56,10 @@ BY_NAME = [
 ]
 
 
+def in_range(subnet):
+    return {"match": [{"destinationSubnets": [subnet]}], "route": [to("other")]}
+
+
 class Greeting(socketserver.BaseRequestHandler):
     def handle(self):
         if self.request.recv(4096):
@@ -84,6 +88,8 @@ def ports(tmp_path_factory):
         "elsewhere": own_listener(
             mesh_with(raw={"tcp": [{"match": [{"port": 1}], "route": [to("other")]}]}), "raw"
         ),
+        "in range": own_listener(mesh_with(raw={"tcp": [in_range("10.96.0.0/16")]}), "raw"),
+        "out of range": own_listener(mesh_with(raw={"tcp": [in_range("192.0.2.0/24")]}), "raw"),
         "by name": own_listener(mesh_with(secure={"tls": BY_NAME}), "secure"),
     }
     with contextlib.ExitStack() as stack:
@@ -168,6 +174,11 @@ def test_connections_are_split_by_weight(ports):
 
 def test_a_route_for_another_port_does_not_count(ports):
     assert answered_by(ports["elsewhere"]) == "raw"
+
+
+def test_a_route_for_a_range_counts_where_the_service_is_in_it(ports):
+    assert answered_by(ports["in range"]) == "other"
+    assert answered_by(ports["out of range"]) == "raw"
 
 
 @pytest.mark.parametrize(

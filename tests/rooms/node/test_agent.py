@@ -5,6 +5,10 @@ import aiohttp
 import node_shapes as shapes
 from node_world import Agent, ControlPlane, free_ports
 
+from isthmus.resources.envoy import tls
+from isthmus.testing import envoys
+from isthmus.views import view
+
 CLIENT = "spiffe://cluster.local/ns/sample/sa/client"
 
 ROTATING = {"SECRET_TTL": "30s", "SECRET_GRACE_PERIOD_RATIO": "0.97"}
@@ -87,6 +91,31 @@ async def test_an_agent_proves_itself_with_token_and_cluster(control, folder):
     assert control.tokens.seen[0].token == "token-client"
     assert control.tokens.seen[0].claimed_cluster == "cluster1"
     assert "token-client" not in agent.log.read_text()
+
+
+async def test_an_agent_hands_over_files_that_its_proxy_asks_for(control, folder):
+    agent = Agent("client", control=control, folder=folder)
+    trusted = view.ForeignTls(authorities=str(agent.folder / "roots.pem"))
+    socket = tls.foreign_socket(trusted, server_name="api", names=("api",))
+    asking = {**shapes.cluster("x", 1), "transport_socket": as_json(socket)}
+    control.configurations = {"client": {"listeners": [], "clusters": [asking]}}
+    secrets = f"http://127.0.0.1:{agent.admin}/config_dump?resource=dynamic_active_secrets"
+
+    async with agent.running():
+        await agent.ready()
+        async with aiohttp.request("GET", secrets) as answer:
+            held = {one["name"] for one in (await answer.json())["configs"]}
+
+    assert f"file-root:{agent.folder}/roots.pem" in held
+
+
+def as_json(socket):
+    """Return a transport socket as a file of Envoy's says it."""
+    config = envoys.as_json(envoys.unpacked(socket["typed_config"]))
+    return {
+        "name": socket["name"],
+        "typed_config": {"@type": socket["typed_config"].type_url, **config},
+    }
 
 
 async def test_statistics_show_envoy_and_the_end_of_the_certificate(control, folder):

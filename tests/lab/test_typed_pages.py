@@ -19,6 +19,7 @@ pytestmark = [
 ]
 
 HOWTO = meshes.ROOT / "docs/howto"
+ODD = ("isthmus explain POD HOST[:PORT]", "isthmus explain deploy/sleep.sample helloworld:5000")
 BLOCK = re.compile(r"^( *)```(?:sh|console)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 OUTLIVES_S = 20.0
 
@@ -146,3 +147,23 @@ def test_a_gateway_serves_https(mesh):
     page.is_through()
 
     assert "Hello version: v" in said
+
+
+def test_what_the_first_page_lets_readers_try_succeeds(mesh):
+    page = Reader(mesh, "../../README.md")
+    _, around, _, odd, _ = page.left
+    first, *_, last = around.splitlines()[2:]
+    assert first.startswith("export KUBECONFIG=")
+    assert last == "isthmus lab down --name demo"
+    typed = [*around.splitlines()[3:-1], *odd.replace(*ODD).splitlines()]
+
+    assert len(typed) == 8
+    for line in typed:
+        said = line.replace("POD", "deploy/sleep.sample")
+        traffic.until(lambda line=said: not mesh.attempt(line).returncode)
+
+
+def test_debug_pages_are_asked_with_a_token(mesh):
+    page = Reader(mesh, "../reference/debug-endpoints.md")
+    assert '"syncStatus": "synced"' in page.types("TOKEN=")
+    page.is_through()

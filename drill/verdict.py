@@ -11,7 +11,7 @@ import ipaddress
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from drill import records
@@ -164,7 +164,12 @@ def _silent_s(record: records.Record, kill: records.Fault) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What one control plane held first and last, while credentials were replaced."""
+    """What one control plane held first and last, while credentials were replaced.
+
+    Attributes:
+        tells: Whether it was looked at often enough to tell growth from what is done once: in some
+            seconds, most of what comes is code that runs for the first time.
+    """
 
     cluster: str
     before_mib: float
@@ -173,6 +178,7 @@ class Growth:
     files_after: float
     threads_before: float
     threads_after: float
+    tells: bool = True
 
     @property
     def mib(self) -> float:
@@ -183,12 +189,13 @@ class Growth:
 def growths(record: records.Record) -> list[Growth]:
     """Return how much more each control plane holds after the phase without kills."""
     first, last = record.memory_phase
-    found = []
+    found: list[Growth] = []
     for cluster in sorted({each.cluster for each in record.holdings}):
         own = [h for h in record.holdings if h.cluster == cluster and first <= h.at <= last]
         if len(own) > 1 and len({each.pid for each in own}) == 1:
             size = min(WINDOW, len(own) // 2)
-            found.append(_growth(cluster, own[:size], own[-size:]))
+            growth = _growth(cluster, own[:size], own[-size:])
+            found.append(replace(growth, tells=len(own) >= 2 * WINDOW))
     return found
 
 
@@ -209,7 +216,7 @@ def _growth(
 
 def _swollen(record: records.Record) -> Iterator[Violation]:
     for growth in growths(record):
-        if growth.mib > GROWTH_LIMIT_MIB:
+        if growth.tells and growth.mib > GROWTH_LIMIT_MIB:
             text = f"{growth.cluster}: control plane grew by {growth.mib:.1f} MiB"
             yield Violation(record.memory_phase[1], "memory", text)
         if growth.files_after - growth.files_before > FILES_LIMIT:

@@ -148,6 +148,16 @@ def test_memory_may_grow_by_five_mebibytes(record):
     assert rules(record) == ["memory"]
 
 
+def test_some_seconds_tell_nothing_of_memory(record):
+    readings = (50.0, 50.0, 50.0, 60.0, 60.0, 60.0)
+    record.holdings = [
+        records.Holding("cluster1", 7, float(n), mib, 40, 8) for n, mib in enumerate(readings)
+    ]
+
+    assert rules(record) == []
+    assert [growth.mib for growth in verdict.growths(record)] == [10.0]
+
+
 def test_a_drill_whose_new_credentials_were_not_taken_up_proves_nothing(record):
     record.faults.append(records.Fault(records.ROTATION, "cluster2", 20.0, ended=21.0))
     record.updates = {"cluster1": 0, "cluster2": 0}

@@ -62,6 +62,12 @@ def cluster(
     begin, target = f"gke-{name}-{HASHES[name]}", [tag_of(name)]
     rule(cloud, f"{begin}-all", host, url, pods, "tcp,udp,icmp,esp,ah,sctp", target)
     rule(cloud, f"{begin}-master", host, url, masters, "tcp:443,tcp:10250", target)
+    node(cloud, name, project=project, location=location)
+    return document
+
+
+def node(cloud, name, *, project, location):
+    """Add the one node of a cluster."""
     cloud.state.instances.setdefault(project, []).append(
         {
             "name": f"gke-{name}-default-pool-1",
@@ -73,7 +79,6 @@ def cluster(
             },
         }
     )
-    return document
 
 
 def rule(cloud, name, project, network, sources, allowed, target, **more):

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+from typing import Any
 
 from isthmus.base import namespaces, netlink
 
@@ -76,6 +77,24 @@ def asking(pod: int, *words: str) -> str:
     return out.strip() or err.strip().splitlines()[-1]
 
 
+async def observed(pod: int, control: Any) -> dict:
+    """Return what calls from the pod and to it lead to."""
+    return {
+        "outbound": await asyncio.to_thread(in_pod, pod, f"http://{OUTSIDE}:8080/token"),
+        "inbound": await seen(f"http://{POD}:5000/token"),
+        "itself": await asyncio.to_thread(in_pod, pod, f"http://{POD}:5000/token"),
+        "known": await asyncio.to_thread(asking, pod, *FAR),
+        "known by stream": await asyncio.to_thread(asking, pod, *FAR, "--stream"),
+        "unknown": await asyncio.to_thread(asking, pod, "example.com", OUTSIDE),
+        "by the agent": await asyncio.to_thread(asking, pod, *FAR, "--mark"),
+        "accepted": [each.rpartition(".")[2] for each in control.accepted],
+        "probe": await seen(f"http://{POD}:15020/app-health/app/readyz"),
+        "counted": await asyncio.to_thread(
+            in_pod, pod, "http://127.0.0.1:15000/stats?filter=tcp.*downstream_cx_total"
+        ),
+    }
+
+
 async def story(pod: int, folder: pathlib.Path) -> dict:
     # Late: their libraries start threads, which must be born inside the namespaces.
     import dns_world
@@ -124,20 +143,7 @@ async def story(pod: int, folder: pathlib.Path) -> dict:
             run(pod, "-m", "isthmus.node", "proxy", "sidecar")
             await until(f"http://{POD}:15021/healthz/ready")
             await until(f"http://{OUTSIDE}:8080/token")
-            return {
-                "outbound": await asyncio.to_thread(in_pod, pod, f"http://{OUTSIDE}:8080/token"),
-                "inbound": await seen(f"http://{POD}:5000/token"),
-                "itself": await asyncio.to_thread(in_pod, pod, f"http://{POD}:5000/token"),
-                "known": await asyncio.to_thread(asking, pod, *FAR),
-                "known by stream": await asyncio.to_thread(asking, pod, *FAR, "--stream"),
-                "unknown": await asyncio.to_thread(asking, pod, "example.com", OUTSIDE),
-                "by the agent": await asyncio.to_thread(asking, pod, *FAR, "--mark"),
-                "accepted": [each.rpartition(".")[2] for each in control.accepted],
-                "probe": await seen(f"http://{POD}:15020/app-health/app/readyz"),
-                "counted": await asyncio.to_thread(
-                    in_pod, pod, "http://127.0.0.1:15000/stats?filter=tcp.*downstream_cx_total"
-                ),
-            }
+            return await observed(pod, control)
 
 
 def main() -> None:

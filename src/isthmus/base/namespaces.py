@@ -29,6 +29,7 @@ FILES = {NEWNS: "mnt", NEWUTS: "uts", NEWIPC: "ipc", NEWPID: "pid", NEWNET: "net
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = 32, 4096, 16384, 1 << 18, 1 << 19
+MS_SHARED = 1 << 20
 MNT_DETACH = 2
 
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
@@ -113,9 +114,19 @@ def unmount(target: str) -> None:
     _checked(_libc.umount2(_encoded(target), MNT_DETACH), f"unmount {target}")
 
 
-def private_mounts() -> None:
-    """Let no later mount of this mount namespace be seen outside, nor the other way round."""
-    mount("none", "/", flags=MS_REC | MS_PRIVATE)
+def private_mounts(target: str = "/") -> None:
+    """Let no later mount below `target` be seen outside, nor the other way round."""
+    mount("none", target, flags=MS_REC | MS_PRIVATE)
+
+
+def share_mounts(target: str) -> None:
+    """Let later mounts below `target`, a mount, be seen by copies of this mount namespace."""
+    mount("none", target, flags=MS_SHARED)
+
+
+def follow_mounts() -> None:
+    """Let no later mount of this mount namespace be seen outside, but see what is shared there."""
+    mount("none", "/", flags=MS_REC | MS_SLAVE)
 
 
 def change_root(root: str, *, old: str) -> None:

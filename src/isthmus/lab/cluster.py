@@ -24,6 +24,7 @@ from isthmus.lab.machine import (
     dns,
     kubelet,
     network,
+    nodefiles,
     pods,
     runtime,
     serviceproxy,
@@ -153,6 +154,12 @@ class _Cluster:
     ) -> kubelet.Kubelet:
         folder = self._place.scratch / self._cluster.name
         folder.mkdir()
+        files = {
+            node.name: nodefiles.NodeFiles(folder / "nodes" / node.name)
+            for node in self._cluster.nodes
+        }
+        for each in files.values():
+            each.prepare()
         machine = pods.Machine(
             api=api,
             cluster=self._cluster,
@@ -163,6 +170,7 @@ class _Cluster:
             clock=self._clock,
             folder=folder.resolve(),
             many_users=namespaces.has_many_uids(),
+            files=files,
         )
         return kubelet.Kubelet(machine, follow=follow, nursery=nursery)
 

@@ -38,6 +38,7 @@ DEFAULT_CAPABILITIES = (
 )
 """What container engines leave to root in a container, but for making device files."""
 
+# But to programs of which the table of images says that they cannot do without.
 _NEVER_GIVEN = frozenset({"SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO", "SYS_BOOT", "MKNOD", "SYS_TIME"})
 _CHUNK = 64 << 10
 _MOST_UNSEEN = 1 << 20
@@ -116,7 +117,8 @@ def _kept(wanted: Obj, image: images.Image, *, many_users: bool) -> tuple[str, .
     dropped = {name.upper().removeprefix("CAP_") for name in wanted.get("drop") or ()}
     added = {name.upper().removeprefix("CAP_") for name in wanted.get("add") or ()}
     kept = set() if "ALL" in dropped else set(DEFAULT_CAPABILITIES) - dropped
-    return tuple(sorted((kept | added) & set(spawner.CAPABILITY_NAMES) - _NEVER_GIVEN))
+    refused = _NEVER_GIVEN - set(image.capabilities)
+    return tuple(sorted((kept | added) & set(spawner.CAPABILITY_NAMES) - refused))
 
 
 class Container:

@@ -32,14 +32,14 @@ class PodNetwork:
     """Where a pod lives: its address and its namespaces, held by descriptors.
 
     Attributes:
-        link: The name of the node's end of its link.
+        link: The name of the node's end of its link; empty in the node's own network.
     """
 
     ip: str
     network: int
     hostname: int
     shared_memory: int
-    link: str
+    link: str = ""
 
     def namespaces(self) -> tuple[int, int, int]:
         """Return the descriptors of its namespaces."""
@@ -144,13 +144,22 @@ class ClusterNetwork:
             raise
         return PodNetwork(ip, fds[0], fds[1], fds[2], link)
 
+    def share(self, node_name: str) -> PodNetwork:
+        """Return the namespaces of a new pod that lives in its node's own network."""
+        node = self.nodes[node_name]
+        kinds = (namespaces.NEWUTS, namespaces.NEWIPC)
+        fds = namespaces.fresh(*kinds, prepare=lambda: socket.sethostname(node_name))
+        return PodNetwork(node.node.address, os.dup(node.network), fds[0], fds[1])
+
     def release(self, node_name: str, pod: PodNetwork) -> None:
         """Disconnect a pod; its address may be given again, after all others."""
+        for fd in pod.namespaces():
+            os.close(fd)
+        if not pod.link:
+            return
         node = self.nodes[node_name]
         with namespaces.entered(node.network), contextlib.suppress(OSError):
             netlink.send([netlink.delete_link(netlink.index_of(pod.link))])
-        for fd in pod.namespaces():
-            os.close(fd)
         node.free.append(pod.ip)
 
     def hold(self, node_name: str, address: str) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import pathlib
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from isthmus.lab.machine import (
     health,
     logbook,
     network,
+    nodefiles,
     roots,
     spawning,
     status,
@@ -47,6 +49,7 @@ class Machine:
     Attributes:
         folder: Where pods' volumes are; kept in memory.
         many_users: Whether containers may run as users of their own.
+        files: Each node's own files, by its name.
     """
 
     api: apis.Api
@@ -58,6 +61,7 @@ class Machine:
     clock: clock.Clock
     folder: pathlib.Path
     many_users: bool
+    files: Mapping[str, nodefiles.NodeFiles]
 
 
 class PodWorker:
@@ -69,7 +73,7 @@ class PodWorker:
         self.previous: dict[str, logbook.Logbook] = {}
         self._machine = machine
         self._began = machine.clock.now()
-        self._states = {state.name: state for state in _states(pod)}
+        self._states = {state.name: state for state in status.states_of(pod)}
         self._begun = {name: asyncio.Event() for name in self._states}
         self._wires: network.PodNetwork | None = None
         self._folder = machine.folder / pod["metadata"]["uid"]
@@ -140,8 +144,12 @@ class PodWorker:
 
     def _attach(self) -> None:
         spec, metadata = self.pod["spec"], self.pod["metadata"]
-        hostname = (spec.get("hostname") or metadata["name"])[:63]
-        self._wires = self._machine.wires.attach(spec["nodeName"], hostname)
+        if spec.get("hostNetwork"):
+            self._wires = self._machine.wires.share(spec["nodeName"])
+        else:
+            hostname = (spec.get("hostname") or metadata["name"])[:63]
+            self._wires = self._machine.wires.attach(spec["nodeName"], hostname)
+            self._files.show(metadata["uid"], self._wires.network)
         self._changed.set()
 
     async def _initialize(self, nursery: tasks.Nursery) -> bool:
@@ -317,6 +325,10 @@ class PodWorker:
             many_users=self._machine.many_users,
         )
 
+    @property
+    def _files(self) -> nodefiles.NodeFiles:
+        return self._machine.files[self.pod["spec"]["nodeName"]]
+
     def _place(self) -> environment.Place:
         node = self._machine.wires.nodes[self.pod["spec"]["nodeName"]].node
         return environment.Place(
@@ -340,7 +352,9 @@ class PodWorker:
                 return
 
     async def _fill_once(self) -> None:
-        source = volumes.Source(self.pod, self._machine.lookup, self._place(), self._tokens.issue)
+        source = volumes.Source(
+            self.pod, self._machine.lookup, self._place(), self._tokens.issue, self._files.volume
+        )
         await volumes.fill(self._folder, source)
 
     async def _renew(self) -> None:
@@ -419,6 +433,7 @@ class PodWorker:
 
     def _clean(self) -> None:
         if self._wires is not None:
+            self._files.hide(self.pod["metadata"]["uid"])
             self._machine.wires.release(self.pod["spec"]["nodeName"], self._wires)
             self._wires = None
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -470,23 +485,3 @@ class PodWorker:
 def _needs(pod: Obj) -> tuple[object, ...]:
     metadata = pod["metadata"]
     return pod["spec"], metadata.get("labels"), metadata.get("annotations")
-
-
-def _states(pod: Obj) -> list[status.ContainerState]:
-    spec = pod["spec"]
-    initial = [
-        status.ContainerState(
-            each["name"],
-            each["image"],
-            initial=True,
-            helper=each.get("restartPolicy") == "Always",
-            waiting=(status.INITIALIZING, ""),
-        )
-        for each in spec.get("initContainers") or ()
-    ]
-    waiting = (status.INITIALIZING if initial else status.CREATING, "")
-    main = [
-        status.ContainerState(each["name"], each["image"], initial=False, waiting=waiting)
-        for each in spec["containers"]
-    ]
-    return [*initial, *main]

@@ -47,11 +47,16 @@ _TEMPORARY = stat.S_ISVTX | 0o777
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A file or folder of the lab that appears in a container."""
+    """A file or folder of the lab that appears in a container.
+
+    Attributes:
+        follows: Whether what is mounted below it later appears, too.
+    """
 
     source: str
     target: str
     read_only: bool = False
+    follows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ def build(root: Root) -> None:
         OSError: A part could not be mounted.
     """
     python = python_paths()
-    namespaces.private_mounts()
+    namespaces.follow_mounts()
     namespaces.mount("tmpfs", root.place, "tmpfs", options="mode=755,size=256m")
     namespaces.change_root(root.place, old=_OLD)
     _system()
@@ -92,6 +97,8 @@ def build(root: Root) -> None:
         _bound(bind.source, bind.target, read_only=True)
     for bind in root.binds:
         _bound(bind.source, bind.target, read_only=bind.read_only)
+        if not bind.follows:
+            namespaces.private_mounts(bind.target)
     namespaces.unmount(f"/{_OLD}")
     pathlib.Path(f"/{_OLD}").rmdir()
     if root.read_only:

@@ -83,7 +83,9 @@ class Spawning:
         plan = {
             "place": root.place,
             "files": dict(root.files),
-            "binds": [(each.source, each.target, each.read_only) for each in root.binds],
+            "binds": [
+                (each.source, each.target, each.read_only, each.follows) for each in root.binds
+            ],
             "read_only": root.read_only,
         }
         request: dict[str, object] = {"op": spawner.START, "root": plan}

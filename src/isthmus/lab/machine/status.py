@@ -118,6 +118,27 @@ class Sandbox:
     began: clock.Instant
 
 
+def states_of(pod: Obj) -> list[ContainerState]:
+    """Return the states in which a pod's containers begin, init containers first."""
+    spec = pod["spec"]
+    initial = [
+        ContainerState(
+            each["name"],
+            each["image"],
+            initial=True,
+            helper=each.get("restartPolicy") == "Always",
+            waiting=(INITIALIZING, ""),
+        )
+        for each in spec.get("initContainers") or ()
+    ]
+    waiting = (INITIALIZING if initial else CREATING, "")
+    main = [
+        ContainerState(each["name"], each["image"], initial=False, waiting=waiting)
+        for each in spec["containers"]
+    ]
+    return [*initial, *main]
+
+
 def of_pod(
     pod: Obj, states: Sequence[ContainerState], *, sandbox: Sandbox, final: bool, now: clock.Instant
 ) -> Obj:

@@ -49,12 +49,14 @@ class Source:
     Attributes:
         place: Facts of the downward API.
         tokens: Makes service account tokens.
+        on_node: Finds where a `hostPath` of the pod's node is.
     """
 
     pod: Obj
     lookup: environment.Lookup
     place: environment.Place
     tokens: IssueToken
+    on_node: Callable[[Obj], pathlib.Path]
 
 
 def token_lives(pod: Obj) -> Iterable[int]:
@@ -105,6 +107,9 @@ async def fill(folder: pathlib.Path, source: Source) -> None:
         if "emptyDir" in volume:
             _empty(place, group)
             continue
+        if "hostPath" in volume:
+            _lead(place, source.on_node(volume["hostPath"] or {}))
+            continue
         write(place, await _content(volume, source), group=group)
 
 
@@ -113,6 +118,12 @@ def _empty(place: pathlib.Path, group: int | None) -> None:
         place.mkdir(parents=True)
         place.chmod(0o777)
         _give(place, group)
+
+
+def _lead(place: pathlib.Path, to: pathlib.Path) -> None:
+    if not place.is_symlink():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(to)
 
 
 async def _content(volume: Obj, source: Source) -> dict[str, File]:
@@ -128,7 +139,7 @@ async def _content(volume: Obj, source: Source) -> dict[str, File]:
     kinds = ", ".join(key for key in volume if key != "name")
     raise UnsupportedVolumeError(
         f"volume `{volume['name']}` is of a kind that the lab does not have: {kinds}",
-        hint="the lab has emptyDir, configMap, secret, projected and downwardAPI",
+        hint="the lab has emptyDir, configMap, secret, projected, downwardAPI and hostPath",
     )
 
 
@@ -237,13 +248,21 @@ def binds(container: Obj, folder: pathlib.Path, env: Mapping[str, str]) -> tuple
     """
     found = []
     for mount in container.get("volumeMounts") or ():
-        source = folder / mount["name"]
+        # What lies on the node is bound from there: a container's root has no links out of it.
+        source = (folder / mount["name"]).resolve()
         part = mount.get("subPath") or environment.expand(mount.get("subPathExpr") or "", env)
         if part:
             source = _below(source, _safe(part))
         target = mount["mountPath"].rstrip("/") or "/"
         read_only = bool(mount.get("readOnly")) or (source / "..data").is_symlink()
-        found.append(roots.Bind(str(source), target, read_only))
+        propagation = mount.get("mountPropagation") or "None"
+        if propagation == "Bidirectional":
+            raise UnsupportedVolumeError(
+                f"`{target}` is to show its mounts to the node, which the lab does not have",
+                hint="mountPropagation can be None or HostToContainer",
+            )
+        follows = propagation == "HostToContainer"
+        found.append(roots.Bind(str(source), target, read_only, follows))
     return tuple(sorted(found, key=lambda bind: bind.target.count("/")))
 
 

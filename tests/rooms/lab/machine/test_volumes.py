@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from isthmus.lab.machine import environment, volumes
+from isthmus.lab.machine import environment, nodefiles, volumes
 
 PLACE = environment.Place("10.0.0.9", "192.168.1.3", "10.96.0.1", 443)
 
@@ -27,7 +27,8 @@ def source(*declared, found=None, **spec):
         "metadata": {"name": "p", "namespace": "ns", "uid": "u", "labels": {"app": "p"}},
         "spec": {"containers": [], "volumes": list(declared), **spec},
     }
-    return volumes.Source(pod, Lookup(found or {}), PLACE, token)
+    node = nodefiles.NodeFiles(pathlib.Path("/nowhere"))
+    return volumes.Source(pod, Lookup(found or {}), PLACE, token, node.volume)
 
 
 def config(**values):
@@ -91,9 +92,9 @@ async def test_a_missing_object_is_named_unless_it_is_optional(tmp_path):
     assert [each for each in (tmp_path / "v").iterdir() if not each.name.startswith("..")] == []
 
 
-async def test_a_volume_of_the_machine_is_refused(tmp_path):
-    with pytest.raises(volumes.UnsupportedVolumeError, match="hostPath"):
-        await volumes.fill(tmp_path, source({"name": "v", "hostPath": {"path": "/etc"}}))
+async def test_a_volume_of_an_unknown_kind_is_refused(tmp_path):
+    with pytest.raises(volumes.UnsupportedVolumeError, match="nfs"):
+        await volumes.fill(tmp_path, source({"name": "v", "nfs": {"path": "/etc"}}))
 
 
 def test_a_change_swaps_all_files_at_once(tmp_path):

@@ -106,24 +106,47 @@ class PlacedAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class Scope:
+    """How far the object of one cluster says that its service reaches.
+
+    Attributes:
+        derives: It is shared as `<name>.<namespace>.mesh.internal`.
+        takes_over: It is shared under its own name, which takes in what others share.
+    """
+
+    derives: bool = False
+    takes_over: bool = False
+
+    @property
+    def gives(self) -> bool:
+        """Whether other clusters may reach its endpoints."""
+        return self.derives or self.takes_over
+
+
+@dataclass(frozen=True, slots=True)
 class Sharing:
     """In which clusters there is a Service of a name, and which of these share it.
 
     Attributes:
         owners: Clusters that have one.
-        sharing: Those whose own one is labelled as global.
+        sharing: Those whose own one reaches to other clusters under this name.
+        givers: Those that give what is theirs to whoever takes it; all that share it, and those
+            that share it under another name.
     """
 
     owners: frozenset[ClusterId]
     sharing: frozenset[ClusterId] = frozenset()
+    givers: frozenset[ClusterId] = frozenset()
 
     def reaches(self, client: ClusterId, *, owner: ClusterId) -> bool:
         """Say whether clients of a cluster see the service as `owner` has it.
 
         Each cluster gives what is its own if its object says so, and takes what others give
-        unless its own object does not.
+        unless its own object does not. One without a Service has the name from those that
+        share it under this name.
         """
         if client == owner:
             return owner in self.owners
-        takes = client in self.sharing or client not in self.owners
-        return takes and owner in self.sharing
+        if client in self.sharing:
+            return owner in self.givers or owner in self.sharing
+        return client not in self.owners and owner in self.sharing

@@ -82,6 +82,23 @@ class Entry:
     wants_address: bool = False
 
 
+DERIVED_DOMAIN = "mesh.internal"
+"""Below this domain are the services that clusters share under a name of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """That a service is made of the services of one name in those clusters that share theirs.
+
+    Attributes:
+        origin: The Services.
+        exporters: The clusters whose own object says that it is shared.
+    """
+
+    origin: ServiceKey
+    exporters: frozenset[ClusterId]
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """A service, merged from all clusters that have one of this name.
@@ -98,6 +115,7 @@ class Service:
         nearness: Labels; endpoints that share more of the leading ones with the client are nearer.
         created: When the first of its objects was made, as its API server wrote it.
         entry: What a ServiceEntry says, if it is one that made the service.
+        derived: Whose service it is a second name for, if it is one.
     """
 
     key: ServiceKey
@@ -113,6 +131,12 @@ class Service:
     nearness: tuple[str, ...] = ()
     created: str = ""
     entry: Entry | None = None
+    derived: Derived | None = None
+
+    @property
+    def has_full_name_only(self) -> bool:
+        """Whether its host is asked for as it is, since it is no Service of Kubernetes."""
+        return self.entry is not None or self.derived is not None
 
     @property
     def is_told_of(self) -> bool:
@@ -130,3 +154,13 @@ class Service:
             if owner == cluster and addresses:
                 return addresses
         return next((addresses for _, addresses in self.vips if addresses), ())
+
+
+def derived_host(origin: ServiceKey) -> Hostname:
+    """Return the host under which clusters share a service: `<name>.<namespace>.mesh.internal`."""
+    return Hostname(f"{origin.name}.{origin.namespace}.{DERIVED_DOMAIN}")
+
+
+def derived_key(origin: ServiceKey) -> ServiceKey:
+    """Return the key of the service that is derived from another; no Service has a dot in it."""
+    return ServiceKey(origin.namespace, derived_host(origin))

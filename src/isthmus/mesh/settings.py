@@ -6,6 +6,7 @@ Source: spec sections 8.8 and 3.2.
 from dataclasses import dataclass
 
 from isthmus.mesh.identities import ClusterId, NetworkId, TrustDomain
+from isthmus.mesh.selectors import ScopeRule
 from isthmus.mesh.traffic import UNSAID, USUAL_PLACES, LocalityPreference, TrafficPolicy
 
 DEFAULT_CLUSTER = ClusterId("Kubernetes")
@@ -49,6 +50,7 @@ class MeshSettings:
         lets_http10: Whether HTTP/1.0 is accepted.
         locality: Which places are nearer, where no rule says it.
         traffic: What holds where no rule says anything.
+        shared: Which Services other clusters may reach under their own name.
     """
 
     cluster: ClusterId = DEFAULT_CLUSTER
@@ -72,3 +74,4 @@ class MeshSettings:
     mesh_wide_hosts: tuple[str, ...] = ()
     locality: LocalityPreference = USUAL_PLACES
     traffic: TrafficPolicy = UNSAID
+    shared: tuple[ScopeRule, ...] = ()

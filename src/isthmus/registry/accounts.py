@@ -27,7 +27,7 @@ def declare(
     ) -> Iterable[tuple[ServiceKey, tuple[str, ...]]]:
         holders = {
             (endpoint.cluster, endpoint.namespace, endpoint.service_account)
-            for shard in read.lookup(shards, key).values()
+            for shard in endpoints.shards_of(read, shards, service)
             for endpoint in shard.endpoints
             if endpoint.service_account
         }

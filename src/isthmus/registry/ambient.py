@@ -15,7 +15,7 @@ from isthmus.mesh.ambient import LooseEndpoint, OwnerKind, PlacedAddress, Sharin
 from isthmus.mesh.identities import ClusterId, TrustDomain
 from isthmus.mesh.services import Service, ServiceKey
 from isthmus.mesh.workloads import Workload, WorkloadKey
-from isthmus.registry import memberships, settings, topology, waypoints, workloads
+from isthmus.registry import memberships, scopes, settings, topology, waypoints, workloads
 
 NAME_LABELS: Final = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
 REVISION_LABELS: Final = (
@@ -23,9 +23,6 @@ REVISION_LABELS: Final = (
     "app.kubernetes.io/version",
     "version",
 )
-GLOBAL_LABEL: Final = "istio.io/global"
-SCOPE_LABEL: Final = "solo.io/service-scope"
-GLOBAL_ONLY: Final = "global-only"
 CRONJOB: Final = re.compile(r"(.+)-\d{8,10}")
 """How a CronJob names its Jobs."""
 
@@ -52,16 +49,25 @@ class Nodes:
     waypoints: waypoints.Nodes
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of all clusters' services and pods."""
+
+    services: collections.Collection[ServiceKey, Service]
+    pods: collections.Collection[WorkloadKey, Workload]
+    scopes: scopes.Nodes
+
+
 def declare(
     graph_: graph.Graph,
     sources_: sources.Sources,
     *,
-    services: collections.Collection[ServiceKey, Service],
-    pods: collections.Collection[WorkloadKey, Workload],
+    known: Known,
     places: topology.Nodes,
     settings_: settings.Nodes,
 ) -> Nodes:
     """Declare what node proxies must know in `graph_`."""
+    services = known.services
 
     def traits(
         read: reader.Reader, key: sources.ObjectKey, pod: objects.Pod
@@ -89,9 +95,11 @@ def declare(
     return Nodes(
         traits=graph_.derive("ambient.traits", sources_.pods, traits),
         addresses=graph_.derive("ambient.addresses", services, placed),
-        sharing=_sharing(graph_, sources_, services),
+        sharing=_sharing(graph_, known.scopes, services),
         by_node=graph_.index(
-            "ambient.by_node", pods, lambda key, pod: ((key.cluster, pod.node),) if pod.node else ()
+            "ambient.by_node",
+            known.pods,
+            lambda key, pod: ((key.cluster, pod.node),) if pod.node else (),
         ),
         memberships=members.by_pod,
         loose_endpoints=members.loose,
@@ -135,32 +143,24 @@ def _first(labels: Mapping[str, str], names: Iterable[str]) -> str:
 
 def _sharing(
     graph_: graph.Graph,
-    sources_: sources.Sources,
+    scopes_: scopes.Nodes,
     services: collections.Collection[ServiceKey, Service],
 ) -> collections.Collection[ServiceKey, Sharing]:
-    owned = graph_.derive("ambient.owned", sources_.services, _owned)
-    by_name = graph_.index(
-        "ambient.owned.by_name", owned, lambda key, _: (ServiceKey(key.namespace, key.name),)
-    )
-
     def sharing(
         read: reader.Reader, key: ServiceKey, service: Service
     ) -> Iterable[tuple[ServiceKey, Sharing]]:
-        same = read.lookup(by_name, key)
-        shares = () if service.is_cluster_local else same
+        if service.derived is not None:
+            exporters = service.derived.exporters
+            yield key, Sharing(exporters, exporters, exporters)
+            return
+        same = {one.cluster: scope for one, scope in read.lookup(scopes_.by_name, key).items()}
         yield (
             key,
             Sharing(
-                frozenset(one.cluster for one in same),
-                frozenset(one.cluster for one in shares if same[one]),
+                frozenset(same),
+                frozenset(one for one, scope in same.items() if scope.takes_over),
+                frozenset(one for one, scope in same.items() if scope.gives),
             ),
         )
 
     return graph_.derive("ambient.sharing", services, sharing)
-
-
-def _owned(
-    _: reader.Reader, key: sources.ObjectKey, service: objects.Service
-) -> Iterable[tuple[sources.ObjectKey, bool]]:
-    is_global = service.metadata.label(GLOBAL_LABEL).lower() == "true"
-    yield key, is_global or service.metadata.label(SCOPE_LABEL) == GLOBAL_ONLY

@@ -72,7 +72,7 @@ def declare(
         read: reader.Reader, key: ServiceKey, service: Service
     ) -> Iterable[tuple[ServiceKey, tuple[Endpoint, ...]]]:
         keeps = service.publishes_not_ready
-        yield key, joined_endpoints(read.lookup(shards, key).values(), keeps_unready=keeps)
+        yield key, joined_endpoints(shards_of(read, shards, service), keeps_unready=keeps)
 
     both = graph_.derive("shards.checked", sources_.endpoint_slices, check)
     values = checked.values_of(graph_, "shards", both)
@@ -83,6 +83,15 @@ def declare(
         shards=shards,
         findings=checked.findings_of(graph_, "shards", both),
     )
+
+
+def shards_of(read: reader.Reader, shards: Shards, service: Service) -> Iterable[Shard]:
+    """Return what makes a service; one that is derived has what those give who share it."""
+    derived = service.derived
+    if derived is None:
+        return read.lookup(shards, service.key).values()
+    given = read.lookup(shards, derived.origin).items()
+    return [shard for key, shard in given if key.cluster in derived.exporters]
 
 
 def joined_endpoints(shards: Iterable[Shard], *, keeps_unready: bool) -> tuple[Endpoint, ...]:

@@ -16,7 +16,14 @@ from isthmus.fleet import sources
 from isthmus.kube import objects
 from isthmus.mesh.entries import EntryEndpoint, ServiceEntry
 from isthmus.mesh.identities import Hostname
-from isthmus.mesh.services import Entry, Resolution, Service, ServiceKey, ServicePort
+from isthmus.mesh.services import (
+    Entry,
+    Resolution,
+    Service,
+    ServiceKey,
+    ServicePort,
+    derived_key,
+)
 from isthmus.mesh.workloads import Endpoint, Health, Workload, WorkloadKey
 from isthmus.registry import checked, declared, endpoints, naming, settings, topology
 
@@ -180,6 +187,10 @@ def _owner(
     domain: str,
 ) -> str:
     """Return the Service that has a host, or nothing."""
+    shared = naming.split_derived(host)
+    if shared is not None:
+        is_there = read.get(services, derived_key(shared)) is not None
+        return f"the shared Service {shared.namespace}/{shared.name}" if is_there else ""
     named = naming.split_host(host, domain=domain)
     if named is None or read.get(services, ServiceKey(named[1], named[0])) is None:
         return ""

@@ -26,6 +26,7 @@ from isthmus.registry import (
     config,
     declared,
     delegates,
+    derived_services,
     destination_rules,
     endpoints,
     entries,
@@ -34,6 +35,7 @@ from isthmus.registry import (
     gateways,
     kubernetes_gateways,
     peer_authentications,
+    scopes,
     service_entries,
     services,
     settings,
@@ -105,11 +107,20 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
     settings_ = settings.declare(graph_, sources_, seat=seat)
     places = topology.declare(graph_, sources_, seat=seat, members=settings_.members)
     workloads_ = workloads.declare(graph_, sources_, places=places)
-    own = services.declare(graph_, sources_, seat=seat, locality_rules=settings_.locality_rules)
+    scopes_ = scopes.declare(graph_, sources_, seat=seat, settings_=settings_)
+    own = services.declare(
+        graph_,
+        sources_,
+        seat=seat,
+        locality_rules=settings_.locality_rules,
+        scopes_=scopes_,
+    )
+    derived = derived_services.declare(graph_, sources_, scopes_=scopes_, seat=seat)
     policies_ = _policies(graph_, sources_, seat)
     said = policies_.service_entries.values
-    entries_ = entries.declare(graph_, said, services=own.services, seat=seat)
-    services_ = graph_.join("services.all", own.services, entries_.services)
+    of_kubernetes = graph_.join("services.of_kubernetes", own.services, derived)
+    entries_ = entries.declare(graph_, said, services=of_kubernetes, seat=seat)
+    services_ = graph_.join("services.all", of_kubernetes, entries_.services)
     shards, more_ports = entries.declare_shards(
         graph_, entries_.owned, sources_, workloads=workloads_, places=places, seat=seat
     )
@@ -134,8 +145,7 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
         for_nodes=ambient.declare(
             graph_,
             sources_,
-            services=services_,
-            pods=workloads_,
+            known=ambient.Known(services_, workloads_, scopes_),
             places=places,
             settings_=settings_,
         ),
@@ -151,6 +161,7 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
         findings=graph_.join(
             "findings",
             *settings_.findings,
+            *scopes_.findings,
             own.findings,
             entries_.findings,
             endpoints_.findings,

@@ -4,6 +4,7 @@ Source: spec sections 2.4, 3.5 and 8.2.
 """
 
 from isthmus.mesh.identities import Hostname
+from isthmus.mesh.services import DERIVED_DOMAIN, ServiceKey
 
 
 def service_host(name: str, namespace: str, domain: str) -> Hostname:
@@ -26,6 +27,14 @@ def split_host(host: str, *, domain: str) -> tuple[str, str] | None:
     if not host.endswith(suffix) or len(parts) != 2 or not all(parts):
         return None
     return parts[0], parts[1]
+
+
+def split_derived(host: str) -> ServiceKey | None:
+    """Return which Services a host `<name>.<namespace>.mesh.internal` is derived from, if any."""
+    parts = host.removesuffix(f".{DERIVED_DOMAIN}").split(".")
+    if not host.endswith(f".{DERIVED_DOMAIN}") or len(parts) != 2 or not all(parts):
+        return None
+    return ServiceKey(parts[1], parts[0])
 
 
 def matches(pattern: str, host: str) -> bool:

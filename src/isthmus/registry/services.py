@@ -7,6 +7,7 @@ says so.
 Source: spec sections 2.4, 7.5, 8.3 and 8.6.
 """
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -17,17 +18,17 @@ from isthmus.fleet import sources
 from isthmus.kube import objects
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.services import Resolution, Service, ServiceKey, ServicePort
-from isthmus.registry import addresses, checked, naming, protocols, settings, topology
+from isthmus.registry import (
+    addresses,
+    checked,
+    distributions,
+    naming,
+    protocols,
+    scopes,
+    settings,
+)
 
 EXPORT_ANNOTATION: Final = "networking.istio.io/exportTo"
-DISTRIBUTION_ANNOTATION: Final = "networking.istio.io/traffic-distribution"
-SAME_ZONE: Final = (topology.NETWORK_LABEL, topology.REGION_LABEL, topology.ZONE_LABEL)
-SAME_NODE: Final = (*SAME_ZONE, topology.SUBZONE_LABEL, topology.HOSTNAME_LABEL)
-DISTRIBUTIONS: Final = {
-    "preferclose": SAME_ZONE,
-    "prefersamezone": SAME_ZONE,
-    "prefersamenode": SAME_NODE,
-}
 HEADLESS: Final = "None"
 MOST_PORT: Final = 65535
 SERVICES_DIFFER: Final = "ISM-REG-010"
@@ -49,6 +50,7 @@ def declare(
     *,
     seat: settings.Seat,
     locality_rules: collections.Single[tuple[tuple[str, ...], tuple[str, ...]]],
+    scopes_: scopes.Nodes,
 ) -> Nodes:
     """Declare the merged services in `graph_`."""
     by_name = graph_.index(
@@ -69,8 +71,28 @@ def declare(
         host = naming.service_host(name.name, name.namespace, seat.domain)
         is_local = settings.is_cluster_local(host, local=local, mesh_wide=mesh_wide)
         merged = merged_service(same, in_order, domain=seat.domain, is_cluster_local=is_local)
+        near, unknown = distributed(read, key)
         findings = () if is_local else differences(same, in_order)
-        yield name, checked.Checked(merged, findings)
+        yield (
+            name,
+            checked.Checked(dataclasses.replace(merged, nearness=near), (*findings, *unknown)),
+        )
+
+    def distributed(
+        read: reader.Reader, key: sources.ObjectKey
+    ) -> tuple[tuple[str, ...], tuple[errors.Finding, ...]]:
+        object_ = read.get(sources_.services, key)
+        if object_ is None:
+            return distributions.ANY, ()
+        namespace = read.get(sources_.namespaces, sources.ObjectKey(key.cluster, "", key.namespace))
+        said = distributions.said_of(object_, namespace)
+        scope = read.get(scopes_.of_services, key) or scopes.LOCAL
+        is_wide = scope.derives and scope.takes_over
+        usual = distributions.SAME_NETWORK if is_wide else distributions.ANY
+        return (
+            distributions.nearness_of(said, usual=usual),
+            distributions.findings_of(object_, said, key),
+        )
 
     both = graph_.derive("services.checked", sources_.services, merge)
     return Nodes(
@@ -98,7 +120,6 @@ def merged_service(
         export_to=export_to(first),
         is_cluster_local=is_cluster_local,
         publishes_not_ready=first.spec.publish_not_ready_addresses,
-        nearness=nearness_of(first),
         created=min(same[other].metadata.creation_timestamp for other in in_order),
     )
 
@@ -134,17 +155,6 @@ def export_to(service: objects.Service) -> tuple[str, ...]:
     """Return to which namespaces a Service is shown; empty for the mesh's default."""
     listed = service.metadata.annotation(EXPORT_ANNOTATION).split(",")
     return tuple(dict.fromkeys(entry.strip() for entry in listed if entry.strip()))
-
-
-def nearness_of(service: objects.Service) -> tuple[str, ...]:
-    """Return what makes endpoints of a Service near, by its `trafficDistribution`.
-
-    Source: spec section 7.5.
-    """
-    wanted = service.spec.traffic_distribution or service.metadata.annotation(
-        DISTRIBUTION_ANNOTATION
-    )
-    return DISTRIBUTIONS.get(wanted.lower(), ())
 
 
 def differences(same: Objects, in_order: list[sources.ObjectKey]) -> tuple[errors.Finding, ...]:

@@ -21,6 +21,7 @@ from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
 from isthmus.mesh.identities import ClusterId, NetworkId, TrustDomain
+from isthmus.mesh.selectors import ScopeRule
 from isthmus.mesh.settings import ConfiguredGateway, MeshSettings, NetworkMember
 from isthmus.registry import (
     addresses,
@@ -29,6 +30,7 @@ from isthmus.registry import (
     fields,
     locality_settings,
     naming,
+    scope_settings,
     traffic_policies,
 )
 
@@ -90,6 +92,7 @@ class Nodes:
     Attributes:
         trust_domains: Of clusters whose own ConfigMap says one.
         locality_rules: Host patterns that are cluster-local, and those that are not.
+        shared: Which Services other clusters may reach under their own name.
     """
 
     settings: collections.Single[MeshSettings]
@@ -98,6 +101,7 @@ class Nodes:
     gateways: collections.Single[tuple[ConfiguredGateway, ...]]
     locality_rules: collections.Single[tuple[tuple[str, ...], tuple[str, ...]]]
     trust_domain: collections.Single[TrustDomain]
+    shared: collections.Single[tuple[ScopeRule, ...]]
     findings: tuple[checked.Findings, ...]
 
 
@@ -132,6 +136,7 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, *, seat: Seat) -> No
         ),
         locality_rules=graph_.single("locality_rules", lambda read: _rules(read.value(single))),
         trust_domain=graph_.single("trust_domain", lambda read: read.value(single).trust_domain),
+        shared=graph_.single("shared_services", lambda read: read.value(single).shared),
         findings=(
             checked.findings_of(graph_, "settings.mesh", mesh),
             checked.findings_of(graph_, "settings.meshNetworks", networks),
@@ -179,6 +184,7 @@ def read_mesh(text: str, shared: str = "", *, seat: Seat) -> tuple[MeshSettings,
         mesh_wide_hosts=mesh_wide,
         locality=locality_settings.read(mesh.part("localityLbSetting")),
         traffic=traffic_policies.read(mesh.part("defaultTrafficPolicy")),
+        shared=scope_settings.read(mesh.parts("serviceScopeConfigs")),
     )
     return found, problems.texts()
 

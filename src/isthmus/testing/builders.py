@@ -135,10 +135,8 @@ class Cluster:
             raise ImpossibleMesh(f"`{name}` has a port that is none")
         for address in (*ready, *unready):
             self._member(name, address, namespace=namespace, shape=shape)
-        annotations = {"networking.istio.io/exportTo": shape.export_to} if shape.export_to else {}
-        labels = {"istio.io/global": "true"} if shape.is_global else None
         service = shapes.service_of(
-            shapes.metadata(name, namespace, labels, annotations),
+            shapes.metadata(name, namespace, *shapes.said_of(shape)),
             ports=ports,
             vip="" if shape.is_headless else self._vip(namespace, name),
             shape=shape,

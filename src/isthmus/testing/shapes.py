@@ -67,6 +67,8 @@ class Shape:
             addresses to services that have none in its cluster.
         is_captured: Whether its node's proxy takes the pod's traffic.
         is_global: Whether a service is shared with other clusters.
+        scope: Of a service, as its label says it.
+        distribution: Of a service's traffic, as its annotation says it.
     """
 
     proxy: ProxyKind | None = ProxyKind.SIDECAR
@@ -80,6 +82,8 @@ class Shape:
     dns: str = ""
     is_captured: bool = False
     is_global: bool = False
+    scope: str = ""
+    distribution: str = ""
 
 
 USUAL: Final = Shape()
@@ -95,6 +99,22 @@ def metadata(
 ) -> objects.Metadata:
     """Return what an object says of itself."""
     return objects.Metadata(name, namespace=namespace, labels=labels, annotations=annotations)
+
+
+def said_of(shape: Shape) -> tuple[dict[str, str], dict[str, str]]:
+    """Return labels and annotations of a Service of a shape."""
+    labels = {
+        "istio.io/global": "true" if shape.is_global else "",
+        "solo.io/service-scope": shape.scope,
+    }
+    annotations = {
+        "networking.istio.io/exportTo": shape.export_to,
+        "networking.istio.io/traffic-distribution": shape.distribution,
+    }
+    return (
+        {key: value for key, value in labels.items() if value},
+        {key: value for key, value in annotations.items() if value},
+    )
 
 
 def service_of(

@@ -99,7 +99,7 @@ def with_services(slice_: WorkloadSlice, more: Mapping[str, Ports]) -> WorkloadS
     )
 
 
-def loose_workload_of(endpoint: LooseEndpoint, service: Service) -> WorkloadSlice:
+def loose_workload_of(endpoint: LooseEndpoint, services: Sequence[Service]) -> WorkloadSlice:
     """Return an address that is no pod's, as node proxies know it."""
     return WorkloadSlice(
         uid=endpoint.uid,
@@ -110,7 +110,7 @@ def loose_workload_of(endpoint: LooseEndpoint, service: Service) -> WorkloadSlic
         addresses=(endpoint.address,),
         node=endpoint.node,
         locality=endpoint.locality,
-        services=((name_of(service), tuple(_own_ports(service, endpoint.ports))),),
+        services=tuple((name_of(one), tuple(_own_ports(one, endpoint.ports))) for one in services),
         is_healthy=endpoint.is_ready,
     )
 

@@ -112,7 +112,7 @@ def _workloads(
             (service, one)
             for _, one in sorted(read.lookup(known.model.for_nodes.memberships, key).items())
             if not set(workload.addresses).isdisjoint(one.addresses)
-            and (service := read.get(known.model.services, one.service)) is not None
+            for service in ambient_loose.services_of(read, known, one.service, key.cluster)
         ]
         policies = _policies_of(read, known, selecting, workload)
         place = (key.cluster, key.namespace)
@@ -199,11 +199,11 @@ def _services(
                 if sharing.reaches(scope.cluster, owner=one.cluster)
                 and not _is_taken(read, known, scope, one.cluster, one.address, one.network)
             ]
-            if scope.cluster not in sharing.owners:
+            if scope.cluster not in sharing.owners or service.derived is not None:
                 vips.extend(_given(read, known, scope, service))
             # Whoever is behind a gateway is known to it alone, but must prove who it is all the
             # same: by any of the identities of the service.
-            is_shared = len(sharing.sharing) > 1 or not sharing.owners >= {scope.cluster}
+            is_shared = len(sharing.givers) > 1 or not sharing.owners >= {scope.cluster}
             sans = known.accounts_of(read, key) if is_shared else ()
             place = (scope.cluster, key.namespace)
             use = read.get(known.model.for_nodes.waypoints.of_services, (scope.cluster, key))
@@ -256,7 +256,7 @@ def _hidden(
 ) -> Callable[[reader.Reader, ServiceKey, Service], Sliced]:
     def sliced(read: reader.Reader, key: ServiceKey, service: Service) -> Sliced:
         sharing = read.get(known.model.for_nodes.sharing, key)
-        if sharing is None or not sharing.sharing or not (scopes := read.items(places)):
+        if sharing is None or not sharing.givers or not (scopes := read.items(places)):
             return
         endpoints = read.get(known.model.endpoints, key) or ()
         by_network = read.value(doors)

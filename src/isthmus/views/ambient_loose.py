@@ -8,13 +8,14 @@ node proxies look for workloads before services, and would pass by the service.
 Source: spec sections 7.1 and 8.5.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh.ambient import LooseEndpoint, Sharing
 from isthmus.mesh.identities import ClusterId, NetworkId
-from isthmus.mesh.services import Service, ServiceKey
+from isthmus.mesh.services import Service, ServiceKey, derived_key
 from isthmus.mesh.workloads import Workload, WorkloadKey
 from isthmus.views import addresses, allocation, ambient_entries, facts, view
 from isthmus.views.wds import AddressPort, WorkloadSlice
@@ -31,14 +32,15 @@ NOBODY = Sharing(frozenset())
 
 @dataclass(frozen=True, slots=True)
 class Loose:
-    """An address that answers for a service.
+    """An address that answers for services.
 
     Attributes:
-        shared: The Service whose sharing says who hears of it; None if everybody does.
+        shared: The services whose sharing says who hears of which of the workload's services, in
+            their order; empty if everybody hears of all.
     """
 
     workload: WorkloadSlice
-    shared: ServiceKey | None = None
+    shared: tuple[ServiceKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,18 @@ def reaches(
     return sharing.reaches(scope.cluster, owner=owner)
 
 
+def services_of(
+    read: reader.Reader, known: facts.Facts, name: ServiceKey, cluster: ClusterId
+) -> list[Service]:
+    """Return what a cluster's Service is: the service of its name, and the one derived from it."""
+    own = read.get(known.model.services, name)
+    derived = read.get(known.model.services, derived_key(name))
+    found = [] if own is None else [own]
+    if derived is not None and derived.derived is not None:
+        found += [derived] if cluster in derived.derived.exporters else []
+    return found
+
+
 def services_at(
     read: reader.Reader,
     known: facts.Facts,
@@ -107,14 +121,23 @@ def services_at(
     found: Services = {}
     for address in pod.addresses:
         for _, one in sorted(read.lookup(loose.by_address, address).items()):
-            if is_near(one.workload.network, pod.network) and _is_seen(read, known, one, scope):
-                found.update(one.workload.services)
+            if is_near(one.workload.network, pod.network):
+                found.update(_seen(read, known, one, scope))
     return found
 
 
-def _is_seen(read: reader.Reader, known: facts.Facts, one: Loose, scope: view.NodesScope) -> bool:
-    cluster = one.workload.cluster
-    return one.shared is None or reaches(read, known, one.shared, scope, cluster)
+def _seen(
+    read: reader.Reader, known: facts.Facts, one: Loose, scope: view.NodesScope
+) -> tuple[tuple[str, tuple[AddressPort, ...]], ...]:
+    """Return those services of an address that clients of a scope see there."""
+    named = one.workload.services
+    if not one.shared:
+        return named
+    return tuple(
+        service
+        for service, key in zip(named, one.shared, strict=True)
+        if reaches(read, known, key, scope, one.workload.cluster)
+    )
 
 
 def _is_services(
@@ -134,9 +157,10 @@ def _in_slices(
     def found(
         read: reader.Reader, uid: str, endpoint: LooseEndpoint
     ) -> Iterable[tuple[str, Loose]]:
-        service = read.get(known.model.services, endpoint.service)
-        if service is not None:
-            yield uid, Loose(addresses.loose_workload_of(endpoint, service), service.key)
+        found = services_of(read, known, endpoint.service, endpoint.cluster)
+        if found:
+            workload = addresses.loose_workload_of(endpoint, found)
+            yield uid, Loose(workload, tuple(service.key for service in found))
 
     return found
 
@@ -169,10 +193,12 @@ def _sliced(
         ):
             return
         for scope in scopes:
-            is_seen = is_near(workload.network, scope.network) and _is_seen(read, known, one, scope)
-            if is_seen and not any(
+            seen = (
+                _seen(read, known, one, scope) if is_near(workload.network, scope.network) else ()
+            )
+            if seen and not any(
                 _is_services(read, known, virtual, address, scope) for address in workload.addresses
             ):
-                yield view.keyed(scope, workload)
+                yield view.keyed(scope, dataclasses.replace(workload, services=seen))
 
     return sliced

@@ -75,7 +75,7 @@ def _hosts(
         addresses = addressing.addresses_of(
             read, known, service, cluster=scope.cluster, naming=scope.naming
         )
-    if addresses and service.entry is not None:
+    if addresses and service.has_full_name_only:
         yield view.NamedHost(service.hostname, addresses, "", namespace)
     elif addresses:
         yield view.NamedHost(service.hostname, addresses, name, namespace)

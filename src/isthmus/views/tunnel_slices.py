@@ -49,7 +49,7 @@ def declare(graph_: graph.Graph, known: facts.Facts, plans: Plans) -> tuple[Slic
 def is_exposed(service: Service, sharing: Sharing, *, namespace: str) -> bool:
     """Say whether clients of other networks may ask gateways in `namespace` for a service."""
     return (
-        bool(sharing.sharing)
+        bool(sharing.givers)
         and not service.is_cluster_local
         and not service.is_external
         and service.is_told_of
@@ -69,7 +69,7 @@ def behind(
         one.address: one
         for one in endpoints
         if one.port_name == port_name
-        and one.cluster in sharing.sharing
+        and one.cluster in sharing.givers
         and one.network == scope.network
         and one.accepts_tunnels
         and one.health is Health.HEALTHY

@@ -53,7 +53,7 @@ def domains_of(service: Service, *, client: str, addresses: Sequence[str]) -> tu
     They end with `addresses`, which are the service's own as the client sees them.
     """
     literal = [f"[{address}]" if ":" in address else address for address in addresses]
-    if service.entry is not None:
+    if service.has_full_name_only:
         dotted = [] if "*" in service.hostname else [f"{service.hostname}."]
         return (str(service.hostname), *dotted, *literal)
     name, namespace = service.key.name, service.key.namespace

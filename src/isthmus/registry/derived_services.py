@@ -1,0 +1,110 @@
+"""Services that clusters share under a name of their own: `<name>.<namespace>.mesh.internal`.
+
+One is there as soon as any cluster's own Service says so. It has the endpoints of those clusters
+whose own Service says so too, and of no others; the Services themselves stay as they are. The
+first of these clusters, this control plane's own before all, decides ports and kind.
+
+Source: spec section 7.7; decision 0029.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from isthmus.engine import collections, graph, reader
+from isthmus.fleet import sources
+from isthmus.kube import objects
+from isthmus.mesh.ambient import Scope
+from isthmus.mesh.identities import ClusterId
+from isthmus.mesh.services import (
+    Derived,
+    Resolution,
+    Service,
+    ServiceKey,
+    derived_host,
+    derived_key,
+)
+from isthmus.registry import distributions, scopes, services, settings, topology
+
+WAY_IN: Final = topology.NETWORK_LABEL
+"""Whoever bears it leads into a network: shared, it would lead to itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What one cluster shares.
+
+    Attributes:
+        service: As its own object has it; under its own name.
+    """
+
+    cluster: ClusterId
+    service: Service
+
+
+Offers = collections.Collection[sources.ObjectKey, Offer]
+
+
+def declare(
+    graph_: graph.Graph,
+    sources_: sources.Sources,
+    *,
+    scopes_: scopes.Nodes,
+    seat: settings.Seat,
+) -> collections.Collection[ServiceKey, Service]:
+    """Declare the derived services in `graph_`."""
+
+    def offer(
+        read: reader.Reader, key: sources.ObjectKey, scope: Scope
+    ) -> Iterable[tuple[sources.ObjectKey, Offer]]:
+        object_ = read.get(sources_.services, key) if scope.derives else None
+        if object_ is None or object_.metadata.label(WAY_IN):
+            return
+        namespace = read.get(sources_.namespaces, sources.ObjectKey(key.cluster, "", key.namespace))
+        service = offered(key, object_, namespace, domain=seat.domain)
+        if service.resolution is not Resolution.ALIAS and service.ports:
+            yield key, Offer(key.cluster, service)
+
+    offers = graph_.derive("services.offered", scopes_.of_services, offer)
+    by_origin = graph_.index("services.offered.by_name", offers, lambda _, one: (one.service.key,))
+
+    def derived(
+        read: reader.Reader, key: sources.ObjectKey, one: Offer
+    ) -> Iterable[tuple[ServiceKey, Service]]:
+        same = read.lookup(by_origin, one.service.key)
+        first = min(same, key=lambda other: (other.cluster != seat.cluster, other))
+        if first == key:
+            found = derived_of(same[first], list(same.values()))
+            yield found.key, found
+
+    return graph_.derive("services.derived", offers, derived)
+
+
+def offered(
+    key: sources.ObjectKey,
+    object_: objects.Service,
+    namespace: objects.Namespace | None,
+    *,
+    domain: str,
+) -> Service:
+    """Return the Service of one cluster as others may know it."""
+    alone = services.merged_service({key: object_}, [key], domain=domain, is_cluster_local=False)
+    said = distributions.said_of(object_, namespace)
+    near = distributions.nearness_of(said, usual=distributions.SAME_NETWORK)
+    return dataclasses.replace(alone, nearness=near)
+
+
+def derived_of(first: Offer, offers: Iterable[Offer]) -> Service:
+    """Return the service that offers of one name make; `first` decides what it is like."""
+    every = list(offers)
+    origin = first.service.key
+    return dataclasses.replace(
+        first.service,
+        key=derived_key(origin),
+        hostname=derived_host(origin),
+        resolution=Resolution.VIP,
+        vips=(),
+        created=min(one.service.created for one in every),
+        derived=Derived(origin, frozenset(one.cluster for one in every)),
+    )

@@ -40,25 +40,33 @@ class Claims(Generic[K, C]):
         self._sole: dict[K, C] = {}
         self._contested: dict[K, dict[C, None]] = {}
 
-    def add(self, key: K, claimant: C) -> None:
-        """Note a claim; each is made once."""
-        if key in self._contested:
+    def add(self, key: K, claimant: C) -> bool:
+        """Note a claim, each of which is made once; say whether it is the only one."""
+        if self._contested and key in self._contested:
             self._contested[key][claimant] = None
-        elif key in self._sole:
-            self._contested[key] = {self._sole.pop(key): None, claimant: None}
-        else:
-            self._sole[key] = claimant
+            return False
+        present = self._sole.setdefault(key, claimant)
+        if present is claimant:
+            return True
+        del self._sole[key]
+        self._contested[key] = {present: None, claimant: None}
+        return False
 
-    def remove(self, key: K, claimant: C) -> None:
-        """Give up a claim that was made."""
-        rivals = self._contested.get(key)
+    def remove(self, key: K, claimant: C) -> bool:
+        """Give up a claim that was made; say whether it was the only one."""
+        rivals = self._contested.get(key) if self._contested else None
         if rivals is None:
             del self._sole[key]
-            return
+            return True
         del rivals[claimant]
         if len(rivals) == 1:
             del self._contested[key]
             self._sole[key] = next(iter(rivals))
+        return False
+
+    def is_contested(self, key: K) -> bool:
+        """Say whether several claim a key."""
+        return bool(self._contested) and key in self._contested
 
     def winner(self, key: K) -> C | collections.Absent:
         """Return whose claim holds, or ABSENT when there is none."""

@@ -5,25 +5,26 @@ it, and reads go through `Graph` (from outside) or `Reader` (from a derivation, 
 Everything but `name` belongs to the engine.
 """
 
-import enum
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from types import MappingProxyType
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from typing_extensions import override
+
+from isthmus.base import hashing
 
 I = TypeVar("I")  # noqa: E741  # `I` for the key of an index, as K and V for key and value.
 K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Absent(enum.Enum):
+class Absent(hashing.Word):
     """The type of `ABSENT`."""
 
     ABSENT = "absent"
 
 
-class Whole(enum.Enum):
+class Whole(hashing.Word):
     """The type of `WHOLE`."""
 
     WHOLE = "whole"
@@ -36,11 +37,28 @@ WHOLE: Final = Whole.WHOLE
 """The key under which a read of a whole collection, or of a single, is recorded."""
 
 
+NOTHING: Final[Mapping[object, "Change[object]"]] = MappingProxyType({})
+
+
+class Change(NamedTuple, Generic[V]):
+    """One key before and after; None where it did not exist. The two always differ."""
+
+    old: V | None
+    new: V | None
+
+
 class Dependent(Protocol):
     """One computation that has read something."""
 
     def mark(self) -> None:
         """Note that what it read has changed."""
+
+
+class Follower(Protocol[K]):
+    """What is computed key by key from a collection."""
+
+    def update(self, keys: Mapping[K, object]) -> None:
+        """Note that these keys have changed."""
 
 
 class Readable:
@@ -49,7 +67,8 @@ class Readable:
     Attributes:
         rank: Its place in the order of computation.
         owner: The graph that it belongs to.
-        readers: By key, who has read that key and must be computed again when it changes.
+        readers: By key, who has read that key and must be computed again when it changes: one,
+            as almost always, or several.
     """
 
     __slots__ = ("__weakref__", "name", "owner", "rank", "readers")
@@ -58,20 +77,42 @@ class Readable:
         self.name = name
         self.owner = owner
         self.rank = rank
-        # A dict and no set: the order of computation must not depend on memory addresses.
-        self.readers: dict[Hashable, dict[Dependent, None]] = {}
+        self.readers: dict[Hashable, Dependent | dict[Dependent, None]] = {}
+
+    def add_reader(self, key: Hashable, reader: Dependent) -> None:
+        """Note that `reader`, which had not, has read `key`."""
+        present = self.readers.setdefault(key, reader)
+        if isinstance(present, dict):
+            present[reader] = None
+        elif present is not reader:
+            # A dict and no set: the order of computation must not depend on memory addresses.
+            self.readers[key] = {present: None, reader: None}
+
+    def drop_reader(self, key: Hashable, reader: Dependent) -> None:
+        """Note that `reader`, which had, no longer reads `key`."""
+        present = self.readers[key]
+        if not isinstance(present, dict):
+            del self.readers[key]
+            return
+        del present[reader]
+        if not present:
+            del self.readers[key]
 
     def wake(self, key: Hashable) -> None:
         """Mark everyone who has read `key`."""
-        for reader in self.readers.get(key, ()):
-            reader.mark()
+        found = self.readers.get(key)
+        if isinstance(found, dict):
+            for reader in found:
+                reader.mark()
+        elif found is not None:
+            found.mark()
 
-    def changed_keys(self) -> Mapping[object, tuple[object, object]]:
-        """Hand over old and new value by key since the last call; ABSENT where there is none.
+    def take_changes(self) -> Mapping[object, Change[object]]:
+        """Hand over what has changed since the last call, by key.
 
-        An index has none: it is a way to read a collection, and the collection is published.
+        An index has nothing: it is a way to read a collection, and the collection is published.
         """
-        return {}
+        return NOTHING
 
     @override
     def __repr__(self) -> str:
@@ -84,46 +125,54 @@ class Collection(Readable, Generic[K, V]):
     Attributes:
         content: Present values.
         view: The same, read-only and never copied.
-        before: Values before this transaction, of the keys that it changed.
+        changed: What this transaction has changed.
         followers: Nodes that are computed key by key from this collection.
     """
 
-    __slots__ = ("before", "content", "followers", "view")
+    __slots__ = ("changed", "content", "followers", "view")
 
     def __init__(self, name: str, *, owner: object, rank: int) -> None:
         super().__init__(name, owner=owner, rank=rank)
         self.content: dict[K, V] = {}
         self.view: Mapping[K, V] = MappingProxyType(self.content)
-        self.before: dict[K, V | Absent] = {}
-        self.followers: list[Callable[[K], None]] = []
+        self.changed: dict[K, Change[V]] = {}
+        self.followers: list[Follower[K]] = []
 
     def settle(self, key: K, new: V | Absent) -> None:
         """Make `key` what it is now; an equal value is no change."""
-        old = self.content.get(key, ABSENT)
+        content = self.content
+        old = content.get(key, ABSENT)
         if old is new or old == new:
             return
-        self.before[key] = old
         if new is ABSENT:
-            del self.content[key]
+            del content[key]
         else:
-            self.content[key] = new
+            content[key] = new
+        self.changed[key] = Change(
+            None if old is ABSENT else old,
+            None if new is ABSENT else new,
+        )
 
     def announce(self) -> None:
         """Mark all that depends on the keys that have changed."""
-        for key in self.before:
-            for follow in self.followers:
-                follow(key)
-            if key in self.readers:
+        changed, readers = self.changed, self.readers
+        if not changed:
+            return
+        for follower in self.followers:
+            follower.update(changed)
+        if not readers:
+            return
+        # The shorter list is gone through; each is in order of arrival.
+        for key in changed if len(changed) <= len(readers) else readers:
+            if key in readers and key in changed:
                 self.wake(key)
-        if self.before:
-            self.wake(WHOLE)
+        self.wake(WHOLE)
 
     @override
-    def changed_keys(self) -> Mapping[object, tuple[object, object]]:
-        changed: dict[object, tuple[object, object]]
-        changed = {key: (old, self.content.get(key, ABSENT)) for key, old in self.before.items()}
-        self.before.clear()
-        return changed
+    def take_changes(self) -> Mapping[object, Change[object]]:
+        taken, self.changed = self.changed, {}
+        # Sound: who takes them reads them only.
+        return cast("Mapping[object, Change[object]]", taken)
 
 
 class Source(Collection[K, V]):
@@ -151,28 +200,28 @@ class Single(Readable, Generic[V]):
 
     Attributes:
         content: Present value; ABSENT while its derivation has never succeeded.
-        before: The value before this transaction, if it changed, else None.
+        changed: What this transaction has changed, if it has.
     """
 
-    __slots__ = ("before", "content")
+    __slots__ = ("changed", "content")
 
     def __init__(self, name: str, *, owner: object, rank: int) -> None:
         super().__init__(name, owner=owner, rank=rank)
         self.content: V | Absent = ABSENT
-        self.before: tuple[V | Absent] | None = None
+        self.changed: Change[V] | None = None
 
     def settle(self, new: V) -> None:
         """Make the value what it is now; an equal value is no change."""
-        if self.content is new or self.content == new:
+        old = self.content
+        if old is new or old == new:
             return
-        self.before = (self.content,)
+        self.changed = Change(None if old is ABSENT else old, new)
         self.content = new
         self.wake(WHOLE)
 
     @override
-    def changed_keys(self) -> Mapping[object, tuple[object, object]]:
-        if self.before is None:
-            return {}
-        changed: dict[object, tuple[object, object]] = {WHOLE: (self.before[0], self.content)}
-        self.before = None
-        return changed
+    def take_changes(self) -> Mapping[object, Change[object]]:
+        taken, self.changed = self.changed, None
+        if taken is None:
+            return NOTHING
+        return {WHOLE: Change[object](taken.old, taken.new)}

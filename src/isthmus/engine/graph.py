@@ -9,13 +9,12 @@ raises; nobody ever sees a part of it. This room knows no Kubernetes and no Envo
 """
 
 import contextlib
-import enum
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
-from isthmus.base import errors
+from isthmus.base import errors, hashing
 from isthmus.engine import changes, collections, explanations, faults, nodes, reader, transactions
 
 I = TypeVar("I")  # noqa: E741
@@ -29,7 +28,7 @@ Listener = Callable[[changes.Changes], None]
 Transaction = transactions.Transaction
 
 
-class Phase(enum.Enum):
+class Phase(hashing.Word):
     """What a graph is at."""
 
     IDLE = "idle"
@@ -186,7 +185,8 @@ class Graph:
         self._nodes[node.out.rank] = node
         self._phase = Phase.COMPUTING
         try:
-            self._compute()
+            for out in self._compute():
+                out.take_changes()
         finally:
             self._phase = Phase.IDLE
 
@@ -211,14 +211,16 @@ class Graph:
 
     def _apply(self, writes: transactions.Writes) -> changes.Changes:
         self._recomputed = 0
-        batch = dict[collections.Readable, Mapping[object, changes.Change[object]]]()
+        batch = dict[collections.Readable, Mapping[object, collections.Change[object]]]()
         for source, entries in writes.items():
             for key, value in entries.items():
                 source.settle(key, value)
             source.announce()
-            _gather(source, into=batch)
+            if found := source.take_changes():
+                batch[source] = found
         for out in self._compute():
-            _gather(out, into=batch)
+            if found := out.take_changes():
+                batch[out] = found
         return changes.Changes(batch)
 
     def _compute(self) -> list[collections.Readable]:
@@ -241,19 +243,3 @@ class Graph:
                 raised.append(error)
         if raised:
             raise ExceptionGroup("listeners failed; the transaction holds", raised)
-
-
-def _gather(
-    out: collections.Readable,
-    *,
-    into: dict[collections.Readable, Mapping[object, changes.Change[object]]],
-) -> None:
-    found = out.changed_keys()
-    if found:
-        into[out] = {
-            key: changes.Change(
-                None if old is collections.ABSENT else old,
-                None if new is collections.ABSENT else new,
-            )
-            for key, (old, new) in found.items()
-        }

@@ -5,10 +5,13 @@ when (the graph does, in order of rank) nor what (the given functions do). What 
 stops nothing: the input keeps its last good answer and the failure becomes a finding.
 """
 
-from collections.abc import Callable, Hashable, Iterable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Final, Generic, Protocol, TypeVar, cast
 
-from isthmus.base import errors
+from typing_extensions import override
+
+from isthmus.base import errors, hashing
 from isthmus.engine import claims, collections, faults, reader
 
 I = TypeVar("I")  # noqa: E741
@@ -41,29 +44,30 @@ class Node(Protocol):
 class Cell:
     """One run of a function, to be repeated when something that it read changes."""
 
-    __slots__ = ("_mark", "reads")
+    __slots__ = ("reads",)
 
-    def __init__(self, mark: Callable[[], None]) -> None:
-        self._mark = mark
-        self.reads: dict[reader.Read, None] = {}
+    def __init__(self) -> None:
+        self.reads: tuple[reader.Read, ...] = ()
 
     def mark(self) -> None:
         """Note that what it read has changed."""
-        self._mark()
+        raise NotImplementedError
 
     def adopt(self, reads: dict[reader.Read, None]) -> None:
         """Depend on `reads`, and no longer on what is not among them."""
-        gone = self.reads.keys() - reads.keys()
-        for readable, key in gone:
-            readers = readable.readers[key]
-            del readers[self]
-            if not readers:
-                del readable.readers[key]
-        for read in reads:
-            if read not in self.reads:
+        old, new = self.reads, tuple(reads)
+        if old == new:
+            return
+        self.reads = new
+        for read in old:
+            if read not in reads:
                 readable, key = read
-                readable.readers.setdefault(key, {})[self] = None
-        self.reads = reads
+                readable.drop_reader(key, self)
+        kept = set(old)
+        for read in new:
+            if read not in kept:
+                readable, key = read
+                readable.add_reader(key, self)
 
 
 def failure(node: str, key: object, error: Exception) -> errors.Finding:
@@ -86,13 +90,19 @@ class DirtyKeys(Generic[K]):
     def __init__(self, *, rank: int, enqueue: Enqueue) -> None:
         self._rank = rank
         self._enqueue = enqueue
-        self._keys: dict[K, None] = {}
+        self._keys: dict[K, object] = {}
 
     def add(self, key: K) -> None:
         """Note one input."""
         if not self._keys:
             self._enqueue(self._rank)
         self._keys[key] = None
+
+    def update(self, keys: Mapping[K, object]) -> None:
+        """Note inputs."""
+        if keys and not self._keys:
+            self._enqueue(self._rank)
+        self._keys.update(keys)
 
     def take(self) -> Iterable[K]:
         """Return all and forget them."""
@@ -101,14 +111,32 @@ class DirtyKeys(Generic[K]):
         return taken
 
 
-class DeriveCell(Cell, Generic[K2, V2]):
+class Disputed(hashing.Word):
+    """The type of `DISPUTED`."""
+
+    DISPUTED = "disputed"
+
+
+DISPUTED: Final = Disputed.DISPUTED
+"""Stands for the value of a key that several inputs claim, or did a moment ago."""
+
+NO_OUTPUTS: Final[Mapping[object, object]] = MappingProxyType({})
+
+
+class DeriveCell(Cell, Generic[K, K2, V2]):
     """One input's run, with its outputs."""
 
-    __slots__ = ("outputs",)
+    __slots__ = ("_dirty", "_key", "outputs")
 
-    def __init__(self, mark: Callable[[], None]) -> None:
-        super().__init__(mark)
-        self.outputs: dict[K2, V2] = {}
+    def __init__(self, key: K, dirty: DirtyKeys[K]) -> None:
+        super().__init__()
+        self._key = key
+        self._dirty = dirty
+        self.outputs = cast("Mapping[K2, V2]", NO_OUTPUTS)
+
+    @override
+    def mark(self) -> None:
+        self._dirty.add(self._key)
 
 
 Derivation = Callable[[reader.Reader, K, V], Iterable[tuple[K2, V2]]]
@@ -129,16 +157,15 @@ class Derive(Generic[K, V, K2, V2]):
         self._over = over
         self._function = function
         self._dirty = DirtyKeys[K](rank=out.rank, enqueue=enqueue)
-        self._cells: dict[K, DeriveCell[K2, V2]] = {}
+        self._cells: dict[K, DeriveCell[K, K2, V2]] = {}
         self._claims = claims.Claims[K2, K]()
         self._failures: dict[K, errors.Finding] = {}
-        over.followers.append(self._dirty.add)
-        for key in over.content:
-            self._dirty.add(key)
+        over.followers.append(self._dirty)
+        self._dirty.update(over.content)
 
     def refresh(self) -> int:
         """Compute the dirty inputs, then settle the keys that they claim or gave up."""
-        touched: dict[K2, None] = {}
+        touched: dict[K2, V2 | collections.Absent | Disputed] = {}
         runs = 0
         content = self._over.content
         for key in self._dirty.take():
@@ -148,12 +175,9 @@ class Derive(Generic[K, V, K2, V2]):
             else:
                 runs += 1
                 self._compute(key, value, touched)
-        for key2 in touched:
-            winner = self._claims.winner(key2)
-            if winner is collections.ABSENT:
-                self.out.settle(key2, collections.ABSENT)
-            else:
-                self.out.settle(key2, self._cells[winner].outputs[key2])
+        settle = self.out.settle
+        for key2, value2 in touched.items():
+            settle(key2, self._won(key2) if value2 is DISPUTED else value2)
         self.out.announce()
         return runs
 
@@ -176,37 +200,49 @@ class Derive(Generic[K, V, K2, V2]):
             yield (self._over, winner)
             yield from self._cells[winner].reads
 
-    def _drop(self, key: K, touched: dict[K2, None]) -> None:
+    def _won(self, key2: K2) -> V2 | collections.Absent:
+        winner = self._claims.winner(key2)
+        if winner is collections.ABSENT:
+            return collections.ABSENT
+        return self._cells[winner].outputs[key2]
+
+    def _drop(self, key: K, touched: dict[K2, V2 | collections.Absent | Disputed]) -> None:
         cell = self._cells.pop(key)
         self._failures.pop(key, None)
         cell.adopt({})
         for key2 in cell.outputs:
-            self._claims.remove(key2, key)
-            touched[key2] = None
+            is_gone = self._claims.remove(key2, key)
+            touched[key2] = collections.ABSENT if is_gone else DISPUTED
 
-    def _compute(self, key: K, value: V, touched: dict[K2, None]) -> None:
+    def _compute(
+        self, key: K, value: V, touched: dict[K2, V2 | collections.Absent | Disputed]
+    ) -> None:
         cell = self._cells.get(key)
         if cell is None:
-            cell = self._cells[key] = DeriveCell(lambda: self._dirty.add(key))
+            cell = self._cells[key] = DeriveCell(key, self._dirty)
         new = self._run(cell, key, value)
         if new is None:
             return
-        old = cell.outputs
-        for key2 in old:
-            if key2 not in new:
-                self._claims.remove(key2, key)
-                touched[key2] = None
+        old, claims_ = cell.outputs, self._claims
+        kept = 0
         for key2, value2 in new.items():
-            if key2 not in old:
-                self._claims.add(key2, key)
-                touched[key2] = None
-            elif old[key2] is value2 or old[key2] == value2:
-                new[key2] = old[key2]  # Lets go of the equal copy.
+            was = old.get(key2, collections.ABSENT) if old else collections.ABSENT
+            if was is collections.ABSENT:
+                touched[key2] = value2 if claims_.add(key2, key) else DISPUTED
+                continue
+            kept += 1
+            if was is value2 or was == value2:
+                new[key2] = was  # Lets go of the equal copy.
             else:
-                touched[key2] = None
-        cell.outputs = new
+                touched[key2] = DISPUTED if claims_.is_contested(key2) else value2
+        if kept < len(old):
+            for key2 in old:
+                if key2 not in new:
+                    is_gone = claims_.remove(key2, key)
+                    touched[key2] = collections.ABSENT if is_gone else DISPUTED
+        cell.outputs = new or cast("Mapping[K2, V2]", NO_OUTPUTS)
 
-    def _run(self, cell: DeriveCell[K2, V2], key: K, value: V) -> dict[K2, V2] | None:
+    def _run(self, cell: DeriveCell[K, K2, V2], key: K, value: V) -> dict[K2, V2] | None:
         read = reader.Reader(owner=self.out.owner, rank=self.out.rank)
         try:
             outputs: dict[K2, V2] = {}
@@ -220,7 +256,8 @@ class Derive(Generic[K, V, K2, V2]):
             return None
         finally:
             cell.adopt(read.close())
-        self._failures.pop(key, None)
+        if self._failures:
+            self._failures.pop(key, None)
         return outputs
 
 
@@ -241,9 +278,8 @@ class Grouping(Generic[I, K, V]):
         self._dirty = DirtyKeys[K](rank=out.rank, enqueue=enqueue)
         self._groups: dict[K, tuple[I, ...]] = {}
         self._failures: dict[K, errors.Finding] = {}
-        of.followers.append(self._dirty.add)
-        for key in of.content:
-            self._dirty.add(key)
+        of.followers.append(self._dirty)
+        self._dirty.update(of.content)
 
     def refresh(self) -> int:
         """Move the dirty entries to their groups, and mark who has read those."""
@@ -271,26 +307,34 @@ class Grouping(Generic[I, K, V]):
         groups = () if value is collections.ABSENT else self._groups_of(key, value)
         if groups is None:
             return
-        for group in self._groups.pop(key, ()):
+        buckets, old = self.out.buckets, self._groups.get(key, ())
+        for group in old:
             woken[group] = None
             if group not in groups:
-                del self.out.buckets[group][key]
+                del buckets[group][key]
         if value is collections.ABSENT:
             self._failures.pop(key, None)
+            self._groups.pop(key, None)
             return
         for group in groups:
             woken[group] = None
-            self.out.buckets.setdefault(group, {})[key] = value
-        if groups:
+            bucket = buckets.get(group)
+            if bucket is None:
+                bucket = buckets[group] = {}
+            bucket[key] = value
+        if groups != old:
             self._groups[key] = groups
 
     def _groups_of(self, key: K, value: V) -> tuple[I, ...] | None:
         try:
-            groups = tuple(dict.fromkeys(self._by(key, value)))
+            groups = tuple(self._by(key, value))
+            if len(groups) > 1:
+                groups = tuple(dict.fromkeys(groups))
         except Exception as error:  # One bad object must stop no other.
             self._failures[key] = failure(self.out.name, key, error)
             return None
-        self._failures.pop(key, None)
+        if self._failures:
+            self._failures.pop(key, None)
         return groups
 
 
@@ -308,9 +352,8 @@ class Join(Generic[K, V]):
         self._members = members
         self._dirty = DirtyKeys[K](rank=out.rank, enqueue=enqueue)
         for member in members:
-            member.followers.append(self._dirty.add)
-            for key in member.content:
-                self._dirty.add(key)
+            member.followers.append(self._dirty)
+            self._dirty.update(member.content)
 
     def refresh(self) -> int:
         """Take the dirty keys from the first member that has them."""
@@ -335,6 +378,20 @@ class Join(Generic[K, V]):
         return collections.ABSENT
 
 
+class SoleCell(Cell):
+    """The run of a single value's function."""
+
+    __slots__ = ("_mark",)
+
+    def __init__(self, mark: Callable[[], None]) -> None:
+        super().__init__()
+        self._mark = mark
+
+    @override
+    def mark(self) -> None:
+        self._mark()
+
+
 class Sole(Generic[V]):
     """A function of what it reads to one value."""
 
@@ -350,7 +407,7 @@ class Sole(Generic[V]):
         self._enqueue = enqueue
         self._is_dirty = False
         self._failure: errors.Finding | None = None
-        self._cell = Cell(self._mark)
+        self._cell = SoleCell(self._mark)
         self._mark()
 
     def refresh(self) -> int:

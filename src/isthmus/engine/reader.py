@@ -7,7 +7,7 @@ the derivation returns. Its order is the order of arrival: a derivation that car
 
 from collections.abc import Hashable, Mapping
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from isthmus.engine import collections, faults
 
@@ -19,6 +19,8 @@ Read = tuple[collections.Readable, Hashable]
 """What was read, and which part of it."""
 
 CLOSED: Final = -1
+
+NO_ENTRIES: Final[Mapping[object, object]] = MappingProxyType({})
 
 
 class KeepLast(Exception):  # noqa: N818  # An answer, not an error: "my inputs are broken".
@@ -37,7 +39,9 @@ class Reader:
 
     def get(self, collection: collections.Collection[K, V], key: K) -> V | None:
         """Return the value of `key`, or None."""
-        self._record(collection, key)
+        if collection.rank >= self._rank or collection.owner is not self._owner:
+            self._refuse(collection)
+        self._reads[collection, key] = None
         return collection.content.get(key)
 
     def items(self, collection: collections.Collection[K, V]) -> Mapping[K, V]:
@@ -49,11 +53,14 @@ class Reader:
         """Return the entries of one group; empty when it has none."""
         self._record(index, group)
         bucket = index.buckets.get(group)
-        return MappingProxyType(bucket if bucket is not None else {})
+        # Sound: nothing is never written.
+        return cast("Mapping[K, V]", NO_ENTRIES) if bucket is None else MappingProxyType(bucket)
 
     def value(self, single: collections.Single[V]) -> V:
         """Return a single value; keeps the reader's last answer while there is none."""
-        self._record(single, collections.WHOLE)
+        if single.rank >= self._rank or single.owner is not self._owner:
+            self._refuse(single)
+        self._reads[single, collections.WHOLE] = None
         if single.content is collections.ABSENT:
             raise KeepLast
         return single.content

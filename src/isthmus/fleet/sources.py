@@ -7,7 +7,7 @@ Source: design rule 4 (everything per cluster is keyed by cluster and generation
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from isthmus.engine import collections, graph
 from isthmus.kube import gateway_api, objects
@@ -17,8 +17,7 @@ HOME: Final = ClusterId("")
 """Stands for the cluster that a control plane runs in where that is no cluster of its mesh."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ObjectKey:
+class ObjectKey(NamedTuple):
     """Names an object of one kind within the mesh; `namespace` is empty for cluster-wide kinds."""
 
     cluster: ClusterId

@@ -3,16 +3,16 @@
 Source: spec sections 7.1, 7.3 and 7.6.
 """
 
-import enum
 from dataclasses import dataclass
 
+from isthmus.base import hashing
 from isthmus.mesh.identities import ClusterId, NetworkId, TrustDomain
 from isthmus.mesh.localities import NOWHERE, Locality
 from isthmus.mesh.services import ServiceKey
 from isthmus.mesh.workloads import WorkloadKey
 
 
-class OwnerKind(enum.Enum):
+class OwnerKind(hashing.Word):
     """What runs a pod, as far as telemetry tells it apart."""
 
     DEPLOYMENT = "deployment"

@@ -6,18 +6,19 @@ must. What a clause means for a request is said here once; how a proxy finds it 
 Source: spec section 4.13; docs/reference/authorization.md.
 """
 
-import enum
 from dataclasses import dataclass
 
+from isthmus.base import hashing
 
-class Action(enum.Enum):
+
+class Action(hashing.Word):
     """What becomes of calls that a policy matches."""
 
     ALLOW = "ALLOW"
     DENY = "DENY"
 
 
-class Form(enum.Enum):
+class Form(hashing.Word):
     """How a pattern compares with a text."""
 
     EXACT = "exact"
@@ -34,7 +35,7 @@ class Pattern:
     text: str = ""
 
 
-class Property(enum.Enum):
+class Property(hashing.Word):
     """What a clause looks at.
 
     IDENTITY is the whole SPIFFE URI of the caller; PRINCIPAL, NAMESPACE and ACCOUNT are how users

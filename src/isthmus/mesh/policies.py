@@ -3,14 +3,14 @@
 Source: spec sections 3.5, 4.9, 6.4 and 8.2.
 """
 
-import enum
 from dataclasses import dataclass, field
 
+from isthmus.base import hashing
 from isthmus.mesh import requests
 from isthmus.mesh.traffic import TrafficPolicy
 
 
-class MtlsMode(enum.Enum):
+class MtlsMode(hashing.Word):
     """What a workload accepts."""
 
     PERMISSIVE = "PERMISSIVE"
@@ -36,7 +36,7 @@ class PeerAuthentication:
     port_modes: tuple[tuple[int, MtlsMode | None], ...] = ()
 
 
-class ServerTls(enum.Enum):
+class ServerTls(hashing.Word):
     """What a gateway does with TLS on a port."""
 
     NONE = ""
@@ -58,7 +58,7 @@ class ServerTls(enum.Enum):
         return self in {ServerTls.MUTUAL, ServerTls.OPTIONAL_MUTUAL}
 
 
-class TlsVersion(enum.Enum):
+class TlsVersion(hashing.Word):
     """A version of TLS, as Istio spells it; the value puts them in order."""
 
     TLSV1_0 = 10

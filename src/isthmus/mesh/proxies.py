@@ -3,14 +3,14 @@
 Source: spec sections 3.1 and 4.2.
 """
 
-import enum
 from dataclasses import dataclass
 
+from isthmus.base import hashing
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.localities import NOWHERE, Locality
 
 
-class ProxyKind(enum.Enum):
+class ProxyKind(hashing.Word):
     """The first part of a node id."""
 
     SIDECAR = "sidecar"

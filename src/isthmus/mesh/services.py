@@ -3,13 +3,14 @@
 Source: spec sections 2.4 and 4.8.
 """
 
-import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from isthmus.base import hashing
 from isthmus.mesh.identities import ClusterId, Hostname
 
 
-class Protocol(enum.Enum):
+class Protocol(hashing.Word):
     """What is spoken on a port, as far as it was declared."""
 
     HTTP = "http"
@@ -31,8 +32,7 @@ class Protocol(enum.Enum):
         return self in {Protocol.HTTP2, Protocol.GRPC}
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ServiceKey:
+class ServiceKey(NamedTuple):
     """Names a service within the mesh: the same in every cluster."""
 
     namespace: str
@@ -48,7 +48,7 @@ class ServicePort:
     protocol: Protocol
 
 
-class Resolution(enum.Enum):
+class Resolution(hashing.Word):
     """How a client finds the endpoints of a service.
 
     Those of NONE are where the client goes anyway; those of DNS are looked up by proxies, of

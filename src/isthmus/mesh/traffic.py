@@ -6,14 +6,14 @@ Source: spec sections 4.8, 4.11, 8.1 and 8.2.
 """
 
 import dataclasses
-import enum
 from dataclasses import dataclass
 from typing import Final
 
+from isthmus.base import hashing
 from isthmus.mesh.localities import Locality
 
 
-class ClientTls(enum.Enum):
+class ClientTls(hashing.Word):
     """What a DestinationRule makes clients speak; AUTO leaves it to the mesh."""
 
     AUTO = ""
@@ -23,7 +23,7 @@ class ClientTls(enum.Enum):
     MUTUAL = "MUTUAL"
 
 
-class LoadBalancer(enum.Enum):
+class LoadBalancer(hashing.Word):
     """How a client picks among endpoints; PASSTHROUGH leaves it to the application."""
 
     LEAST_REQUEST = "LEAST_REQUEST"
@@ -34,7 +34,7 @@ class LoadBalancer(enum.Enum):
     MAGLEV = "MAGLEV"
 
 
-class HashOf(enum.Enum):
+class HashOf(hashing.Word):
     """What of a request decides which endpoint it goes to."""
 
     HEADER = "header"
@@ -147,7 +147,7 @@ class Keepalive:
     interval_s: int | None = None
 
 
-class Http2(enum.Enum):
+class Http2(hashing.Word):
     """Which version of HTTP is spoken to endpoints."""
 
     AS_DECLARED = "as the port declares"

@@ -3,14 +3,15 @@
 Source: spec sections 2.5 and 3.1.
 """
 
-import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from isthmus.base import hashing
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.localities import NOWHERE, Locality
 
 
-class Health(enum.Enum):
+class Health(hashing.Word):
     """Whether an endpoint may get traffic."""
 
     HEALTHY = "healthy"
@@ -18,8 +19,7 @@ class Health(enum.Enum):
     DRAINING = "draining"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class WorkloadKey:
+class WorkloadKey(NamedTuple):
     """Names a pod in the mesh."""
 
     cluster: ClusterId

@@ -7,11 +7,11 @@ functions that left it out. Computed only when somebody asks.
 Source: spec sections 3.4 and 8.1; Envoy's documentation of priority levels.
 """
 
-import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from isthmus.base import hashing
 from isthmus.mesh import policies
 from isthmus.mesh.services import Service
 from isthmus.mesh.traffic import ClientTls, TrafficPolicy
@@ -22,7 +22,7 @@ OVERPROVISIONING: Final = 1.4
 """Envoy spills over to the next priority when less than 1/1.4 of the endpoints are well."""
 
 
-class Reason(enum.Enum):
+class Reason(hashing.Word):
     """Why a client does not call an endpoint."""
 
     CLUSTER_LOCAL = "the service is cluster-local, and this is another cluster"

@@ -5,6 +5,7 @@ Nothing here depends on who looks.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
@@ -31,8 +32,7 @@ class Served:
     service_port: int
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ServedKey:
+class ServedKey(NamedTuple):
     """Who serves which port of which service."""
 
     service: ServiceKey

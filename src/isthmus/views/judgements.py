@@ -6,10 +6,10 @@ them; what depends on a request is not guessed.
 Source: spec section 4.13; reliability section 5.8.
 """
 
-import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from isthmus.base import hashing
 from isthmus.mesh.authorization import (
     Action,
     AuthorizationPolicy,
@@ -22,7 +22,7 @@ from isthmus.mesh.authorization import (
 )
 
 
-class Fit(enum.Enum):
+class Fit(hashing.Word):
     """Whether something matches a call."""
 
     YES = "matches"
@@ -30,7 +30,7 @@ class Fit(enum.Enum):
     DEPENDS = "depends on the request"
 
 
-class Outcome(enum.Enum):
+class Outcome(hashing.Word):
     """What becomes of a call."""
 
     ALLOWED = "allowed"

@@ -6,12 +6,12 @@ holds nothing that is not in it; so what many pods of a node share is told once.
 Source: spec sections 7.1, 7.2 and 7.4.
 """
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from isthmus.base import hashing
 from isthmus.mesh.authorization import Action
 from isthmus.mesh.identities import ClusterId, NetworkId, SpiffeId, TrustDomain
 from isthmus.mesh.localities import NOWHERE, Locality
@@ -123,7 +123,7 @@ class Ways:
     access_log: str = ""
 
 
-class Passage(enum.Enum):
+class Passage(hashing.Word):
     """The listeners inside the proxy through which each connection to an endpoint goes."""
 
     TUNNEL = "connect_originate"
@@ -138,7 +138,7 @@ class PassageListener:
     access_log: str = ""
 
 
-class Upstream(enum.Enum):
+class Upstream(hashing.Word):
     """The clusters that every node has."""
 
     OUTBOUND = "outbound"
@@ -202,7 +202,7 @@ LISTENERS: Final[Mapping[type, str]] = MappingProxyType(
 )
 
 
-class Kind(enum.Enum):
+class Kind(hashing.Word):
     """The kinds of resources."""
 
     CLUSTER = "cluster"

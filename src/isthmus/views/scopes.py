@@ -6,15 +6,15 @@ rooms find these under `views.view`.
 Source: docs/explanation/design.md; spec sections 3.4 and 3.5.
 """
 
-import enum
 from dataclasses import dataclass
 
+from isthmus.base import hashing
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.services import Protocol
 
 
-class Naming(enum.Enum):
+class Naming(hashing.Word):
     """Who answers the questions of a pod for names.
 
     CLUSTER is the DNS of its cluster. CAPTURED is its own agent, which gives a service that has
@@ -28,7 +28,7 @@ class Naming(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class HorizonScope:
+class HorizonScope(hashing.Remembering):
     """Where one stands: from here the endpoints of all services look the same.
 
     Proxies share the widest, which says a cluster and network alone. A proxy sees narrower ones
@@ -51,9 +51,11 @@ class HorizonScope:
     labels: tuple[tuple[str, str], ...] | None = None
     selected: tuple[tuple[str, str], ...] = ()
 
+    __hash__ = hashing.Remembering.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class OutboundScope:
+class OutboundScope(hashing.Remembering):
     """What sidecars of one namespace in one cluster and network see of the mesh.
 
     Attributes:
@@ -72,9 +74,11 @@ class OutboundScope:
     marks_sockets: bool = False
     labels: tuple[tuple[str, str], ...] = ()
 
+    __hash__ = hashing.Remembering.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class NamesScope:
+class NamesScope(hashing.Remembering):
     """Which names pods of one namespace may ask their proxies for, and what is answered."""
 
     cluster: ClusterId
@@ -83,9 +87,11 @@ class NamesScope:
     requested_networks: tuple[NetworkId, ...] = ()
     naming: Naming = Naming.CLUSTER
 
+    __hash__ = hashing.Remembering.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class InboundScope:
+class InboundScope(hashing.Remembering):
     """What one kind of workload serves itself: same labels, ports and namespace.
 
     Attributes:
@@ -96,9 +102,11 @@ class InboundScope:
     labels: tuple[tuple[str, str], ...]
     ports: tuple[tuple[int, Protocol], ...]
 
+    __hash__ = hashing.Remembering.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class GatewayScope:
+class GatewayScope(hashing.Remembering):
     """What gateways with these labels are configured to pass on.
 
     Attributes:
@@ -114,22 +122,28 @@ class GatewayScope:
     ports: tuple[tuple[int, int], ...] = ()
     marks_sockets: bool = False
 
+    __hash__ = hashing.Remembering.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class CredentialScope:
+class CredentialScope(hashing.Remembering):
     """What gateways that run as one account may hold: Secrets beside them that it may read."""
 
     cluster: ClusterId
     namespace: str
     service_account: str
 
+    __hash__ = hashing.Remembering.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class NodesScope:
+class NodesScope(hashing.Remembering):
     """What node proxies of one cluster and network know of the mesh."""
 
     cluster: ClusterId
     network: NetworkId
+
+    __hash__ = hashing.Remembering.__hash__
 
 
 Scope = (

@@ -7,12 +7,12 @@ that one resource of Envoy needs and nothing that is not in that resource.
 Source: docs/explanation/design.md; spec sections 3.4, 3.5, 4.7 to 4.11.
 """
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
+from isthmus.base import hashing
 from isthmus.mesh import requests
 from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.identities import TrustDomain
@@ -86,7 +86,7 @@ class EndpointsSlice:
 # --- clusters
 
 
-class Discovery(enum.Enum):
+class Discovery(hashing.Word):
     """How Envoy finds the endpoints of a cluster."""
 
     EDS = "EDS"
@@ -96,7 +96,7 @@ class Discovery(enum.Enum):
     LOGICAL_DNS = "LOGICAL_DNS"
 
 
-class UpstreamTls(enum.Enum):
+class UpstreamTls(hashing.Word):
     """What a client speaks to the endpoints of a cluster."""
 
     NONE = "none"
@@ -414,7 +414,7 @@ class NamesSlice:
 # --- what is handed over
 
 
-class Kind(enum.Enum):
+class Kind(hashing.Word):
     """The kinds of slices, in the order in which a proxy must hear of them."""
 
     CLUSTER = "cluster"
@@ -435,8 +435,7 @@ NAME_TABLE: Final = "NameTable"
 """The one resource of its kind."""
 
 
-@dataclass(frozen=True, slots=True)
-class SliceKey:
+class SliceKey(NamedTuple):
     """Names a slice within the mesh."""
 
     scope: Scope

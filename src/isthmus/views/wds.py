@@ -6,10 +6,10 @@ which a node proxy may ask for it.
 Source: spec sections 7.1 and 7.5.
 """
 
-import enum
 from dataclasses import dataclass
 from typing import Final
 
+from isthmus.base import hashing
 from isthmus.mesh.ambient import OwnerKind
 from isthmus.mesh.authorization import Action, Pattern
 from isthmus.mesh.identities import ClusterId, NetworkId, TrustDomain
@@ -89,7 +89,7 @@ class WorkloadSlice:
         return self.uid
 
 
-class Nearness(enum.Enum):
+class Nearness(hashing.Word):
     """What endpoints may share with a client."""
 
     NETWORK = "network"
@@ -134,7 +134,7 @@ class ServiceSlice:
         return f"{self.namespace}/{self.host}"
 
 
-class Reach(enum.Enum):
+class Reach(hashing.Word):
     """For whom a policy holds without being named by workloads."""
 
     MESH = "mesh"

@@ -6,18 +6,18 @@ is decided at the door, not here.
 Source: spec section 4.6.
 """
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from isthmus.base import hashing
 from isthmus.resources.snapshot import Resource, TypeUrl
 
 WILDCARD: Final = "*"
 """The name that stands for every resource of a type."""
 
 
-class Flavour(enum.Enum):
+class Flavour(hashing.Word):
     """The two forms of the protocol."""
 
     STATE_OF_THE_WORLD = "sotw"

@@ -7,16 +7,16 @@ only after everything that could still refer to them has been told.
 Source: spec section 4.6; xDS protocol, "Eventual consistency considerations".
 """
 
-import enum
 from dataclasses import dataclass
 from typing import Final
 
+from isthmus.base import hashing
 from isthmus.resources import snapshot
 from isthmus.resources.snapshot import TypeUrl
 from isthmus.xds.messages import Flavour
 
 
-class Part(enum.Enum):
+class Part(hashing.Word):
     """Which half of a change a step tells."""
 
     ADDITIONS = "additions"

@@ -8,11 +8,11 @@ of `next` only the latest state is kept.
 Source: spec section 4.6.
 """
 
-import enum
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from isthmus.base import hashing
 from isthmus.resources import snapshot as snapshots
 from isthmus.resources.snapshot import Snapshot, TypeUrl
 from isthmus.xds import ordering, subscription
@@ -23,7 +23,7 @@ MOST_NAMES: Final = 50_000
 """Bounds of what one stream may subscribe to: types, and names of one type."""
 
 
-class State(enum.Enum):
+class State(hashing.Word):
     """How far the talk about one type has come."""
 
     NEW = "never asked for"
@@ -32,7 +32,7 @@ class State(enum.Enum):
     SETTLED = "newest offer answered"
 
 
-class Input(enum.Enum):
+class Input(hashing.Word):
     """What kind of request was heard."""
 
     ASK = "without a nonce"
@@ -47,7 +47,7 @@ class Input(enum.Enum):
     REFUSE_NOTHING = "refuses without a nonce"
 
 
-class Effect(enum.Enum):
+class Effect(hashing.Word):
     """What one step of an answer to a request is."""
 
     BEGIN = "begin the subscription"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from isthmus.engine import changes, faults, graph, reader
+from isthmus.engine import collections, faults, graph, reader
 
 
 @pytest.fixture
@@ -423,9 +423,9 @@ def test_listeners_get_one_batch_with_old_and_new(graph_):
         change.delete(source, "b")
 
     [batch] = batches
-    assert batch.of(source) == {"a": changes.Change(10, 11), "b": changes.Change(20, None)}
-    assert batch.of(derived) == {"b": changes.Change(2, None)}
-    assert batch.of_single(single) == changes.Change(2, 1)
+    assert batch.of(source) == {"a": collections.Change(10, 11), "b": collections.Change(20, None)}
+    assert batch.of(derived) == {"b": collections.Change(2, None)}
+    assert batch.of_single(single) == collections.Change(2, 1)
 
 
 def test_a_batch_stays_what_it_was(graph_):
@@ -436,7 +436,7 @@ def test_a_batch_stays_what_it_was(graph_):
 
     put(graph_, source, a=2)
 
-    assert batches[0].of(source) == {"a": changes.Change(None, 1)}
+    assert batches[0].of(source) == {"a": collections.Change(None, 1)}
 
 
 def test_a_transaction_that_changes_nothing_calls_nobody(graph_):

@@ -5,7 +5,6 @@ Nothing waits for first bytes longer than the client takes to send them, as in I
 Source: spec sections 4.8, 4.9 and 4.12.
 """
 
-import enum
 from collections.abc import Sequence
 from typing import Final
 
@@ -20,6 +19,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from google.protobuf import message
 
+from isthmus.base import hashing
 from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.resources.envoy import access_logs, actions, messages, rbac
 from isthmus.views import view
@@ -38,7 +38,7 @@ Shares = Sequence[view.RouteTarget]
 """How connections are split among clusters; empty: they are not."""
 
 
-class Side(enum.Enum):
+class Side(hashing.Word):
     """Which way the traffic goes, seen from the workload."""
 
     INBOUND = "inbound"

@@ -5,10 +5,12 @@ Source: spec sections 3.2 and 3.3.
 
 from dataclasses import dataclass
 
-from isthmus.mesh.identities import ClusterId, NetworkId
+from isthmus.mesh.identities import ClusterId, NetworkId, TrustDomain
 
 MTLS_PORT = 15443
 """The port of a gateway that passes mutual TLS through by server name."""
+
+NO_DOMAIN = TrustDomain("")
 
 HBONE_PORT = 15008
 """The port of a gateway that ends the outer tunnel of ambient traffic."""
@@ -25,6 +27,7 @@ class NetworkGateway:
         is_up: Whether anything answers there, as far as is known.
         namespace: Of its workloads; empty when only configuration knows it.
         service_account: Of its workloads, which ends ambient tunnels; empty likewise.
+        trust_domain: Of its workloads, where a link says it; empty for that of its cluster.
     """
 
     network: NetworkId
@@ -35,3 +38,4 @@ class NetworkGateway:
     is_up: bool = True
     namespace: str = ""
     service_account: str = ""
+    trust_domain: TrustDomain = NO_DOMAIN

@@ -51,23 +51,18 @@ class Nodes:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of all clusters' services and pods."""
+    """What it is made of, besides the objects themselves."""
 
     services: collections.Collection[ServiceKey, Service]
     pods: collections.Collection[WorkloadKey, Workload]
     scopes: scopes.Nodes
+    places: topology.Nodes
+    settings: settings.Nodes
 
 
-def declare(
-    graph_: graph.Graph,
-    sources_: sources.Sources,
-    *,
-    known: Known,
-    places: topology.Nodes,
-    settings_: settings.Nodes,
-) -> Nodes:
+def declare(graph_: graph.Graph, sources_: sources.Sources, known: Known) -> Nodes:
     """Declare what node proxies must know in `graph_`."""
-    services = known.services
+    services, places, settings_ = known.services, known.places, known.settings
 
     def traits(
         read: reader.Reader, key: sources.ObjectKey, pod: objects.Pod

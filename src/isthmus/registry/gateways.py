@@ -1,8 +1,9 @@
 """The gateways through which networks are reached from outside.
 
-They are found by the network label on Services of any cluster, and named by the settings. One that
-has no pod that is ready is down: what has another destination is then sent there at once, instead
-of being refused first or, behind many load balancers, waiting for an answer in vain.
+They are found by the network label on Services of any cluster, and named by the settings and by
+links to other clusters. One that has no pod that is ready is down: what has another destination is
+then sent there at once, instead of being refused first or, behind many load balancers, waiting for
+an answer in vain.
 
 Source: spec sections 3.2 and 3.3.
 """
@@ -15,11 +16,12 @@ from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
+from isthmus.mesh import peering
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.networks import HBONE_PORT, MTLS_PORT, NetworkGateway
 from isthmus.mesh.settings import ConfiguredGateway, NetworkMember
 from isthmus.mesh.workloads import WorkloadKey
-from isthmus.registry import addresses, checked, endpoints, naming, settings, topology
+from isthmus.registry import addresses, checked, endpoints, links, naming, settings, topology
 
 PORT_LABEL: Final = "networking.istio.io/gatewayPort"
 GATEWAY_UNUSABLE: Final = "ISM-REG-012"
@@ -36,14 +38,17 @@ class Nodes:
     findings: checked.Findings
 
 
-def declare(
-    graph_: graph.Graph,
-    sources_: sources.Sources,
-    *,
-    seat: settings.Seat,
-    settings_: settings.Nodes,
-    workloads: endpoints.Workloads,
-) -> Nodes:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What gateways are found by, besides the Services themselves."""
+
+    seat: settings.Seat
+    settings: settings.Nodes
+    workloads: endpoints.Workloads
+    links: links.Links
+
+
+def declare(graph_: graph.Graph, sources_: sources.Sources, known: Known) -> Nodes:
     """Declare the gateways of all networks in `graph_`."""
     slices = graph_.index("network_gateways.slices", sources_.endpoint_slices, _service_of)
 
@@ -52,7 +57,7 @@ def declare(
     ) -> Iterable[tuple[sources.ObjectKey, checked.Checked[Gateways]]]:
         if service.metadata.label(topology.NETWORK_LABEL):
             members = read.lookup(slices, key).values()
-            account = account_of(read, key, members, workloads=workloads)
+            account = account_of(read, key, members, workloads=known.workloads)
             yield key, gateways_of(key, service, is_down=is_down(read, key), account=account)
 
     def is_down(read: reader.Reader, key: sources.ObjectKey) -> bool:
@@ -63,17 +68,18 @@ def declare(
 
     def all_gateways(read: reader.Reader) -> Gateways:
         found = {gateway for some in read.items(labelled).values() for gateway in some}
-        for gateway in read.value(settings_.gateways):
+        for gateway in read.value(known.settings.gateways):
             if gateway.address:
                 place = (gateway.network, ClusterId(""), gateway.address, gateway.port)
                 found.add(NetworkGateway(*place, is_up=gateway.is_known))
             else:
                 found.update(named_gateways(read, gateway))
+        found.update(linked(read.items(known.links).values()))
         return tuple(sorted(found))
 
     def named_gateways(read: reader.Reader, gateway: ConfiguredGateway) -> Iterable[NetworkGateway]:
-        named = naming.split_host(gateway.registry_service_name, domain=seat.domain)
-        members = read.value(settings_.members) if named else ()
+        named = naming.split_host(gateway.registry_service_name, domain=known.seat.domain)
+        members = read.value(known.settings.members) if named else ()
         for cluster in _clusters_of(gateway.network, members):
             name, namespace = named or ("", "")
             key = sources.ObjectKey(cluster, namespace, name)
@@ -86,6 +92,22 @@ def declare(
         gateways=graph_.single("network_gateways", all_gateways),
         findings=checked.findings_of(graph_, "network_gateways", both),
     )
+
+
+def linked(found: Iterable[peering.Link]) -> Iterable[NetworkGateway]:
+    """Yield the gateways of linked clusters, through which tunnels lead and nothing else."""
+    for link in found:
+        for address in link.addresses if link.tunnel_port else ():
+            yield NetworkGateway(
+                link.network,
+                link.peer,
+                address,
+                port=0,
+                hbone_port=link.tunnel_port,
+                namespace=link.namespace,
+                service_account=link.service_account,
+                trust_domain=link.trust_domain,
+            )
 
 
 def account_of(

@@ -30,11 +30,14 @@ from isthmus.registry import (
     destination_rules,
     endpoints,
     entries,
+    exports,
     gateway_names,
     gateway_objects,
     gateways,
     kubernetes_gateways,
+    links,
     peer_authentications,
+    peers,
     scopes,
     service_entries,
     services,
@@ -61,6 +64,7 @@ class Model:
         gateway_names: Those that somebody should look up.
         looked_up: What those names lead to; filled from outside.
         peer_authentications: Of the configuration cluster, as all that follow.
+        peers: What is between this cluster and those linked to it.
         findings: What is wrong with single objects.
     """
 
@@ -81,6 +85,7 @@ class Model:
     virtual_services: collections.Collection[ObjectKey, policies.VirtualService]
     destination_rules: collections.Collection[ObjectKey, policies.DestinationRule]
     service_entries: collections.Collection[ObjectKey, ServiceEntry]
+    peers: peers.Nodes
     findings: checked.Findings
 
 
@@ -108,47 +113,39 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
     places = topology.declare(graph_, sources_, seat=seat, members=settings_.members)
     workloads_ = workloads.declare(graph_, sources_, places=places)
     scopes_ = scopes.declare(graph_, sources_, seat=seat, settings_=settings_)
-    own = services.declare(
-        graph_,
-        sources_,
-        seat=seat,
-        locality_rules=settings_.locality_rules,
-        scopes_=scopes_,
-    )
-    derived = derived_services.declare(graph_, sources_, scopes_=scopes_, seat=seat)
     policies_ = _policies(graph_, sources_, seat)
-    said = policies_.service_entries.values
-    of_kubernetes = graph_.join("services.of_kubernetes", own.services, derived)
-    entries_ = entries.declare(graph_, said, services=of_kubernetes, seat=seat)
-    services_ = graph_.join("services.all", of_kubernetes, entries_.services)
+    named = _Services(settings_, scopes_, policies_.service_entries.values)
+    own, entries_, services_ = named.declare(graph_, sources_, seat)
     shards, more_ports = entries.declare_shards(
         graph_, entries_.owned, sources_, workloads=workloads_, places=places, seat=seat
     )
-    ports = graph_.join("all_declared_ports", declared.declare(graph_, sources_), more_ports)
     endpoints_ = endpoints.declare(
         graph_, sources_, services=services_, workloads=workloads_, places=places, others=shards
     )
+    accounts_ = accounts.declare(
+        graph_, services=services_, shards=endpoints_.shards, settings_=settings_
+    )
+    nodes_ = ambient.declare(
+        graph_, sources_, ambient.Known(services_, workloads_, scopes_, places, settings_)
+    )
+    links_ = links.declare(graph_, sources_, seat=seat, places=places, settings_=settings_)
     gateways_ = gateways.declare(
-        graph_, sources_, seat=seat, settings_=settings_, workloads=workloads_
+        graph_, sources_, gateways.Known(seat, settings_, workloads_, links_.links)
     )
     names_ = gateway_names.declare(graph_, gateways=gateways_.gateways)
+    told = exports.Known(services_, scopes_, endpoints_.shards, places, settings_.trust_domain)
+    peers_ = peers.declare(graph_, sources_, seat=seat, links_=links_, known=told)
     return Model(
         settings=settings_.settings,
         services=services_,
         endpoints=endpoints_.endpoints,
         shards=endpoints_.shards,
-        declared_ports=ports,
-        accounts=accounts.declare(
-            graph_, services=services_, shards=endpoints_.shards, settings_=settings_
+        declared_ports=graph_.join(
+            "all_declared_ports", declared.declare(graph_, sources_), more_ports
         ),
+        accounts=accounts_,
         workloads=workloads_,
-        for_nodes=ambient.declare(
-            graph_,
-            sources_,
-            known=ambient.Known(services_, workloads_, scopes_),
-            places=places,
-            settings_=settings_,
-        ),
+        for_nodes=nodes_,
         network_gateways=names_.gateways,
         gateway_names=names_.names,
         looked_up=names_.looked_up,
@@ -158,18 +155,37 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
         virtual_services=policies_.all_virtual_services,
         destination_rules=policies_.destination_rules.values,
         service_entries=policies_.service_entries.values,
+        peers=peers_,
         findings=graph_.join(
             "findings",
             *settings_.findings,
             *scopes_.findings,
             own.findings,
-            entries_.findings,
-            endpoints_.findings,
-            gateways_.findings,
+            *(one.findings for one in (entries_, endpoints_, gateways_, peers_)),
             *policies_.findings(),
-            policies_.of_routes,
         ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Services:
+    settings_: settings.Nodes
+    scopes_: scopes.Nodes
+    said: collections.Collection[ObjectKey, ServiceEntry]
+
+    def declare(
+        self, graph_: graph.Graph, sources_: Sources, seat: settings.Seat
+    ) -> tuple[services.Nodes, entries.Nodes, collections.Collection[ServiceKey, Service]]:
+        """Declare services of all kinds: of Kubernetes, shared, and of entries."""
+        rules = self.settings_.locality_rules
+        own = services.declare(
+            graph_, sources_, seat=seat, locality_rules=rules, scopes_=self.scopes_
+        )
+        derived = derived_services.declare(graph_, sources_, scopes_=self.scopes_, seat=seat)
+        of_kubernetes = graph_.join("services.of_kubernetes", own.services, derived)
+        entries_ = entries.declare(graph_, self.said, services=of_kubernetes, seat=seat)
+        every = graph_.join("services.all", of_kubernetes, entries_.services)
+        return own, entries_, every
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +209,7 @@ class _Policies:
             self.virtual_services.findings,
             self.destination_rules.findings,
             self.service_entries.findings,
+            self.of_routes,
         )
 
 

@@ -50,6 +50,7 @@ class Seat:
         domain: The DNS suffix of services.
         is_external: Whether the control plane's own settings are not there, but with it.
         shared: Name of the ConfigMap there that fills in for them; empty for none.
+        link_namespaces: Where links to other clusters count; empty for the usual ones.
     """
 
     cluster: ClusterId
@@ -58,6 +59,12 @@ class Seat:
     domain: str = "cluster.local"
     is_external: bool = False
     shared: str = ""
+    link_namespaces: tuple[str, ...] = ()
+
+    @property
+    def namespaces_of_links(self) -> tuple[str, ...]:
+        """Where links to other clusters count."""
+        return self.link_namespaces or (self.system_namespace, "istio-gateways")
 
     @property
     def config_map(self) -> str:

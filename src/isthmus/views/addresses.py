@@ -190,6 +190,7 @@ def gateway_workload_of(gateway: NetworkGateway) -> WorkloadSlice:
         network=gateway.network,
         addresses=(gateway.address,),
         service_account=gateway.service_account,
+        trust_domain=gateway.trust_domain,
         takes_tunnels=True,
     )
 

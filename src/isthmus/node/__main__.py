@@ -1,4 +1,4 @@
-"""The program in a proxy's containers: `istio-iptables`, `proxy`, `request`, `wait`.
+"""The program in proxies' containers: `istio-iptables`, `proxy`, `request`, `wait`, `ztunnel`.
 
 The names and arguments are those that Istio's injector writes into pods.
 """
@@ -15,6 +15,7 @@ USAGE = """usage: python -m isthmus.node <command>
   proxy sidecar|router [options]   run a proxy and look after it
   istio-iptables [options]         redirect this pod's traffic to its proxy
   request GET|POST <path>          ask the proxy's admin page
+  ztunnel                          run a node's proxy and look after it
   wait                             wait until the proxy is ready
 """
 
@@ -27,6 +28,7 @@ def main(argv: Sequence[str]) -> int:
         "istio-iptables": _redirect,
         "request": _request,
         "wait": _wait,
+        "ztunnel": _node_proxy,
     }
     if command not in commands:
         sys.stderr.write(USAGE)
@@ -47,6 +49,16 @@ def _proxy(argv: Sequence[str]) -> int:
         wanted = settings.read(argv, environment=os.environ, folder=folder)
         logs.configure(wanted.agent_log_level)
         asyncio.run(agent.run(wanted))
+    return 0
+
+
+def _node_proxy(_: Sequence[str]) -> int:
+    from isthmus.node import folders, nodeagent, nodesettings
+
+    with folders.working() as folder:
+        wanted = nodesettings.read(os.environ, folder=folder)
+        logs.configure(wanted.log_level)
+        asyncio.run(nodeagent.run(wanted))
     return 0
 
 

@@ -46,9 +46,10 @@ async def run(wanted: settings.Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
     system_clock = clock.SystemClock()
+    habits = envoy.habits(wanted)
     proxy = envoy.Envoy(
-        (str(envoy.found()), *envoy.arguments(wanted, bootstrap=_written(wanted))),
-        wanted=wanted,
+        (str(envoy.found()), *envoy.arguments(habits, bootstrap=_written(wanted))),
+        habits=habits,
         system_clock=system_clock,
     )
     await proxy.start()

@@ -59,7 +59,7 @@ class Answering:
         except errors.IsthmusError as error:
             _LOG.error("table of names refused", reason=error.happened, detail=error.detail)
             return error.happened
-        _LOG.debug("table of names taken", names=len(self.table.entries))
+        _LOG.debug("table of names taken", size_bytes=len(table))
         return ""
 
     def at_once(self, message: bytes, *, longest: int | None = None) -> bytes | None:

@@ -6,6 +6,8 @@ The private key never leaves this process except to the Envoy beside it.
     └── AnswerUnfit
 """
 
+import dataclasses
+import pathlib
 import secrets
 from typing import Protocol
 
@@ -165,14 +167,31 @@ class Targets:
         return self._target(self._authority, self._wanted.ca_headers)
 
     def _target(self, address: str, headers: tuple[tuple[str, str], ...]) -> dialing.Target:
-        return dialing.Target(
-            address=address,
+        found = target(
+            address,
             server_name=self._wanted.server_name,
-            roots_pem=settings.mounted(self._wanted.roots_file),
-            token=settings.mounted(self._wanted.token_file).strip(),
+            files=(self._wanted.roots_file, self._wanted.token_file),
             cluster=self._wanted.cluster,
-            headers=headers,
         )
+        return dataclasses.replace(found, headers=headers)
+
+
+def target(
+    address: str, *, server_name: str, files: tuple[pathlib.Path, pathlib.Path], cluster: str
+) -> dialing.Target:
+    """Return the control plane at an address; `files` hold its roots and our token.
+
+    Raises:
+        SettingRefused: One of them cannot be read (ISM-NODE-002).
+    """
+    roots_file, token_file = files
+    return dialing.Target(
+        address=address,
+        server_name=server_name,
+        roots_pem=settings.mounted(roots_file),
+        token=settings.mounted(token_file).strip(),
+        cluster=cluster,
+    )
 
 
 def checked(elements: tuple[str, ...], *, key: keys.PublicKey) -> x509.Certificate:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from isthmus.base import clock, logs, tasks
-from isthmus.node import certificates, settings, steering
+from isthmus.node import certificates, hosts, settings, steering
 from isthmus.views import nodeslices
 from isthmus.wire import dialing, local, sds, wdsclient
 
@@ -39,22 +39,33 @@ class Wanted:
     Attributes:
         claim: The node proxy's id and metadata, as it shows them to the control plane.
         socket: Where its Envoy asks.
+        domain: Of the cluster.
     """
 
     node: nodeslices.Node
     claim: Mapping[str, Any]
     socket: str
     renewing: settings.Renewing
+    domain: str = "cluster.local"
 
 
 class Enrolment:
-    """The pods of one node that take part, and what its Envoy has for them."""
+    """The pods of one node that take part, and what its Envoy has for them.
+
+    Attributes:
+        hosts: The names that they may ask for.
+    """
 
     def __init__(self, wanted: Wanted, *, targets: Targets, system_clock: clock.Clock) -> None:
         self._wanted = wanted
         self._targets = targets
         self._clock = system_clock
-        self._steering = steering.Steering(wanted.node)
+        self.hosts = hosts.Hosts(wanted.node.network, wanted.domain)
+        self._steering = steering.Steering(
+            wanted.node,
+            pods_changed=self._changed,
+            services_changed=lambda changes: self.hosts.change(changes.values()),
+        )
         self._talk = wdsclient.Talk(self._steering.take, self._steering.begin)
         self._shelf = sds.Shelf()
         self._pods: dict[str, nodeslices.EnrolledPod] = {}
@@ -66,6 +77,17 @@ class Enrolment:
         """What Envoy has refused, in its own words, by name."""
         return self._steering.table.refused
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the control plane has told all that it knows, once."""
+        return self._talk.heard >= set(wdsclient.TYPES)
+
+    def refused_of(self, uid: str) -> str:
+        """Return why the proxy refuses something of a pod, or nothing."""
+        return next(
+            (why for name, why in self.refused.items() if name.partition("|")[2] == uid), ""
+        )
+
     async def run(self) -> None:
         """Follow the control plane and serve Envoy until cancelled."""
         async with (
@@ -73,6 +95,7 @@ class Enrolment:
             local.serving_node(self._steering.table, self._shelf, socket=self._wanted.socket),
         ):
             self._nursery = nursery
+            self._trust()
             for pod in self._pods.values():
                 self._certify(pod)
             try:
@@ -86,31 +109,36 @@ class Enrolment:
                 self._nursery = None
                 self._keepers.clear()
 
-    def join(self, pod: nodeslices.EnrolledPod) -> None:
-        """Let a pod take part, or be another than it was."""
-        if self._pods.get(pod.uid) == pod:
-            return
-        self.leave(pod.uid)
-        self._pods[pod.uid] = pod
-        self._certify(pod)
+    def join(self, pod: nodeslices.PlacedPod) -> None:
+        """Let a pod take part as soon as the control plane knows it, or be elsewhere."""
         sources = self._steering.sources
         self._steering.change(lambda writes: writes.put(sources.pods, pod.uid, pod))
-        _LOG.info("pod takes part", pod=pod.workload, identity=str(pod.identity))
 
     def leave(self, uid: str) -> None:
         """Let a pod take part no longer; it need not have."""
-        pod = self._pods.pop(uid, None)
-        if pod is None:
-            return
         sources = self._steering.sources
         self._steering.change(lambda writes: writes.delete(sources.pods, uid))
-        name = str(pod.identity)
-        if all(str(one.identity) != name for one in self._pods.values()):
-            keeper = self._keepers.pop(name, None)
-            if keeper is not None:
-                keeper.cancel()
-            self._shelf.drop(name)
-        _LOG.info("pod takes part no longer", pod=pod.workload)
+
+    def pod(self, uid: str) -> nodeslices.EnrolledPod | None:
+        """Return a pod that takes part; None while the control plane does not know it."""
+        return self._steering.pod(uid)
+
+    def _changed(self, changes: steering.PodChanges) -> None:
+        for uid, (_, new) in changes.items():
+            old = self._pods.pop(uid, None)
+            if new is not None:
+                self._pods[uid] = new
+                self._certify(new)
+                _LOG.info("pod takes part", pod=new.workload, identity=str(new.identity))
+            if old is not None:
+                self._uncertify(old)
+            if old is not None and new is None:
+                _LOG.info("pod takes part no longer", pod=old.workload)
+
+    def _trust(self) -> None:
+        """Have the roots there before the first certificate: listeners wait for them."""
+        roots_pem = self._targets.discovery().roots_pem
+        self._shelf.add({sds.ROOTS: sds.roots(sds.ROOTS, roots_pem=roots_pem, version="mounted")})
 
     def _certify(self, pod: nodeslices.EnrolledPod) -> None:
         name = str(pod.identity)
@@ -124,3 +152,12 @@ class Enrolment:
             on_behalf_of=name,
         )
         self._keepers[name] = self._nursery.keep(f"certificate of {name}", keeper.keep)
+
+    def _uncertify(self, pod: nodeslices.EnrolledPod) -> None:
+        name = str(pod.identity)
+        if any(str(one.identity) == name for one in self._pods.values()):
+            return
+        keeper = self._keepers.pop(name, None)
+        if keeper is not None:
+            keeper.cancel()
+        self._shelf.drop(name)

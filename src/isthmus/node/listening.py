@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from typing_extensions import override
 
-from isthmus.base import dns, logs, tasks
+from isthmus.base import dns, logs, namespaces, tasks
 from isthmus.node import answering, marking, settings
 
 MOST_STREAMS = 64
@@ -22,16 +22,24 @@ _LOG = logs.Log("isthmus.dns")
 
 @contextlib.asynccontextmanager
 async def serving(
-    answers: answering.Answering, *, at: settings.Address, nursery: tasks.Nursery
+    answers: answering.Answering,
+    *,
+    at: settings.Address,
+    nursery: tasks.Nursery,
+    network: int | None = None,
 ) -> AsyncIterator[tuple[str, int]]:
-    """Listen on one port with UDP and TCP; yield the address and port."""
-    stream = socket.create_server((at.host, at.port), backlog=MOST_STREAMS)
+    """Listen on one port with UDP and TCP; yield the address and port.
+
+    In the network namespace of a descriptor, if one is given, where another process may listen on
+    the same port: one that takes over, or that is taken over from.
+    """
+    if network is None:
+        stream, datagrams = _listening(at, shared=False)
+    else:
+        with namespaces.entered(network):
+            stream, datagrams = _listening(at, shared=True)
     place = stream.getsockname()[:2]
-    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     with stream, datagrams:
-        # By the mark the packet rules know whose replies these are.
-        marking.mark(datagrams)
-        datagrams.bind(place)
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_datagram_endpoint(
             lambda: _Datagrams(answers, nursery), sock=datagrams
@@ -43,6 +51,22 @@ async def serving(
         finally:
             transport.close()
             server.close()
+
+
+def _listening(at: settings.Address, *, shared: bool) -> tuple[socket.socket, socket.socket]:
+    stream = socket.create_server((at.host, at.port), backlog=MOST_STREAMS, reuse_port=shared)
+    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    try:
+        if shared:
+            datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        # By the mark the packet rules know whose replies these are.
+        marking.mark(datagrams)
+        datagrams.bind(stream.getsockname()[:2])
+    except BaseException:
+        stream.close()
+        datagrams.close()
+        raise
+    return stream, datagrams
 
 
 class _Datagrams(asyncio.DatagramProtocol):

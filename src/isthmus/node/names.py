@@ -10,9 +10,9 @@ Source: spec section 4.10.
     └── TableRefused
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from google.protobuf import message
 
@@ -55,11 +55,18 @@ class Forms:
     search: tuple[str, ...] = ()
 
 
+class Entries(Protocol):
+    """What hosts stand for; an entry has `ips` and a `registry`."""
+
+    def get(self, host: str, /) -> Any:  # noqa: ANN401, RUF100  # generated messages have no types
+        """Return the entry of a host, or None."""
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """All names that are known at one moment."""
 
-    entries: Mapping[str, Any]
+    entries: Entries
     forms: Forms
 
     def find(self, name: str) -> Found | None:

@@ -5,7 +5,7 @@ Source: spec section 7.2; Envoy's changelog for the guards.
 
 from typing import Final
 
-from isthmus.node import bootstrap
+from isthmus.node import bootstrap, overload
 
 GUARDS: Final = {
     # An orderly end of a tunnel is followed by a reset of its stream without an error. This Envoy
@@ -31,5 +31,6 @@ def document(name: str, *, socket: str, admin_socket: str) -> dict[str, object]:
         "dynamic_resources": bootstrap.DYNAMIC,
         "static_resources": {"clusters": clusters},
         "layered_runtime": {"layers": [{"name": "static", "static_layer": GUARDS}]},
+        "overload_manager": {"resource_monitors": [overload.UNLIMITED]},
         "bootstrap_extensions": [bootstrap.INTERNAL_LISTENERS],
     }

@@ -13,7 +13,7 @@ SHRINKS_AT = 0.90
 REFUSES_AT = 0.95
 LOOK_EVERY = "0.25s"
 
-_UNLIMITED = {
+UNLIMITED = {
     # The limit is said so that Envoy does not warn that there is none.
     "name": "envoy.resource_monitors.global_downstream_max_connections",
     "typed_config": {
@@ -27,7 +27,7 @@ _HEAP = "envoy.resource_monitors.fixed_heap"
 def manager(wanted: settings.Settings) -> dict[str, object]:
     """Build the overload manager of a bootstrap."""
     if wanted.kind != "router" or not wanted.memory_bytes:
-        return {"resource_monitors": [_UNLIMITED]}
+        return {"resource_monitors": [UNLIMITED]}
     heap = {
         "name": _HEAP,
         "typed_config": {
@@ -37,7 +37,7 @@ def manager(wanted: settings.Settings) -> dict[str, object]:
     }
     return {
         "refresh_interval": LOOK_EVERY,
-        "resource_monitors": [_UNLIMITED, heap],
+        "resource_monitors": [UNLIMITED, heap],
         "actions": [
             _action("shrink_heap", SHRINKS_AT),
             # Refused rather than left waiting: who is refused tries another gateway at once.

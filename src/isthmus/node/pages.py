@@ -56,6 +56,7 @@ class Question:
     Attributes:
         source: Address that the connection is to come from, or empty.
         tls: Speak HTTPS, without checking whose certificate it is, as kubelet's probes do.
+        socket: A Unix socket, in place of host and port.
     """
 
     host: str
@@ -66,6 +67,12 @@ class Question:
     source: str = ""
     tls: bool = False
     deadline_s: float = 5.0
+    socket: str = ""
+
+    @property
+    def place(self) -> str:
+        """Who is asked."""
+        return self.socket or f"{self.host}:{self.port}"
 
 
 Answering = Callable[[Request], Awaitable[Answer]]
@@ -128,7 +135,7 @@ async def ask(question: Question) -> Answer:
             return await _asked(question)
     except (OSError, TimeoutError, asyncio.IncompleteReadError, ValueError) as error:
         raise NoAnswer(
-            f"no answer from {question.host}:{question.port}",
+            f"no answer from {question.place}",
             detail=f"{type(error).__name__}: {error}",
         ) from error
 
@@ -152,13 +159,7 @@ async def connect(host: str, *, port: int, source: str, deadline_s: float) -> No
 
 
 async def _asked(question: Question) -> Answer:
-    reader, writer = await asyncio.open_connection(
-        question.host,
-        question.port,
-        local_addr=(question.source, 0) if question.source else None,
-        ssl=_unverified() if question.tls else None,
-        limit=LARGEST_HEAD_BYTES,
-    )
+    reader, writer = await _connected(question)
     try:
         headers = {"host": f"{question.host}:{question.port}", "connection": "close"}
         headers |= {name.lower(): value for name, value in question.headers.items()}
@@ -175,6 +176,18 @@ async def _asked(question: Question) -> Answer:
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
+
+
+async def _connected(question: Question) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if question.socket:
+        return await asyncio.open_unix_connection(question.socket, limit=LARGEST_HEAD_BYTES)
+    return await asyncio.open_connection(
+        question.host,
+        question.port,
+        local_addr=(question.source, 0) if question.source else None,
+        ssl=_unverified() if question.tls else None,
+        limit=LARGEST_HEAD_BYTES,
+    )
 
 
 @dataclass(frozen=True, slots=True)

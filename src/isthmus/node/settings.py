@@ -155,7 +155,7 @@ def read(
     """
     options = _options(argv)
     proxy = _json_object(environment, "PROXY_CONFIG")
-    discovery = _address(str(proxy.get("discoveryAddress") or DEFAULT_DISCOVERY))
+    discovery = address(str(proxy.get("discoveryAddress") or DEFAULT_DISCOVERY))
     found = metadata.of_environment(
         environment,
         labels=metadata.facts(_text(pod_folder / "labels")),
@@ -166,26 +166,26 @@ def read(
         kind=options.kind,
         node=metadata.node(options.kind, domain=options.domain, found=found, proxy_config=proxy),
         discovery=discovery,
-        authority=_address(ca_address) if ca_address else discovery,
+        authority=address(ca_address) if ca_address else discovery,
         server_name=environment.get("ISTIOD_SAN") or discovery.host,
         cluster=str(found.get("CLUSTER_ID", "")),
         folder=folder,
         token_file=pathlib.Path(environment.get("ISTHMUS_TOKEN_FILE") or TOKEN_FILE),
         roots_file=pathlib.Path(environment.get("XDS_ROOT_CA") or ROOTS_FILE),
         address=environment.get("INSTANCE_IP") or "127.0.0.1",
-        concurrency=_whole(proxy.get("concurrency")) or 1,
+        concurrency=whole(proxy.get("concurrency")) or 1,
         log_level=options.proxyLogLevel,
         component_log_level=options.proxyComponentLogLevel,
-        agent_log_level=_agent_level(options.log_output_level),
+        agent_log_level=agent_level(options.log_output_level),
         ports=ports(environment),
         draining=_draining(environment, proxy),
-        renewing=_renewing(environment),
+        renewing=renewing(environment),
         probes=_json_object(environment, "ISTIO_KUBE_APP_PROBERS"),
         scrape=_json_object(environment, "ISTIO_PROMETHEUS_ANNOTATIONS"),
         ca_headers=_headers(environment, CA_HEADER_PREFIX),
         xds_headers=_headers(environment, XDS_HEADER_PREFIX),
         stats=proxy.get("proxyStatsMatcher") or {},
-        memory_bytes=_whole(environment.get("GOMEMLIMIT")),
+        memory_bytes=whole(environment.get("GOMEMLIMIT")),
         dns=_dns(environment, kind=options.kind, domain=options.domain),
     )
 
@@ -217,7 +217,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_known_args(argv)[0]
 
 
-def _agent_level(text: str) -> str:
+def agent_level(text: str) -> str:
     """Read `default:info,other:debug`: the level of everything."""
     levels = dict(part.partition(":")[::2] for part in text.split(","))
     level = levels.get("default") or next(iter(levels))
@@ -241,7 +241,12 @@ def _json_object(environment: Mapping[str, str], name: str) -> dict[str, Any]:
     return found
 
 
-def _address(text: str) -> Address:
+def address(text: str) -> Address:
+    """Read `host:port`.
+
+    Raises:
+        SettingRefused: It is something else (ISM-NODE-002).
+    """
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:  # noqa: PLR2004, RUF100
         raise durations.SettingRefused(
@@ -251,7 +256,8 @@ def _address(text: str) -> Address:
     return Address(host.strip("[]"), int(port))
 
 
-def _whole(value: object) -> int:
+def whole(value: object) -> int:
+    """Read a whole number; 0 for anything else."""
     return int(value) if isinstance(value, int | str) and str(value).isdigit() else 0
 
 
@@ -264,10 +270,10 @@ def ports(environment: Mapping[str, str]) -> Ports:
     proxy = _json_object(environment, "PROXY_CONFIG")
     usual = Ports()
     return Ports(
-        admin=_whole(proxy.get("proxyAdminPort")) or usual.admin,
-        status=_whole(proxy.get("statusPort")) or usual.status,
-        health=_whole(environment.get("ENVOY_STATUS_PORT")) or usual.health,
-        prometheus=_whole(environment.get("ENVOY_PROMETHEUS_PORT")) or usual.prometheus,
+        admin=whole(proxy.get("proxyAdminPort")) or usual.admin,
+        status=whole(proxy.get("statusPort")) or usual.status,
+        health=whole(environment.get("ENVOY_STATUS_PORT")) or usual.health,
+        prometheus=whole(environment.get("ENVOY_PROMETHEUS_PORT")) or usual.prometheus,
     )
 
 
@@ -286,7 +292,13 @@ def _draining(environment: Mapping[str, str], proxy: Mapping[str, Any]) -> Drain
     )
 
 
-def _renewing(environment: Mapping[str, str]) -> Renewing:
+def renewing(environment: Mapping[str, str]) -> Renewing:
+    """Read how certificates are asked for.
+
+    Raises:
+        SettingRefused: A number is none (ISM-NODE-002).
+    """
+
     def share(name: str, usual: float) -> float:
         try:
             return float(environment.get(name) or usual)
@@ -312,7 +324,7 @@ def _dns(environment: Mapping[str, str], *, kind: str, domain: str) -> Dns | Non
     namespace = environment.get("POD_NAMESPACE") or "default"
     return Dns(
         # By number: the name would have to be looked up first.
-        _address((environment.get("DNS_PROXY_ADDR") or DNS_ADDRESS).replace("localhost", LOOPBACK)),
+        address((environment.get("DNS_PROXY_ADDR") or DNS_ADDRESS).replace("localhost", LOOPBACK)),
         namespace,
         domain or f"{namespace}.svc.cluster.local",
         resolvconf.read(resolv_conf(environment)),

@@ -4,14 +4,20 @@ The one place in the agent where the graph, the builders and the table meet. A r
 again when its slice has changed, and told when its bytes have.
 """
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
 
-from isthmus.engine import changes, graph, transactions
+from isthmus.engine import changes, collections, graph, transactions
+from isthmus.mesh import localities
 from isthmus.resources import snapshot
 from isthmus.resources.nodeproxy import build
 from isthmus.resources.ztunnel import reading
 from isthmus.views import nodeproxy, nodeslices, wds
 from isthmus.wire import nodeads, wdsclient
+
+PodChanges = Mapping[str, collections.Change[nodeslices.EnrolledPod]]
+"""Who takes part and did not, or differs, or takes part no longer, by uid."""
+ServiceChanges = Mapping[str, collections.Change[wds.ServiceSlice]]
 
 
 class Steering:
@@ -24,16 +30,26 @@ class Steering:
         sources: To be written in `change`.
     """
 
-    def __init__(self, node: nodeslices.Node) -> None:
+    def __init__(
+        self,
+        node: nodeslices.Node,
+        *,
+        pods_changed: Callable[[PodChanges], None],
+        services_changed: Callable[[ServiceChanges], None],
+    ) -> None:
         self.table = nodeads.Table()
+        self._services_changed = services_changed
+        self._pods_changed = pods_changed
         self._graph = graph.Graph()
         self._proxy = nodeproxy.build(self._graph)
         self.sources = self._proxy.sources
         self._graph.listen(self._tell)
         self._node = node
+        self._has_begun = False
 
     def begin(self) -> None:
         """Tell what is known, and each change from now on."""
+        self._has_begun = True
         self.change(lambda writes: writes.put(self.sources.nodes, self._node.name, self._node))
 
     def change(self, write: Callable[[transactions.Transaction], None]) -> None:
@@ -57,7 +73,19 @@ class Steering:
                 self._put(writes, name, slice_)
 
         self.change(write)
+        self._settle(read.values())
         return faults
+
+    def _settle(self, told: Iterable[wds.NodeSlice]) -> None:
+        """Learn where the node is from those that run on it."""
+        own = (self._node.cluster, self._node.name)
+        for one in told:
+            if isinstance(one, wds.WorkloadSlice) and (one.cluster, one.node) == own:
+                if one.locality in (localities.NOWHERE, self._node.locality):
+                    continue
+                self._node = dataclasses.replace(self._node, locality=one.locality)
+                if self._has_begun:
+                    self.begin()
 
     def _forget(
         self, writes: transactions.Transaction, type_url: snapshot.TypeUrl, name: str
@@ -78,7 +106,13 @@ class Steering:
             case wds.AuthorizationSlice():
                 writes.put(self.sources.policies, name, slice_)
 
+    def pod(self, uid: str) -> nodeslices.EnrolledPod | None:
+        """Return a pod that takes part; None while the control plane does not know it."""
+        return self._graph.get(self._proxy.pods, uid)
+
     def _tell(self, batch: changes.Changes) -> None:
+        self._services_changed(batch.of(self.sources.services))
+        self._pods_changed(batch.of(self._proxy.pods))
         self.table.change(
             (build.TYPES[nodeslices.Kind(key.kind)], key.name, build.build(new) if new else None)
             for key, (_, new) in batch.of(self._proxy.slices).items()

@@ -12,6 +12,7 @@ Source: spec sections 7.2, 7.4 and 7.5.
 """
 
 import ipaddress
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from isthmus.views import nodeslices, wds
 Workloads = collections.Collection[str, wds.WorkloadSlice]
 Services = collections.Collection[str, wds.ServiceSlice]
 Nodes = collections.Collection[str, nodeslices.Node]
+Pods = collections.Collection[str, nodeslices.EnrolledPod]
 Slices = collections.Collection[nodeslices.TunnelKey, nodeslices.TunnelSlice]
 Sliced = Iterator[tuple[nodeslices.TunnelKey, nodeslices.TunnelSlice]]
 Reached = tuple[wds.Reach, str]
@@ -45,14 +47,15 @@ class Sources:
     workloads: collections.Source[str, wds.WorkloadSlice]
     services: collections.Source[str, wds.ServiceSlice]
     policies: collections.Source[str, wds.AuthorizationSlice]
-    pods: collections.Source[str, nodeslices.EnrolledPod]
+    pods: collections.Source[str, nodeslices.PlacedPod]
 
 
 @dataclass(frozen=True, slots=True)
 class NodeProxy:
-    """What goes in, and all that the node's Envoy must have."""
+    """What goes in, who takes part by uid, and all that the node's Envoy must have."""
 
     sources: Sources
+    pods: Pods
     slices: Slices
 
 
@@ -81,15 +84,16 @@ def build(graph_: graph.Graph) -> NodeProxy:
     )
     to_services = graph_.derive("ways to services", sources.services, _ways_to_services(known))
     to_workloads = graph_.derive("ways to workloads", sources.workloads, _ways_to_workloads(known))
+    pods = graph_.derive("pods that take part", sources.pods, _enrolled(known))
     slices = graph_.join(
         "slices",
         graph_.derive("clusters of services", sources.services, _clusters),
         graph_.derive("endpoints of services", sources.services, _endpoints(known)),
         graph_.derive("ways", sources.nodes, _ways(to_services, to_workloads)),
         graph_.derive("what every node has", sources.nodes, _common),
-        graph_.derive("listeners of pods", sources.pods, _listeners(known)),
+        graph_.derive("listeners of pods", pods, _listeners(known)),
     )
-    return NodeProxy(sources, slices)
+    return NodeProxy(sources, pods, slices)
 
 
 def _names_of_services(_: str, workload: wds.WorkloadSlice) -> Iterable[str]:
@@ -199,8 +203,10 @@ def _endpoints_of(
 
 def identity_of(workload: wds.WorkloadSlice) -> SpiffeId | None:
     """Return who must answer at the end of a tunnel to a workload; None if it takes none."""
-    if not workload.takes_tunnels:
-        return None
+    return _identity(workload) if workload.takes_tunnels else None
+
+
+def _identity(workload: wds.WorkloadSlice) -> SpiffeId:
     return SpiffeId(
         workload.trust_domain or DEFAULT_TRUST_DOMAIN,
         workload.namespace,
@@ -268,14 +274,36 @@ def _ways(
 # --- pods of the node
 
 
+def _enrolled(
+    known: _Known,
+) -> Callable[
+    [reader.Reader, str, nodeslices.PlacedPod], Iterator[tuple[str, nodeslices.EnrolledPod]]
+]:
+    def enrolled(
+        read: reader.Reader, uid: str, placed: nodeslices.PlacedPod
+    ) -> Iterator[tuple[str, nodeslices.EnrolledPod]]:
+        workload = read.get(known.sources.workloads, placed.workload)
+        if workload is None:
+            # One that ends is told to be gone before it has gone: keep what it has until then.
+            raise reader.KeepLast
+        for address in itertools.islice(_usable(workload.addresses), 1):
+            identity = _identity(workload)
+            path = placed.namespace_path
+            yield uid, nodeslices.EnrolledPod(uid, placed.workload, address, identity, path)
+
+    return enrolled
+
+
 def _listeners(
     known: _Known,
 ) -> Callable[[reader.Reader, str, nodeslices.EnrolledPod], Sliced]:
     def sliced(read: reader.Reader, _: str, pod: nodeslices.EnrolledPod) -> Sliced:
         node = _node(read, known)
         workload = read.get(known.sources.workloads, pod.workload)
-        if node is None or workload is None:
+        if node is None:
             return
+        if workload is None:
+            raise reader.KeepLast
         policies = _policies(read, known, workload)
         yield nodeslices.keyed(nodeslices.OutboundListener(pod))
         yield nodeslices.keyed(nodeslices.PlaintextListener(pod, policies, node.access_log))

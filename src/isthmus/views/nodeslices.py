@@ -41,14 +41,23 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class EnrolledPod:
-    """A pod of this node whose traffic goes through its proxy.
+class PlacedPod:
+    """A pod of this node that shall take part, as those know it who enrol pods.
 
     Attributes:
         uid: Kubernetes' own; no two pods ever have the same.
         workload: The name under which all node proxies know it.
         namespace_path: A file that is its network namespace; no other pod's ever had this path.
     """
+
+    uid: str
+    workload: str
+    namespace_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolledPod:
+    """The same with what the control plane says of it: its traffic goes through this proxy."""
 
     uid: str
     workload: str

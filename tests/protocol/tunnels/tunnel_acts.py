@@ -157,7 +157,7 @@ async def circles(world):
 async def bad_place(world):
     """A pod has no network at the place that is told."""
     pod = dataclasses.replace(
-        tunnel_world.enrolled_pod(world.pods["near"], path="/nowhere"), uid="broken"
+        tunnel_world.placed_pod(world.pods["near"], path="/nowhere"), uid="broken"
     )
     node = world.nodes[1]
     node.agent.join(pod)
@@ -176,7 +176,7 @@ async def leaving(world):
     world.wire.seen()
     outside = await world.asks("other", address("far"))
     plain = sum(1 for _, payload in world.wire.seen() if b"GET /" in payload)
-    node.agent.join(tunnel_world.enrolled_pod(pod))
+    node.agent.join(tunnel_world.placed_pod(pod))
     back = await tunnel_world.until(lambda: pod.listens(nodeslices.TUNNEL_PORT))
     pod.redirect()
     world.wire.seen()

@@ -281,7 +281,7 @@ class Node:
             wanted, targets=self.control, system_clock=clock.SystemClock()
         )
         for pod in self.pods:
-            self.agent.join(enrolled_pod(pod))
+            self.agent.join(placed_pod(pod))
 
     @contextlib.asynccontextmanager
     async def running(self):
@@ -313,9 +313,8 @@ class Node:
         await self.process.wait()
 
 
-def enrolled_pod(pod, *, path=None):
-    spiffe_id = identity(pod.name)
-    return nodeslices.EnrolledPod(pod.name, pod.name, pod.address, spiffe_id, path or pod.path)
+def placed_pod(pod, *, path=None):
+    return nodeslices.PlacedPod(pod.name, pod.name, path or pod.path)
 
 
 # --- all of it

@@ -38,10 +38,8 @@ def service(host="web", vip="10.96.0.1", **more):
     return wds.ServiceSlice(host, "default", host, (where,), (wds.AddressPort(80, 0),), **more)
 
 
-def pod(name, address="10.0.0.1"):
-    return nodeslices.EnrolledPod(
-        f"uid-{name}", name, address, SpiffeId(DOMAIN, "default", name), f"/netns/{name}"
-    )
+def pod(name):
+    return nodeslices.PlacedPod(f"uid-{name}", name, f"/netns/{name}")
 
 
 class Told:

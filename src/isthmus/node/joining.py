@@ -1,0 +1,187 @@
+"""Lets pods take part when they are told, and says when their traffic is really taken.
+
+A pod's network namespace is held by a descriptor for as long as it takes part, and the proxy finds
+it at a path that no other pod ever had. Listeners come up when the control plane knows the pod: if
+that takes too long, who enrols pods is told so, and the pod takes part as soon as it can.
+
+Source: spec section 7.2; what ztunnel does with pods whose proxies do not start.
+"""
+
+import contextlib
+import itertools
+import os
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from typing_extensions import override
+
+from isthmus.base import clock, logs, namespaces, tasks
+from isthmus.mesh.identities import ClusterId
+from isthmus.node import zds
+from isthmus.views import nodeslices
+
+PATIENCE_S: Final = 5.0
+POLL_S: Final = 0.02
+LINGERS_S: Final = 5.0
+"""So long the network of a pod that has left can still be found, by what is on its way."""
+
+SOCKETS: Final = pathlib.Path("/proc/thread-self/net/tcp")
+LISTENING: Final = "0A"
+
+_LOG = logs.Log("isthmus.joining")
+
+
+class Enrolling(Protocol):
+    """Has listeners made for pods."""
+
+    def join(self, pod: nodeslices.PlacedPod) -> None:
+        """Let a pod take part as soon as the control plane knows it."""
+
+    def leave(self, uid: str) -> None:
+        """Let a pod take part no longer."""
+
+    def pod(self, uid: str) -> nodeslices.EnrolledPod | None:
+        """Return a pod that takes part; None while the control plane does not know it."""
+
+    def refused_of(self, uid: str) -> str:
+        """Return why the proxy refuses listeners of a pod, or nothing."""
+
+
+Served = Callable[[zds.Added], contextlib.AbstractAsyncContextManager[object]]
+"""Answers a pod's questions for names while it is entered."""
+
+
+@dataclass(slots=True)
+class _Joined:
+    """A pod that was told.
+
+    Attributes:
+        link: A symbolic link to the descriptor of its network namespace.
+        served: What is to be ended when it leaves.
+    """
+
+    told: zds.Added
+    link: pathlib.Path
+    served: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+
+
+class Joining(zds.Pods):
+    """The pods of this node that were told.
+
+    Args:
+        agent: Has their listeners made.
+        cluster: Which one this is.
+        folder: For links to their network namespaces; it is emptied.
+        names: Answers their questions for names.
+        nursery: Closes, later, what those who left may still need.
+    """
+
+    def __init__(
+        self,
+        agent: Enrolling,
+        *,
+        cluster: ClusterId,
+        folder: pathlib.Path,
+        names: Served,
+        nursery: tasks.Nursery,
+        system_clock: clock.Clock,
+    ) -> None:
+        self._agent = agent
+        self._cluster = cluster
+        self._folder = folder
+        self._names = names
+        self._nursery = nursery
+        self._clock = system_clock
+        self._pods: dict[str, _Joined] = {}
+        self._numbers = itertools.count(1)
+        self.is_complete = False
+        """Whether all pods were told once."""
+        folder.mkdir(exist_ok=True)
+        for stale in folder.iterdir():
+            stale.unlink()
+
+    @override
+    async def add(self, pod: zds.Added) -> str:
+        known = self._pods.get(pod.uid)
+        if known is not None and namespaces.same(known.told.network, pod.network):
+            os.close(pod.network)
+            return await self._up(known)
+        if known is not None:
+            # Its sandbox was made anew.
+            await self.remove(pod.uid)
+        joined = _Joined(pod, self._folder / f"{next(self._numbers)}-{pathlib.Path(pod.uid).name}")
+        joined.link.symlink_to(f"/proc/{os.getpid()}/fd/{pod.network}")
+        self._pods[pod.uid] = joined
+        workload = f"{self._cluster}//Pod/{pod.namespace}/{pod.name}"
+        self._agent.join(nodeslices.PlacedPod(pod.uid, workload, str(joined.link)))
+        try:
+            await joined.served.enter_async_context(self._names(pod))
+        except OSError as error:
+            _LOG.warning("names are not answered", pod=workload, reason=str(error))
+            return f"names are not answered: {error}"
+        return await self._up(joined)
+
+    @override
+    async def remove(self, uid: str) -> str:
+        joined = self._pods.pop(uid, None)
+        if joined is not None:
+            self._agent.leave(uid)
+            await joined.served.aclose()
+            _ = self._nursery.start("the network of a pod that left", self._forgotten(joined))
+        return ""
+
+    @override
+    async def keep(self, uids: frozenset[str]) -> str:
+        for uid in self._pods.keys() - uids:
+            await self.remove(uid)
+        self.is_complete = True
+        return ""
+
+    async def close(self) -> None:
+        """End what was begun for pods; their listeners are the proxy's."""
+        for joined in self._pods.values():
+            await joined.served.aclose()
+
+    async def _forgotten(self, joined: _Joined) -> None:
+        try:
+            await self._clock.sleep(LINGERS_S)
+        finally:
+            joined.link.unlink(missing_ok=True)
+            os.close(joined.told.network)
+
+    async def _up(self, joined: _Joined) -> str:
+        """Wait until the pod's listeners are up; return why they are not, or nothing."""
+        until = self._clock.monotonic() + PATIENCE_S
+        while not _listens(joined.told.network):
+            refused = self._agent.refused_of(joined.told.uid)
+            if refused or self._clock.monotonic() > until:
+                return self._reason(joined.told, refused)
+            await self._clock.sleep(POLL_S)
+        return ""
+
+    def _reason(self, told: zds.Added, refused: str) -> str:
+        who = f"{told.namespace}/{told.name}"
+        if refused:
+            reason = f"the proxy refuses listeners of {who}: {refused}"
+        elif self._agent.pod(told.uid) is None:
+            reason = f"the control plane does not know {who} yet"
+        else:
+            reason = f"listeners of {who} are not up yet"
+        _LOG.warning("pod does not take part yet", pod=who, reason=reason)
+        return reason
+
+
+def _listens(network: int) -> bool:
+    """Say whether all listeners of a pod are up, by what the kernel says of its network."""
+    with namespaces.entered(network):
+        lines = SOCKETS.read_text(encoding="ascii").splitlines()[1:]
+    ports = {int(local.rpartition(":")[2], 16) for local in map(_local, lines) if local}
+    return ports.issuperset(nodeslices.OWN_PORTS)
+
+
+def _local(line: str) -> str:
+    """Return the own address of a socket that listens."""
+    _, local, _, state, *_ = line.split()
+    return local if state == LISTENING else ""

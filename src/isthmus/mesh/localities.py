@@ -3,6 +3,7 @@
 Source: spec section 2.5.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from typing_extensions import override
@@ -30,3 +31,16 @@ def parse(text: str) -> Locality:
     separator = "/" if "/" in text else "."
     parts = [*text.split(separator, 2), "", "", ""][:3]
     return Locality(*parts)
+
+
+def common(places: Iterable[Locality]) -> Locality:
+    """Return the smallest place that all of some places are in."""
+    found = list(places)
+    region = _shared(one.region for one in found)
+    zone = _shared(one.zone for one in found) if region else ""
+    return Locality(region, zone, _shared(one.subzone for one in found) if zone else "")
+
+
+def _shared(parts: Iterable[str]) -> str:
+    different = set(parts)
+    return different.pop() if len(different) == 1 else ""

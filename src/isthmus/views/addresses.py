@@ -10,6 +10,7 @@ from typing import Final
 
 from isthmus.mesh.ambient import LooseEndpoint, Membership, PlacedAddress, Traits
 from isthmus.mesh.identities import NetworkId
+from isthmus.mesh.localities import Locality
 from isthmus.mesh.networks import HBONE_PORT, NetworkGateway
 from isthmus.mesh.services import Protocol, Resolution, Service
 from isthmus.mesh.workloads import Workload
@@ -195,7 +196,9 @@ def gateway_workload_of(gateway: NetworkGateway) -> WorkloadSlice:
     )
 
 
-def hidden_of(service: Service, gateway: NetworkGateway, *, capacity: int) -> WorkloadSlice:
+def hidden_of(
+    service: Service, gateway: NetworkGateway, *, capacity: int, place: Locality
+) -> WorkloadSlice:
     """Return what stands for all of a service's workloads behind a gateway."""
     name = f"{gateway.network}/SplitHorizonWorkload/{gateway_name(gateway)}/{name_of(service)}"
     where = NetworkAddress(gateway.network, gateway.address)
@@ -212,6 +215,7 @@ def hidden_of(service: Service, gateway: NetworkGateway, *, capacity: int) -> Wo
         services=((name_of(service), ports),),
         gateway=GatewayAddress(gateway.hbone_port, address=where),
         capacity=capacity,
+        locality=place,
     )
 
 

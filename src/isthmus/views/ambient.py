@@ -13,9 +13,11 @@ from typing import Final
 
 from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
+from isthmus.mesh import localities
 from isthmus.mesh.ambient import PlacedAddress, Sharing, WaypointUse
 from isthmus.mesh.authorization import Action, AuthorizationPolicy
 from isthmus.mesh.identities import ClusterId, NetworkId
+from isthmus.mesh.localities import Locality
 from isthmus.mesh.networks import NetworkGateway
 from isthmus.mesh.policies import PeerAuthentication
 from isthmus.mesh.services import Resolution, Service, ServiceKey
@@ -261,15 +263,17 @@ def _hidden(
         endpoints = read.get(known.model.endpoints, key) or ()
         by_network = read.value(doors)
         for scope in scopes:
-            found = dict[NetworkId, set[tuple[ClusterId, str]]]()
+            found = dict[NetworkId, dict[tuple[ClusterId, str], Locality]]()
             for one in endpoints:
                 is_seen = one.health is Health.HEALTHY and one.accepts_tunnels
                 if is_seen and sharing.reaches(scope.cluster, owner=one.cluster):
-                    found.setdefault(one.network, set()).add((one.cluster, one.address))
+                    behind = found.setdefault(one.network, {})
+                    behind[one.cluster, one.address] = one.locality
             for network, hidden in sorted(found.items()):
                 door = by_network.get(network)
                 if door is not None and not ambient_loose.is_near(network, scope.network):
-                    slice_ = addresses.hidden_of(service, door, capacity=len(hidden))
+                    place = localities.common(hidden.values())
+                    slice_ = addresses.hidden_of(service, door, capacity=len(hidden), place=place)
                     yield view.keyed(scope, slice_)
 
     return sliced

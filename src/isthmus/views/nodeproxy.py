@@ -20,7 +20,7 @@ from isthmus.engine import collections, graph, reader
 from isthmus.mesh.authorization import Action
 from isthmus.mesh.identities import NetworkId, SpiffeId
 from isthmus.mesh.settings import DEFAULT_TRUST_DOMAIN
-from isthmus.views import nodeslices, wds
+from isthmus.views import nearness, nodeslices, wds
 
 Workloads = collections.Collection[str, wds.WorkloadSlice]
 Services = collections.Collection[str, wds.ServiceSlice]
@@ -163,28 +163,30 @@ def nearest(
     """Return those workloads that share the most with the node of what the service prefers."""
     if not service.nearness:
         return list(workloads)
-    ranks = [_rank(one, service.nearness, node) for one in workloads]
-    best = len(service.nearness) if service.is_strict else max(ranks, default=0)
+    network_first = service.nearness[0] is wds.Nearness.NETWORK
+    ranks = [
+        nearness.rank_of(_shared(one, service.nearness, node), network_first=network_first)
+        for one in workloads
+    ]
+    most = nearness.most(len(service.nearness), network_first=network_first)
+    best = most if service.is_strict else max(ranks, default=0)
     return [one for one, rank in zip(workloads, ranks, strict=True) if rank == best]
 
 
-def _rank(
-    workload: wds.WorkloadSlice, nearness: Sequence[wds.Nearness], node: nodeslices.Node
-) -> int:
-    """Return how many of the first things that count are shared."""
+def _shared(
+    workload: wds.WorkloadSlice, wanted: Sequence[wds.Nearness], node: nodeslices.Node
+) -> list[bool]:
+    """Return of each thing that counts whether a workload shares it with the node."""
     theirs, ours = workload.locality, node.locality
-    for rank, one in enumerate(nearness):
-        shares = {
-            wds.Nearness.NETWORK: workload.network == node.network,
-            wds.Nearness.CLUSTER: workload.cluster == node.cluster,
-            wds.Nearness.REGION: theirs.region == ours.region,
-            wds.Nearness.ZONE: theirs.zone == ours.zone,
-            wds.Nearness.SUBZONE: theirs.subzone == ours.subzone,
-            wds.Nearness.NODE: (workload.cluster, workload.node) == (node.cluster, node.name),
-        }
-        if not shares[one]:
-            return rank
-    return len(nearness)
+    shares = {
+        wds.Nearness.NETWORK: _is_near(workload.network, node),
+        wds.Nearness.CLUSTER: workload.cluster == node.cluster,
+        wds.Nearness.REGION: theirs.region == ours.region,
+        wds.Nearness.ZONE: theirs.zone == ours.zone,
+        wds.Nearness.SUBZONE: theirs.subzone == ours.subzone,
+        wds.Nearness.NODE: (workload.cluster, workload.node) == (node.cluster, node.name),
+    }
+    return [shares[one] for one in wanted]
 
 
 def _endpoints_of(

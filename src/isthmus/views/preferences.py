@@ -14,7 +14,7 @@ from isthmus.mesh.localities import Locality
 from isthmus.mesh.services import Service
 from isthmus.mesh.traffic import LoadBalancer, LocalityPreference, TrafficPolicy, matches
 from isthmus.mesh.workloads import Endpoint
-from isthmus.views import view
+from isthmus.views import nearness, view
 
 REGION: Final = "topology.kubernetes.io/region"
 ZONE: Final = "topology.kubernetes.io/zone"
@@ -55,11 +55,15 @@ class Order:
     def _by_labels(self, endpoint: Endpoint) -> int:
         wanted = self.preference.labels
         known = dict(endpoint.labels) if wanted else {}
-        for number, (key, value) in enumerate(wanted):
-            own = self.labels.get(key, "") if value is None else value
-            if known.get(key, "") != own:
-                return len(wanted) - number
-        return 0
+        shared = [
+            known.get(key, "") == (self.labels.get(key, "") if value is None else value)
+            for key, value in wanted
+        ]
+        # A Service's own wish is obeyed by node proxies too, who know the network apart; a list of
+        # labels in a DestinationRule is read as Envoy's users know it.
+        network_first = self.preference.is_forced and wanted[:1] == ((NETWORK, None),)
+        most = nearness.most(len(wanted), network_first=network_first)
+        return most - nearness.rank_of(shared, network_first=network_first)
 
     def _by_place(self, place: Locality) -> int:
         own = self.place

@@ -247,6 +247,18 @@ def destination_nat(ip: str, *, port: int | None = None) -> Expression:
     return *parts, _part("nat", *attributes)
 
 
+def source_nat(ip: str) -> Expression:
+    """Let the connection come from another IPv4 address."""
+    attributes = (_number(1, 0), _number(2, IPV4), _number(3, 1), _number(4, 1))
+    return _constant(1, socket.inet_aton(ip)), _part("nat", *attributes)
+
+
+def own_socket() -> Expression:
+    """Match what a socket of this network sends, and nothing that is passed on for others."""
+    # Only such a packet has a user; without one the rule ends here.
+    return (_load_meta("skuid"),)
+
+
 def masquerade() -> Expression:
     """Let the connection come from this network's own address."""
     return (_part("masq"),)

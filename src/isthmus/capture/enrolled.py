@@ -7,7 +7,7 @@ nothing else: whoever it calls judges it as somebody without an identity.
 Source: spec sections 5.4 and 7.2; the node proxy's three ports.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from isthmus.capture import rules
@@ -24,12 +24,20 @@ TABLE: Final = 100
 OUTBOUND_PORT, PLAINTEXT_PORT, TUNNEL_PORT = 15001, 15006, 15008
 
 
-def rules_of(*, probed_from: Sequence[str] = ()) -> tuple[rules.Rule, ...]:
+DNS_PORT: Final = 15053
+PROBED_FROM: Final = "169.254.7.127"
+"""The address that the node's own calls to a pod get, so that the pod's rules know them."""
+
+
+def rules_of(
+    *, probed_from: Sequence[str] = (), captures_dns: bool = False
+) -> tuple[rules.Rule, ...]:
     """Return the rules for one pod.
 
     Args:
         probed_from: Ranges from which the node asks how the pod is; these calls go to the pod
             itself, since a node has no identity to show.
+        captures_dns: Whether the proxy answers the pod's questions for names.
     """
     arriving, leaving = rules.Way.ARRIVING, rules.Way.LEAVING
     routed = rules.Way.LEAVING_ROUTED
@@ -42,5 +50,24 @@ def rules_of(*, probed_from: Sequence[str] = ()) -> tuple[rules.Rule, ...]:
         rules.Rule(leaving, (rules.Mark(MARK),)),
         rules.Rule(leaving, (rules.Interface(rules.LOOPBACK_INTERFACE),)),
         rules.Rule(leaving, (rules.Destination(rules.LOOPBACK),)),
+        *(_names() if captures_dns else ()),
         rules.Rule(leaving, (), OUTBOUND_PORT),
     )
+
+
+def _names() -> Iterator[rules.Rule]:
+    """Yield the rules for questions for names, which the proxy may pass on from the pod's address.
+
+    Connections of the two are told apart by zones, see `rules`.
+    """
+    leaving, leaving_raw = rules.Way.LEAVING, rules.Way.LEAVING_RAW
+    udp, question = rules.Transport.UDP, rules.Port(rules.DNS)
+    own, answer = rules.Mark(MARK), rules.SourcePort(rules.DNS)
+    yield rules.Rule(leaving, (question,), DNS_PORT)
+    for exempt in (own, rules.Interface(rules.LOOPBACK_INTERFACE)):
+        yield rules.Rule(leaving, (question, exempt), transport=udp)
+    yield rules.Rule(leaving, (question,), DNS_PORT, udp)
+    yield rules.Rule(leaving_raw, (question, own), rules.OF_AGENT, udp)
+    yield rules.Rule(leaving_raw, (rules.SourcePort(DNS_PORT),), rules.OF_POD, udp)
+    yield rules.Rule(leaving_raw, (question,), rules.OF_POD, udp)
+    yield rules.Rule(rules.Way.ARRIVING_RAW, (answer,), rules.OF_AGENT, udp)

@@ -1,4 +1,4 @@
-"""The program in proxies' containers: `istio-iptables`, `proxy`, `request`, `wait`, `ztunnel`.
+"""The program in proxies' containers: `istio-iptables`, `proxy`, `request`, `wait`, `ztunnel`; `cni`.
 
 The names and arguments are those that Istio's injector writes into pods.
 """
@@ -17,6 +17,7 @@ USAGE = """usage: python -m isthmus.node <command>
   request GET|POST <path>          ask the proxy's admin page
   ztunnel                          run a node's proxy and look after it
   wait                             wait until the proxy is ready
+  cni [options]                    let pods of this node take part in ambient mode
 """
 
 
@@ -29,6 +30,7 @@ def main(argv: Sequence[str]) -> int:
         "request": _request,
         "wait": _wait,
         "ztunnel": _node_proxy,
+        "cni": _cni,
     }
     if command not in commands:
         sys.stderr.write(USAGE)
@@ -84,6 +86,15 @@ def _request(argv: Sequence[str]) -> int:
     )
     sys.stdout.buffer.write(answer.body)
     return 0 if answer.status == 200 else 1  # noqa: PLR2004, RUF100
+
+
+def _cni(argv: Sequence[str]) -> int:
+    from isthmus.node.cni import agent, settings
+
+    wanted = settings.read(argv, environment=os.environ)
+    logs.configure(wanted.log_level)
+    asyncio.run(agent.run(wanted))
+    return 0
 
 
 def _wait(argv: Sequence[str]) -> int:

@@ -1,6 +1,6 @@
 """Puts the packet rules of an enrolled pod into its network, and takes them out again.
 
-Acts inside the network namespace at a path; all rules are replaced in one step. The way by which
+Acts inside the pod's network namespace; all rules are replaced in one step. The way by which
 answers come back to the proxy stays when a pod leaves: without the rules nothing takes it.
 
 Source: spec section 5.4; `capture.enrolled`.
@@ -17,25 +17,33 @@ from isthmus.node import redirect
 LOOPBACK_LINK = 1
 
 
-def capture(namespace_path: str, *, probed_from: Sequence[str] = ()) -> None:
+def capture(
+    network: str | int, *, probed_from: Sequence[str] = (), captures_dns: bool = False
+) -> None:
     """Let the pod's traffic go through its node's proxy.
+
+    Args:
+        network: The pod's network namespace, as a path or a descriptor.
+        probed_from: See `capture.enrolled`.
+        captures_dns: See `capture.enrolled`.
 
     Raises:
         OSError: The kernel refused, or the pod is gone.
     """
-    with _inside(namespace_path):
+    made = enrolled.rules_of(probed_from=probed_from, captures_dns=captures_dns)
+    with _inside(network):
         _let_answers_return()
-        nftables.apply(redirect.messages(enrolled.rules_of(probed_from=probed_from)))
+        nftables.apply(redirect.messages(made))
 
 
-def release(namespace_path: str) -> None:
+def release(network: str | int) -> None:
     """Let the pod's traffic go by itself again.
 
     Raises:
         OSError: The kernel refused, or the pod is gone.
     """
     batch = nftables.replaced(redirect.TABLE, family=redirect.FAMILY)
-    with _inside(namespace_path):
+    with _inside(network):
         nftables.apply(batch)
 
 
@@ -50,8 +58,12 @@ def _let_answers_return() -> None:
 
 
 @contextlib.contextmanager
-def _inside(namespace_path: str) -> Iterator[None]:
-    fd = os.open(namespace_path, os.O_RDONLY | os.O_CLOEXEC)
+def _inside(network: str | int) -> Iterator[None]:
+    if isinstance(network, int):
+        with namespaces.entered(network):
+            yield
+        return
+    fd = os.open(network, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with namespaces.entered(fd):
             yield

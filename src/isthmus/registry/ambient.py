@@ -11,11 +11,12 @@ from typing import Final
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
-from isthmus.mesh.ambient import LooseEndpoint, OwnerKind, PlacedAddress, Sharing, Traits
+from isthmus.mesh import peering
+from isthmus.mesh.ambient import LooseEndpoint, OwnerKind, PlacedAddress, Scope, Sharing, Traits
 from isthmus.mesh.identities import ClusterId, TrustDomain
 from isthmus.mesh.services import Service, ServiceKey
 from isthmus.mesh.workloads import Workload, WorkloadKey
-from isthmus.registry import memberships, scopes, settings, topology, waypoints, workloads
+from isthmus.registry import memberships, settings, topology, waypoints, workloads
 
 NAME_LABELS: Final = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
 REVISION_LABELS: Final = (
@@ -55,7 +56,8 @@ class Known:
 
     services: collections.Collection[ServiceKey, Service]
     pods: collections.Collection[WorkloadKey, Workload]
-    scopes: scopes.Nodes
+    scopes: collections.Index[ServiceKey, sources.ObjectKey, Scope]
+    imports: collections.Index[ServiceKey, peering.ImportKey, peering.Import]
     places: topology.Nodes
     settings: settings.Nodes
 
@@ -90,7 +92,7 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, known: Known) -> Nod
     return Nodes(
         traits=graph_.derive("ambient.traits", sources_.pods, traits),
         addresses=graph_.derive("ambient.addresses", services, placed),
-        sharing=_sharing(graph_, known.scopes, services),
+        sharing=_sharing(graph_, known),
         by_node=graph_.index(
             "ambient.by_node",
             known.pods,
@@ -136,11 +138,7 @@ def _first(labels: Mapping[str, str], names: Iterable[str]) -> str:
     return next((labels[name] for name in names if labels.get(name)), "")
 
 
-def _sharing(
-    graph_: graph.Graph,
-    scopes_: scopes.Nodes,
-    services: collections.Collection[ServiceKey, Service],
-) -> collections.Collection[ServiceKey, Sharing]:
+def _sharing(graph_: graph.Graph, known: Known) -> collections.Collection[ServiceKey, Sharing]:
     def sharing(
         read: reader.Reader, key: ServiceKey, service: Service
     ) -> Iterable[tuple[ServiceKey, Sharing]]:
@@ -148,7 +146,9 @@ def _sharing(
             exporters = service.derived.exporters
             yield key, Sharing(exporters, exporters, exporters)
             return
-        same = {one.cluster: scope for one, scope in read.lookup(scopes_.by_name, key).items()}
+        same = {one.cluster: scope for one, scope in read.lookup(known.scopes, key).items()}
+        told = read.lookup(known.imports, key)
+        same |= {one.peer: said.export.scope for one, said in told.items()}
         yield (
             key,
             Sharing(
@@ -158,4 +158,4 @@ def _sharing(
             ),
         )
 
-    return graph_.derive("ambient.sharing", services, sharing)
+    return graph_.derive("ambient.sharing", known.services, sharing)

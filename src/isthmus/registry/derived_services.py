@@ -2,7 +2,8 @@
 
 One is there as soon as any cluster's own Service says so. It has the endpoints of those clusters
 whose own Service says so too, and of no others; the Services themselves stay as they are. The
-first of these clusters, this control plane's own before all, decides ports and kind.
+first of these clusters, this control plane's own before all, decides ports and kind. Linked clusters
+count as any other, though of theirs no object is known but only what they tell.
 
 Source: spec section 7.7; decision 0029.
 """
@@ -15,6 +16,7 @@ from typing import Final
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
+from isthmus.mesh import peering
 from isthmus.mesh.ambient import Scope
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.services import (
@@ -25,7 +27,7 @@ from isthmus.mesh.services import (
     derived_host,
     derived_key,
 )
-from isthmus.registry import distributions, scopes, services, settings, topology
+from isthmus.registry import distributions, naming, scopes, services, settings, topology
 
 WAY_IN: Final = topology.NETWORK_LABEL
 """Whoever bears it leads into a network: shared, it would lead to itself."""
@@ -44,6 +46,9 @@ class Offer:
 
 
 Offers = collections.Collection[sources.ObjectKey, Offer]
+Imports = collections.Collection[peering.ImportKey, peering.Import]
+AGELESS: Final = "~"
+"""Stands for when a service was made that only linked clusters have: after all that are here."""
 
 
 def declare(
@@ -51,6 +56,7 @@ def declare(
     sources_: sources.Sources,
     *,
     scopes_: scopes.Nodes,
+    imports: Imports,
     seat: settings.Seat,
 ) -> collections.Collection[ServiceKey, Service]:
     """Declare the derived services in `graph_`."""
@@ -66,7 +72,18 @@ def declare(
         if service.resolution is not Resolution.ALIAS and service.ports:
             yield key, Offer(key.cluster, service)
 
-    offers = graph_.derive("services.offered", scopes_.of_services, offer)
+    def imported(
+        _: reader.Reader, key: peering.ImportKey, one: peering.Import
+    ) -> Iterable[tuple[sources.ObjectKey, Offer]]:
+        if one.export.scope.derives:
+            told = service_of(one, domain=seat.domain)
+            yield sources.ObjectKey(key.peer, key.namespace, key.name), Offer(key.peer, told)
+
+    offers = graph_.join(
+        "services.offered",
+        graph_.derive("services.offered.own", scopes_.of_services, offer),
+        graph_.derive("services.offered.imported", imports, imported),
+    )
     by_origin = graph_.index("services.offered.by_name", offers, lambda _, one: (one.service.key,))
 
     def derived(
@@ -79,6 +96,41 @@ def declare(
             yield found.key, found
 
     return graph_.derive("services.derived", offers, derived)
+
+
+def declare_imported(
+    graph_: graph.Graph,
+    *,
+    imports: Imports,
+    by_service: collections.Index[ServiceKey, peering.ImportKey, peering.Import],
+    own: collections.Collection[ServiceKey, Service],
+    seat: settings.Seat,
+) -> collections.Collection[ServiceKey, Service]:
+    """Declare the Services that only linked clusters have, and share under their own name."""
+
+    def service(
+        read: reader.Reader, key: peering.ImportKey, one: peering.Import
+    ) -> Iterable[tuple[ServiceKey, Service]]:
+        if not one.export.scope.takes_over or read.get(own, key.service) is not None:
+            return
+        same = read.lookup(by_service, key.service)
+        if key == min(other for other in same if same[other].export.scope.takes_over):
+            yield key.service, service_of(one, domain=seat.domain)
+
+    return graph_.derive("services.imported", imports, service)
+
+
+def service_of(one: peering.Import, *, domain: str) -> Service:
+    """Return the Service of a linked cluster, by what it tells of it."""
+    told, scope = one.export, one.export.scope
+    usual = distributions.SAME_NETWORK if scope.derives else distributions.ANY
+    return Service(
+        key=told.service,
+        hostname=naming.service_host(told.service.name, told.service.namespace, domain),
+        ports=told.ports,
+        nearness=distributions.nearness_of(told.distribution, usual=usual),
+        created=AGELESS,
+    )
 
 
 def offered(

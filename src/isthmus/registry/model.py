@@ -34,6 +34,7 @@ from isthmus.registry import (
     gateway_names,
     gateway_objects,
     gateways,
+    imports,
     kubernetes_gateways,
     links,
     peer_authentications,
@@ -114,7 +115,9 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
     workloads_ = workloads.declare(graph_, sources_, places=places)
     scopes_ = scopes.declare(graph_, sources_, seat=seat, settings_=settings_)
     policies_ = _policies(graph_, sources_, seat)
-    named = _Services(settings_, scopes_, policies_.service_entries.values)
+    links_ = links.declare(graph_, sources_, seat=seat, places=places, settings_=settings_)
+    imports_ = imports.declare(graph_, sources_, seat=seat, links_=links_.links)
+    named = _Services(settings_, scopes_, imports_, policies_.service_entries.values)
     own, entries_, services_ = named.declare(graph_, sources_, seat)
     shards, more_ports = entries.declare_shards(
         graph_, entries_.owned, sources_, workloads=workloads_, places=places, seat=seat
@@ -122,19 +125,24 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
     endpoints_ = endpoints.declare(
         graph_, sources_, services=services_, workloads=workloads_, places=places, others=shards
     )
+    told_of = imports_.by_service
+    shared = ambient.Known(services_, workloads_, scopes_.by_name, told_of, places, settings_)
+    nodes_ = ambient.declare(graph_, sources_, shared)
     accounts_ = accounts.declare(
-        graph_, services=services_, shards=endpoints_.shards, settings_=settings_
+        graph_,
+        services=services_,
+        shards=endpoints_.shards,
+        told=accounts.Told(seat.cluster, nodes_.sharing, told_of),
+        settings_=settings_,
     )
-    nodes_ = ambient.declare(
-        graph_, sources_, ambient.Known(services_, workloads_, scopes_, places, settings_)
-    )
-    links_ = links.declare(graph_, sources_, seat=seat, places=places, settings_=settings_)
     gateways_ = gateways.declare(
         graph_, sources_, gateways.Known(seat, settings_, workloads_, links_.links)
     )
     names_ = gateway_names.declare(graph_, gateways=gateways_.gateways)
     told = exports.Known(services_, scopes_, endpoints_.shards, places, settings_.trust_domain)
-    peers_ = peers.declare(graph_, sources_, seat=seat, links_=links_, known=told)
+    peers_ = peers.declare(
+        graph_, sources_, seat=seat, links_=links_, imports_=imports_, known=told
+    )
     return Model(
         settings=settings_.settings,
         services=services_,
@@ -171,6 +179,7 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
 class _Services:
     settings_: settings.Nodes
     scopes_: scopes.Nodes
+    imports_: imports.Nodes
     said: collections.Collection[ObjectKey, ServiceEntry]
 
     def declare(
@@ -181,8 +190,18 @@ class _Services:
         own = services.declare(
             graph_, sources_, seat=seat, locality_rules=rules, scopes_=self.scopes_
         )
-        derived = derived_services.declare(graph_, sources_, scopes_=self.scopes_, seat=seat)
-        of_kubernetes = graph_.join("services.of_kubernetes", own.services, derived)
+        told = self.imports_
+        derived = derived_services.declare(
+            graph_, sources_, scopes_=self.scopes_, imports=told.imports, seat=seat
+        )
+        imported = derived_services.declare_imported(
+            graph_,
+            imports=told.imports,
+            by_service=told.by_service,
+            own=own.services,
+            seat=seat,
+        )
+        of_kubernetes = graph_.join("services.of_kubernetes", own.services, imported, derived)
         entries_ = entries.declare(graph_, self.said, services=of_kubernetes, seat=seat)
         every = graph_.join("services.all", of_kubernetes, entries_.services)
         return own, entries_, every

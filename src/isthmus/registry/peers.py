@@ -41,10 +41,10 @@ def declare(
     *,
     seat: settings.Seat,
     links_: links.Nodes,
+    imports_: imports.Nodes,
     known: exports.Known,
 ) -> Nodes:
     """Declare in `graph_` what is between this cluster and those linked to it."""
-    imports_ = imports.declare(graph_, sources_, seat=seat, links_=links_.links)
     return Nodes(
         links_.links,
         exports.declare(graph_, sources_, seat=seat, known=known),

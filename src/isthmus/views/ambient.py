@@ -7,26 +7,24 @@ these nothing is computed. A changed pod computes that pod's resource again, and
 Source: spec sections 7.1 to 7.3.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
-from isthmus.mesh import localities
 from isthmus.mesh.ambient import PlacedAddress, Sharing, WaypointUse
 from isthmus.mesh.authorization import Action, AuthorizationPolicy
 from isthmus.mesh.identities import ClusterId, NetworkId
-from isthmus.mesh.localities import Locality
-from isthmus.mesh.networks import NetworkGateway
 from isthmus.mesh.policies import PeerAuthentication
 from isthmus.mesh.services import Resolution, Service, ServiceKey
-from isthmus.mesh.workloads import Health, Workload, WorkloadKey
+from isthmus.mesh.workloads import Workload, WorkloadKey
 from isthmus.views import (
     addresses,
     addressing,
     ambient_entries,
     ambient_loose,
+    ambient_networks,
     connections,
     facts,
     view,
@@ -35,7 +33,6 @@ from isthmus.views import (
 Slices = collections.Collection[view.SliceKey, view.Slice]
 Sliced = Iterator[tuple[view.SliceKey, view.Slice]]
 Places = collections.Collection[view.NodesScope, None]
-Doors = collections.Single[Mapping[NetworkId, NetworkGateway]]
 
 Selecting = collections.Index[str, facts.Named, AuthorizationPolicy]
 Found = Iterator[tuple[Hashable, errors.Finding]]
@@ -60,7 +57,6 @@ def declare(
     """Declare what node proxies are told in `graph_`."""
     places = graph_.derive("views/node proxies", scopes, _nodes_only)
     authorizations = known.model.authorization_policies
-    doors = graph_.single("views/doors of networks", _doors(known))
     selecting = graph_.index(
         "views/authorizations that select by namespace",
         graph_.derive("views/authorizations that select", authorizations, _selecting),
@@ -74,10 +70,7 @@ def declare(
         graph_.derive(
             "views/addresses of services", known.model.services, _services(known, places)
         ),
-        graph_.derive(
-            "views/services behind gateways", known.model.services, _hidden(known, places, doors)
-        ),
-        graph_.derive("views/gateways of node proxies", places, _gateways(doors)),
+        *ambient_networks.declare(graph_, known, places=places),
         graph_.derive("views/strictness", places, _strictness(known)),
         graph_.derive("views/authorizations", authorizations, _authorizations(known, places)),
         graph_.derive(
@@ -205,7 +198,8 @@ def _services(
                 vips.extend(_given(read, known, scope, service))
             # Whoever is behind a gateway is known to it alone, but must prove who it is all the
             # same: by any of the identities of the service.
-            is_shared = len(sharing.givers) > 1 or not sharing.owners >= {scope.cluster}
+            others = sharing.owners - {scope.cluster}
+            is_shared = any(sharing.reaches(scope.cluster, owner=one) for one in others)
             sans = known.accounts_of(read, key) if is_shared else ()
             place = (scope.cluster, key.namespace)
             use = read.get(known.model.for_nodes.waypoints.of_services, (scope.cluster, key))
@@ -240,52 +234,6 @@ def _is_taken(
     if owner == scope.cluster or not ambient_loose.is_near(network, scope.network):
         return False
     return bool(read.lookup(known.services_by_address, (scope.cluster, address)))
-
-
-# --- other networks
-
-
-def _doors(known: facts.Facts) -> Callable[[reader.Reader], Mapping[NetworkId, NetworkGateway]]:
-    def found(read: reader.Reader) -> Mapping[NetworkId, NetworkGateway]:
-        gateways = read.value(known.model.network_gateways)
-        return addresses.doors(one for one in gateways if addresses.is_address(one.address))
-
-    return found
-
-
-def _hidden(
-    known: facts.Facts, places: Places, doors: Doors
-) -> Callable[[reader.Reader, ServiceKey, Service], Sliced]:
-    def sliced(read: reader.Reader, key: ServiceKey, service: Service) -> Sliced:
-        sharing = read.get(known.model.for_nodes.sharing, key)
-        if sharing is None or not sharing.givers or not (scopes := read.items(places)):
-            return
-        endpoints = read.get(known.model.endpoints, key) or ()
-        by_network = read.value(doors)
-        for scope in scopes:
-            found = dict[NetworkId, dict[tuple[ClusterId, str], Locality]]()
-            for one in endpoints:
-                is_seen = one.health is Health.HEALTHY and one.accepts_tunnels
-                if is_seen and sharing.reaches(scope.cluster, owner=one.cluster):
-                    behind = found.setdefault(one.network, {})
-                    behind[one.cluster, one.address] = one.locality
-            for network, hidden in sorted(found.items()):
-                door = by_network.get(network)
-                if door is not None and not ambient_loose.is_near(network, scope.network):
-                    place = localities.common(hidden.values())
-                    slice_ = addresses.hidden_of(service, door, capacity=len(hidden), place=place)
-                    yield view.keyed(scope, slice_)
-
-    return sliced
-
-
-def _gateways(doors: Doors) -> Callable[[reader.Reader, view.NodesScope, None], Sliced]:
-    def sliced(read: reader.Reader, scope: view.NodesScope, _: None) -> Sliced:
-        for network, gateway in sorted(read.value(doors).items()):
-            if not ambient_loose.is_near(network, scope.network):
-                yield view.keyed(scope, addresses.gateway_workload_of(gateway))
-
-    return sliced
 
 
 # --- policies

@@ -5,9 +5,11 @@ import pathlib
 import re
 
 import pytest
+from tests.fakes import links
 
 from isthmus.fleet.sources import ObjectKey
 from isthmus.kube import objects
+from isthmus.mesh.ambient import Scope
 from isthmus.mesh.proxies import ProxyKind
 from isthmus.resources import consistency, snapshot
 from isthmus.testing import builders, shapes
@@ -342,3 +344,69 @@ def test_the_table_of_the_seed_is_complete():
     """Six rows, as the seed prints them."""
     assert len({row[:2] for row in SEED}) == 6
     assert not re.search("global-only", repr(SEED))
+
+
+# --- what linked clusters tell
+
+SCOPES = {
+    "global": Scope(derives=True),
+    "global-only": Scope(derives=True, takes_over=True),
+}
+
+
+def linked(here, there):
+    """Return a cluster whose Service has a scope, and that is linked to one of another scope."""
+    mesh = builders.Mesh()
+    east = mesh.cluster("east", network="n1")
+    if here != ABSENT:
+        east.service("reviews", ready=["10.0.0.1"], shape=shaped(here))
+    links.put(mesh, peer="west", network="n2")
+    if there in SCOPES:  # Who shares nothing tells nothing.
+        links.tell(mesh, "west", "default/reviews", SCOPES[there])
+    return mesh, east
+
+
+@pytest.mark.parametrize(("here", "there", "shared", "own"), TABLE)
+def test_linked_clusters_give_what_their_own_objects_say(here, there, shared, own):
+    _, east = linked(here, there)
+
+    found = told(east)
+
+    assert (leads(found, SHARED), leads(found, OWN)) == (shared, own)
+
+
+def test_what_a_linked_cluster_shares_is_called_through_its_gateway():
+    mesh, east = linked("global", "global")
+    links.tell(mesh, "west", "default/reviews", SCOPES["global"], pods=3)
+
+    found = told(east)
+
+    (hidden,) = [one.workload for name, one in found.items() if "SplitHorizon" in name]
+    assert (hidden.network, hidden.capacity.value) == ("n2", 3)
+    assert (hidden.locality.region, hidden.locality.zone) == ("r", "z")
+    assert list(found[SHARED].service.subject_alt_names) == [
+        "spiffe://cluster.local/ns/default/sa/default",
+        "spiffe://cluster.local/ns/default/sa/reviews",
+    ]
+    assert not found[OWN].service.subject_alt_names
+
+
+def test_a_name_that_only_a_linked_cluster_has_is_there_without_its_namespace():
+    mesh, east = linked(ABSENT, "global")
+
+    said = told(east)[SHARED].service
+    links.withdraw(mesh, "west", "default/reviews")
+
+    assert said.addresses
+    assert (said.name, said.namespace) == ("reviews.default.mesh.internal", "default")
+    assert SHARED not in told(east)
+
+
+def test_a_linked_cluster_that_has_no_ready_pod_keeps_the_name():
+    mesh, east = linked(ABSENT, "global")
+    links.tell(mesh, "west", "default/reviews", SCOPES["global"], pods=0)
+
+    found = told(east)
+
+    assert SHARED in found
+    assert not [name for name in found if "SplitHorizon" in name]

@@ -128,20 +128,17 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
     told_of = imports_.by_service
     shared = ambient.Known(services_, workloads_, scopes_.by_name, told_of, places, settings_)
     nodes_ = ambient.declare(graph_, sources_, shared)
+    told = accounts.Told(seat.cluster, nodes_.sharing, told_of)
     accounts_ = accounts.declare(
-        graph_,
-        services=services_,
-        shards=endpoints_.shards,
-        told=accounts.Told(seat.cluster, nodes_.sharing, told_of),
-        settings_=settings_,
+        graph_, services=services_, shards=endpoints_.shards, told=told, settings_=settings_
     )
     gateways_ = gateways.declare(
         graph_, sources_, gateways.Known(seat, settings_, workloads_, links_.links)
     )
     names_ = gateway_names.declare(graph_, gateways=gateways_.gateways)
-    told = exports.Known(services_, scopes_, endpoints_.shards, places, settings_.trust_domain)
+    telling = exports.Known(services_, scopes_, endpoints_.shards, places, settings_.trust_domain)
     peers_ = peers.declare(
-        graph_, sources_, seat=seat, links_=links_, imports_=imports_, known=told
+        graph_, sources_, seat=seat, links_=links_, imports_=imports_, known=telling
     )
     return Model(
         settings=settings_.settings,
@@ -167,9 +164,7 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
         findings=graph_.join(
             "findings",
             *settings_.findings,
-            *scopes_.findings,
-            own.findings,
-            *(one.findings for one in (entries_, endpoints_, gateways_, peers_)),
+            *(one.findings for one in (scopes_, own, entries_, endpoints_, gateways_, peers_)),
             *policies_.findings(),
         ),
     )

@@ -48,7 +48,7 @@ class Nodes:
 
     of_services: collections.Collection[sources.ObjectKey, Scope]
     by_name: collections.Index[ServiceKey, sources.ObjectKey, Scope]
-    findings: tuple[checked.Findings, ...]
+    findings: checked.Findings
 
 
 def declare(
@@ -100,8 +100,9 @@ def declare(
         graph_.index(
             "scopes.by_name", of_services, lambda key, _: (ServiceKey(key.namespace, key.name),)
         ),
-        (
-            checked.findings_of(graph_, "scopes", both),
+        graph_.join(
+            "scopes.findings",
+            checked.findings_of(graph_, "scopes.services", both),
             checked.findings_of(graph_, "scopes.namespaces", around),
         ),
     )

@@ -29,7 +29,7 @@ ISTIOCTL: Final[Mapping[str, str]] = {
     "metrics": "there is no Prometheus to ask; metrics: docs/reference/metrics.md",
     "operator": "`isthmus install -f FILE` takes IstioOperator files",
     "precheck": "`isthmus install --dry-run` shows what would change",
-    "profile": "profiles: default, demo, minimal, remote, empty; `isthmus manifest generate`",
+    "profile": "profiles: default, ambient, demo, minimal, remote, empty; `isthmus manifest generate`",
     "rootca-compare": "`isthmus proxy-config secret POD` shows the roots of each",
     "tag": "there are no revision tags; label namespaces `istio.io/rev=REVISION`",
     "upgrade": "install again: `isthmus install -f FILE`",

@@ -32,6 +32,7 @@ FIELDS_SHOWN = 4
 )
 def command(  # noqa: PLR0913  # a command's options
     files: Sequence[str],
+    values: Sequence[str],
     flags: Sequence[str],
     revision: str,
     kubeconfig: str | None,
@@ -49,10 +50,12 @@ def command(  # noqa: PLR0913  # a command's options
     on waiting.
 
     Example: isthmus install --context cluster1 -f cluster1.yaml
+
+    Example: isthmus install --set profile=ambient --values values.yaml
     """
     if istio_namespace != options.SYSTEM_NAMESPACE:
         flags = (f"values.global.istioNamespace={istio_namespace}", *flags)
-    chosen = operator_options.chosen(files, flags, revision)
+    chosen = operator_options.chosen(files, flags, revision, values=values)
     access = cli_options.accessed(kubeconfig, context=context)
 
     async def work() -> int:

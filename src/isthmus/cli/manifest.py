@@ -19,12 +19,14 @@ def command() -> None:
 
 @command.command()
 @operator_options.given
-def generate(files: Sequence[str], flags: Sequence[str], revision: str) -> None:
+def generate(
+    files: Sequence[str], values: Sequence[str], flags: Sequence[str], revision: str
+) -> None:
     """Print the objects of an installation as YAML.
 
     Example: isthmus manifest generate -f cluster1.yaml > cluster1-objects.yaml
     """
-    chosen = operator_options.chosen(files, flags, revision)
+    chosen = operator_options.chosen(files, flags, revision, values=values)
     for warning in settings_check.warnings_for(chosen):
         install.warn(warning)
     objects = [manifest for phase in installing.phases(chosen) for manifest in phase.objects]

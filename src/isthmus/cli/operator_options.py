@@ -7,13 +7,13 @@ from typing import TypeVar
 
 import click
 
-from isthmus.install import operator, options
+from isthmus.install import helm, operator, options
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
 def given(command: Command) -> Command:
-    """Add `files`, `flags` and `revision`."""
+    """Add `files`, `values`, `flags` and `revision`."""
     for option in (
         click.option("--revision", "-r", default="", help="Revision of the control plane."),
         click.option(
@@ -23,6 +23,13 @@ def given(command: Command) -> Command:
             multiple=True,
             metavar="PATH=VALUE",
             help="One field below `spec`, such as values.global.network=network1.",
+        ),
+        click.option(
+            "--values",
+            "values",
+            multiple=True,
+            metavar="FILE",
+            help="Values as Helm's charts of Istio take them. May be repeated.",
         ),
         click.option(
             "--filename",
@@ -37,15 +44,18 @@ def given(command: Command) -> Command:
     return command
 
 
-def chosen(files: Sequence[str], flags: Sequence[str], revision: str) -> options.Options:
-    """Return what the files and flags ask for.
+def chosen(
+    files: Sequence[str], flags: Sequence[str], revision: str, *, values: Sequence[str] = ()
+) -> options.Options:
+    """Return what the files, files of values and flags ask for.
 
     Raises:
         operator.OptionsRefused: Something in them cannot be understood (ISM-INST-001).
     """
     texts = [(name, _text(name)) for name in files]
     extra = [*flags, f"revision={revision}"] if revision else list(flags)
-    return options.of_spec(operator.read(texts, flags=extra))
+    given = [helm.read(name, _text(name)) for name in values]
+    return options.of_spec(operator.read(texts, flags=extra, values=given))
 
 
 def _text(name: str) -> str:

@@ -127,8 +127,8 @@ _COMPONENTS: Mapping[str, Shape] = {
             "podAnnotations": NO_FIELDS,
         },
     },
-    "cni": _CNI,
-    "ztunnel": _AMBIENT,
+    "cni": {"enabled": TRUTH, "namespace": NO_TEXT, OTHER: NOTHING},
+    "ztunnel": {"enabled": TRUTH, "namespace": NO_TEXT, OTHER: NOTHING},
     "istiodRemote": NO_FIELDS,
     "ingressGateways": Each(_GATEWAY),
     "egressGateways": Each(_GATEWAY),
@@ -221,7 +221,9 @@ _PILOT: Mapping[str, Shape] = {
     "enabled": NOTHING,
 }
 
-_VALUES: Mapping[str, Shape] = {
+_NODE_CHART: Mapping[str, Shape] = {"hub": TEXT, "tag": TEXT, "image": TEXT}
+
+VALUES: Mapping[str, Shape] = {
     "profile": TEXT,
     "revision": TEXT,
     "meshConfig": FIELDS,
@@ -250,13 +252,18 @@ _VALUES: Mapping[str, Shape] = {
     "ownerName": NO_TEXT,
     "compatibilityVersion": NO_TEXT,
     "base": {"validationURL": _ignored(Kind.TEXT, _VALIDATION), OTHER: NOTHING},
-    "cni": _CNI,
+    "cni": {
+        **_NODE_CHART,
+        "ambient": {"enabled": NOTHING, "dnsCapture": TRUTH, OTHER: NOTHING},
+        OTHER: NOTHING,
+    },
     "istio_cni": _CNI,
-    "ztunnel": _AMBIENT,
-    "platforms": NO_FIELDS,
+    "ztunnel": {**_NODE_CHART, "env": FIELDS, "network": NOTHING, OTHER: NOTHING},
+    "platforms": {"peering": {"enabled": TRUTH}, OTHER: NOTHING},
     "experimental": NO_FIELDS,
     "telemetry": _ignored(Kind.FIELDS, "proxies export Envoy's own statistics only"),
 }
+"""All that may stand below `spec.values`."""
 
 SPEC: Mapping[str, Shape] = {
     "profile": TEXT,
@@ -266,7 +273,7 @@ SPEC: Mapping[str, Shape] = {
     "namespace": TEXT,
     "meshConfig": FIELDS,
     "components": _COMPONENTS,
-    "values": _VALUES,
+    "values": VALUES,
     "unvalidatedValues": FIELDS,
     "installPackagePath": NO_TEXT,
     "compatibilityVersion": NO_TEXT,

@@ -22,6 +22,7 @@ REMOVED_KINDS = (
     kinds.VIRTUAL_SERVICE,
     kinds.GATEWAY,
     kinds.PEER_AUTHENTICATION,
+    kinds.DAEMON_SET,
     kinds.DEPLOYMENT,
     kinds.SERVICE,
     kinds.ENDPOINT_SLICE,
@@ -34,7 +35,15 @@ REMOVED_KINDS = (
     kinds.CLUSTER_ROLE,
     kinds.CLUSTER_ROLE_BINDING,
 )
-CONTROL_PLANE, GATEWAYS = "Control plane", "Gateways"
+CONTROL_PLANE, NODES, GATEWAYS = "Control plane", "Nodes", "Gateways"
+PHASES = {"IngressGateways": GATEWAYS, "Cni": NODES, "Ztunnel": NODES}
+"""The phases of components that need a control plane to be there."""
+
+ROLLED_OUT: Mapping[str, tuple[kinds.Kind, waiting.Missing]] = {
+    "DaemonSet": (kinds.DAEMON_SET, waiting.daemon_set),
+    "Deployment": (kinds.DEPLOYMENT, waiting.deployment),
+}
+"""Kinds whose pods are waited for, and what says which are missing."""
 
 Tell = Callable[[str], None]
 
@@ -49,16 +58,13 @@ class Phase:
 
 def phases(chosen: options.Options) -> list[Phase]:
     """Return the phases of an installation; none is empty."""
-    gateway_objects: list[Manifest] = []
-    others: list[Manifest] = []
+    by_phase: dict[str, list[Manifest]] = {CONTROL_PLANE: [], NODES: [], GATEWAYS: []}
     for manifest in manifests.of_options(chosen):
-        component = _labels(manifest).get(labels.COMPONENT)
-        (gateway_objects if component == "IngressGateways" else others).append(manifest)
-    namespace = _namespace(chosen)
-    listed = [
-        Phase(CONTROL_PLANE, tuple([namespace, *others] if others else [])),
-        Phase(GATEWAYS, tuple(gateway_objects)),
-    ]
+        component = _labels(manifest).get(labels.COMPONENT, "")
+        by_phase[PHASES.get(component, CONTROL_PLANE)].append(manifest)
+    if first := by_phase[CONTROL_PLANE] or by_phase[NODES]:
+        first.insert(0, _namespace(chosen))
+    listed = [Phase(title, tuple(found)) for title, found in by_phase.items()]
     return [phase for phase in listed if phase.objects]
 
 
@@ -167,13 +173,14 @@ def _has_own_webhook(chosen: options.Options) -> bool:
 async def _wait(client: kube_client.Client, phase: Phase, timeout_s: float, tell: Tell) -> None:
     for manifest in phase.objects:
         kind, namespace, name = manifests.identity(manifest)
-        if kind == "Deployment":
+        if kind in ROLLED_OUT:
+            which, missing = ROLLED_OUT[kind]
             await waiting.until(
                 client,
-                kinds.DEPLOYMENT,
+                which,
                 name,
                 namespace=namespace,
-                missing=waiting.deployment,
+                missing=missing,
                 timeout_s=timeout_s,
                 on_progress=_teller(tell, name),
             )

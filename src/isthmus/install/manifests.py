@@ -6,6 +6,7 @@ Source: spec section 6.2.
 from collections.abc import Mapping
 
 from isthmus.install import (
+    ambient,
     control_plane,
     crds,
     expansion,
@@ -28,6 +29,8 @@ def of_options(options: Options) -> list[Manifest]:
     if options.pilot:
         found += remote_plane.objects(options) if options.remote else control_plane.objects(options)
         found += _around(options)
+    found += ambient.agent(options) if options.nodes.agent else []
+    found += ambient.proxy(options) if options.nodes.proxy else []
     for gateway in options.gateways:
         found += gateways.objects(options, gateway)
     return found

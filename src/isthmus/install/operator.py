@@ -38,12 +38,18 @@ class OptionsRefused(errors.IsthmusError):
     code = "ISM-INST-001"
 
 
-def read(texts: Iterable[tuple[str, str]], *, flags: Sequence[str] = ()) -> Tree:
+def read(
+    texts: Iterable[tuple[str, str]],
+    *,
+    flags: Sequence[str] = (),
+    values: Sequence[Tree] = (),
+) -> Tree:
     """Merge IstioOperator documents and `path=value` flags, later over earlier, into one spec.
 
     Args:
         texts: Pairs of a file's name, for messages, and its text.
         flags: As `--set` takes them, below `spec`.
+        values: What stands below `spec.values`, over the documents and below the flags.
 
     Raises:
         OptionsRefused: A document is broken or names a field that does not exist
@@ -53,6 +59,8 @@ def read(texts: Iterable[tuple[str, str]], *, flags: Sequence[str] = ()) -> Tree
     for name, text in texts:
         for document in _documents(name, text):
             spec = merged(spec, _spec_of(name, document))
+    for one in values:
+        spec = merged(spec, {"values": one})
     for flag in flags:
         spec = _flagged(spec, _flag(flag))
     check(spec)

@@ -15,11 +15,32 @@ from isthmus.install.operator import OptionsRefused, Tree
 
 PROFILES: Mapping[str, Tree] = {
     "default": {"base": True, "pilot": True, "ingress": True, "egress": False},
+    "ambient": {"base": True, "pilot": True, "ingress": False, "egress": False, "nodes": True},
     "demo": {"base": True, "pilot": True, "ingress": True, "egress": True},
     "minimal": {"base": True, "pilot": True, "ingress": False, "egress": False},
     "remote": {"base": True, "pilot": True, "ingress": False, "egress": False},
     "empty": {"base": False, "pilot": False, "ingress": False, "egress": False},
 }
+
+PROFILE_ENV: Mapping[str, Mapping[str, str]] = {
+    # Gateways are what other networks reach an ambient mesh by.
+    "ambient": {"PILOT_ENABLE_AMBIENT": "true", "PILOT_ENABLE_GATEWAY_API": "true"},
+}
+PROFILE_CONFIG: Mapping[str, Tree] = {
+    "ambient": {
+        "serviceScopeConfigs": [
+            {
+                "servicesSelector": {
+                    "matchExpressions": [
+                        {"key": "istio.io/global", "operator": "In", "values": ["true"]}
+                    ]
+                },
+                "scope": "GLOBAL",
+            }
+        ]
+    },
+}
+"""What profiles say beside which components there are."""
 
 PROXY_HUB = "docker.io/istio"
 PILOT_IMAGE = "docker.io/isthmus/pilot"
@@ -64,6 +85,25 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
+class Nodes:
+    """What each node has of ambient mode.
+
+    Attributes:
+        agent: Whether it has the agent that enrols pods.
+        proxy: Whether it has a proxy for them.
+        proxy_env: Environment of that proxy, over its defaults.
+        captures_dns: Whether it answers their questions for names.
+    """
+
+    agent: bool = False
+    proxy: bool = False
+    agent_image: str = f"{PROXY_HUB}/install-cni:{version.PROXY_VERSION}"
+    proxy_image: str = f"{PROXY_HUB}/ztunnel:{version.PROXY_VERSION}"
+    proxy_env: Mapping[str, str] = field(default_factory=dict)
+    captures_dns: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """All that the manifests depend on.
 
@@ -80,6 +120,7 @@ class Options:
         is_config_cluster: Whether a control plane elsewhere is configured from here (with `remote`).
         shares_mesh_config: Whether its settings may be completed here (with `remote`).
         brings_webhook: Whether the injection webhook is among the objects.
+        nodes: What each node has of ambient mode.
         spec: The document that all this was read from.
     """
 
@@ -110,6 +151,7 @@ class Options:
     is_config_cluster: bool = False
     shares_mesh_config: bool = False
     brings_webhook: bool = True
+    nodes: Nodes = field(default_factory=Nodes)
     values: Tree = field(default_factory=dict)
     spec: Tree = field(default_factory=dict)
 
@@ -171,7 +213,7 @@ def of_spec(spec: Tree) -> Options:
         mesh_id=str(globals_.get("meshID") or ""),
         proxy_image=_proxy_image(spec, globals_),
         pilot_image=_pilot_image(pilot),
-        pilot_env=_pilot_env(components, pilot, globals_),
+        pilot_env={**_profile_env(profile, values), **_pilot_env(components, pilot, globals_)},
         pilot_replicas=_number(pilot, "replicaCount", 1),
         pilot_resources=_tree(pilot, "resources"),
         autoscaled=pilot.get("autoscaleEnabled", True) is True,
@@ -186,13 +228,46 @@ def of_spec(spec: Tree) -> Options:
         is_config_cluster=is_remote and globals_.get("configCluster") is True,
         shares_mesh_config=is_remote and pilot.get("configMap") is True,
         brings_webhook=globals_.get("operatorManageWebhooks") is not True,
+        nodes=_nodes(spec, values, profile),
         values=values,
         spec=spec,
     )
 
 
+def _profile_env(profile: str, values: Tree) -> dict[str, str]:
+    """Return the environment of the control plane that a profile and platforms stand for."""
+    peers = _tree(_tree(values, "platforms"), "peering").get("enabled") is True
+    found = {"ENABLE_PEERING_DISCOVERY": "true"} if peers else {}
+    return dict(PROFILE_ENV.get(profile, {})) | found
+
+
+def _nodes(spec: Tree, values: Tree, profile: str) -> Nodes:
+    components, globals_ = _tree(spec, "components"), _tree(values, "global")
+    cni, ztunnel = _tree(values, "cni"), _tree(values, "ztunnel")
+    usual = PROFILES[profile].get("nodes") is True
+    return Nodes(
+        agent=_enabled(components, "cni", usual),
+        proxy=_enabled(components, "ztunnel", usual),
+        agent_image=_node_image("install-cni", cni, spec, globals_),
+        proxy_image=_node_image("ztunnel", ztunnel, spec, globals_),
+        proxy_env={key: _text(value) for key, value in _tree(ztunnel, "env").items()},
+        captures_dns=_tree(cni, "ambient").get("dnsCapture", True) is True,
+    )
+
+
+def _node_image(name: str, chart: Tree, spec: Tree, globals_: Tree) -> str:
+    image = str(chart.get("image") or name)
+    if "/" in image:
+        return image
+    hub = str(chart.get("hub") or spec.get("hub") or globals_.get("hub") or PROXY_HUB)
+    tag = str(chart.get("tag") or spec.get("tag") or globals_.get("tag") or version.PROXY_VERSION)
+    return f"{hub}/{image}:{tag}"
+
+
 def _mesh_config(spec: Tree, values: Tree, namespace: str, *, is_remote: bool) -> Tree:
-    given = operator.merged(_tree(values, "meshConfig"), _tree(spec, "meshConfig"))
+    profile = str(spec.get("profile") or values.get("profile") or "")
+    usual = operator.merged(PROFILE_CONFIG.get(profile, {}), _tree(values, "meshConfig"))
+    given = operator.merged(usual, _tree(spec, "meshConfig"))
     if is_remote or not _tree(values, "global").get("remotePilotAddress"):
         return given
     address = f"{REMOTE_DISCOVERY}.{namespace}.svc:15012"

@@ -127,6 +127,21 @@ def deployment(obj: client.Obj | None) -> str:
     return ""
 
 
+def daemon_set(obj: client.Obj | None) -> str:
+    """Say what a DaemonSet lacks: a pod of the newest form, available, on each node."""
+    if obj is None:
+        return "it does not exist yet"
+    status = obj.get("status") or {}
+    if int(status.get("observedGeneration", 0)) < int(obj["metadata"].get("generation", 0)):
+        return "the change is not taken up yet"
+    wanted = int(status.get("desiredNumberScheduled", 0))
+    updated = int(status.get("updatedNumberScheduled", 0))
+    available = int(status.get("numberAvailable", 0))
+    if min(updated, available) < wanted:
+        return f"{min(updated, available)} of {wanted} nodes ready"
+    return ""
+
+
 def address(obj: client.Obj | None) -> str:
     """Say what a Service of type LoadBalancer lacks: an external address."""
     return "" if addresses_of(obj) else "no external address yet"

@@ -18,7 +18,7 @@ DEFAULT_ADDRESS = "https://istiod.istio-system.svc:15012"
 POD_AGENT = pathlib.Path("/var/run/ztunnel/ztunnel.sock")
 """Where the agent that enrols pods of this node listens."""
 ACCESS_LOG = "/dev/stdout"
-GRACE = "5s"
+GRACE_S = 5.0
 THREADS = 2
 
 
@@ -95,7 +95,7 @@ def read(environment: Mapping[str, str], *, folder: pathlib.Path) -> NodeSetting
     """
     discovery = _address(environment.get("XDS_ADDRESS") or DEFAULT_ADDRESS)
     authority = environment.get("CA_ADDRESS", "")
-    grace = environment.get("TERMINATION_GRACE_PERIOD") or GRACE
+    grace = environment.get("TERMINATION_GRACE_PERIOD_SECONDS", "")
     return NodeSettings(
         node=_node(environment),
         claim=_claim(environment),
@@ -113,7 +113,7 @@ def read(environment: Mapping[str, str], *, folder: pathlib.Path) -> NodeSetting
             stats=settings.whole(environment.get("STATS_PORT")) or Ports().stats,
         ),
         renewing=settings.renewing(environment),
-        grace_s=durations.seconds(grace, name="TERMINATION_GRACE_PERIOD"),
+        grace_s=_seconds(grace) if grace else GRACE_S,
         names=_names(environment),
     )
 
@@ -153,6 +153,14 @@ def _names(environment: Mapping[str, str]) -> Names | None:
 
 def _domain(environment: Mapping[str, str]) -> str:
     return environment.get("CLUSTER_DOMAIN") or "cluster.local"
+
+
+def _seconds(text: str) -> float:
+    """Read a number of seconds, or a duration."""
+    plain = text.replace(".", "", 1).isdigit()
+    return (
+        float(text) if plain else durations.seconds(text, name="TERMINATION_GRACE_PERIOD_SECONDS")
+    )
 
 
 def _address(text: str) -> settings.Address:

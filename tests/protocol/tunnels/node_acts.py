@@ -103,7 +103,7 @@ class World:
             "NODE_NAME": "node1",
             "CLUSTER_ID": "c",
             "NETWORK": "n",
-            "TERMINATION_GRACE_PERIOD": "500ms",
+            "TERMINATION_GRACE_PERIOD_SECONDS": "0.5",
         }
         with self.log.open("a") as log:
             self.agent = subprocess.Popen(

@@ -115,7 +115,7 @@ def test_what_is_accepted_but_not_obeyed_is_said_once():
     said = [finding.subject for finding in settings_check.warnings_for(options.of_spec(spec))]
 
     assert said == [
-        "spec.values.cni",
+        "spec.values.cni.chained",
         "spec.components.ingressGateways.k8s.affinity",
     ]
 

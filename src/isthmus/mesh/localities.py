@@ -4,13 +4,12 @@ Source: spec section 2.5.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from typing_extensions import override
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Locality:
+class Locality(NamedTuple):
     """A place, from the large to the small; an empty part is unknown."""
 
     region: str = ""

@@ -24,12 +24,12 @@ class Protocol(hashing.Word):
     @property
     def is_http(self) -> bool:
         """Whether requests can be routed one by one."""
-        return self in {Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC}
+        return self is Protocol.HTTP or self is Protocol.HTTP2 or self is Protocol.GRPC
 
     @property
     def is_http2(self) -> bool:
         """Whether the server speaks HTTP/2 from the first byte."""
-        return self in {Protocol.HTTP2, Protocol.GRPC}
+        return self is Protocol.HTTP2 or self is Protocol.GRPC
 
 
 class ServiceKey(NamedTuple):
@@ -141,7 +141,7 @@ class Service:
     @property
     def is_told_of(self) -> bool:
         """Whether proxies are told of its endpoints, rather than find them by themselves."""
-        return self.resolution in {Resolution.VIP, Resolution.HEADLESS}
+        return self.resolution is Resolution.VIP or self.resolution is Resolution.HEADLESS
 
     @property
     def is_external(self) -> bool:

@@ -242,11 +242,15 @@ class TrafficPolicy:
 
     def on(self, port: int) -> "TrafficPolicy":
         """Return what holds for a port."""
+        if not self.ports:
+            return self
         own = dict(self.ports).get(port)
         return dataclasses.replace(self if own is None else own, ports=())
 
     def over(self, base: "TrafficPolicy") -> "TrafficPolicy":
         """Return this, and `base` where this says nothing."""
+        if self is UNSAID and not base.ports:
+            return base
         return TrafficPolicy(
             tls=self.tls or base.tls,
             balancing=self.balancing or base.balancing,

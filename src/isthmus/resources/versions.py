@@ -19,6 +19,18 @@ def resource(
     parts_of: tuple[str, ...] = (),
 ) -> snapshot.Resource:
     """Return a message with its name and version; the names are as in `snapshot.Resource`."""
-    encoded = body.SerializeToString(deterministic=True)
-    version = hashlib.blake2b(encoded, digest_size=VERSION_BYTES).hexdigest()
-    return snapshot.Resource(type_url, name, version, encoded, aliases, parts_of)
+    told = body.SerializeToString(deterministic=True)
+    return encoded(type_url, told, name=name, aliases=aliases, parts_of=parts_of)
+
+
+def encoded(
+    type_url: snapshot.TypeUrl,
+    body: bytes,
+    *,
+    name: str,
+    aliases: tuple[str, ...] = (),
+    parts_of: tuple[str, ...] = (),
+) -> snapshot.Resource:
+    """Return a serialized message with its name and version."""
+    version = hashlib.blake2b(body, digest_size=VERSION_BYTES).hexdigest()
+    return snapshot.Resource(type_url, name, version, body, aliases, parts_of)

@@ -4,20 +4,18 @@ Source: spec sections 3.4, 3.5 and 8.2.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 from isthmus.mesh import policies
 from isthmus.mesh.services import Protocol, Service
 from isthmus.mesh.settings import MeshSettings
 from isthmus.mesh.traffic import ClientTls, TrafficPolicy
-from isthmus.views import names, preferences, rules, splithorizon, view
-
-Candidates = Sequence[splithorizon.Candidate]
+from isthmus.mesh.workloads import Endpoint
+from isthmus.views import bunches, names, preferences, rules, splithorizon, view
 
 
 def outbound(
     service: Service,
-    candidates: Candidates,
+    endpoints: bunches.Bunches,
     *,
     rule: policies.DestinationRule | None,
     horizon: view.HorizonScope,
@@ -25,8 +23,7 @@ def outbound(
     settings: MeshSettings,
 ) -> Iterator[view.EndpointsSlice]:
     """Yield what clients balance among, for each port and subset that looks different from here."""
-    seen = _in_view(service, candidates, horizon=horizon)
-    for port, subset, members in _parts(service, seen, rule=rule):
+    for port, subset, members in _parts(service, endpoints, rule=rule, horizon=horizon):
         policy = rules.policy_of(rule, port=port, subset=subset, usual=settings.traffic)
         order = None
         if horizon.locality is not None:
@@ -58,7 +55,7 @@ def order_in(
 
 def passed_on(
     service: Service,
-    candidates: Candidates,
+    endpoints: bunches.Bunches,
     *,
     rule: policies.DestinationRule | None,
     horizon: view.HorizonScope,
@@ -71,8 +68,7 @@ def passed_on(
     reaches through the gateways of this cluster.
     """
     order = splithorizon.Entrusted(horizon.cluster, table)
-    seen = _in_view(service, candidates, horizon=horizon)
-    for port, subset, members in _parts(service, seen, rule=rule):
+    for port, subset, members in _parts(service, endpoints, rule=rule, horizon=horizon):
         policy = rules.policy_of(rule, port=port, subset=subset, usual=settings.traffic)
         speaking = [one for one in _as_ruled(members, policy) if one.speaks_mtls]
         groups = splithorizon.groups_of(speaking, horizon=horizon, table=table, order=order)
@@ -81,38 +77,39 @@ def passed_on(
         )
 
 
-def _in_view(
-    service: Service, candidates: Candidates, *, horizon: view.HorizonScope
-) -> list[splithorizon.Candidate]:
-    return [
-        one
-        for one in candidates
-        if splithorizon.is_in_view(
-            one.endpoint, horizon=horizon, is_cluster_local=service.is_cluster_local
-        )
-    ]
-
-
 def _parts(
-    service: Service, candidates: Candidates, *, rule: policies.DestinationRule | None
-) -> Iterator[tuple[int, str, Candidates]]:
-    """Yield port, subset and the endpoints that belong to both."""
+    service: Service,
+    endpoints: bunches.Bunches,
+    *,
+    rule: policies.DestinationRule | None,
+    horizon: view.HorizonScope,
+) -> Iterator[tuple[int, str, Sequence[bunches.Bunch]]]:
+    """Yield port, subset and the endpoints in view that belong to both."""
+    is_local = service.is_cluster_local
     for port in service.ports:
         if port.protocol is Protocol.UDP:
             continue
-        members = [one for one in candidates if one.endpoint.port_name == port.name]
+        seen = [
+            bunch
+            for bunch in endpoints.get(port.name, ())
+            if splithorizon.is_in_view(bunch.like, horizon=horizon, is_cluster_local=is_local)
+        ]
         for subset in rules.subsets_of(rule):
-            yield port.number, subset.name, list(filter(_selected(subset), members))
+            if not subset.labels:
+                yield port.number, subset.name, seen
+                continue
+            selected = _selected(subset)
+            yield port.number, subset.name, [one for all_ in seen for one in all_.where(selected)]
 
 
-def _selected(subset: policies.Subset) -> Callable[[splithorizon.Candidate], bool]:
+def _selected(subset: policies.Subset) -> Callable[[Endpoint], bool]:
     wanted = set(subset.labels)
-    return lambda one: not wanted or wanted.issubset(one.endpoint.labels)
+    return lambda one: wanted.issubset(one.labels)
 
 
-def _as_ruled(candidates: Candidates, policy: TrafficPolicy) -> Candidates:
-    """Return the candidates as an explicit rule about TLS makes them."""
+def _as_ruled(found: Sequence[bunches.Bunch], policy: TrafficPolicy) -> Sequence[bunches.Bunch]:
+    """Return the endpoints as an explicit rule about TLS makes them."""
     if policy.mode is ClientTls.AUTO:
-        return candidates
+        return found
     speaks = policy.mode is ClientTls.ISTIO_MUTUAL
-    return [replace(one, speaks_mtls=speaks) for one in candidates]
+    return [one.speaking(speaks) for one in found]

@@ -14,7 +14,7 @@ from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.services import Protocol, Service, ServiceKey
 from isthmus.mesh.workloads import Endpoint, Health
 from isthmus.registry import model
-from isthmus.views import allocation, candidates, routing, rules, splithorizon, visibility
+from isthmus.views import allocation, bunches, candidates, routing, rules, splithorizon, visibility
 
 Candidates = tuple[splithorizon.Candidate, ...]
 Named = tuple[str, str]
@@ -52,6 +52,7 @@ class Facts:
         selecting: Labels of clients that DestinationRules select, by the rules' namespace.
         speaking: Whether all endpoints of a service speak mutual TLS.
         candidates: Endpoints of services, with what policies say of them.
+        in_bunches: The same, put together where they look alike.
         allocated: The address of our own making of each service that may need one.
     """
 
@@ -71,7 +72,13 @@ class Facts:
     selecting: collections.Index[str, Named, frozenset[tuple[str, str]]]
     speaking: collections.Collection[ServiceKey, bool]
     candidates: collections.Collection[ServiceKey, tuple[splithorizon.Candidate, ...]]
+    in_bunches: collections.Collection[ServiceKey, bunches.Bunches]
     served_by_address: collections.Index[tuple[ClusterId, str], ServedKey, Served]
+
+    def bunches_of(self, read: reader.Reader, key: ServiceKey) -> bunches.Bunches:
+        """Return the endpoints of a service for those who are told of them."""
+        found = read.get(self.in_bunches, key)
+        return bunches.NOTHING if found is None else found
 
     def candidates_of(
         self, read: reader.Reader, key: ServiceKey
@@ -108,9 +115,10 @@ def declare(graph_: graph.Graph, mesh: model.Model) -> Facts:
     """Declare the facts in `graph_`."""
     policies_by_namespace = _policies(graph_, mesh)
     judged = _candidates(graph_, mesh, policies_by_namespace)
+    gateways = graph_.single("views/gateways", _table(mesh))
     return Facts(
         model=mesh,
-        gateways=graph_.single("views/gateways", _table(mesh)),
+        gateways=gateways,
         services_by_host=graph_.index(
             "views/services by host", mesh.services, lambda _, service: (str(service.hostname),)
         ),
@@ -133,6 +141,7 @@ def declare(graph_: graph.Graph, mesh: model.Model) -> Facts:
         selecting=_selecting(graph_, mesh),
         speaking=_speaking(graph_, judged),
         candidates=judged,
+        in_bunches=_bunches(graph_, judged, gateways),
         served_by_address=_served(graph_, mesh),
     )
 
@@ -333,6 +342,19 @@ def _candidates(
         yield key, candidates.candidates_of(endpoints, service=key, found=found, settings=settings)
 
     return graph_.derive("views/candidates", mesh.endpoints, judged)
+
+
+def _bunches(
+    graph_: graph.Graph,
+    judged: collections.Collection[ServiceKey, Candidates],
+    gateways: collections.Single[splithorizon.Table],
+) -> collections.Collection[ServiceKey, bunches.Bunches]:
+    def together(
+        read: reader.Reader, key: ServiceKey, found: Candidates
+    ) -> Iterator[tuple[ServiceKey, bunches.Bunches]]:
+        yield key, bunches.bunched(found, scale=read.value(gateways).scale)
+
+    return graph_.derive("views/endpoints in bunches", judged, together)
 
 
 def _served(

@@ -116,7 +116,7 @@ def _passed_endpoints(known: facts.Facts) -> Callable[[reader.Reader, Seen, Serv
         scope, name = key
         for slice_ in assignments.passed_on(
             service,
-            known.candidates_of(read, name),
+            known.bunches_of(read, name),
             rule=outbound_slices.rule_for(
                 read, known, service, client=scope.namespace, labels=scope.labels
             ),

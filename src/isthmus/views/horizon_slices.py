@@ -194,7 +194,7 @@ def _sliced(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], Slic
         horizon, name = key
         for slice_ in assignments.outbound(
             service,
-            known.candidates_of(read, name),
+            known.bunches_of(read, name),
             rule=_rule(read, known, service, horizon),
             horizon=horizon,
             table=read.value(known.gateways),

@@ -8,6 +8,7 @@ Source: spec sections 3.4 and 8.1; docs/decisions/0009-a-gateway-stands-at-the-n
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ from typing import Final
 
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.traffic import matches
-from isthmus.views import view
+from isthmus.views import bunches, view
 
-MOST: Final = 2**32 - 1
+MOST: Final = bunches.MOST
 FINENESS: Final = 1000
 """Of shares that are split once more."""
 
@@ -33,13 +34,20 @@ class Part:
     weights: Mapping[Spot, int]
 
 
-def grouped(parts: Iterable[Part]) -> tuple[view.LocalityGroup, ...]:
-    """Return the addresses by nearness and place, with priorities that leave no gap."""
-    spots = dict[Spot, list[view.LbEndpoint]]()
+Placed = Mapping[Spot, Sequence[bunches.Bunch]]
+NOBODY: Final[Placed] = {}
+
+
+def grouped(parts: Iterable[Part], *, placed: Placed = NOBODY) -> tuple[view.LocalityGroup, ...]:
+    """Return the addresses by nearness and place, with priorities that leave no gap.
+
+    The members of bunches that are `placed` have their weights already.
+    """
+    spots = {spot: [one.members for one in found] for spot, found in placed.items()}
     for part in parts:
         nearest = min(rank for rank, _ in part.weights)
         near = {spot: weight for spot, weight in part.weights.items() if spot[0] == nearest}
-        spots.setdefault(_home(near), []).append(_weighing(part, sum(near.values())))
+        spots.setdefault(_home(near), []).append((_weighing(part, sum(near.values())),))
     ranks = {rank: number for number, rank in enumerate(sorted({rank for rank, _ in spots}))}
     return tuple(
         _group(place, spots[rank, place], priority=ranks[rank]) for rank, place in sorted(spots)
@@ -99,12 +107,21 @@ def _home(weights: Mapping[Spot, int]) -> Spot:
 
 
 def _weighing(part: Part, weight: int) -> view.LbEndpoint:
-    return dataclasses.replace(part.endpoint, weight=min(max(weight, 1), MOST))
+    return _weighed(part.endpoint, min(max(weight, 1), MOST))
+
+
+@functools.lru_cache(maxsize=4096)
+def _weighed(endpoint: view.LbEndpoint, weight: int) -> view.LbEndpoint:
+    # Kept, since all places that see a gateway see one of a few weights of it.
+    return dataclasses.replace(endpoint, weight=weight)
 
 
 def _group(
-    place: Locality, endpoints: list[view.LbEndpoint], *, priority: int
+    place: Locality, runs: Sequence[Sequence[view.LbEndpoint]], *, priority: int
 ) -> view.LocalityGroup:
-    endpoints.sort(key=lambda endpoint: (endpoint.address, endpoint.port))
-    weight = min(sum(endpoint.weight for endpoint in endpoints), MOST)
-    return view.LocalityGroup(place, weight, tuple(endpoints), priority)
+    if len(runs) == 1:
+        endpoints = tuple(runs[0])  # Which is in order, and the same object for all who look.
+    else:
+        endpoints = tuple(sorted((one for run in runs for one in run), key=bunches.IN_ORDER))
+    weight = min(sum([endpoint.weight for endpoint in endpoints]), MOST)
+    return view.LocalityGroup(place, weight, endpoints, priority)

@@ -191,7 +191,7 @@ def looked_up(
         return cluster
     seen = assignments.outbound(
         service,
-        known.candidates_of(read, service.key),
+        known.bunches_of(read, service.key),
         rule=rule_for(read, known, service, client=scope.namespace, labels=scope.labels),
         horizon=view.HorizonScope(scope.cluster, scope.network, scope.requested_networks),
         table=read.value(known.gateways),

@@ -35,6 +35,11 @@ class Order:
     place: Locality
     labels: Mapping[str, str]
 
+    @property
+    def looks_closely(self) -> bool:
+        """Whether it tells endpoints apart that stand in the same place."""
+        return bool(self.preference.labels)
+
     def rank_of(self, endpoint: Endpoint) -> int:
         """Return how far an endpoint is; 0 is nearest."""
         preference = self.preference

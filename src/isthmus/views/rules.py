@@ -10,6 +10,7 @@ Source: spec sections 3.4 and 8.2.
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from isthmus.mesh import policies
 from isthmus.mesh.services import Service
@@ -17,6 +18,9 @@ from isthmus.mesh.traffic import UNSAID, TrafficPolicy
 from isthmus.views import visibility
 
 Labels = tuple[tuple[str, str], ...]
+
+WHOLE: Final = (policies.Subset("", ()),)
+"""The whole service, as a subset without a name."""
 
 
 def chosen(
@@ -71,7 +75,7 @@ def policy_of(
 
 def subsets_of(rule: policies.DestinationRule | None) -> Iterable[policies.Subset]:
     """Return the whole service as a nameless subset, then the subsets that a rule names."""
-    return (policies.Subset("", ()), *(rule.subsets if rule is not None else ()))
+    return WHOLE if rule is None else (*WHOLE, *rule.subsets)
 
 
 def _selects(rule: policies.DestinationRule, *, client: str | None, labels: Labels) -> bool:

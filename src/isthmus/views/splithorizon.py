@@ -21,8 +21,9 @@ from dataclasses import dataclass, field
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.networks import NetworkGateway
 from isthmus.mesh.workloads import Endpoint
-from isthmus.views import locality, preferences, view
+from isthmus.views import bunches, locality, preferences, view
 
+Candidate = bunches.Candidate
 GatewaysByPlace = Mapping[tuple[NetworkId, ClusterId | None], tuple[NetworkGateway, ...]]
 
 
@@ -62,15 +63,6 @@ class Hidden:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """An endpoint of a service, with what the mesh's policies say of it."""
-
-    endpoint: Endpoint
-    speaks_mtls: bool
-    workload: str
-
-
-@dataclass(frozen=True, slots=True)
 class Entrusted:
     """The order in which a cluster's gateways pass connections on.
 
@@ -85,6 +77,11 @@ class Entrusted:
         """Return how far an endpoint is; 0 is nearest."""
         doors = self.table.before(endpoint)
         return int(bool(doors) and all(one.cluster not in {"", self.cluster} for one in doors))
+
+    @property
+    def looks_closely(self) -> bool:
+        """Whether it tells endpoints apart that stand in the same place."""
+        return False
 
     def shares(self) -> tuple[tuple[str, int], ...]:
         """Return nothing: no shares of places are asked for."""
@@ -114,27 +111,35 @@ def is_in_view(endpoint: Endpoint, *, horizon: view.HorizonScope, is_cluster_loc
 
 
 def groups_of(
-    candidates: Iterable[Candidate],
+    found: Iterable[bunches.Bunch],
     *,
     horizon: view.HorizonScope,
     table: Table,
     order: preferences.Order | Entrusted | None = None,
 ) -> tuple[view.LocalityGroup, ...]:
     """Return what a client balances among; without an order all are equally near."""
-    direct = list[locality.Part]()
+    placed = dict[locality.Spot, list[bunches.Bunch]]()
     hidden = dict[tuple[str, int], Hidden]()
-    for candidate in candidates:
-        endpoint = candidate.endpoint
-        weight = min((endpoint.weight or 1) * table.scale, locality.MOST)
-        spot = (0 if order is None else order.rank_of(endpoint), endpoint.locality)
-        if not is_hidden(endpoint, horizon=horizon, table=table):
-            direct.append(locality.Part(_direct(candidate), {spot: weight}))
-        elif candidate.speaks_mtls:
-            behind = _dialable(table.before(endpoint))
-            _hide(spot, behind=behind, weight=weight, hidden=hidden)
-    parts = [*direct, *_gateways(hidden)]
+    if order is not None and order.looks_closely:
+        found = [single for bunch in found for single in bunch.apart()]
+    for bunch in found:
+        like = bunch.like
+        spot = (0 if order is None else order.rank_of(like), like.locality)
+        if not is_hidden(like, horizon=horizon, table=table):
+            placed.setdefault(spot, []).append(bunch)
+        elif bunch.speaks_mtls:
+            _hide(bunch, spot, behind=_dialable(table.before(like)), hidden=hidden)
     shares = () if order is None else order.shares()
-    return locality.distributed(parts, shares) if shares else locality.grouped(parts)
+    if shares:
+        return locality.distributed([*_single(placed), *_gateways(hidden)], shares)
+    return locality.grouped(_gateways(hidden), placed=placed)
+
+
+def _single(placed: locality.Placed) -> Iterator[locality.Part]:
+    for spot, found in placed.items():
+        for bunch in found:
+            for member in bunch.members:
+                yield locality.Part(member, {spot: member.weight})
 
 
 def is_hidden(endpoint: Endpoint, *, horizon: view.HorizonScope, table: Table) -> bool:
@@ -145,29 +150,18 @@ def is_hidden(endpoint: Endpoint, *, horizon: view.HorizonScope, table: Table) -
     return not horizon.network or endpoint.network != horizon.network
 
 
-def _direct(candidate: Candidate) -> view.LbEndpoint:
-    endpoint = candidate.endpoint
-    return view.LbEndpoint(
-        endpoint.address,
-        endpoint.port,
-        weight=1,
-        health=endpoint.health,
-        speaks_mtls=candidate.speaks_mtls,
-        workload=candidate.workload,
-    )
-
-
 def _hide(
+    bunch: bunches.Bunch,
     spot: locality.Spot,
     *,
     behind: Sequence[NetworkGateway],
-    weight: int,
     hidden: dict[tuple[str, int], Hidden],
 ) -> None:
     for gateway in behind:
         known = hidden.setdefault((gateway.address, gateway.port), Hidden())
         known.clusters.add(gateway.cluster)
-        known.shares[spot] = known.shares.get(spot, 0) + weight // len(behind)
+        share = sum(weight // len(behind) * count for weight, count in bunch.weights)
+        known.shares[spot] = known.shares.get(spot, 0) + share
 
 
 def _dialable(gateways: Sequence[NetworkGateway]) -> tuple[NetworkGateway, ...]:
@@ -187,7 +181,9 @@ def is_address(text: str) -> bool:
 
 def _gateways(hidden: Mapping[tuple[str, int], Hidden]) -> Iterator[locality.Part]:
     for (address, port), behind in hidden.items():
-        endpoint = view.LbEndpoint(
-            address, port, weight=1, speaks_mtls=True, workload=f";;;;{min(behind.clusters)}"
-        )
-        yield locality.Part(endpoint, behind.shares)
+        yield locality.Part(_gateway(address, port, min(behind.clusters)), behind.shares)
+
+
+@functools.lru_cache(maxsize=4096)
+def _gateway(address: str, port: int, cluster: ClusterId) -> view.LbEndpoint:
+    return view.LbEndpoint(address, port, weight=1, speaks_mtls=True, workload=f";;;;{cluster}")

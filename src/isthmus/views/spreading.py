@@ -24,7 +24,8 @@ from typing import Final
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh.services import Protocol, Service, ServiceKey
 from isthmus.mesh.traffic import LoadBalancer, TrafficPolicy
-from isthmus.views import facts, splithorizon, view
+from isthmus.mesh.workloads import Endpoint
+from isthmus.views import bunches, facts, splithorizon, view
 
 Labels = tuple[tuple[str, str], ...]
 Part = tuple[int, Labels]
@@ -58,7 +59,7 @@ def declare(
     horizons = graph_.derive("views/places of clients", scopes, place)
 
     def counted(
-        read: reader.Reader, key: ServiceKey, candidates: Sequence[splithorizon.Candidate]
+        read: reader.Reader, key: ServiceKey, endpoints: bunches.Bunches
     ) -> Iterator[tuple[tuple[view.HorizonScope, ServiceKey], Behind]]:
         table = read.value(known.gateways)
         service = read.get(known.model.services, key)
@@ -69,12 +70,12 @@ def declare(
         } | {()}
         for horizon in read.items(horizons):
             found = behind_gateways(
-                service, candidates, subsets=sorted(subsets), horizon=horizon, table=table
+                service, endpoints, subsets=sorted(subsets), horizon=horizon, table=table
             )
             if found:
                 yield (horizon, key), found
 
-    return graph_.derive("views/pods behind gateways", known.candidates, counted)
+    return graph_.derive("views/pods behind gateways", known.in_bunches, counted)
 
 
 def _widest(scope: view.HorizonScope) -> view.HorizonScope:
@@ -84,30 +85,36 @@ def _widest(scope: view.HorizonScope) -> view.HorizonScope:
 
 def behind_gateways(
     service: Service,
-    candidates: Sequence[splithorizon.Candidate],
+    endpoints: bunches.Bunches,
     *,
     subsets: Sequence[Labels],
     horizon: view.HorizonScope,
     table: splithorizon.Table,
 ) -> Behind:
     """Say which parts of a service a client reaches through gateways."""
-    hidden = [
-        one.endpoint
-        for one in candidates
-        if one.speaks_mtls and splithorizon.is_hidden(one.endpoint, horizon=horizon, table=table)
-        if splithorizon.is_in_view(
-            one.endpoint, horizon=horizon, is_cluster_local=service.is_cluster_local
-        )
-    ]
     found = dict[Part, int]()
-    for port in service.ports if hidden else ():
-        served = [one for one in hidden if one.port_name == port.name]
-        for labels in subsets:
-            count = sum(set(labels).issubset(one.labels) for one in served)
+    for port in service.ports:
+        hidden = [
+            one
+            for one in endpoints.get(port.name, ())
+            if one.speaks_mtls
+            and splithorizon.is_hidden(one.like, horizon=horizon, table=table)
+            and splithorizon.is_in_view(
+                one.like, horizon=horizon, is_cluster_local=service.is_cluster_local
+            )
+        ]
+        for labels in subsets if hidden else ():
+            count = sum(_count(one.endpoints, frozenset(labels)) for one in hidden)
             if count:
                 few = count <= FEW_PODS
                 found[port.number, labels] = REQUESTS_TO_FEW if few else REQUESTS_TO_MANY
     return found
+
+
+def _count(endpoints: Sequence[Endpoint], labels: frozenset[tuple[str, str]]) -> int:
+    if not labels:
+        return len(endpoints)
+    return sum(labels.issubset(one.labels) for one in endpoints)
 
 
 def over_gateways(

@@ -49,7 +49,7 @@ Scope = scopes.Scope
 
 
 @dataclass(frozen=True, slots=True)
-class LbEndpoint:
+class LbEndpoint(hashing.Renderable):
     """One address among which a client balances.
 
     Attributes:

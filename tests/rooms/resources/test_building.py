@@ -16,6 +16,7 @@ from isthmus.mesh.workloads import Health
 from isthmus.node import bootstrap
 from isthmus.resources import consistency, snapshot
 from isthmus.resources.envoy import build, gateways
+from isthmus.resources.envoy import endpoints as envoy_endpoints
 from isthmus.testing import envoys
 from isthmus.views import view
 
@@ -67,6 +68,24 @@ def endpoint_read_back(one):
         said.get("envoy.transport_socket_match") == {"tlsMode": "istio"},
         said.get("istio", {}).get("workload", ""),
     )
+
+
+@given(assignments)
+def test_what_is_put_together_is_what_the_library_writes(slice_):
+    said = envoy_endpoints.assignment_of(slice_).SerializeToString(deterministic=True)
+
+    assert build.build(slice_).body == said
+
+
+@pytest.mark.parametrize("count", [0, 1, 200, 20_000])
+def test_no_length_is_too_long_to_put_together(count):
+    members = tuple(view.LbEndpoint(f"10.0.0.{one % 250}", 80, one) for one in range(count))
+    group = view.LocalityGroup(Locality("r" * min(count, 9000)), count, members)
+    slice_ = view.EndpointsSlice("n" * min(count, 9000), (group,))
+
+    said = envoy_endpoints.assignment_of(slice_).SerializeToString(deterministic=True)
+
+    assert build.build(slice_).body == said
 
 
 @given(assignments)

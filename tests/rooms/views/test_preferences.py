@@ -15,7 +15,7 @@ from isthmus.mesh.traffic import (
     matches,
 )
 from isthmus.mesh.workloads import Endpoint
-from isthmus.views import preferences, splithorizon, view
+from isthmus.views import bunches, preferences, splithorizon, view
 
 HOST = "web.shop.svc.cluster.local"
 SERVICE = Service(ServiceKey("shop", "web"), HOST, ())
@@ -150,9 +150,14 @@ def test_patterns_of_places(pattern, place, fits):
 DOORS = (NetworkGateway("n2", "c2", "172.16.0.1"),)
 
 
+def in_bunches(found, *, doors):
+    told = [bunches.Candidate(one, True, "") for one in found]
+    return bunches.bunched(told, scale=splithorizon.table_of(doors).scale).get("http", ())
+
+
 def told(found, preference, *, doors=DOORS):
     groups = splithorizon.groups_of(
-        [splithorizon.Candidate(one, True, "") for one in found],
+        in_bunches(found, doors=doors),
         horizon=HERE,
         table=splithorizon.table_of(doors),
         order=preferences.order_of(preference, HERE),
@@ -200,7 +205,7 @@ SHARED = LocalityPreference(
 
 def weights_of(found, preference):
     groups = splithorizon.groups_of(
-        [splithorizon.Candidate(one, True, "") for one in found],
+        in_bunches(found, doors=DOORS),
         horizon=HERE,
         table=splithorizon.table_of(DOORS),
         order=preferences.order_of(preference, HERE),

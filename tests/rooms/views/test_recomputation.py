@@ -5,9 +5,9 @@ import pytest
 from isthmus.testing import builders, shapes
 from isthmus.views import view
 
-# The slice (six ways), service and identities in the registry; candidates, served ports and headless flag; what is
-# behind gateways; the endpoints seen from two networks and passed on by two gateways. The same at any size.
-NODES = 16
+# The slice (six ways), service and identities in the registry; candidates, also in bunches, served ports and headless
+# flag; what is behind gateways; the endpoints seen from two networks and passed on by two gateways. The same at any size.
+NODES = 17
 
 SIZES = pytest.mark.parametrize("size", [100, 1000])
 

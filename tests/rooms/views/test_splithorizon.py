@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.networks import NetworkGateway
 from isthmus.mesh.workloads import Endpoint
-from isthmus.views import splithorizon, view
+from isthmus.views import bunches, splithorizon, view
 
 NETWORKS = ("n1", "n2", "n3")
 HERE = view.HorizonScope("c1", "n1")
@@ -34,13 +34,15 @@ gateways = st.builds(
 any_gateways = st.builds(replace, gateways, is_up=st.booleans())
 
 
-def candidates(found, *, speaks=True):
-    return [splithorizon.Candidate(one, speaks, "") for one in found]
+def in_bunches(found, table, *, speaks=True):
+    told = [bunches.Candidate(one, speaks, "") for one in found]
+    return bunches.bunched(told, scale=table.scale).get("http", ())
 
 
 def told(found, doors, *, horizon=HERE, speaks=True):
     table = splithorizon.table_of(doors)
-    groups = splithorizon.groups_of(candidates(found, speaks=speaks), horizon=horizon, table=table)
+    seen = in_bunches(found, table, speaks=speaks)
+    groups = splithorizon.groups_of(seen, horizon=horizon, table=table)
     return groups, table
 
 

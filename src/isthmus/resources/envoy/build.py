@@ -23,7 +23,7 @@ def build(slice_: view.EnvoySlice) -> snapshot.Resource:
         case view.ClusterSlice(name=name):
             return versions.resource(snapshot.CLUSTERS, clusters.cluster_of(slice_), name=name)
         case view.EndpointsSlice(cluster_name=name):
-            return versions.resource(snapshot.ENDPOINTS, endpoints.assignment_of(slice_), name=name)
+            return versions.encoded(snapshot.ENDPOINTS, endpoints.encoded(slice_), name=name)
         case view.NamesSlice():
             return versions.resource(
                 snapshot.NAMES, name_tables.table_of(slice_), name=view.NAME_TABLE

@@ -3,6 +3,7 @@
 Source: spec sections 4.8, 4.9, 4.11 and 8.1.
 """
 
+import functools
 from typing import assert_never
 
 from envoy.config.cluster.v3 import cluster_pb2
@@ -98,20 +99,17 @@ def _encryption(cluster: view.ClusterSlice) -> messages.Fields:
     )
     if cluster.tls is view.UpstreamTls.MUTUAL:
         return {"transport_socket": socket}
-    return {
-        "transport_socket_matches": [
-            {
-                "name": "tlsMode-istio",
-                "match": messages.struct({"tlsMode": "istio"}),
-                "transport_socket": socket,
-            },
-            {
-                "name": "tlsMode-disabled",
-                "match": messages.struct({}),
-                "transport_socket": tls.raw_socket(),
-            },
-        ]
-    }
+    encrypted, plain = _matches()
+    return {"transport_socket_matches": [encrypted | {"transport_socket": socket}, plain]}
+
+
+@functools.cache
+def _matches() -> tuple[messages.Fields, message.Message]:
+    """Return how endpoints are told that speak the mesh's TLS, but for its socket, and others."""
+    plain: message.Message = Cluster.TransportSocketMatch(
+        name="tlsMode-disabled", match=messages.struct({}), transport_socket=tls.raw_socket()
+    )
+    return {"name": "tlsMode-istio", "match": messages.struct({"tlsMode": "istio"})}, plain
 
 
 def _sockets(cluster: view.ClusterSlice) -> messages.Fields:

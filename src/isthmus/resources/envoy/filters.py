@@ -75,7 +75,7 @@ def pass_on_ruled(outbound: view.OutboundTcp) -> messages.Fields:
     """Return the network filter that passes bytes on, as a rule about connections says."""
     proxy = _proxy(outbound.cluster_name, outbound.access_log_path, outbound.shares)
     if outbound.idle_s is not None:
-        proxy.idle_timeout.FromTimedelta(messages.seconds(outbound.idle_s))
+        proxy.idle_timeout.CopyFrom(messages.seconds(outbound.idle_s))
     if outbound.binds_source:
         proxy.hash_policy.add().source_ip.SetInParent()
     return messages.extension("envoy.filters.network.tcp_proxy", proxy)

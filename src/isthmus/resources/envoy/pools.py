@@ -3,11 +3,14 @@
 Source: spec sections 4.8 and 8.2.
 """
 
+import functools
+from collections.abc import Mapping
 from typing import Final
 
+from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
 from envoy.config.core.v3 import socket_option_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, message
 
 from isthmus.mesh.services import Protocol
 from isthmus.mesh.traffic import ConnectionPool, Keepalive, RetryBudget
@@ -30,20 +33,19 @@ MARK: Final = 1337
 """By it packet rules know a proxy's own connections where it has no user of its own."""
 
 
-def limits(pool: ConnectionPool, *, budget: RetryBudget | None) -> messages.Fields:
+@functools.lru_cache(maxsize=1024)
+def limits(pool: ConnectionPool, *, budget: RetryBudget | None) -> message.Message:
     """Return the circuit breakers of a cluster; a budget counts before a number of retries."""
-    return {
-        "thresholds": [
-            {
-                "max_connections": _limit(pool.max_connections),
-                "max_pending_requests": _limit(pool.max_pending),
-                "max_requests": _limit(pool.max_requests),
-                "max_retries": _limit(pool.max_retries),
-                "track_remaining": True,
-                **_budget(budget),
-            }
-        ]
+    threshold = {
+        "max_connections": _limit(pool.max_connections),
+        "max_pending_requests": _limit(pool.max_pending),
+        "max_requests": _limit(pool.max_requests),
+        "max_retries": _limit(pool.max_retries),
+        "track_remaining": True,
+        **_budget(budget),
     }
+    result: message.Message = circuit_breaker_pb2.CircuitBreakers(thresholds=[threshold])
+    return result
 
 
 def _budget(budget: RetryBudget | None) -> messages.Fields:
@@ -58,9 +60,10 @@ def _limit(amount: int | None) -> messages.Fields:
     return {"value": UNLIMITED if amount is None else amount}
 
 
+@functools.lru_cache(maxsize=1024)
 def http_options(
     protocol: Protocol, pool: ConnectionPool, *, asks_as_requested: bool = False
-) -> dict[str, any_pb2.Any]:
+) -> Mapping[str, any_pb2.Any]:
     """Return what version of HTTP is spoken, and the limits of its connections.
 
     TLS may ask for the host that each request names, and hold the server to it.
@@ -101,17 +104,20 @@ def _common(pool: ConnectionPool) -> messages.Fields:
 
 def keepalive(pool: ConnectionPool) -> messages.Fields:
     """Return when silent connections are probed: as a rule says, else sooner than the kernel."""
-    time_s, interval_s, probes = _probing(pool)
+    return {"upstream_connection_options": _keepalive(*_probing(pool))}
+
+
+@functools.lru_cache(maxsize=1024)
+def _keepalive(time_s: int, interval_s: int, probes: int) -> message.Message:
     probing = {
         "keepalive_time": time_s,
         "keepalive_interval": interval_s,
         "keepalive_probes": probes,
     }
-    return {
-        "upstream_connection_options": {
-            "tcp_keepalive": {name: {"value": amount} for name, amount in probing.items()}
-        }
-    }
+    result: message.Message = cluster_pb2.UpstreamConnectionOptions(
+        tcp_keepalive={name: {"value": amount} for name, amount in probing.items()}
+    )
+    return result
 
 
 def _probing(pool: ConnectionPool) -> tuple[int, int, int]:

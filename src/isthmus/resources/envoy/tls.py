@@ -8,6 +8,7 @@ Envoy cannot.
 Source: spec sections 4.8, 4.9 and 4.12.
 """
 
+import functools
 import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -15,6 +16,7 @@ from typing import Final
 from envoy.config.core.v3 import config_source_pb2
 from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
+from google.protobuf import message
 
 from isthmus.mesh.identities import TrustDomain
 from isthmus.mesh.policies import ServerTls, TlsVersion
@@ -80,14 +82,20 @@ def client_socket(
     It asks for `server_name`, by which gateways pass the connection on, and accepts a server that
     has one of `identities`, or where none is known any with a known root.
     """
+    common = _of_client(tuple(identities), speaks_http2)
+    return messages.extension(
+        SOCKET, tls_pb2.UpstreamTlsContext(sni=server_name, common_tls_context=common)
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _of_client(identities: tuple[str, ...], speaks_http2: bool) -> message.Message:
+    """Return what clients of all servers with these identities have in common; it is shared."""
     matchers = [_uri({"exact": identity}) for identity in identities]
     alpn = (MESH, "h2") if speaks_http2 else (MESH,)
-    return messages.extension(
-        SOCKET,
-        tls_pb2.UpstreamTlsContext(
-            sni=server_name, common_tls_context=_common(alpn, matchers=matchers, ciphers=())
-        ),
-    )
+    common = _common(alpn, matchers=matchers, ciphers=())
+    result: message.Message = tls_pb2.CommonTlsContext(**common)
+    return result
 
 
 def foreign_socket(

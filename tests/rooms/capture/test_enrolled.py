@@ -30,3 +30,24 @@ def test_only_marks_and_loopback_are_left_alone_on_the_way_out():
         rules.Interface,
         rules.Destination,
     }
+
+
+def test_questions_for_names_go_to_the_proxy_but_its_own():
+    found = of(rules.Way.LEAVING, captures_dns=True)
+    by_datagram = [rule for rule in found if rule.transport is rules.Transport.UDP]
+
+    assert rules.Rule(rules.Way.LEAVING, (rules.Port(53),), 15053) in found
+    assert by_datagram[0].matches == (rules.Port(53), rules.Mark(1337))
+    assert by_datagram[0].to is None
+    assert (by_datagram[-1].matches, by_datagram[-1].to) == ((rules.Port(53),), 15053)
+
+
+def test_connections_of_names_are_told_apart_from_the_proxys():
+    zones = {rule.matches: rule.to for rule in of(rules.Way.LEAVING_RAW, captures_dns=True)}
+
+    assert zones == {
+        (rules.Port(53), rules.Mark(1337)): rules.OF_AGENT,
+        (rules.SourcePort(15053),): rules.OF_POD,
+        (rules.Port(53),): rules.OF_POD,
+    }
+    assert not of(rules.Way.LEAVING_RAW)

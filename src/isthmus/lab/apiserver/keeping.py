@@ -1,6 +1,6 @@
 """What a change of an object leaves as it was, and whether it changed anything at all."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from isthmus.lab.apiserver import copying, errors
 from isthmus.lab.apiserver.resources import Resource
@@ -9,11 +9,15 @@ from isthmus.lab.apiserver.values import Obj
 ALWAYS_SET = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
 """Metadata that the server alone sets."""
 
+_DESCRIBED_BY_STATUS = ("labels", "annotations")
+"""Metadata of pods that whoever writes their status may change too, as in Kubernetes."""
+
 
 def kept(resource: Resource, old: Obj, new: Obj, *, subresource: str) -> Obj:
     """Return `new` with everything that this write cannot change taken from `old`."""
     if subresource == "status":
-        return _with_status(old, new)
+        described = _DESCRIBED_BY_STATUS if resource.key == "pods" else ()
+        return _with_status(old, new, described)
     if "status" in resource.subresources:
         new.pop("status", None)
         if "status" in old:
@@ -25,8 +29,12 @@ def kept(resource: Resource, old: Obj, new: Obj, *, subresource: str) -> Obj:
     return new
 
 
-def _with_status(old: Obj, new: Obj) -> Obj:
+def _with_status(old: Obj, new: Obj, described: Sequence[str]) -> Obj:
     out = copying.copied(old)
+    for field in described:
+        out["metadata"].pop(field, None)
+        if new["metadata"].get(field):
+            out["metadata"][field] = new["metadata"][field]
     owners = new["metadata"].get("managedFields")
     if owners is not None:
         out["metadata"]["managedFields"] = owners

@@ -39,11 +39,22 @@ class Agent:
     """Looks after the pods of one node. Lives in one event loop."""
 
     def __init__(
-        self, wanted: settings.Settings, server: client.Client, *, at: clock.Clock | None = None
+        self,
+        wanted: settings.Settings,
+        server: client.Client,
+        *,
+        linger_s: float = members.LINGER_S,
     ) -> None:
+        """Prepare to look after the pods of a node.
+
+        Args:
+            wanted: Which, and how.
+            server: The API server.
+            linger_s: How long a pod that leaves is served on.
+        """
         self._wanted = wanted
         self._server = server
-        self._clock = at or clock.SystemClock()
+        self._clock = clock.SystemClock()
         self._members: dict[informer.Key, members.Member] = {}
         self._tasks: dict[informer.Key, asyncio.Task[None]] = {}
         self._is_ready = False
@@ -57,6 +68,7 @@ class Agent:
             captures_dns=wanted.captures_dns,
             probed_from=(f"{enrolled.PROBED_FROM}/32",),
             clock=self._clock,
+            linger_s=linger_s,
         )
         self._namespaces: informer.Informer[objects.Namespace] = informer.Informer(
             server,

@@ -167,9 +167,12 @@ class Member:
         if not self._is_offered:
             self._offer()
         if proxies.answer_of(self._uid) is None:
-            await self._wait(PATIENCE_S)  # whoever answers makes us look again
+            await self._wait(PATIENCE_S)
+            if not self.takes_part:
+                return
+            self._touched.clear()
         if refusal := proxies.answer_of(self._uid):
-            self._forget()
+            self._is_offered = False  # whoever refuses may still be at it: offered, not withdrawn
             raise ProxyRefuses("the node's proxy does not take the pod", detail=refusal)
         if refusal is None:
             await self._mark(membership.PENDING if self._has_rules else None)

@@ -34,7 +34,7 @@ class Settings:
     socket: pathlib.Path = pathlib.Path(PROXY_SOCKET)
     networks: pathlib.Path = pathlib.Path(NETWORKS)
     processes: pathlib.Path = pathlib.Path(PROCESSES)
-    captures_dns: bool = False
+    captures_dns: bool = True
     health_port: int = 8000
     metrics_port: int = 15014
     log_level: str = "info"
@@ -61,7 +61,7 @@ def read(argv: Sequence[str], *, environment: Mapping[str, str]) -> Settings:
         socket=pathlib.Path(environment.get("ZTUNNEL_UDS_ADDRESS") or PROXY_SOCKET),
         networks=pathlib.Path(environment.get("HOST_NETNS_DIR") or NETWORKS),
         processes=pathlib.Path(environment.get("HOST_PROC_DIR") or PROCESSES),
-        captures_dns=environment.get("AMBIENT_DNS_CAPTURE", "").lower() == "true",
+        captures_dns=environment.get("AMBIENT_DNS_CAPTURE", "true").lower() == "true",
         log_level=_level(options.log_output_level),
     )
 

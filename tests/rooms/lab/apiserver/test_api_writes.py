@@ -254,3 +254,13 @@ async def test_events_are_the_same_in_both_groups(api):
     await api.create("events", event)
     newer = api.state.catalog.find(group="events.k8s.io", version="v1", plural="events")
     assert newer.key == "events"
+
+
+async def test_who_writes_the_status_of_a_pod_may_describe_it_too(api):
+    made = await api.create("pods", pod())
+    metadata = {**made["metadata"], "annotations": {"seen": "yes"}, "ownerReferences": []}
+
+    changed = await api.update("pods", {**made, "metadata": metadata}, subresource="status")
+
+    assert changed["metadata"]["annotations"] == {"seen": "yes"}
+    assert changed["spec"] == made["spec"]

@@ -23,13 +23,13 @@ def test_what_the_config_map_says_is_obeyed():
     told = {
         **ENVIRONMENT,
         "EXCLUDE_NAMESPACES": "a, b,",
-        "AMBIENT_DNS_CAPTURE": "true",
+        "AMBIENT_DNS_CAPTURE": "false",
         "ZTUNNEL_UDS_ADDRESS": "/run/z.sock",
     }
 
     found = settings.read(["--log_output_level=default:debug"], environment=told)
 
     assert found.excluded == {"a", "b"}
-    assert found.captures_dns
+    assert not found.captures_dns
     assert found.socket == pathlib.Path("/run/z.sock")
     assert found.log_level == "debug"

@@ -17,6 +17,8 @@ PORTS = (
     ("https-webhook", 443, 15017),
     ("http-monitoring", 15014, 15014),
 )
+PEERING = ("https-peering", 15013, 15013)
+"""Where control planes of linked clusters are told; there only where links are followed."""
 KUBECONFIG_SECRET = "istio-kubeconfig"
 """Leads to the cluster that the mesh is configured in, if that is another one."""
 KUBECONFIG_FOLDER = "/var/run/secrets/remote"
@@ -177,10 +179,15 @@ def _service(options: Options, name: str) -> Manifest:
             "selector": {"app": "istiod"} | _selected_revision(options),
             "ports": [
                 {"name": port, "port": number, "targetPort": target, "protocol": "TCP"}
-                for port, number, target in PORTS
+                for port, number, target in _ports(options)
             ],
         },
     }
+
+
+def _ports(options: Options) -> tuple[tuple[str, int, int], ...]:
+    is_linked = environment(options).get("ENABLE_PEERING_DISCOVERY", "").lower() in {"true", "1"}
+    return (*PORTS, PEERING) if is_linked else PORTS
 
 
 def _selected_revision(options: Options) -> dict[str, str]:

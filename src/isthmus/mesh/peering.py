@@ -19,6 +19,9 @@ from isthmus.mesh.services import ServiceKey, ServicePort
 DISCOVERY_PORT: Final = 15012
 """The port of a gateway that leads to its cluster's control plane."""
 
+TELLING_PORT: Final = 15013
+"""The port of a control plane on which those of other clusters are told."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Capacity:

@@ -17,6 +17,7 @@ class ProxyKind(hashing.Word):
     ROUTER = "router"
     WAYPOINT = "waypoint"
     ZTUNNEL = "ztunnel"
+    CONTROL_PLANE = "istiod"
 
 
 @dataclass(frozen=True, slots=True)

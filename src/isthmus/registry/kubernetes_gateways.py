@@ -15,7 +15,8 @@ from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.gateways import listeners, workloads
 from isthmus.kube import gateway_api
-from isthmus.mesh import gateway_classes, policies
+from isthmus.mesh import gateway_classes, peering, policies
+from isthmus.mesh.identities import TrustDomain
 from isthmus.registry import checked, http_routes, settings
 
 CONTROL_PLANE_PORT: Final = 15012
@@ -31,7 +32,13 @@ class Nodes:
     findings: checked.Findings
 
 
-def declare(graph_: graph.Graph, sources_: sources.Sources, *, seat: settings.Seat) -> Nodes:
+def declare(
+    graph_: graph.Graph,
+    sources_: sources.Sources,
+    *,
+    seat: settings.Seat,
+    trust_domain: collections.Single[TrustDomain],
+) -> Nodes:
     """Declare the gateways and their routes in `graph_`."""
     routes = http_routes.declare(graph_, sources_, seat=seat)
 
@@ -63,7 +70,7 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, *, seat: settings.Se
         attached = sorted(read.lookup(routes.by_gateway, key).items())
         hosts = http_routes.hosts_at(read, sources_, found, behaviour, attached)
         for virtual in (
-            *exposed(found, behaviour, seat=seat),
+            *exposed(found, behaviour, seat=seat, trust_domain=read.value(trust_domain)),
             *http_routes.virtuals_of(hosts, namespace=key.namespace, gateway_name=key.name),
         ):
             yield Key(key.cluster, key.namespace, virtual.name), virtual
@@ -115,12 +122,21 @@ def _server(listener: gateway_api.Listener) -> policies.GatewayServer:
 
 
 def exposed(
-    found: gateway_api.Gateway, behaviour: gateway_classes.Behaviour, *, seat: settings.Seat
+    found: gateway_api.Gateway,
+    behaviour: gateway_classes.Behaviour,
+    *,
+    seat: settings.Seat,
+    trust_domain: TrustDomain,
 ) -> Iterator[policies.VirtualService]:
-    """Yield what leads to the control plane, where a listener shall."""
+    """Yield what leads to the control plane, where a listener shall.
+
+    Control planes of other clusters ask for it by a name of its own, and find another port.
+    """
     revision = "" if seat.revision in {"", "default"} else f"-{seat.revision}"
     host = f"istiod{revision}.{seat.system_namespace}.svc.{seat.domain}"
     destination = policies.Destination(host, port=CONTROL_PLANE_PORT)
+    own = peering.server_name(seat.cluster, trust_domain=trust_domain)
+    told = policies.Destination(host, port=peering.TELLING_PORT)
     for one in listeners.judged(found, behaviour):
         if one.is_served and one.listener.protocol == "TLS":
             name = name_of(found, one.listener)
@@ -129,6 +145,13 @@ def exposed(
                 name=name,
                 hosts=("*",),
                 gateways=(f"{found.metadata.namespace}/{name}",),
-                tls=(policies.SniRoute(one.listener.port, ("*",), (destination,)),),
+                tls=(
+                    *(
+                        (policies.SniRoute(one.listener.port, (own,), (told,)),)
+                        if seat.is_linked
+                        else ()
+                    ),
+                    policies.SniRoute(one.listener.port, ("*",), (destination,)),
+                ),
                 is_kubernetes=True,
             )

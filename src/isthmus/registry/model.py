@@ -13,7 +13,7 @@ from isthmus.fleet.sources import ObjectKey, Sources
 from isthmus.mesh import policies
 from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.entries import ServiceEntry
-from isthmus.mesh.identities import ClusterId
+from isthmus.mesh.identities import ClusterId, TrustDomain
 from isthmus.mesh.networks import NetworkGateway
 from isthmus.mesh.services import Service, ServiceKey
 from isthmus.mesh.settings import MeshSettings
@@ -114,7 +114,7 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
     places = topology.declare(graph_, sources_, seat=seat, members=settings_.members)
     workloads_ = workloads.declare(graph_, sources_, places=places)
     scopes_ = scopes.declare(graph_, sources_, seat=seat, settings_=settings_)
-    policies_ = _policies(graph_, sources_, seat)
+    policies_ = _policies(graph_, sources_, seat, settings_.trust_domain)
     links_ = links.declare(graph_, sources_, seat=seat, places=places, settings_=settings_)
     imports_ = imports.declare(graph_, sources_, seat=seat, links_=links_.links)
     named = _Services(settings_, scopes_, imports_, policies_.service_entries.values)
@@ -227,8 +227,13 @@ class _Policies:
         )
 
 
-def _policies(graph_: graph.Graph, sources_: sources.Sources, seat: settings.Seat) -> _Policies:
-    kubernetes = kubernetes_gateways.declare(graph_, sources_, seat=seat)
+def _policies(
+    graph_: graph.Graph,
+    sources_: sources.Sources,
+    seat: settings.Seat,
+    trust_domain: collections.Single[TrustDomain],
+) -> _Policies:
+    kubernetes = kubernetes_gateways.declare(graph_, sources_, seat=seat, trust_domain=trust_domain)
     gateways_ = config.declare(
         graph_, "Gateway", sources_.gateways, seat=seat, read=gateway_objects.read
     )

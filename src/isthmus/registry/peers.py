@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from isthmus.engine import collections, graph
 from isthmus.fleet import sources
 from isthmus.mesh import peering
-from isthmus.mesh.identities import ClusterId
+from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.services import ServiceKey
 from isthmus.registry import checked, exports, imports, links, settings
 
@@ -20,6 +20,7 @@ class Nodes:
     """What this module declares.
 
     Attributes:
+        network: Of this cluster; empty where it has no name.
         links: The clusters that this one uses without following their API servers.
         exports: What those that link to this one are told.
         told: What linked clusters tell, as it came; filled from outside.
@@ -27,6 +28,7 @@ class Nodes:
         imports_by_service: The same, by the service that it is about.
     """
 
+    network: collections.Single[NetworkId]
     links: collections.Collection[ClusterId, peering.Link]
     exports: collections.Collection[ServiceKey, peering.Export]
     told: collections.Source[peering.ImportKey, peering.Export]
@@ -45,7 +47,11 @@ def declare(
     known: exports.Known,
 ) -> Nodes:
     """Declare in `graph_` what is between this cluster and those linked to it."""
+    networks = known.places.networks
     return Nodes(
+        graph_.single(
+            "peers.network", lambda read: read.get(networks, seat.cluster) or NetworkId("")
+        ),
         links_.links,
         exports.declare(graph_, sources_, seat=seat, known=known),
         imports_.told,

@@ -51,6 +51,7 @@ class Seat:
         is_external: Whether the control plane's own settings are not there, but with it.
         shared: Name of the ConfigMap there that fills in for them; empty for none.
         link_namespaces: Where links to other clusters count; empty for the usual ones.
+        is_linked: Whether the control planes of linked clusters are talked to.
     """
 
     cluster: ClusterId
@@ -60,6 +61,7 @@ class Seat:
     is_external: bool = False
     shared: str = ""
     link_namespaces: tuple[str, ...] = ()
+    is_linked: bool = False
 
     @property
     def namespaces_of_links(self) -> tuple[str, ...]:

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
+from isthmus.mesh import peering
 from isthmus.mesh.identities import ClusterId
+from isthmus.mesh.services import ServiceKey
 from isthmus.registry import model
 from isthmus.registry import settings as registry_settings
 from isthmus.resources import building, snapshot
+from isthmus.resources import peering as records
 from isthmus.views import compiler, view
 
 Resources = collections.Collection[view.SliceKey, snapshot.Resource]
@@ -31,6 +35,7 @@ class Mesh:
 
     Attributes:
         seat: Where it is configured.
+        exports: What linked clusters are told, by the name of the resource.
     """
 
     seat: registry_settings.Seat
@@ -39,6 +44,20 @@ class Mesh:
     model: model.Model
     views: compiler.Views
     resources: Resources
+    exports: collections.Collection[str, snapshot.Resource]
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How a control plane differs from most, as in `registry.settings.Seat`."""
+
+    is_external: bool = False
+    shared: str = ""
+    is_linked: bool = False
+    link_namespaces: tuple[str, ...] = ()
+
+
+USUAL: Final = Ways()
 
 
 def assemble(
@@ -47,27 +66,26 @@ def assemble(
     revision: str,
     system_namespace: str,
     domain: str,
-    is_external: bool = False,
-    shared: str = "",
+    ways: Ways = USUAL,
 ) -> Mesh:
-    """Put the compiler together, empty.
-
-    `is_external` and `shared` are those of a `registry.settings.Seat`.
-    """
+    """Put the compiler together, empty."""
     seat = registry_settings.Seat(
         config_cluster,
         system_namespace,
         "" if revision == "default" else revision,
         domain,
-        is_external=is_external,
-        shared=shared,
+        is_external=ways.is_external,
+        shared=ways.shared,
+        link_namespaces=ways.link_namespaces,
+        is_linked=ways.is_linked,
     )
     graph_ = graph.Graph()
     sources_ = sources.declare(graph_)
     model_ = model.seated(graph_, sources_, seat=seat)
     views_ = compiler.build(graph_, model_)
     resources_: Resources = graph_.derive("resources", views_.slices, _encoded)
-    return Mesh(seat, graph_, sources_, model_, views_, resources_)
+    exports = graph_.derive("resources of exports", model_.peers.exports, _exported)
+    return Mesh(seat, graph_, sources_, model_, views_, resources_, exports)
 
 
 def _encoded(
@@ -75,3 +93,10 @@ def _encoded(
 ) -> Iterator[tuple[view.SliceKey, snapshot.Resource]]:
     del read
     yield key, building.build(slice_)
+
+
+def _exported(
+    _: reader.Reader, __: ServiceKey, export: peering.Export
+) -> Iterator[tuple[str, snapshot.Resource]]:
+    found = records.service_resource(export)
+    yield found.name, found

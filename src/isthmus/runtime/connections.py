@@ -72,7 +72,12 @@ class Connections(ads.Discovery):
         return watch
 
     def _check_kind(self, caller: callers.Caller, node: nodes.Node) -> None:
-        """Refuse whoever says that it is a node proxy and is none: it would learn of all pods."""
+        """Refuse whoever says that it is a node proxy and is none: it would learn of all pods.
+
+        Control planes of other clusters are told elsewhere.
+        """
+        if node.kind is ProxyKind.CONTROL_PLANE:
+            raise nodes.NodeRefused("control planes are not told here", status="PERMISSION_DENIED")
         if node.kind is not ProxyKind.ZTUNNEL:
             return
         account = (caller.namespace, caller.service_account)

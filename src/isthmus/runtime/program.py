@@ -35,6 +35,7 @@ from isthmus.runtime import (
     impersonation,
     injection,
     measures,
+    peering,
     renewing,
     reports,
     resolving,
@@ -95,6 +96,7 @@ class Program:
             system_clock=self._clock,
         )
         self._proxies = self._opened_connections()
+        self._peering = self._opened_peering()
         self._credentials = self._credentials_of_gateways()
         self._discovery = ads.Service(
             self._proxies,
@@ -124,8 +126,12 @@ class Program:
             revision=chosen.revision,
             system_namespace=chosen.namespace,
             domain=chosen.domain,
-            is_external=self._seats.home is not None,
-            shared=chosen.shared_mesh_config,
+            ways=assembly.Ways(
+                is_external=self._seats.home is not None,
+                shared=chosen.shared_mesh_config,
+                is_linked=chosen.links_clusters,
+                link_namespaces=chosen.link_namespaces,
+            ),
         )
 
     def _opened_connections(self) -> connections.Connections:
@@ -135,6 +141,18 @@ class Program:
             authenticator=self._authenticator,
             unready=self._unready_for,
             node_accounts=chosen.node_accounts if chosen.serves_node_proxies else (),
+        )
+
+    def _opened_peering(self) -> peering.Peering:
+        chosen = self._settings
+        place = peering.Place(chosen.cluster, chosen.namespace, chosen.pod, chosen.account)
+        return peering.Peering(
+            self._mesh,
+            place=place,
+            authority=lambda: self._trust.authority,
+            unready=self._unready_by_itself,
+            system_clock=self._clock,
+            registered=self._metrics,
         )
 
     def _credentials_of_gateways(self) -> credentials.Credentials:
@@ -192,6 +210,14 @@ class Program:
 
     def unready(self) -> str:
         """Say why nothing can be served yet; empty when all is well."""
+        waiting = self._peering.waiting() if self._settings.links_clusters else ()
+        by_itself = self._unready_by_itself()
+        if by_itself or not waiting:
+            return by_itself
+        return f"linked clusters were not heard yet: {', '.join(waiting)}"
+
+    def _unready_by_itself(self) -> str:
+        # Linked clusters wait for this, so that it must not wait for them.
         if self._trust.authority is None:
             fault = self._trust.fault
             return fault.happened if fault else "the certificate authority was not read yet"
@@ -218,6 +244,7 @@ class Program:
             *self._snapshots.findings(),
             *self._renewal.findings(),
             *self._credentials.findings(),
+            *self._peering.findings(),
         ]
 
     def _trust_findings(self) -> list[errors.Finding]:
@@ -281,6 +308,8 @@ class Program:
             _ = nursery.keep("follow clusters", self._fleet.run)
             _ = nursery.keep("look up gateways", self._resolver.run)
             _ = nursery.keep("follow credentials of gateways", self._credentials.run)
+            if self._settings.links_clusters:
+                _ = nursery.keep("talk to linked clusters", self._peering.run)
             serving = nursery.start("serve", self._serve(stack, nursery))
             # Without its ports it is of no use: whoever runs it must notice, and start it again.
             serving.add_done_callback(lambda _: None if self._is_serving else stop.set())

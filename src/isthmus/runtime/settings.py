@@ -46,6 +46,11 @@ class Settings:
         runs_gateways: Whether Gateways of the Gateway API are obeyed and run
             (`PILOT_ENABLE_GATEWAY_API`).
         patches_webhooks: Whether it keeps the bundle in its cluster's webhooks.
+        links_clusters: Whether it talks to the control planes of linked clusters
+            (`ENABLE_PEERING_DISCOVERY`).
+        link_namespaces: Where links to other clusters count (`ISTHMUS_LINK_NAMESPACES`); empty for
+            its own namespace and `istio-gateways`.
+        account: As which it runs (`SERVICE_ACCOUNT`): other clusters know it by that.
     """
 
     cluster: ClusterId
@@ -73,6 +78,9 @@ class Settings:
     node_accounts: tuple[tuple[str, str], ...] = ()
     runs_gateways: bool = False
     patches_webhooks: bool = True
+    links_clusters: bool = False
+    link_namespaces: tuple[str, ...] = ()
+    account: str = "istiod"
 
 
 def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
@@ -118,6 +126,9 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
         runs_gateways=_truth(environment, "PILOT_ENABLE_GATEWAY_API"),
         # Set and empty: API servers verify the injector by an authority of somebody else's.
         patches_webhooks=environment.get("INJECTION_WEBHOOK_CONFIG_NAME", "any") != "",
+        links_clusters=_truth(environment, "ENABLE_PEERING_DISCOVERY"),
+        link_namespaces=_words(environment.get("ISTHMUS_LINK_NAMESPACES", "")),
+        account=environment.get("SERVICE_ACCOUNT", "istiod"),
     )
 
 

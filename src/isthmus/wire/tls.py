@@ -18,10 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import grpc
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from isthmus.base import clock
 from isthmus.ca import authority, keys, pem, renewal, shapes, signing
+from isthmus.mesh import identities
 
 LIFETIME = datetime.timedelta(days=90)
 """Istio's own serving certificate lives as long as its authority; a shorter one is renewed."""
@@ -61,6 +63,37 @@ def issue(
     leaf = signing.serving(
         key.public_key(), names=names, signer=signer, stamp=stamp(now), life=lifetime
     )
+    return _certificate(leaf, key, signer=signer, now=now, names=names)
+
+
+def prove(
+    signer: authority.Authority,
+    *,
+    identity: identities.SpiffeId,
+    now: clock.Instant,
+    lifetime: datetime.timedelta,
+) -> Certificate:
+    """Make a key and sign the certificate by which the control plane proves itself to others.
+
+    Raises:
+        AuthorityExpired: The signing certificate has ended (ISM-CA-006).
+        DomainNotPermitted: Nobody would accept the result (ISM-CA-015).
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    leaf = signing.workload(
+        key.public_key(), identity=identity, signer=signer, stamp=stamp(now), life=lifetime
+    )
+    return _certificate(leaf, key, signer=signer, now=now)
+
+
+def _certificate(
+    leaf: x509.Certificate,
+    key: ec.EllipticCurvePrivateKey,
+    *,
+    signer: authority.Authority,
+    now: clock.Instant,
+    names: tuple[str, ...] = (),
+) -> Certificate:
     return Certificate(
         chain_pem=pem.joined((leaf, *signer.chain)),
         key_pem=keys.private_pem(key),

@@ -1,0 +1,299 @@
+"""The control plane among those of linked clusters: tells them, and follows them.
+
+Towards other clusters it serves on a port of its own, on which nothing but what this cluster shares
+is told, and nobody is let in without a certificate of a control plane. Gateways lead there whoever
+asks for this cluster's control plane by its own name.
+
+Source: spec section 7.7; decision 0028.
+"""
+
+import asyncio
+import contextlib
+import datetime
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from isthmus.base import clock, errors, logs, metrics, tasks
+from isthmus.ca import authority as authorities
+from isthmus.engine import changes
+from isthmus.mesh import peering
+from isthmus.mesh.identities import ClusterId, SpiffeId, TrustDomain
+from isthmus.runtime import assembly, peer_acceptance, peer_exports, peer_imports
+from isthmus.wire import ads, peerclient, tls
+
+_LOG = logs.Log("isthmus.peering")
+
+LIFETIME: Final = datetime.timedelta(hours=24)
+LOOK_S: Final = 5.0
+DRAIN_S: Final = 1.0
+PATIENCE_S: Final = 30.0
+"""How long a control plane that starts waits to hear linked clusters before it serves proxies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where this control plane is.
+
+    Attributes:
+        account: As which it runs.
+        port: On which other clusters' control planes are told.
+        pace: How often we ask those whether they are there.
+        dialled: What to connect to for an address of a link.
+    """
+
+    cluster: ClusterId
+    namespace: str = "istio-system"
+    pod: str = "istiod"
+    account: str = "istiod"
+    address: str = "0.0.0.0"  # inside the pod's own network
+    port: int = peering.TELLING_PORT
+    pace: peerclient.Pace = peerclient.USUAL
+    dialled: Callable[[str], str] = str
+
+
+class _Everybody:
+    """All callers may send as much as node proxies may: each is a control plane."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+class Peering:
+    """What is between this control plane and those of linked clusters."""
+
+    def __init__(
+        self,
+        mesh: assembly.Mesh,
+        *,
+        place: Place,
+        authority: Callable[[], authorities.Authority | None],
+        unready: Callable[[], str],
+        system_clock: clock.Clock,
+        registered: metrics.Metrics | None = None,
+    ) -> None:
+        """Put it together.
+
+        Args:
+            mesh: What is told, and what is told to us.
+            place: Where we are.
+            authority: Signs what proves us.
+            unready: Says why nothing may be told yet; empty when all is well.
+            system_clock: Measures ages.
+            registered: Where counts go.
+        """
+        self._mesh = mesh
+        self._place = place
+        self._authority = authority
+        self._clock = system_clock
+        self._counters = peer_imports.Counters(registered or metrics.Metrics())
+        self._peers: dict[ClusterId, peer_imports.Peer] = {}
+        self._following: dict[ClusterId, asyncio.Task[None]] = {}
+        self._changed = asyncio.Event()
+        self._proof: tuple[authorities.Authority, SpiffeId, tls.Certificate] | None = None
+        self._began: float | None = None
+        self._is_settled = False
+        self._unready = unready
+        self.port = 0
+        """Where it serves; 0 until it does."""
+        self._service = ads.Service(
+            peer_exports.Exports(
+                mesh,
+                authenticator=peer_exports.PeerAuthenticator(self._house),
+                unready=unready,
+            ),
+            system_clock=system_clock,
+        )
+        self._service.node_accounts = _Everybody()
+        if registered is not None:
+            registered.before_each(self._show_ages)
+        mesh.graph.listen(self._published)
+
+    # --- what others ask ------------------------------------------------------------------------
+
+    def statuses(self) -> list[peer_imports.Status]:
+        """Return how well each linked cluster is heard."""
+        return [one.status() for _, one in sorted(self._peers.items())]
+
+    def findings(self) -> list[errors.Finding]:
+        """Say what is wrong with linked clusters and what they tell."""
+        return [finding for _, one in sorted(self._peers.items()) for finding in one.findings()]
+
+    def waiting(self) -> list[ClusterId]:
+        """Return the linked clusters that proxies should not be served without yet.
+
+        For a while after the start, those that were not heard: an early answer would take from
+        proxies what they have of them.
+        """
+        if self._is_settled or self._began is None:
+            return []
+        links = self._mesh.graph.items(self._mesh.model.peers.links)
+        wanted = {peer for peer, link in links.items() if link.discovery_port}
+        found = sorted(wanted - {peer for peer, one in self._peers.items() if one.is_known})
+        if self._clock.monotonic() - self._began > PATIENCE_S:
+            found = []
+        # Whoever is linked later keeps nobody waiting.
+        self._is_settled = not found and not self._unready()
+        return found
+
+    # --- running --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Tell and follow linked clusters until cancelled."""
+        self._began = self._clock.monotonic()
+        async with contextlib.AsyncExitStack() as stack:
+            nursery = await stack.enter_async_context(tasks.Nursery(system_clock=self._clock))
+            stack.callback(self._following.clear)
+            _ = nursery.keep("tell linked clusters", self._serve)
+            while True:
+                self._changed.clear()
+                self._follow_all(nursery)
+                await self._changed.wait()
+
+    def _published(self, batch: changes.Changes) -> None:
+        if batch.of(self._mesh.model.peers.links):
+            self._changed.set()
+
+    def _follow_all(self, nursery: tasks.Nursery) -> None:
+        wanted = {
+            peer: link
+            for peer, link in self._mesh.graph.items(self._mesh.model.peers.links).items()
+            if link.discovery_port
+        }
+        for peer in [one for one in self._peers if one not in wanted]:
+            self._following.pop(peer).cancel()
+            self._peers.pop(peer).forget()
+        for peer, link in wanted.items():
+            known = self._peers.get(peer)
+            if known is not None and known.link == link:
+                continue
+            if known is None:
+                known = self._peers[peer] = peer_imports.Peer(
+                    self._mesh, link, self._clock, self._counters, node_id=self._node_id()
+                )
+            else:
+                known.link = link
+                self._following.pop(peer).cancel()
+            self._following[peer] = nursery.start(f"follow {peer}", self._follow(known))
+
+    async def _follow(self, peer: peer_imports.Peer) -> None:
+        turn = 0
+
+        def target() -> peerclient.Target | None:
+            nonlocal turn
+            turn += 1
+            return self._target(peer.link, turn)
+
+        await peerclient.follow(
+            peer.talk, target=target, system_clock=self._clock, pace=self._place.pace
+        )
+
+    def _target(self, link: peering.Link, turn: int) -> peerclient.Target | None:
+        proof = self._proven()
+        if proof is None:
+            return None
+        address = self._place.dialled(link.addresses[turn % len(link.addresses)])
+        host = f"[{address}]" if ":" in address else address
+        return peerclient.Target(
+            address=f"{host}:{link.discovery_port}",
+            server_name=link.server_name,
+            roots_pem=proof.roots_pem,
+            chain_pem=proof.chain_pem,
+            key_pem=proof.key_pem,
+            cluster=self._place.cluster,
+        )
+
+    def _proven(self) -> tls.Certificate | None:
+        """Return the certificate that proves us to other clusters, made anew where it must be."""
+        signer = self._authority()
+        if signer is None:
+            return None
+        identity = SpiffeId(self._domain(), self._place.namespace, self._place.account)
+        if self._proof is not None:
+            old_signer, old_identity, proof = self._proof
+            is_same = old_signer is signer and old_identity == identity
+            if is_same and self._clock.now() < proof.renew_at:
+                return proof
+        now = self._clock.now()
+        proof = tls.prove(signer, identity=identity, now=now, lifetime=LIFETIME)
+        self._proof = (signer, identity, proof)
+        return proof
+
+    # --- telling --------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        while (signer := self._authority()) is None:
+            await self._clock.sleep(LOOK_S / 10)
+        serving = tls.Serving(self._issued(signer))
+        server, self.port = await ads.serve(
+            (self._service.handler(),),
+            address=f"{self._place.address}:{self._place.port}",
+            credentials=serving.server_credentials(require_client_certificate=True),
+        )
+        _LOG.info("telling linked clusters", port=self.port)
+        try:
+            while True:
+                await self._clock.sleep(LOOK_S)
+                self._renew(serving)
+        finally:
+            await server.stop(DRAIN_S)
+
+    def _renew(self, serving: tls.Serving) -> None:
+        signer, current = self._authority(), serving.certificate
+        if signer is None:
+            return
+        is_other = (self._name(),) != current.names or signer.roots_pem != current.roots_pem
+        if is_other or self._clock.now() >= current.renew_at:
+            serving.replace(self._issued(signer))
+
+    def _issued(self, signer: authorities.Authority) -> tls.Certificate:
+        return tls.issue(signer, names=(self._name(),), now=self._clock.now(), lifetime=LIFETIME)
+
+    def _name(self) -> str:
+        return peering.server_name(self._place.cluster, trust_domain=self._domain())
+
+    def _house(self) -> peer_acceptance.House:
+        return peer_acceptance.House(
+            cluster=self._place.cluster,
+            namespace=self._place.namespace,
+            trust_domain=self._domain(),
+            links=self._mesh.graph.items(self._mesh.model.peers.links).values(),
+            accepted=self._accepted(),
+        )
+
+    def _accepted(self) -> frozenset[TrustDomain]:
+        return frozenset()
+
+    def _domain(self) -> TrustDomain:
+        return self._mesh.graph.value(self._mesh.model.settings).trust_domain
+
+    def _node_id(self) -> str:
+        place = self._place
+        name = f"{place.pod}.{place.namespace}"
+        return f"istiod~0.0.0.0~{name}~{place.namespace}.svc.{self._mesh.seat.domain}"
+
+    def _show_ages(self) -> None:
+        for status in self.statuses():
+            if status.age_s is not None:
+                self._counters.age.set(round(status.age_s, 1), status.link.peer)
+
+
+def rows(statuses: Iterable[peer_imports.Status]) -> list[dict[str, object]]:
+    """Return linked clusters as the document behind `/debug/clusterz` lists clusters."""
+    return [
+        {
+            "id": one.link.peer,
+            "secretName": "",
+            "link": f"{one.link.namespace}/{one.link.name}",
+            "syncStatus": "linked" if one.is_connected else "not heard",
+            "ageSeconds": round(one.age_s or 0.0, 1) if not one.is_connected else 0.0,
+            "error": one.reason,
+            "known": one.is_known,
+            "network": one.link.network,
+            "trustDomain": one.link.trust_domain,
+            "appliedVersion": one.version,
+            "services": one.services,
+            "refused": dict(one.refused),
+        }
+        for one in statuses
+    ]

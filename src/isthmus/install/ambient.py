@@ -124,7 +124,7 @@ def _agent_set(options: Options) -> Manifest:
     }
     volumes = [
         _of_node("cni-bin-dir", "/opt/cni/bin"),
-        _of_node("cni-host-procfs", "/proc", kind="Directory"),
+        _of_node("cni-host-procfs", "/proc", kind=""),
         _of_node("cni-net-dir", "/etc/cni/net.d"),
         _of_node("cni-socket-dir", "/var/run/istio-cni"),
         _of_node("cni-netns-dir", "/var/run/netns"),
@@ -156,7 +156,7 @@ def _proxy_set(options: Options) -> Manifest:
             {"name": "istiod-ca-cert", "mountPath": "/var/run/secrets/istio"},
             {"name": "istio-token", "mountPath": "/var/run/secrets/tokens"},
             {"name": "cni-ztunnel-sock-dir", "mountPath": SOCKETS},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108, RUF100  # in the container
+            {"name": "working", "mountPath": "/etc/istio/proxy"},
         ],
     }
     token = {"audience": "istio-ca", "expirationSeconds": 43200, "path": "istio-token"}
@@ -167,7 +167,7 @@ def _proxy_set(options: Options) -> Manifest:
         },
         {"name": "istiod-ca-cert", "configMap": {"name": "istio-ca-root-cert"}},
         _of_node("cni-ztunnel-sock-dir", SOCKETS),
-        {"name": "tmp", "emptyDir": {}},
+        {"name": "working", "emptyDir": {}},
     ]
     pod = _pod(PROXY, container, volumes)
     # The next one takes new connections before the last one goes.

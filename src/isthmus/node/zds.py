@@ -24,7 +24,7 @@ from isthmus_proto.istio.workload import zds_pb2
 
 LARGEST_BYTES = 4096
 MOST_DESCRIPTORS = 4
-FIRST_DELAY_S, LONGEST_DELAY_S = 0.02, 2.0
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.02, 1.0
 
 _LOG = logs.Log("isthmus.zds")
 

@@ -119,7 +119,10 @@ class ClusterNetwork:
             others = [
                 node for cluster in clusters for node in cluster.nodes if node.name != own_node
             ]
-            netlink.send([netlink.route(each.pods, via=each.address, link=here) for each in others])
+            # Who calls a Service from here needs a way there, before its address is translated.
+            services = netlink.route(self._cluster.services, link=here)
+            pods = [netlink.route(each.pods, via=each.address, link=here) for each in others]
+            netlink.send([services, *pods])
 
     def attach(self, node_name: str, hostname: str) -> PodNetwork:
         """Make the namespaces of a new pod and connect it to its node."""

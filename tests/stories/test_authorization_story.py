@@ -271,8 +271,23 @@ NOT_UNDERSTOOD = [
     {"rules": "odd"},
     {"action": "PERHAPS"},
     {"selector": "odd", "rules": [{}]},
-    {"targetRefs": [{"kind": "Service", "name": "server"}], "rules": [{}]},
+    {"targetRefs": [{"kind": "Planet", "name": "server"}], "rules": [{}]},
+    {"targetRefs": [{"kind": "Service", "name": "server", "namespace": "else"}], "rules": [{}]},
+    {"targetRefs": [{"kind": "Service"}], "rules": [{}]},
+    {"targetRefs": [], "rules": [{}]},
+    {
+        "targetRef": {"kind": "Service", "name": "server"},
+        "selector": {"matchLabels": {"app": "server"}},
+    },
 ]
+
+
+def test_what_names_a_service_holds_at_its_waypoint_and_not_at_sidecars(mesh):
+    target = {"kind": "Service", "group": "", "name": "server"}
+    mesh.authorization_policy("nobody", {"targetRefs": [target]})
+
+    assert not mesh.proxy("east/friend").calls("http://server/").refused
+    assert not mesh.graph.items(mesh.model.findings)
 
 
 @pytest.mark.parametrize("spec", NOT_UNDERSTOOD, ids=str)

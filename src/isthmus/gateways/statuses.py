@@ -82,12 +82,8 @@ def said(condition: gateway_api.Condition) -> Status:
 
 def of_class(found: gateway_api.GatewayClass, *, now: str) -> Status:
     """Return the status of a class of ours."""
-    behaviour = gateway_classes.BY_CONTROLLER[found.spec.controller_name]
     book = Book(found.metadata.generation, now, found.status.conditions or ())
     accepted = book.condition("Accepted", TRUE, "Accepted", "handled by Isthmus")
-    if not behaviour.is_served:
-        text = "gateways of this class are not served by this version"
-        accepted = book.condition("Accepted", FALSE, "Unsupported", text)
     return {"conditions": book.with_others([accepted])}
 
 

@@ -10,6 +10,7 @@ Source: spec sections 3.3, 6.4, 7.6 and 7.7.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from isthmus.gateways import listeners
@@ -26,6 +27,12 @@ SERVICE_TYPES: Final = frozenset({"ClusterIP", "LoadBalancer", "NodePort"})
 STATUS_PORT: Final = 15021
 NAME: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 """What a Service may be called."""
+
+OF_PODS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    # It ends tunnels itself, so that no node proxy must be there to do it.
+    {gateway_classes.WAYPOINT.controller: {"networking.istio.io/tunnel": "http"}}
+)
+"""Labels that pods of a controller's gateways bear beside those of all."""
 
 NOT_PASSED_ON: Final = ("kubectl.kubernetes.io/", "gateway.istio.io/", SERVICE_TYPE)
 """Prefixes of annotations that mean the Gateway object itself."""
@@ -54,8 +61,6 @@ def name_of(gateway: gateway_api.Gateway, behaviour: Behaviour) -> str:
 def fault_of(gateway: gateway_api.Gateway, behaviour: Behaviour) -> tuple[str, str]:
     """Return reason and text of why nothing can run for a Gateway; empty if something can."""
     spec = gateway.spec
-    if not behaviour.is_served:
-        return "Invalid", "gateways of this class are not served by this version"
     if spec.infrastructure is not None and spec.infrastructure.parameters_ref is not None:
         return "InvalidParameters", "`infrastructure.parametersRef` is not supported"
     if NAME.fullmatch(name_of(gateway, behaviour)) is None:
@@ -96,7 +101,7 @@ def wanted(gateway: gateway_api.Gateway, behaviour: Behaviour, *, revision: str)
             metadata,
             _ports(served),
             labels=labels | {REVISION_LABEL: revision},
-            leads_in=behaviour is gateway_classes.EAST_WEST,
+            behaviour=behaviour,
         ),
     )
 
@@ -174,8 +179,9 @@ def _deployment(
     ports: Sequence[Mapping[str, Any]],
     *,
     labels: Mapping[str, str],
-    leads_in: bool,
+    behaviour: Behaviour,
 ) -> Manifest:
+    leads_in = behaviour is gateway_classes.EAST_WEST
     network = gateway.metadata.label(NETWORK_LABEL) if leads_in else ""
     # It passes on what is for its own network only, so that no request goes in circles.
     env = [{"name": "ISTIO_META_REQUESTED_NETWORK_VIEW", "value": network}] if network else []
@@ -193,8 +199,10 @@ def _deployment(
         "service.istio.io/canonical-revision": "latest",
         "sidecar.istio.io/inject": "true",
         "istio.io/dataplane-mode": "none",
+        **OF_PODS.get(behaviour.controller, {}),
     }
-    annotations = {**metadata["annotations"], "inject.istio.io/templates": "gateway"}
+    template = "waypoint" if behaviour is gateway_classes.WAYPOINT else "gateway"
+    annotations = {**metadata["annotations"], "inject.istio.io/templates": template}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

@@ -13,7 +13,7 @@ from typing import Final
 from isthmus.inject import shapes, volumes
 from isthmus.inject.settings import Resources
 from isthmus.inject.shapes import Obj
-from isthmus.inject.wishes import GATEWAY, Wishes
+from isthmus.inject.wishes import ROLES, Wishes
 from isthmus.inject.workloads import Workload
 
 PROXY: Final = "istio-proxy"
@@ -94,13 +94,13 @@ def init(wishes: Wishes) -> Obj:
 def proxy(wishes: Wishes, *, place: Place) -> Obj:
     """Return the container that runs the proxy."""
     settings = wishes.settings
-    is_gateway = wishes.template == GATEWAY
+    is_gateway = not wishes.is_sidecar
     container: Obj = {
         "name": PROXY,
         "image": settings.image,
         **_pulled(settings.pull_policy),
         "args": [
-            *("proxy", "router" if is_gateway else "sidecar"),
+            *("proxy", ROLES[wishes.template]),
             *("--domain", f"$(POD_NAMESPACE).svc.{settings.domain}"),
             f"--proxyLogLevel={settings.log_level}",
             f"--proxyComponentLogLevel={settings.component_log_level}",

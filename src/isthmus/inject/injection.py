@@ -14,7 +14,7 @@ from typing import Final
 from isthmus.inject import containers, patches, probes, requests, shapes, volumes, wishes, workloads
 from isthmus.inject.settings import InjectionSettings
 from isthmus.inject.shapes import Obj
-from isthmus.inject.wishes import GATEWAY, Wishes
+from isthmus.inject.wishes import Wishes
 
 NETWORK: Final = "topology.istio.io/network"
 SCRAPE: Final = ("scrape", "path", "port", "scheme")
@@ -59,7 +59,7 @@ def _injected(pod: Obj, *, namespace: str, parameters: requests.Parameters, want
     own = _own_proxy(shapes.listed(spec, "containers"))
     apps = [each for each in shapes.listed(spec, "containers") if each is not own]
     rewritten = probes.Rewritten(apps, "")
-    if settings.rewrites_probes and wanted.template != GATEWAY:
+    if settings.rewrites_probes and wanted.is_sidecar:
         rewritten = probes.rewrite(apps, port=settings.status_port)
     labels = shapes.texts(metadata, "labels")
     place = containers.Place(
@@ -85,7 +85,7 @@ def _own_proxy(listed: list[Obj]) -> Obj | None:
 
 
 def _fill_spec(spec: Obj, *, wanted: Wishes, apps: list[Obj], proxy: Obj) -> None:
-    is_sidecar = wanted.template != GATEWAY
+    is_sidecar = wanted.is_sidecar
     if is_sidecar and wanted.settings.holds_application:
         spec["containers"] = [proxy, *apps]
     else:
@@ -113,7 +113,7 @@ def _without(listed: list[Obj], names: set[str]) -> list[Obj]:
 def _fill_metadata(
     metadata: Obj, *, wanted: Wishes, place: containers.Place, overwrites: bool
 ) -> None:
-    is_sidecar = wanted.template != GATEWAY
+    is_sidecar = wanted.is_sidecar
     labels = dict(shapes.texts(metadata, "labels"))
     if is_sidecar:
         labels.setdefault("security.istio.io/tlsMode", "istio")

@@ -7,6 +7,7 @@ Source: spec section 5.3, "Annotations honoured".
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final
 
 from isthmus.inject import shapes
@@ -15,7 +16,12 @@ from isthmus.inject.shapes import Obj
 from isthmus.kube import yamltext
 
 TEMPLATES: Final = "inject.istio.io/templates"
-SIDECAR, GATEWAY = "sidecar", "gateway"
+SIDECAR, GATEWAY, WAYPOINT = "sidecar", "gateway", "waypoint"
+ROLES: Final[Mapping[str, str]] = MappingProxyType(
+    {SIDECAR: "sidecar", GATEWAY: "router", WAYPOINT: "waypoint"}
+)
+"""Templates, and as what their proxies run."""
+
 _TRAFFIC: Final = "traffic.sidecar.istio.io/"
 _SIDECAR: Final = "sidecar.istio.io/"
 _CONFIG: Final = "proxy.istio.io/config"
@@ -27,7 +33,7 @@ class Wishes:
     """What one pod's proxy shall be like.
 
     Attributes:
-        template: `sidecar` or `gateway`.
+        template: `sidecar`, `gateway` or `waypoint`.
         settings: The injector's settings with the pod's own wishes in their place.
         interfaces: Interfaces whose traffic stays outside the mesh.
         proxy_config: What the agent is told, as JSON.
@@ -38,6 +44,11 @@ class Wishes:
     interfaces: str
     interception: str
     proxy_config: tuple[tuple[str, object], ...]
+
+    @property
+    def is_sidecar(self) -> bool:
+        """Whether the proxy stands beside an application."""
+        return self.template == SIDECAR
 
 
 def read(pod: Obj, *, settings: InjectionSettings) -> Wishes:
@@ -76,10 +87,10 @@ def read(pod: Obj, *, settings: InjectionSettings) -> Wishes:
 
 def _template(annotations: Mapping[str, str]) -> str:
     wanted = [part.strip() for part in annotations.get(TEMPLATES, SIDECAR).split(",")]
-    if len(wanted) != 1 or wanted[0] not in (SIDECAR, GATEWAY):
+    if len(wanted) != 1 or wanted[0] not in ROLES:
         raise shapes.InjectionRefused(
             f"annotation `{TEMPLATES}` names no template of ours: `{','.join(wanted)[:100]}`",
-            hint=f"use `{SIDECAR}` or `{GATEWAY}`",
+            hint=f"use `{SIDECAR}`, `{GATEWAY}` or `{WAYPOINT}`",
         )
     return wanted[0]
 

@@ -104,12 +104,31 @@ class Rule:
         return tuple(clause for part in parts for clause in part)
 
 
+class TargetKind(hashing.Word):
+    """What a policy may name instead of selecting workloads by labels."""
+
+    GATEWAY = "Gateway"
+    CLASS = "GatewayClass"
+    SERVICE = "Service"
+    ENTRY = "ServiceEntry"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One object that a policy names, of its own namespace, or a class of gateways."""
+
+    kind: TargetKind
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class AuthorizationPolicy:
     """One AuthorizationPolicy object; one that is not understood denies all calls.
 
     Attributes:
         selector: Labels that a workload must have; empty selects the namespace (or the mesh).
+        targets: Gateways, and services at their waypoints, for which alone it holds; empty for
+            one that holds at workloads.
     """
 
     namespace: str
@@ -117,6 +136,7 @@ class AuthorizationPolicy:
     action: Action = Action.ALLOW
     rules: tuple[Rule, ...] = ()
     selector: tuple[tuple[str, str], ...] = ()
+    targets: tuple[Target, ...] = ()
 
 
 ALL_CALLS = (Rule(),)

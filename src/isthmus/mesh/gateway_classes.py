@@ -27,14 +27,12 @@ class Behaviour:
         protocols: Of listeners that are served.
         service_type: Of the Service before it, unless the Gateway says otherwise.
         adds_class: Whether what runs is called after the class as well.
-        is_served: Whether anything runs for it in this version.
     """
 
     controller: str
     protocols: frozenset[str]
     service_type: str = "LoadBalancer"
     adds_class: bool = False
-    is_served: bool = True
 
     @property
     def managed(self) -> str:
@@ -45,7 +43,7 @@ class Behaviour:
 INGRESS: Final = Behaviour("istio.io/gateway-controller", frozenset({"HTTP"}), adds_class=True)
 EAST_WEST: Final = Behaviour("istio.io/eastwest-controller", frozenset({"HBONE", "TLS"}))
 WAYPOINT: Final = Behaviour(
-    "istio.io/mesh-controller", frozenset(), service_type="ClusterIP", is_served=False
+    "istio.io/mesh-controller", frozenset({"HBONE"}), service_type="ClusterIP"
 )
 
 BY_CONTROLLER: Final = {one.controller: one for one in (INGRESS, EAST_WEST, WAYPOINT)}

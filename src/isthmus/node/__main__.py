@@ -12,7 +12,7 @@ from isthmus.base import boundary, logs
 
 USAGE = """usage: python -m isthmus.node <command>
 
-  proxy sidecar|router [options]   run a proxy and look after it
+  proxy sidecar|router|waypoint    run a proxy and look after it
   istio-iptables [options]         redirect this pod's traffic to its proxy
   request GET|POST <path>          ask the proxy's admin page
   ztunnel                          run a node's proxy and look after it

@@ -26,7 +26,7 @@ _HEAP = "envoy.resource_monitors.fixed_heap"
 
 def manager(wanted: settings.Settings) -> dict[str, object]:
     """Build the overload manager of a bootstrap."""
-    if wanted.kind != "router" or not wanted.memory_bytes:
+    if wanted.kind == "sidecar" or not wanted.memory_bytes:
         return {"resource_monitors": [UNLIMITED]}
     heap = {
         "name": _HEAP,

@@ -93,7 +93,7 @@ class Settings:
     """Everything that the agent is told.
 
     Attributes:
-        kind: `sidecar` or `router`.
+        kind: `sidecar`, `router` or `waypoint`.
         node: What Envoy says of itself: id, cluster and metadata, as JSON.
         discovery: Where configuration comes from.
         authority: Where certificates come from.
@@ -208,7 +208,8 @@ def mounted(path: pathlib.Path) -> str:
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="proxy", allow_abbrev=False)
-    parser.add_argument("kind", choices=("sidecar", "router"), nargs="?", default="sidecar")
+    kinds = ("sidecar", "router", "waypoint")
+    parser.add_argument("kind", choices=kinds, nargs="?", default="sidecar")
     parser.add_argument("--domain", default="")
     parser.add_argument("--proxyLogLevel", default="warning")
     parser.add_argument("--proxyComponentLogLevel", default="misc:error")

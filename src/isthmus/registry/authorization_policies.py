@@ -12,7 +12,16 @@ from typing import Final
 
 from isthmus.kube import objects
 from isthmus.mesh import authorization, paths
-from isthmus.mesh.authorization import Action, AuthorizationPolicy, Clause, Form, Pattern, Property
+from isthmus.mesh.authorization import (
+    Action,
+    AuthorizationPolicy,
+    Clause,
+    Form,
+    Pattern,
+    Property,
+    Target,
+    TargetKind,
+)
 from isthmus.registry import config, fields
 
 ACTIONS: Final = {"ALLOW": Action.ALLOW, "DENY": Action.DENY, "CUSTOM": Action.DENY}
@@ -23,6 +32,15 @@ METHOD: Final = TOKEN | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 NAME: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.")
 IDENTITY_PARTS: Final = 5
 HOST: Final = NAME | frozenset("_")
+
+KINDS: Final = {
+    ("gateway.networking.k8s.io", "Gateway"): TargetKind.GATEWAY,
+    ("gateway.networking.k8s.io", "GatewayClass"): TargetKind.CLASS,
+    ("", "Service"): TargetKind.SERVICE,
+    ("core", "Service"): TargetKind.SERVICE,
+    ("networking.istio.io", "ServiceEntry"): TargetKind.ENTRY,
+}
+"""Group and kind of what a policy may name."""
 
 Reads = Callable[[str, str], Pattern | None]
 """Reads one value, given the policy's own namespace; None if it means nothing."""
@@ -38,8 +56,9 @@ def read(
         spec.problem("action", "AUDIT writes nothing yet, so that this policy has no effect")
         return None
     selector = _selector(spec)
+    targets = _targets(spec)
     rules = tuple(_rule(part, origin) for part in _several(spec, "rules", may_be_empty=True))
-    spec.refuse_others({"selector", "action", "rules"})
+    spec.refuse_others({"selector", "targetRef", "targetRefs", "action", "rules"})
     if action not in ACTIONS:
         spec.problem("action", f"is unknown: `{action[:40]}`")
     if DRY_RUN in (object_.metadata.annotations or {}):
@@ -47,11 +66,18 @@ def read(
     if problems.texts():
         problems.add("spec", "is not understood as a whole: every call is denied where it selects")
         return AuthorizationPolicy(
-            origin.namespace, origin.name, Action.DENY, authorization.ALL_CALLS, selector
+            origin.namespace,
+            origin.name,
+            Action.DENY,
+            authorization.ALL_CALLS,
+            selector,
+            targets or (),
         )
     if action == "CUSTOM":
         spec.problem("action", "CUSTOM asks nobody yet: the calls that its rules match are denied")
-    return AuthorizationPolicy(origin.namespace, origin.name, ACTIONS[action], rules, selector)
+    return AuthorizationPolicy(
+        origin.namespace, origin.name, ACTIONS[action], rules, selector, targets or ()
+    )
 
 
 def _selector(spec: fields.Fields) -> tuple[tuple[str, str], ...]:
@@ -59,6 +85,37 @@ def _selector(spec: fields.Fields) -> tuple[tuple[str, str], ...]:
     part.refuse_others({"matchLabels"})
     _refuse_nulls(part)
     return part.pairs("matchLabels")
+
+
+def _targets(spec: fields.Fields) -> tuple[Target, ...] | None:
+    """Return the objects that a policy names; None if that is not understood.
+
+    It then holds for all that its selector means, which may be more than was meant, never less.
+    """
+    parts = list(_several(spec, "targetRefs"))
+    if "targetRef" in spec:
+        parts.append(spec.part("targetRef"))
+    found = [_target(part) for part in parts]
+    if found and "selector" in spec:
+        spec.problem("selector", "cannot stand beside `targetRefs`")
+        return None
+    named = tuple(one for one in found if one is not None)
+    return named if len(named) == len(found) else None
+
+
+def _target(part: fields.Fields) -> Target | None:
+    part.refuse_others({"group", "kind", "name", "namespace"})
+    kind = KINDS.get((part.text("group"), part.text("kind")))
+    name = part.text("name")
+    if kind is None:
+        part.problem("kind", f"is not supported: `{part.text('group')}/{part.text('kind')}`"[:120])
+    if part.text("namespace"):
+        part.problem("namespace", "must not be said: a policy names objects of its own namespace")
+    elif not name:
+        part.problem("name", "must say something")
+    elif kind is not None:
+        return Target(kind, name)
+    return None
 
 
 # --- rules

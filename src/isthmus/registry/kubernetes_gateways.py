@@ -87,7 +87,8 @@ def gateways_of(
     found: gateway_api.Gateway, behaviour: gateway_classes.Behaviour
 ) -> Iterator[policies.Gateway]:
     """Yield what a Gateway asks of its pods, a gateway for each listener that is served."""
-    if workloads.fault_of(found, behaviour)[1]:
+    if behaviour is gateway_classes.WAYPOINT or workloads.fault_of(found, behaviour)[1]:
+        # Waypoints are configured by the services that want them, not by their listeners.
         return
     for one in listeners.judged(found, behaviour):
         if one.is_served:

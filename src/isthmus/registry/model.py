@@ -56,6 +56,7 @@ class Model:
 
     Attributes:
         settings: From the configuration cluster; the last good ones while they are broken.
+        trust_domains: Of clusters that have one of their own.
         endpoints: Of each service in all clusters, sorted; for a service without any, empty.
         shards: What each EndpointSlice contributes, also what is not ready.
         declared_ports: Of pods, in whatever state they are; one entry for each EndpointSlice.
@@ -70,6 +71,7 @@ class Model:
     """
 
     settings: collections.Single[MeshSettings]
+    trust_domains: collections.Collection[ClusterId, TrustDomain]
     services: collections.Collection[ServiceKey, Service]
     endpoints: collections.Collection[ServiceKey, tuple[Endpoint, ...]]
     declared_ports: collections.Collection[ObjectKey, declared.Declared]
@@ -132,9 +134,8 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
     accounts_ = accounts.declare(
         graph_, services=services_, shards=endpoints_.shards, told=told, settings_=settings_
     )
-    gateways_ = gateways.declare(
-        graph_, sources_, gateways.Known(seat, settings_, workloads_, links_.links)
-    )
+    placed = gateways.Known(seat, settings_, workloads_, links_.links)
+    gateways_ = gateways.declare(graph_, sources_, placed)
     names_ = gateway_names.declare(graph_, gateways=gateways_.gateways)
     telling = exports.Known(services_, scopes_, endpoints_.shards, places, settings_.trust_domain)
     peers_ = peers.declare(
@@ -142,6 +143,7 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
     )
     return Model(
         settings=settings_.settings,
+        trust_domains=settings_.trust_domains,
         services=services_,
         endpoints=endpoints_.endpoints,
         shards=endpoints_.shards,

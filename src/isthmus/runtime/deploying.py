@@ -169,7 +169,7 @@ class Gateways:
 
     async def _make_class(self, name: str) -> bool:
         behaviour = gateway_classes.CLASSES.get(name)
-        if behaviour is None or not behaviour.is_served:
+        if behaviour is None:
             return False
         manifest = {
             "apiVersion": kinds.GATEWAY_CLASS.api_version,

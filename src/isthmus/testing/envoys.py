@@ -19,6 +19,7 @@ from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from google.protobuf import any_pb2, descriptor_pool, json_format, message, message_factory
 
+from isthmus.node import bootstrap as node_bootstrap
 from isthmus.resources import snapshot
 from isthmus_proto.istio.networking.nds.v1 import nds_pb2
 
@@ -126,6 +127,7 @@ def bootstrap(resources: Iterable[snapshot.Resource]) -> dict[str, Message]:
     ]
     return {
         "node": {"id": "sidecar~10.0.0.1~a.b~b.svc.cluster.local", "cluster": "a.b"},
+        "bootstrap_extensions": [node_bootstrap.INTERNAL_LISTENERS],
         "static_resources": {
             "listeners": listeners,
             "clusters": [*clusters, _control_plane("sds-grpc"), _control_plane("xds-grpc")],

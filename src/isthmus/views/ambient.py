@@ -28,6 +28,7 @@ from isthmus.views import (
     connections,
     facts,
     view,
+    waypoint_uses,
 )
 
 Slices = collections.Collection[view.SliceKey, view.Slice]
@@ -146,17 +147,9 @@ def _waypoint(
     is_for_services: bool,
 ) -> view.wds.GatewayAddress | None:
     """Return the waypoint of what is in a place: by its own word, or else by its namespace's."""
-    waypoints = known.model.for_nodes.waypoints
-    use = use or read.get(waypoints.of_namespaces, place)
-    if use is None or use.waypoint is None:
-        return None
-    cluster, _ = place
-    found = read.get(waypoints.waypoints, (cluster, use.waypoint))
-    service = read.get(known.model.services, use.waypoint) if found is not None else None
-    if found is None or service is None:
-        return None
-    serves = found.for_services if is_for_services else found.for_workloads
-    return addresses.waypoint_of(service) if serves else None
+    found = waypoint_uses.found(read, known, use, place, is_for_services=is_for_services)
+    service = read.get(known.model.services, found) if found is not None else None
+    return addresses.waypoint_of(service) if service is not None else None
 
 
 def _policies_of(
@@ -243,7 +236,7 @@ def _selecting(
     _: reader.Reader, __: object, policy: AuthorizationPolicy
 ) -> Iterator[tuple[facts.Named, AuthorizationPolicy]]:
     # Others hold without being named by workloads: these need not look at them.
-    if policy.selector:
+    if policy.selector and not policy.targets:
         yield (policy.namespace, policy.name), policy
 
 
@@ -251,7 +244,7 @@ def _unread(places: Places) -> Callable[[reader.Reader, object, AuthorizationPol
     """Return what finds policies that node proxies cannot hold to as they are written."""
 
     def found(read: reader.Reader, _: object, policy: AuthorizationPolicy) -> Found:
-        if not connections.is_changed(policy) or not read.items(places):
+        if policy.targets or not connections.is_changed(policy) or not read.items(places):
             return
         outcome = "deny more than they say" if policy.action is Action.DENY else "allow nothing"
         yield (
@@ -282,7 +275,7 @@ def _authorizations(
 ) -> Callable[[reader.Reader, object, AuthorizationPolicy], Sliced]:
     def sliced(read: reader.Reader, _: object, policy: AuthorizationPolicy) -> Sliced:
         settings = read.value(known.model.settings)
-        for scope in read.items(places):
+        for scope in read.items(places) if not policy.targets else ():
             yield view.keyed(scope, connections.slice_of(policy, settings=settings))
 
     return sliced

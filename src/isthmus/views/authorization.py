@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from isthmus.mesh import gateway_classes
 from isthmus.mesh.authorization import (
     AuthorizationPolicy,
     Clause,
@@ -18,11 +19,15 @@ from isthmus.mesh.authorization import (
     Pattern,
     Property,
     Rule,
+    Target,
+    TargetKind,
 )
 from isthmus.mesh.identities import TrustDomain
+from isthmus.mesh.services import ServiceKey
 from isthmus.mesh.settings import MeshSettings
 
 SCHEME: Final = "spiffe://"
+WAYPOINT_CLASS: Final = "istio-waypoint"
 USUAL_DOMAIN: Final = "cluster.local"
 """How policies write of the mesh's own trust domain, whatever that is."""
 
@@ -34,15 +39,58 @@ def policies_of(
     labels: Mapping[str, str],
     settings: MeshSettings,
 ) -> tuple[AuthorizationPolicy, ...]:
-    """Return the policies that hold for a workload, in order, with all identities written out."""
+    """Return the policies that hold for a workload, in order, with all identities written out.
+
+    What names a Gateway holds at its pods.
+    """
+    gateway = labels.get(gateway_classes.NAME_LABEL, "")
+    named = Target(TargetKind.GATEWAY, gateway)
+    return _in_order(
+        (
+            policy
+            for policy in policies
+            if policy.namespace in {namespace, settings.root_namespace}
+            and all(labels.get(key) == value for key, value in policy.selector)
+            and (
+                not policy.targets
+                or (gateway and policy.namespace == namespace and named in policy.targets)
+            )
+        ),
+        settings,
+    )
+
+
+def at_waypoint(
+    policies: Iterable[AuthorizationPolicy],
+    *,
+    gateway: tuple[str, str],
+    service: ServiceKey,
+    settings: MeshSettings,
+) -> tuple[AuthorizationPolicy, ...]:
+    """Return the policies that hold for a service at a waypoint: those that name either of them.
+
+    `gateway` is the waypoint's `(namespace, name)`.
+    """
+    meant = {
+        (gateway[0], Target(TargetKind.GATEWAY, gateway[1])),
+        (service.namespace, Target(TargetKind.SERVICE, service.name)),
+        (settings.root_namespace, Target(TargetKind.CLASS, WAYPOINT_CLASS)),
+    }
+    return _in_order(
+        (
+            policy
+            for policy in policies
+            if any((policy.namespace, one) in meant for one in policy.targets)
+        ),
+        settings,
+    )
+
+
+def _in_order(
+    policies: Iterable[AuthorizationPolicy], settings: MeshSettings
+) -> tuple[AuthorizationPolicy, ...]:
     domains = domains_of(settings)
-    held = [
-        policy
-        for policy in policies
-        if policy.namespace in {namespace, settings.root_namespace}
-        and all(labels.get(key) == value for key, value in policy.selector)
-    ]
-    ordered = sorted(held, key=lambda policy: (policy.namespace, policy.name))
+    ordered = sorted(set(policies), key=lambda policy: (policy.namespace, policy.name))
     return tuple(_written_out(policy, domains) for policy in ordered)
 
 

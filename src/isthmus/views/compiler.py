@@ -29,6 +29,7 @@ from isthmus.views import (
     tunnel_slices,
     unread,
     view,
+    waypoint_slices,
 )
 
 Slices = collections.Collection[view.SliceKey, view.Slice]
@@ -80,6 +81,7 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
         *horizon_slices.declare(graph_, known, scopes, preferring=preferring),
         *gateway_slices.declare(graph_, known, plans, behind=behind),
         *tunnel_slices.declare(graph_, known, plans),
+        *waypoint_slices.declare(graph_, known, scopes),
         name_slices.declare(graph_, known, scopes),
         *nodes.slices,
         graph_.derive("views/inbound", scopes, _inbound(known)),

@@ -34,6 +34,11 @@ def behind_tunnels(host: str, *, port: int) -> str:
     return f"inbound-vip|{port}|tcp|{host}"
 
 
+def at_waypoint(host: str, *, port: int) -> str:
+    """Return the name of a listener inside a waypoint, for one port of a service, and its like."""
+    return f"inbound-vip|{port}|http|{host}"
+
+
 def tunnel_routes(port: int) -> str:
     """Return the name of the table of a gateway's port for tunnels."""
     return f"tunnels.{port}"

@@ -5,12 +5,15 @@ that take part. A pod that the control plane does not know yet has no listeners:
 policies nobody could be judged. A changed workload computes its services' endpoints again; the way
 to it only changes with its address and identity.
 
+What has a waypoint is called through it, and nobody gets around one: where it has no pod that
+answers, calls go nowhere.
+
 What stands behind a gateway of another network is left out: double tunnels are not built yet.
-Nor are waypoints, and nobody may get around one: calls that should go through one go nowhere.
 
 Source: spec sections 7.2, 7.4 and 7.5.
 """
 
+import dataclasses
 import ipaddress
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +34,7 @@ Sliced = Iterator[tuple[nodeslices.TunnelKey, nodeslices.TunnelSlice]]
 Reached = tuple[wds.Reach, str]
 
 IPV4 = 4
+WAYPOINTS = "waypoint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +132,18 @@ def cluster_name(service: wds.ServiceSlice, port: int) -> str:
     return f"{nodeslices.WAYS}|{port}||{service.resource_name}"
 
 
+def waypoint_name(resource: str) -> str:
+    """Return the name of the cluster of a waypoint, whose service's resource has this name."""
+    return f"{WAYPOINTS}|{nodeslices.TUNNEL_PORT}||{resource}"
+
+
 def _clusters(_: reader.Reader, __: str, service: wds.ServiceSlice) -> Sliced:
     for port in service.ports:
         yield nodeslices.keyed(nodeslices.ServiceCluster(cluster_name(service, port.number)))
+        if port.number == nodeslices.TUNNEL_PORT:
+            # Whoever ends tunnels may be a waypoint; whether it is, those say who want it.
+            name = waypoint_name(service.resource_name)
+            yield nodeslices.keyed(nodeslices.ServiceCluster(name))
 
 
 def _endpoints(
@@ -150,11 +163,23 @@ def _endpoints(
         ]
         chosen = nearest(able, service=service, node=node)
         for port in service.ports:
-            found = sorted(_endpoints_of(chosen, key, port.number))
+            found = sorted(_endpoints_of(chosen, key, port.number), key=_in_order)
             name = cluster_name(service, port.number)
             yield nodeslices.keyed(nodeslices.ServiceEndpoints(name, tuple(found)))
+            if port.number == nodeslices.TUNNEL_PORT:
+                asked = tuple(
+                    dataclasses.replace(one, is_asked=True) for one in found if one.identity
+                )
+                name = waypoint_name(key)
+                yield nodeslices.keyed(nodeslices.ServiceEndpoints(name, asked))
 
     return sliced
+
+
+def _in_order(endpoint: nodeslices.Endpoint) -> tuple[str, int, str, int]:
+    # One address may be told of twice, with and without tunnels.
+    identity = str(endpoint.identity or "")
+    return endpoint.address, endpoint.port, identity, endpoint.weight
 
 
 def nearest(
@@ -233,8 +258,10 @@ def _ways_to_services(
         near = [one.address for one in service.addresses if _is_near(one.network, node)]
         for address in _usable(near):
             for port in service.ports:
-                name = cluster_name(service, port.number)
-                yield (address, port.number), nodeslices.ServiceWay(address, port.number, name)
+                name, asks = _passed(service.waypoint), service.waypoint is not None
+                name = name or cluster_name(service, port.number)
+                way = nodeslices.ServiceWay(address, port.number, name, asks)
+                yield (address, port.number), way
 
     return ways
 
@@ -251,11 +278,18 @@ def _ways_to_workloads(
         if node is None or identity is None or not _is_near(workload.network, node):
             return
         if not workload.uses_host_network:
-            proven = identity if workload.waypoint is None else None
+            passed = _passed(workload.waypoint)
             for address in _usable(workload.addresses):
-                yield address, nodeslices.WorkloadWay(address, proven)
+                yield address, nodeslices.WorkloadWay(address, identity, passed)
 
     return ways
+
+
+def _passed(waypoint: wds.GatewayAddress | None) -> str:
+    """Return the cluster of a waypoint; one that is not told by its host is one that is not there."""
+    if waypoint is None:
+        return ""
+    return waypoint_name("/".join(waypoint.host or ()))
 
 
 def _ways(

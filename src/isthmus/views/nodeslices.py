@@ -105,22 +105,29 @@ class TunnelPolicies:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ServiceWay:
-    """Calls to an address and port of a service go to a cluster."""
+    """Calls to an address and port of a service go to a cluster.
+
+    Attributes:
+        asks: Whether that is a waypoint, which is asked for the address that was called.
+    """
 
     address: str
     port: int
     cluster_name: str
+    asks: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class WorkloadWay:
     """Calls to a workload's own address go through a tunnel to who can prove `identity`.
 
-    Without an identity they go nowhere.
+    Attributes:
+        waypoint: The cluster to which they go instead, and which is asked for the address.
     """
 
     address: str
-    identity: SpiffeId | None
+    identity: SpiffeId
+    waypoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +144,7 @@ class Passage(hashing.Word):
 
     TUNNEL = "connect_originate"
     PLAINTEXT = "plaintext_originate"
+    WAYPOINT = "waypoint_originate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +182,17 @@ class ServiceCluster:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Endpoint:
-    """A workload that answers for a service; one without an identity is called in plain text."""
+    """A workload that answers for a service; one without an identity is called in plain text.
+
+    Attributes:
+        is_asked: Whether it is a waypoint, which passes on to what is asked for.
+    """
 
     address: str
     port: int
     identity: SpiffeId | None
     weight: int = 1
+    is_asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

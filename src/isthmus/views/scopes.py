@@ -126,6 +126,25 @@ class GatewayScope(hashing.Remembering):
 
 
 @dataclass(frozen=True, slots=True)
+class WaypointScope(hashing.Remembering):
+    """What the waypoints of one Gateway must have.
+
+    Attributes:
+        gateway: Its name, which is also that of its Service.
+        requested_networks: Always empty, and so are `labels`: no rule selects waypoints by theirs.
+    """
+
+    cluster: ClusterId
+    network: NetworkId
+    namespace: str
+    gateway: str
+    requested_networks: tuple[NetworkId, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+
+    __hash__ = hashing.Remembering.__hash__
+
+
+@dataclass(frozen=True, slots=True)
 class CredentialScope(hashing.Remembering):
     """What gateways that run as one account may hold: Secrets beside them that it may read."""
 
@@ -152,6 +171,7 @@ Scope = (
     | NamesScope
     | InboundScope
     | GatewayScope
+    | WaypointScope
     | CredentialScope
     | NodesScope
 )

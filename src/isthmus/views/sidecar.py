@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from isthmus.mesh import gateway_classes
 from isthmus.mesh.identities import NetworkId
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.proxies import Proxy, ProxyKind
@@ -99,6 +100,11 @@ def scopes_of(
             return (*standing.scopes(proxy.namespace), own, held)
         case ProxyKind.ZTUNNEL:
             return (view.NodesScope(proxy.cluster, network),)
+        case ProxyKind.WAYPOINT:
+            gateway = dict(said).get(gateway_classes.NAME_LABEL, "")
+            if not gateway:
+                return ()
+            return (view.WaypointScope(proxy.cluster, network, proxy.namespace, gateway),)
         case _:
             return ()
 

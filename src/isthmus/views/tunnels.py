@@ -15,12 +15,14 @@ class GatewayTunnels:
 
     Attributes:
         trust_domains: Whose identities may come in.
+        notes_callers: Whether what is inside the proxy learns who has come in.
     """
 
     port: int
     route_name: str
     trust_domains: tuple[TrustDomain, ...]
     access_log_path: str = ""
+    notes_callers: bool = False
 
     @property
     def name(self) -> str:

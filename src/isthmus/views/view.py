@@ -16,7 +16,6 @@ from isthmus.base import hashing
 from isthmus.mesh import requests
 from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.identities import TrustDomain
-from isthmus.mesh.localities import Locality
 from isthmus.mesh.policies import USUAL_LIMITS, MtlsMode, ServerTls, TlsLimits
 from isthmus.mesh.services import Protocol
 from isthmus.mesh.traffic import (
@@ -28,12 +27,15 @@ from isthmus.mesh.traffic import (
     RetryBudget,
     Warmup,
 )
-from isthmus.mesh.workloads import Health
-from isthmus.views import foreign, scopes
+from isthmus.views import balanced, foreign, scopes
 from isthmus.views import nodeslices as nodeslices
 from isthmus.views import tunnels as tunnels
+from isthmus.views import waypoints as waypoints
 from isthmus.views import wds as wds
 
+LbEndpoint = balanced.LbEndpoint
+LocalityGroup = balanced.LocalityGroup
+EndpointsSlice = balanced.EndpointsSlice
 ForeignTls = foreign.ForeignTls
 CredentialScope = scopes.CredentialScope
 GatewayScope = scopes.GatewayScope
@@ -44,44 +46,7 @@ Naming = scopes.Naming
 NodesScope = scopes.NodesScope
 OutboundScope = scopes.OutboundScope
 Scope = scopes.Scope
-
-# --- endpoints
-
-
-@dataclass(frozen=True, slots=True)
-class LbEndpoint(hashing.Renderable):
-    """One address among which a client balances.
-
-    Attributes:
-        speaks_mtls: Whether the mesh's mutual TLS is spoken to it.
-        workload: `<workload>;<namespace>;<service>;<revision>;<cluster>`, for telemetry.
-    """
-
-    address: str
-    port: int
-    weight: int
-    health: Health = Health.HEALTHY
-    speaks_mtls: bool = False
-    workload: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class LocalityGroup:
-    """Endpoints of one place; `weight` is the sum of theirs."""
-
-    locality: Locality
-    weight: int
-    endpoints: tuple[LbEndpoint, ...]
-    priority: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointsSlice:
-    """The endpoints of one cluster of Envoy."""
-
-    cluster_name: str
-    groups: tuple[LocalityGroup, ...]
-
+WaypointScope = scopes.WaypointScope
 
 # --- clusters
 
@@ -120,6 +85,7 @@ class ClusterSlice:
         looked_up: Endpoints that are names, for STRICT_DNS, and one of them for LOGICAL_DNS.
         leads_through_gateways: Whether another network's gateways stand among the endpoints.
         marks_sockets: Whether sockets that have options of their own must be marked as well.
+        begins_tunnels: Whether endpoints may stand at the end of tunnels.
         foreign: What TLS that is not the mesh's shows and trusts; `sans` are its names then.
         service: `(hostname, name, namespace)` for telemetry; empty for special clusters.
         rule: Namespace and name of the DestinationRule that was obeyed, for people.
@@ -145,6 +111,7 @@ class ClusterSlice:
     looked_up: tuple[LocalityGroup, ...] = ()
     leads_through_gateways: bool = False
     marks_sockets: bool = False
+    begins_tunnels: bool = False
     foreign: ForeignTls | None = None
     service: tuple[str, str, str] | None = None
     rule: tuple[str, str] | None = None
@@ -213,12 +180,14 @@ class RouteSlice:
     Attributes:
         fallback_cluster: Where requests for unknown hosts go; empty answers them here.
         fallback_status: The answer where there is no such cluster.
+        names_caller: Whether servers are told who has called the proxy.
     """
 
     name: str
     hosts: tuple[VirtualHost, ...]
     fallback_cluster: str = "PassthroughCluster"
     fallback_status: int = 502
+    names_caller: bool = False
 
 
 # --- listeners
@@ -384,7 +353,8 @@ class GatewayHttp:
 
 
 GatewaySlice = GatewayTls | GatewayTcp | GatewayHttp | tunnels.GatewayTunnels
-ListenerSlice = CatchAllOutbound | OutboundHttp | OutboundTcp | Inbound | GatewaySlice
+InnerSlice = waypoints.ServicePort | waypoints.TunnelStart
+ListenerSlice = CatchAllOutbound | OutboundHttp | OutboundTcp | Inbound | GatewaySlice | InnerSlice
 
 # --- names
 
@@ -428,11 +398,15 @@ class Kind(hashing.Word):
 
 
 Routes = RouteSlice | tunnels.TunnelRoutes
-EnvoySlice = ClusterSlice | EndpointsSlice | ListenerSlice | Routes | NamesSlice
+Clusters = ClusterSlice | waypoints.Door | waypoints.TunnelCluster
+EnvoySlice = Clusters | EndpointsSlice | ListenerSlice | Routes | NamesSlice
 Slice = EnvoySlice | wds.NodeSlice
 
 NAME_TABLE: Final = "NameTable"
 """The one resource of its kind."""
+
+TUNNEL_START: Final = "connect_originate"
+"""A listener inside a proxy, and the cluster of the tunnels that begin there."""
 
 
 class SliceKey(NamedTuple):
@@ -454,13 +428,17 @@ def listener_name(listener: ListenerSlice) -> str:
             return f"{address}_{port}"
         case GatewayTls(port=port) | GatewayTcp(port=port) | GatewayHttp(port=port):
             return f"0.0.0.0_{port}"
-        case tunnels.GatewayTunnels(name=name):
+        case tunnels.GatewayTunnels(name=name) | waypoints.ServicePort(name=name):
             return name
+        case waypoints.TunnelStart():
+            return TUNNEL_START
 
 
 KINDS: Final[Mapping[type, Kind]] = MappingProxyType(
     {
         ClusterSlice: Kind.CLUSTER,
+        waypoints.Door: Kind.CLUSTER,
+        waypoints.TunnelCluster: Kind.CLUSTER,
         EndpointsSlice: Kind.ENDPOINTS,
         RouteSlice: Kind.ROUTE,
         tunnels.TunnelRoutes: Kind.ROUTE,
@@ -483,8 +461,10 @@ def name_of(slice_: Slice) -> str:
     match slice_:
         case ClusterSlice(name=name) | RouteSlice(name=name) | tunnels.TunnelRoutes(name=name):
             return name
-        case EndpointsSlice(cluster_name=name):
+        case EndpointsSlice(cluster_name=name) | waypoints.Door(name=name):
             return name
+        case waypoints.TunnelCluster():
+            return TUNNEL_START
         case NamesSlice():
             return NAME_TABLE
         case wds.WorkloadSlice() | wds.ServiceSlice() | wds.AuthorizationSlice():

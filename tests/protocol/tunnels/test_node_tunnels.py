@@ -104,6 +104,23 @@ def test_pods_of_one_account_share_a_certificate_that_is_signed_once(told):
     }
 
 
+def test_a_waypoint_judges_requests_by_who_called_it(told):
+    """By path and identity; pods see the waypoint, and nothing but TLS is on the wire."""
+    assert told["through_waypoint"] == {
+        "arrived": True,
+        "by": ["far", "near"],
+        "open": True,
+        "closed": 403,
+        "another": 403,
+        "logged": CLIENT,
+        "at the pod": '"spiffe://cluster.local/ns/default/sa/waypoint"',
+        "ports": [15008],
+        "plain": 0,
+        "without its pods": True,
+        "then": True,
+    }
+
+
 def test_nobody_gets_around_a_waypoint(told):
     assert told["waypoints"] == {"refused": True, "then": True}
 

@@ -13,6 +13,7 @@ import os
 import sys
 
 import tunnel_world
+import waypoint_world
 from tunnel_world import HTTP, VIP, address
 
 from isthmus.base import namespaces
@@ -137,9 +138,63 @@ async def certificates(world):
     return {number: sorted(node.control.signed_for) for number, node in world.nodes.items()}
 
 
+WAYPOINT = wds.GatewayAddress(15008, host=("default", "waypoint"))
+
+
+def known_waypoint():
+    """Return the waypoint as its service and its pod, which ends tunnels itself."""
+    ports = (wds.AddressPort(15008, 15008),)
+    where = wds.NetworkAddress(tunnel_world.NETWORK, "10.96.0.99")
+    service = wds.ServiceSlice("waypoint", "default", "waypoint", (where,), ports)
+    pod = dataclasses.replace(
+        tunnel_world.workload("near", account="waypoint"),
+        uid="waypoint",
+        addresses=(address("waypoint"),),
+        services=(("default/waypoint", ports),),
+    )
+    return {"default/waypoint": service, "waypoint": pod}
+
+
+async def through_waypoint(world):
+    """A service has a waypoint, which judges requests by who has called it."""
+    async with waypoint_world.running(world.pods["waypoint"], world.folder) as log:
+        service = dataclasses.replace(tunnel_world.service(), waypoint=WAYPOINT)
+        world.tell({**known_waypoint(), "default/web": service})
+        seen_as = address("waypoint")
+        arrived = await tunnel_world.until(
+            lambda: (world.pods["client"].asks(VIP) or [0, 0])[1] == seen_as
+        )
+        world.wire.seen()
+        answers = [await world.asks("client", VIP) for _ in range(20)]
+        told = {
+            "arrived": arrived,
+            "by": sorted({one[0] for one in answers if one}),
+            "open": (await world.asks("client", VIP, "/open/door"))[0] in {"near", "far"},
+            "closed": (await world.asks("client", VIP, "/shut"))[0],
+            "another": (await world.asks("other", VIP))[0],
+            "logged": (await waypoint_world.logged(log, "GET /shut", " 403 ")).rsplit(" ", 1)[-1],
+            "at the pod": (await world.logged(2, "CONNECT", f" {seen_as}:")).rsplit(" ", 1)[-1],
+        }
+        seen = world.wire.seen()
+        control = {node.control.port for node in world.nodes.values()}
+        told["ports"] = sorted({min(ports) for ports, _ in seen if control.isdisjoint(ports)})
+        told["plain"] = sum(1 for _, payload in seen if b"HTTP/1" in payload)
+        world.tell(
+            {"waypoint": dataclasses.replace(known_waypoint()["waypoint"], is_healthy=False)}
+        )
+        told["without its pods"] = await world.becomes(False, "client", VIP)
+    world.tell({"default/waypoint": None, "waypoint": None, "default/web": tunnel_world.service()})
+    told["then"] = bool(
+        await tunnel_world.until(
+            lambda: (world.pods["client"].asks(VIP) or [0, 0])[1] == address("client")
+        )
+    )
+    return told
+
+
 async def waypoints(world):
-    """Calls that should go through a waypoint, which nobody knows how to reach yet."""
-    waypoint = wds.GatewayAddress(15008, host=("default", "waypoint"))
+    """Calls that should go through a waypoint that is not there."""
+    waypoint = WAYPOINT
     only = {"near": tunnel_world.workload("near", waypoint=waypoint)}
     world.nodes[1].control.tell(only)
     refused = await world.becomes(False, "client", address("near"))

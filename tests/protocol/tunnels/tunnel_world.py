@@ -44,7 +44,7 @@ PATIENCE_S = 15.0
 ETHERNET, IPV4, TCP = 14, b"\x08\x00", 6
 EVERY_PROTOCOL = 3
 
-PODS = {"client": 1, "twin": 1, "other": 1, "near": 1, "far": 2, "plain": 0}
+PODS = {"client": 1, "twin": 1, "other": 1, "near": 1, "far": 2, "plain": 0, "waypoint": 0}
 """On which node each pod is; 0 is a pod that takes no part."""
 
 ACCOUNTS = {"twin": "client"}
@@ -111,7 +111,7 @@ class Pod:
     def redirect(self):
         capturing.capture(self.path)
 
-    def asks(self, host, port=HTTP):
+    def asks(self, host, port=HTTP, path="/"):
         """Return who answers, and whom he takes us for; None for no answer."""
         with self.inside():
             raw = socket.socket()
@@ -120,8 +120,10 @@ class Pod:
             raw.connect((host, port))
             asked = http.client.HTTPConnection(host)
             asked.sock = raw
-            asked.request("GET", "/")
-            return json.loads(asked.getresponse().read())
+            asked.request("GET", path)
+            answer = asked.getresponse()
+            body = answer.read()
+            return json.loads(body) if answer.status == 200 else [answer.status, body.decode()]
         return None
 
     def listens(self, port):
@@ -272,7 +274,8 @@ class Node:
         self.access_log = self.folder / "access.log"
         self.pods = [pod for name, pod in pods.items() if PODS[name] == number]
         self.control = ControlPlane(self.pods)
-        self.control.tell({name: workload(name) for name in pods} | {"default/web": service()})
+        told = {name: workload(name) for name in pods if name != "waypoint"}
+        self.control.tell(told | {"default/web": service()})
         log = str(self.access_log)
         known = nodeslices.Node(f"node{number}", CLUSTER, NETWORK, (DOMAIN,), access_log=log)
         self.socket = str(self.folder / "socket")
@@ -360,6 +363,7 @@ class World:
     """All pods and nodes."""
 
     def __init__(self, folder):
+        self.folder = folder
         netlink.send([netlink.up(1), netlink.bridge("br0")])
         link = netlink.index_of("br0")
         netlink.send([netlink.address(link, "10.0.0.1", prefix=24), netlink.up(link)])
@@ -367,20 +371,20 @@ class World:
         self.pods = {name: Pod(name, link) for name in PODS}
         self.nodes = {number: Node(number, folder, self.pods) for number in (1, 2)}
 
-    async def asks(self, name, host):
+    async def asks(self, name, host, path="/"):
         """Return what a pod is answered."""
-        return await asyncio.to_thread(self.pods[name].asks, host)
+        return await asyncio.to_thread(self.pods[name].asks, host, path=path)
 
     def tell(self, entries):
         """Tell all nodes."""
         for node in self.nodes.values():
             node.control.tell(entries)
 
-    async def becomes(self, expected, name, host):
+    async def becomes(self, expected, name, host, path="/"):
         """Say whether a pod is answered as expected, now or soon."""
 
         def is_so():
-            answer = self.pods[name].asks(host)
+            answer = self.pods[name].asks(host, path=path)
             return (answer is not None and answer[0]) == expected
 
         return await until(is_so)

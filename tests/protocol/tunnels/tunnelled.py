@@ -124,9 +124,11 @@ def changed(document, found):
 class Door:
     """A gateway that runs, and what is behind it."""
 
+    identity = GATEWAY
+
     def __init__(self, folder):
         self.folder = folder
-        self.files = files(folder, GATEWAY)
+        self.files = files(folder, self.identity)
         self.port = self.server_port = 0
         self.ports = {}
         self.arrived = []
@@ -160,7 +162,7 @@ class Door:
         try:
             tunnel = Tunnel(reader, writer)
             with contextlib.suppress(ssl.SSLError, OSError, EOFError):
-                assert identity_of(writer.get_extra_info("peercert")) == GATEWAY
+                assert identity_of(writer.get_extra_info("peercert")) == self.identity
                 async with asyncio.timeout(LIMIT_S):
                     await tunnel.ask(authority, method=method)
             yield tunnel

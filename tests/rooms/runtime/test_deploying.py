@@ -99,7 +99,7 @@ async def children(cluster, name):
 
 async def test_classes_are_made_and_accepted(cluster, writes, kinds_served):
     async with at_work(writes):
-        for name in ("istio", "istio-eastwest", "istio-east-west"):
+        for name in ("istio", "istio-eastwest", "istio-east-west", "istio-waypoint"):
             found = await cluster.until(
                 CLASSES,
                 lambda each, name=name: (
@@ -108,8 +108,6 @@ async def test_classes_are_made_and_accepted(cluster, writes, kinds_served):
                 "",
             )
             assert found["spec"]["controllerName"].startswith("istio.io/")
-
-        assert not await cluster.exists(CLASSES, "istio-waypoint", "")
 
 
 async def test_a_gateway_gets_an_account_a_service_and_pods_and_says_where_it_is(
@@ -289,22 +287,22 @@ async def test_a_revision_runs_the_gateways_that_name_it(cluster, writes, kinds_
     assert not await cluster.exists("deployments.apps", "other-istio", NAMESPACE)
 
 
-async def test_a_class_that_is_not_served_says_so_of_itself_and_of_its_gateways(
+async def test_a_waypoint_runs_within_its_cluster_and_bears_whom_it_is_for(
     cluster, writes, kinds_served
 ):
-    waypoint = {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "GatewayClass",
-        "metadata": {"name": "istio-waypoint"},
-        "spec": {"controllerName": "istio.io/mesh-controller"},
-    }
-    await cluster.api.create(CLASSES, waypoint)
+    mesh = {"name": "mesh", "port": 15008, "protocol": "HBONE"}
+    made = gateway("waypoint", class_name="istio-waypoint", listeners=[mesh])
+    made["metadata"]["labels"] = {"istio.io/waypoint-for": "all"}
     async with at_work(writes):
-        await cluster.until(CLASSES, says("Accepted", "False", "Unsupported"), "")
-        await make(cluster, gateway("waypoint", class_name="istio-waypoint"))
-        await shown(cluster, says("Accepted", "False", "Invalid"))
+        await make(cluster, made)
+        await shown(cluster, says("Accepted", "True", "Accepted"))
 
-    assert not await cluster.exists("deployments.apps", "waypoint", NAMESPACE)
+    deployment, service, _ = await children(cluster, "waypoint")
+    template = deployment["spec"]["template"]["metadata"]
+    assert service["spec"]["type"] == "ClusterIP"
+    assert service["metadata"]["labels"]["istio.io/waypoint-for"] == "all"
+    assert template["annotations"]["inject.istio.io/templates"] == "waypoint"
+    assert template["labels"]["networking.istio.io/tunnel"] == "http"
 
 
 async def test_a_gateway_may_stay_within_its_cluster(cluster, writes, kinds_served):

@@ -207,9 +207,29 @@ def test_nobody_gets_around_a_waypoint(told):
         workloads={"a": workload("a", waypoint=waypoint)},
     )
 
+    name = "waypoint|15008||default/waypoint"
     assert told.endpoints == ()
-    assert told.ways.services == (nodeslices.ServiceWay("10.96.0.1", 80, CLUSTER),)
-    assert told.ways.workloads == (nodeslices.WorkloadWay("10.0.0.1", None),)
+    assert told.ways.services == (nodeslices.ServiceWay("10.96.0.1", 80, name, asks=True),)
+    (way,) = told.ways.workloads
+    assert way.waypoint == name
+
+
+def test_a_waypoint_is_asked_by_tunnels_of_its_pods(told):
+    ports = (wds.AddressPort(15008, 15008),)
+    answers = {"services": (("default/waypoint", ports),)}
+    told.put(
+        services={"default/waypoint": dataclasses.replace(service("waypoint"), ports=ports)},
+        workloads={
+            "w": workload("w", **answers),
+            "plain": workload("plain", takes_tunnels=False, **answers),
+            "gone": workload("gone", is_healthy=False, **answers),
+        },
+    )
+
+    found = told.slices(nodeslices.ServiceEndpoints)
+    (endpoint,) = found["waypoint|15008||default/waypoint"].endpoints
+    assert (endpoint.port, endpoint.is_asked) == (15008, True)
+    assert endpoint.identity.service_account == "w"
 
 
 def test_calls_that_a_service_passes_through_go_where_they_were_going(told):

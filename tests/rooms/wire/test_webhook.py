@@ -61,7 +61,7 @@ async def test_a_pod_that_cannot_get_one_is_refused_by_name_reason_and_next_step
     assert not response["allowed"]
     message = response["status"]["message"]
     assert message.startswith("error[ISM-INJ-001]: pod `sample/one`: ")
-    assert "hint: use `sidecar` or `gateway`" in message
+    assert "hint: use `sidecar`, `gateway` or `waypoint`" in message
 
 
 @pytest.mark.parametrize(

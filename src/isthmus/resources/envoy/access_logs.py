@@ -39,6 +39,7 @@ FIELDS: Final = (
     '"%DOWNSTREAM_PEER_URI_SAN%"',
 )
 
+CERTIFICATE: Final = "%DOWNSTREAM_PEER_URI_SAN%"
 LINE: Final = " ".join(FIELDS) + "\n"
 
 VERIFY_HEADER: Final = "x-isthmus-verify"
@@ -59,19 +60,25 @@ NO_ROUTE: Final = "NR"
 """The flag of a connection for which there is no filter chain."""
 
 
-def of_traffic(path: str) -> list[messages.Fields]:
-    """Return the loggers of what a proxy passes on; none without a path."""
-    return [_logger(path)] if path else []
+def of_traffic(path: str, *, peer: str = CERTIFICATE) -> list[messages.Fields]:
+    """Return the loggers of what a proxy passes on; none without a path.
+
+    Args:
+        path: Of the file.
+        peer: Envoy's format of the caller's identity.
+    """
+    return [_logger(path, peer=peer)] if path else []
 
 
-def of_verified(reporter: str) -> messages.Fields:
+def of_verified(reporter: str, *, peer: str = CERTIFICATE) -> messages.Fields:
     """Return the logger of requests that verification has sent.
 
     Args:
         reporter: `source` at the client's proxy, `destination` at the server's.
+        peer: Envoy's format of the caller's identity.
     """
     line = substitution_format_string_pb2.SubstitutionFormatString(
-        json_format=messages.struct({"reporter": reporter, **VERIFIED})
+        json_format=messages.struct({"reporter": reporter, **VERIFIED, "peer": peer})
     )
     logger = messages.extension(
         "envoy.access_loggers.file",
@@ -87,9 +94,10 @@ def of_refused(path: str) -> list[messages.Fields]:
     return [_logger(path) | {"filter": only}] if path else []
 
 
-def _logger(path: str) -> messages.Fields:
+def _logger(path: str, *, peer: str = CERTIFICATE) -> messages.Fields:
+    line = LINE.replace(CERTIFICATE, peer)
     text = substitution_format_string_pb2.SubstitutionFormatString(
-        text_format_source={"inline_string": LINE}
+        text_format_source={"inline_string": line}
     )
     return messages.extension(
         "envoy.access_loggers.file", file_pb2.FileAccessLog(path=path, log_format=text)

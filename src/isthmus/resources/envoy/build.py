@@ -9,10 +9,12 @@ from isthmus.resources.envoy import (
     clusters,
     endpoints,
     gateways,
+    hbone,
     inbound,
     listeners,
     routes,
     tunnels,
+    waypoints,
 )
 from isthmus.views import view
 
@@ -20,8 +22,9 @@ from isthmus.views import view
 def build(slice_: view.EnvoySlice) -> snapshot.Resource:
     """Return the resource that says `slice_` to Envoy."""
     match slice_:
-        case view.ClusterSlice(name=name):
-            return versions.resource(snapshot.CLUSTERS, clusters.cluster_of(slice_), name=name)
+        case view.ClusterSlice() | view.waypoints.Door() | view.waypoints.TunnelCluster():
+            name = view.name_of(slice_)
+            return versions.resource(snapshot.CLUSTERS, _cluster(slice_), name=name)
         case view.EndpointsSlice(cluster_name=name):
             return versions.encoded(snapshot.ENDPOINTS, endpoints.encoded(slice_), name=name)
         case view.NamesSlice():
@@ -37,6 +40,17 @@ def build(slice_: view.EnvoySlice) -> snapshot.Resource:
             return versions.resource(snapshot.LISTENERS, _listener(slice_), name=name)
 
 
+def _cluster(slice_: view.Clusters) -> message.Message:
+    match slice_:
+        case view.ClusterSlice():
+            return clusters.cluster_of(slice_)
+        case view.waypoints.Door():
+            return waypoints.door(slice_)
+        case view.waypoints.TunnelCluster():
+            return hbone.cluster(slice_)
+    assert_never(slice_)
+
+
 def _listener(slice_: view.ListenerSlice) -> message.Message:
     match slice_:
         case view.CatchAllOutbound():
@@ -47,8 +61,16 @@ def _listener(slice_: view.ListenerSlice) -> message.Message:
             return listeners.tcp(slice_)
         case view.Inbound():
             return inbound.listener(slice_)
+        case view.waypoints.ServicePort() | view.waypoints.TunnelStart():
+            return _inside(slice_)
         case _:
             return _of_gateway(slice_)
+
+
+def _inside(slice_: view.InnerSlice) -> message.Message:
+    if isinstance(slice_, view.waypoints.ServicePort):
+        return waypoints.listener(slice_)
+    return hbone.listener(slice_)
 
 
 def _of_gateway(slice_: view.GatewaySlice) -> message.Message:

@@ -9,7 +9,7 @@ from typing import assert_never
 from envoy.config.cluster.v3 import cluster_pb2
 from google.protobuf import message
 
-from isthmus.resources.envoy import balancing, endpoints, messages, pools, tls
+from isthmus.resources.envoy import balancing, endpoints, hbone, messages, pools, tls
 from isthmus.views import view
 
 Cluster = cluster_pb2.Cluster
@@ -86,6 +86,24 @@ def _asks_as_requested(cluster: view.ClusterSlice) -> bool:
 
 
 def _encryption(cluster: view.ClusterSlice) -> messages.Fields:
+    usual = _usual_encryption(cluster)
+    if not cluster.begins_tunnels:
+        return usual
+    # Who is at the end of a tunnel gets nothing else, also where a rule says how to encrypt.
+    whole = usual.get("transport_socket", tls.raw_socket())
+    others = usual.get("transport_socket_matches") or [
+        {"name": "otherwise", "match": messages.struct({}), "transport_socket": whole}
+    ]
+    assert isinstance(others, list)
+    tunnel = {
+        "name": "hbone",
+        "match": messages.struct(hbone.MATCH),
+        "transport_socket": hbone.to_inside(),
+    }
+    return {"transport_socket_matches": [tunnel, *others]}
+
+
+def _usual_encryption(cluster: view.ClusterSlice) -> messages.Fields:
     if cluster.tls is view.UpstreamTls.NONE:
         return {}
     if cluster.foreign is not None:

@@ -16,7 +16,7 @@ from google.protobuf import message
 
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.workloads import Health
-from isthmus.resources.envoy import messages
+from isthmus.resources.envoy import hbone, messages
 from isthmus.views import view
 
 SOCKET_MATCH: Final = "envoy.transport_socket_match"
@@ -100,11 +100,29 @@ def _group(group: view.LocalityGroup) -> messages.Fields:
 
 
 def _endpoint(endpoint: view.LbEndpoint) -> messages.Fields:
+    if endpoint.tunnel_end:
+        return _tunnelled(endpoint)
     return {
         "endpoint": {"address": messages.socket_address(endpoint.address, port=endpoint.port)},
         "health_status": _health(endpoint.health),
         "load_balancing_weight": {"value": endpoint.weight},
         "metadata": _metadata(endpoint.workload, endpoint.speaks_mtls),
+    }
+
+
+def _tunnelled(endpoint: view.LbEndpoint) -> messages.Fields:
+    told = {
+        SOCKET_MATCH: messages.struct(hbone.MATCH),
+        hbone.TARGET[0]: messages.struct({hbone.TARGET[1]: hbone.where(endpoint)}),
+        hbone.PROOF[0]: messages.struct({hbone.PROOF[1]: endpoint.tunnel_end}),
+    }
+    if endpoint.workload:
+        told["istio"] = messages.struct({"workload": endpoint.workload})
+    return {
+        "endpoint": {"address": hbone.address(endpoint)},
+        "health_status": _health(endpoint.health),
+        "load_balancing_weight": {"value": endpoint.weight},
+        "metadata": base_pb2.Metadata(filter_metadata=told),
     }
 
 

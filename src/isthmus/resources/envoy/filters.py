@@ -21,7 +21,7 @@ from google.protobuf import message
 
 from isthmus.base import hashing
 from isthmus.mesh.authorization import AuthorizationPolicy
-from isthmus.resources.envoy import access_logs, actions, messages, rbac
+from isthmus.resources.envoy import access_logs, actions, callers, messages, rbac
 from isthmus.views import view
 
 PLAIN: Final = "raw_buffer"
@@ -82,21 +82,28 @@ def pass_on_ruled(outbound: view.OutboundTcp) -> messages.Fields:
 
 
 def judge_and_pass_on(
-    cluster: str, *, log_path: str, policies: Sequence[AuthorizationPolicy], shares: Shares = ()
+    cluster: str,
+    *,
+    log_path: str,
+    policies: Sequence[AuthorizationPolicy],
+    shares: Shares = (),
+    sight: rbac.Sight = rbac.AT_WORKLOADS,
 ) -> list[messages.Fields]:
     """Return the network filters that pass bytes on, as far as `policies` let them."""
-    judges = rbac.network_filters(policies)
+    judges = rbac.network_filters(policies, sight=sight)
+    waiting = _proxy(cluster, log_path, shares, peer=_peer(sight))
     if not judges:
-        return [pass_on(cluster, log_path=log_path, shares=shares)]
-    waiting = _proxy(cluster, log_path, shares)
+        return [messages.extension("envoy.filters.network.tcp_proxy", waiting)]
     # Envoy judges with a client's first bytes: before, not even a server's greeting may pass.
     waiting.upstream_connect_mode = tcp_proxy_pb2.ON_DOWNSTREAM_DATA
     waiting.max_early_data_bytes.value = EARLY_BYTES
     return [*judges, messages.extension("envoy.filters.network.tcp_proxy", waiting)]
 
 
-def _proxy(cluster: str, log_path: str, shares: Shares = ()) -> tcp_proxy_pb2.TcpProxy:
-    log = access_logs.of_traffic(log_path)
+def _proxy(
+    cluster: str, log_path: str, shares: Shares = (), *, peer: str = access_logs.CERTIFICATE
+) -> tcp_proxy_pb2.TcpProxy:
+    log = access_logs.of_traffic(log_path, peer=peer)
     if len(shares) <= 1:
         name = shares[0].cluster_name if shares else cluster
         return tcp_proxy_pb2.TcpProxy(stat_prefix=name, cluster=name, access_log=log)
@@ -171,6 +178,28 @@ def route_inline(
     )
 
 
+def route_from_tunnel(port: view.waypoints.ServicePort) -> messages.Fields:
+    """Return the network filter that routes requests which came through a tunnel."""
+    return _manager(
+        Manager(
+            rds={"route_config_name": port.route_name, "config_source": messages.from_ads()},
+            **_common(
+                port.name,
+                side=Side.OUTBOUND,
+                log_path=port.access_log_path,
+                policies=port.policies,
+                sight=rbac.Sight(callers.by_state, port.port),
+            ),
+        )
+    )
+
+
+def _peer(sight: rbac.Sight) -> str:
+    """Return how access logs name the caller."""
+    is_noted = sight.named is callers.by_state
+    return callers.PEER_TEXT if is_noted else access_logs.CERTIFICATE
+
+
 def _manager(configured: message.Message) -> messages.Fields:
     return messages.extension("envoy.filters.network.http_connection_manager", configured)
 
@@ -181,6 +210,7 @@ def _common(
     side: Side,
     log_path: str,
     policies: Sequence[AuthorizationPolicy] = (),
+    sight: rbac.Sight = rbac.AT_WORKLOADS,
 ) -> messages.Fields:
     reporter = "source" if side is Side.OUTBOUND else "destination"
     return {
@@ -191,11 +221,14 @@ def _common(
         "stream_idle_timeout": messages.FOREVER,
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "http_filters": [
-            *rbac.http_filters(policies),
+            *rbac.http_filters(policies, sight=sight),
             *(actions.filters() if side is Side.OUTBOUND else ()),
             messages.extension("envoy.filters.http.router", router_pb2.Router()),
         ],
-        "access_log": [*access_logs.of_traffic(log_path), access_logs.of_verified(reporter)],
+        "access_log": [
+            *access_logs.of_traffic(log_path, peer=_peer(sight)),
+            access_logs.of_verified(reporter, peer=_peer(sight)),
+        ],
     } | _strictness(policies)
 
 

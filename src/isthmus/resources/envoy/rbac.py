@@ -8,7 +8,9 @@ So a caller without an identity fits no clause about identities that allows, and
 Source: spec section 4.13; docs/reference/authorization.md.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from envoy.config.rbac.v3 import rbac_pb2
@@ -26,7 +28,7 @@ from isthmus.mesh.authorization import (
     Property,
     Rule,
 )
-from isthmus.resources.envoy import messages
+from isthmus.resources.envoy import callers, messages
 
 HTTP_FILTER: Final = "envoy.filters.http.rbac"
 NETWORK_FILTER: Final = "envoy.filters.network.rbac"
@@ -40,25 +42,51 @@ NEVER: Final[messages.Fields] = {"not_rule": ANY}
 KNOWN_CALLER: Final[messages.Fields] = {
     "authenticated": {"principal_name": {"prefix": "spiffe://"}}
 }
-UNKNOWN_CALLER: Final[messages.Fields] = {"not_id": KNOWN_CALLER}
 
 Compile = Callable[[Clause, bool], messages.Fields]
 """Compiles a clause; wide or not."""
 
 
-def http_filters(policies: Sequence[AuthorizationPolicy]) -> list[messages.Fields]:
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """How a proxy finds out about a call.
+
+    Attributes:
+        named: Returns the principal whose identity is like a matcher.
+        port: What policies mean by the port that is called; 0 where connections tell it.
+    """
+
+    named: Callable[[messages.Fields], messages.Fields] = callers.by_certificate
+    port: int = 0
+
+    @property
+    def known(self) -> messages.Fields:
+        """The principal of all whose identity is known."""
+        if self.named is callers.by_certificate:
+            return KNOWN_CALLER
+        return self.named(_regex(callers.IDENTITY))
+
+
+AT_WORKLOADS: Final = Sight()
+
+
+def http_filters(
+    policies: Sequence[AuthorizationPolicy], *, sight: Sight = AT_WORKLOADS
+) -> list[messages.Fields]:
     """Return the filters that judge requests."""
     return [
         messages.extension(HTTP_FILTER, http_rbac_pb2.RBAC(rules=rules))
-        for rules in _rules(policies, are_requests=True)
+        for rules in _rules(policies, are_requests=True, sight=sight)
     ]
 
 
-def network_filters(policies: Sequence[AuthorizationPolicy]) -> list[messages.Fields]:
+def network_filters(
+    policies: Sequence[AuthorizationPolicy], *, sight: Sight = AT_WORKLOADS
+) -> list[messages.Fields]:
     """Return the filters that judge connections as such."""
     return [
         messages.extension(NETWORK_FILTER, network_rbac_pb2.RBAC(rules=rules, stat_prefix="tcp."))
-        for rules in _rules(policies, are_requests=False)
+        for rules in _rules(policies, are_requests=False, sight=sight)
     ]
 
 
@@ -73,7 +101,7 @@ def looks_at_headers(policies: Iterable[AuthorizationPolicy]) -> bool:
 
 
 def _rules(
-    policies: Sequence[AuthorizationPolicy], *, are_requests: bool
+    policies: Sequence[AuthorizationPolicy], *, are_requests: bool, sight: Sight
 ) -> Iterator[rbac_pb2.RBAC]:
     """Yield what is denied, if anything, and what is allowed, if not everything."""
     for action in (Action.DENY, Action.ALLOW):
@@ -84,7 +112,7 @@ def _rules(
                 kept = rule if are_requests else without_requests(rule, action)
                 if kept is not None:
                     name = f"ns[{policy.namespace}]-policy[{policy.name}]-rule[{number}]"
-                    named[name] = _policy(kept, is_wide=action is Action.DENY)
+                    named[name] = _policy(kept, sight, is_wide=action is Action.DENY)
         if held and action is Action.ALLOW and not named:
             named = {"nothing-is-allowed": {"permissions": [NEVER], "principals": [ANY]}}
         if named:
@@ -112,16 +140,18 @@ def _without(clauses: Clauses) -> Clauses:
     return tuple(clause for clause in clauses if not clause.property.needs_request)
 
 
-def _policy(rule: Rule, *, is_wide: bool) -> messages.Fields:
+def _policy(rule: Rule, sight: Sight, *, is_wide: bool) -> messages.Fields:
+    permission = functools.partial(_permission, sight)
+    principal = functools.partial(_principal, sight)
     by_source = tuple(one for one in rule.conditions if one.property in IN_SOURCE)
     by_target = tuple(one for one in rule.conditions if one.property not in IN_SOURCE)
     return {
         "permissions": [
-            _all("and_rules", "rules", (*clauses, *by_target), _permission, is_wide=is_wide)
+            _all("and_rules", "rules", (*clauses, *by_target), permission, is_wide=is_wide)
             for clauses in rule.operations or ((),)
         ],
         "principals": [
-            _all("and_ids", "ids", (*clauses, *by_source), _principal, is_wide=is_wide)
+            _all("and_ids", "ids", (*clauses, *by_source), principal, is_wide=is_wide)
             for clauses in rule.sources or ((),)
         ],
     }
@@ -138,19 +168,17 @@ def _all(
 # --- who calls
 
 
-def _principal(clause: Clause, is_wide: bool) -> messages.Fields:
+def _principal(sight: Sight, clause: Clause, is_wide: bool) -> messages.Fields:
     if clause.property is Property.ADDRESS:
         blocks = [{"direct_remote_ip": _block(one.text)} for one in clause.patterns]
         found: messages.Fields = {"or_ids": {"ids": blocks}}
         return {"not_id": found} if clause.is_negated else found
-    names = [
-        {"authenticated": {"principal_name": _matcher(_identity(one))}} for one in clause.patterns
-    ]
+    names = [sight.named(_matcher(_identity(one))) for one in clause.patterns]
     found = {"or_ids": {"ids": names}}
     said: messages.Fields = {"not_id": found} if clause.is_negated else found
     if is_wide:
-        return {"or_ids": {"ids": [UNKNOWN_CALLER, said]}}
-    return {"and_ids": {"ids": [KNOWN_CALLER, said]}}
+        return {"or_ids": {"ids": [{"not_id": sight.known}, said]}}
+    return {"and_ids": {"ids": [sight.known, said]}}
 
 
 def _identity(pattern: Pattern) -> Pattern:
@@ -165,12 +193,12 @@ def _block(text: str) -> messages.Fields:
 # --- what is called
 
 
-def _permission(clause: Clause, is_wide: bool) -> messages.Fields:
+def _permission(sight: Sight, clause: Clause, is_wide: bool) -> messages.Fields:
     is_generous = is_wide is not clause.is_negated
     found: list[messages.Fields]
     match clause.property:
         case Property.PORT:
-            found = [{"destination_port": int(one.text)} for one in clause.patterns]
+            found = [_port(int(one.text), sight) for one in clause.patterns]
         case Property.METHOD:
             found = [_method(one, is_generous) for one in clause.patterns]
         case Property.HOST:
@@ -180,6 +208,12 @@ def _permission(clause: Clause, is_wide: bool) -> messages.Fields:
         case _:
             return _negated(clause, _paths(clause.patterns, is_generous))
     return _negated(clause, {"or_rules": {"rules": found}})
+
+
+def _port(port: int, sight: Sight) -> messages.Fields:
+    if not sight.port:
+        return {"destination_port": port}
+    return ANY if port == sight.port else NEVER
 
 
 def _negated(clause: Clause, found: messages.Fields) -> messages.Fields:

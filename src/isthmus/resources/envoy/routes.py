@@ -7,11 +7,12 @@ Source: spec sections 4.8, 4.9 and 4.11.
 
 from typing import Final, assert_never
 
+from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from google.protobuf import message
 
 from isthmus.mesh.traffic import HashKey, HashOf
-from isthmus.resources.envoy import actions, conditions, messages
+from isthmus.resources.envoy import actions, callers, conditions, messages
 from isthmus.views import view
 
 RETRY_INBOUND: Final = "reset-before-request"
@@ -27,8 +28,17 @@ def configuration_of(routes: view.RouteSlice) -> message.Message:
         validate_clusters={"value": False},
         ignore_port_in_host_matching=True,
         max_direct_response_body_size_bytes={"value": MAX_BODY},
+        request_headers_to_add=[_caller()] if routes.names_caller else [],
     )
     return result
+
+
+def _caller() -> messages.Fields:
+    """Return the header that tells a server who has called the proxy before it."""
+    return {
+        "header": {"key": "x-forwarded-client-cert", "value": f"URI={callers.PEER_TEXT}"},
+        "append_action": base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+    }
 
 
 def inbound(port: view.InboundPort) -> message.Message:

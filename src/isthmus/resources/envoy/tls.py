@@ -60,6 +60,11 @@ VERSION_PARAMETERS: Final = {
     "tls_maximum_protocol_version": common_pb2.TlsParameters.TLSv1_3,
 }
 
+NEWEST_ONLY: Final = {
+    "tls_minimum_protocol_version": common_pb2.TlsParameters.TLSv1_3,
+    "tls_maximum_protocol_version": common_pb2.TlsParameters.TLSv1_3,
+}
+
 SOCKET: Final = "envoy.transport_sockets.tls"
 
 SYSTEM: Final = "system"
@@ -159,17 +164,21 @@ def tunnel_end(trust_domains: Sequence[TrustDomain]) -> messages.Fields:
     """Return the transport socket of who ends tunnels: of the mesh only, and TLS 1.3 only."""
     matchers = [_uri({"prefix": f"spiffe://{domain}/"}) for domain in trust_domains]
     common = _common(("h2",), matchers=matchers, ciphers=())
-    newest = common_pb2.TlsParameters.TLSv1_3
-    common["tls_params"] = {
-        "tls_minimum_protocol_version": newest,
-        "tls_maximum_protocol_version": newest,
-    }
+    common["tls_params"] = NEWEST_ONLY
     return messages.extension(
         SOCKET,
         tls_pb2.DownstreamTlsContext(
             require_client_certificate={"value": True}, common_tls_context=common
         ),
     )
+
+
+def tunnel_start(trust_domains: Sequence[TrustDomain]) -> messages.Fields:
+    """Return the transport socket of who begins tunnels; each connection says who must answer."""
+    matchers = [_uri({"prefix": f"spiffe://{domain}/"}) for domain in trust_domains]
+    common = _common(("h2",), matchers=matchers, ciphers=())
+    common["tls_params"] = NEWEST_ONLY
+    return messages.extension(SOCKET, tls_pb2.UpstreamTlsContext(common_tls_context=common))
 
 
 def gateway_socket(chain: view.EndedChain) -> messages.Fields:

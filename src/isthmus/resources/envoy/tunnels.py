@@ -18,7 +18,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 )
 from google.protobuf import message
 
-from isthmus.resources.envoy import access_logs, actions, filters, listeners, messages, tls
+from isthmus.resources.envoy import access_logs, actions, callers, filters, listeners, messages, tls
 from isthmus.views import view
 
 CONNECT: Final = "CONNECT"
@@ -69,7 +69,10 @@ def _manager(tunnels: view.tunnels.GatewayTunnels) -> messages.Fields:
             "initial_stream_window_size": {"value": STREAM_WINDOW_BYTES},
             "initial_connection_window_size": {"value": CONNECTION_WINDOW_BYTES},
         },
-        http_filters=[messages.extension("envoy.filters.http.router", router_pb2.Router())],
+        http_filters=[
+            *([callers.noted()] if tunnels.notes_callers else []),
+            messages.extension("envoy.filters.http.router", router_pb2.Router()),
+        ],
         access_log=access_logs.of_traffic(tunnels.access_log_path),
     )
     return messages.extension("envoy.filters.network.http_connection_manager", routed)

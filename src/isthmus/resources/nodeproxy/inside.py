@@ -27,11 +27,9 @@ Passage = view.nodeslices.Passage
 Upstream = view.nodeslices.Upstream
 
 ELSEWHERE: Final = "elsewhere"
-NOWHERE: Final = "nowhere"
-"""A chain without filters: Envoy closes the connection."""
-
 ADDRESS_BITS: Final = 32
 WHERE_TO: Final = "%DOWNSTREAM_LOCAL_ADDRESS%"
+WHAT_WAS_CALLED: Final = f"%FILTER_STATE({states.CALLED}:PLAIN)%"
 FORWARDED: Final = f'for="%FILTER_STATE({states.CLIENT}:PLAIN)%"'
 
 
@@ -52,13 +50,14 @@ def ways(slice_: view.nodeslices.Ways, name: str) -> message.Message:
 
 def passage(slice_: view.nodeslices.PassageListener, name: str) -> message.Message:
     """Return the listener that passes connections on to endpoints that were chosen."""
-    if slice_.passage is Passage.TUNNEL:
+    if slice_.passage is Passage.PLAINTEXT:
+        told = [pass_on(Upstream.PLAINTEXT.value, log_path=slice_.access_log)]
+    else:
+        asked = WHERE_TO if slice_.passage is Passage.TUNNEL else WHAT_WAS_CALLED
         told = [
             states.noted([states.expected_by_endpoint(*upstreams.PROOF)]),
-            tunnelled(log_path=slice_.access_log),
+            tunnelled(asked, log_path=slice_.access_log),
         ]
-    else:
-        told = [pass_on(Upstream.PLAINTEXT.value, log_path=slice_.access_log)]
     result: message.Message = _listener(name, filter_chains=[{"filters": told}])
     return result
 
@@ -68,10 +67,15 @@ def pass_on(cluster: str, *, log_path: str = "") -> messages.Fields:
     return messages.extension("envoy.filters.network.tcp_proxy", _proxy(cluster, log_path))
 
 
-def tunnelled(*, log_path: str = "") -> messages.Fields:
-    """Return the network filter that passes bytes on through a tunnel."""
+def tunnelled(asked: str = WHERE_TO, *, log_path: str = "") -> messages.Fields:
+    """Return the network filter that passes bytes on through a tunnel.
+
+    Args:
+        asked: Envoy's format of what is asked for at its end.
+        log_path: Of the access log; empty for none.
+    """
     proxy = _proxy(Upstream.TUNNELS.value, log_path)
-    proxy.tunneling_config.hostname = WHERE_TO
+    proxy.tunneling_config.hostname = asked
     proxy.tunneling_config.headers_to_add.add(header={"key": "forwarded", "value": FORWARDED})
     return messages.extension("envoy.filters.network.tcp_proxy", proxy)
 
@@ -98,15 +102,17 @@ def _listener(name: str, **more: object) -> listener_pb2.Listener:
 
 
 def _to_services(slice_: view.nodeslices.Ways) -> Iterator[messages.Fields]:
-    for name in sorted({way.cluster_name for way in slice_.services}):
-        yield {"name": name, "filters": [pass_on(name, log_path=slice_.access_log)]}
+    asked = {way.cluster_name for way in slice_.services if way.asks}
+    asked |= {way.waypoint for way in slice_.workloads if way.waypoint}
+    for name in sorted(asked | {way.cluster_name for way in slice_.services}):
+        passed = pass_on(name, log_path=slice_.access_log)
+        told = [states.noted([states.called()]), passed] if name in asked else [passed]
+        yield {"name": name, "filters": told}
 
 
 def _to_workloads(slice_: view.nodeslices.Ways) -> Iterator[messages.Fields]:
     # One chain for all that share an identity.
-    if any(way.identity is None for way in slice_.workloads):
-        yield {"name": NOWHERE}
-    for identity in sorted({way.identity for way in slice_.workloads if way.identity}):
+    for identity in sorted({way.identity for way in slice_.workloads if not way.waypoint}):
         expected = states.noted([states.expected(identity)])
         told = [expected, tunnelled(log_path=slice_.access_log)]
         yield {"name": str(identity), "filters": told}
@@ -119,8 +125,7 @@ def _by_address(slice_: view.nodeslices.Ways) -> matcher_pb2.Matcher | None:
     ranges = [_range(address, _by_port(group)) for address, group in sorted(by_address.items())]
     groups = dict[str, list[str]]()
     for one in slice_.workloads:
-        name = str(one.identity) if one.identity is not None else NOWHERE
-        groups.setdefault(name, []).append(one.address)
+        groups.setdefault(one.waypoint or str(one.identity), []).append(one.address)
     for name, addresses in sorted(groups.items()):
         ranges.append(_ranges(addresses, {"action": _chain(name)}))
     otherwise = {"action": _chain(ELSEWHERE)}

@@ -27,6 +27,10 @@ CLIENT: Final = "isthmus.client"
 """The address and port from which the pod's application called."""
 
 
+CALLED: Final = "isthmus.called"
+"""The address and port that the application called."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fact:
     """One fact: under which key, of which of Envoy's kinds, and Envoy's format of its text."""
@@ -61,6 +65,11 @@ def expected(identity: SpiffeId) -> Fact:
 def expected_by_endpoint(namespace: str, key: str) -> Fact:
     """Return that the metadata of the chosen endpoint says who must answer at the other end."""
     return Fact(_EXPECTED, _EXPECTED, f"%DYNAMIC_METADATA({namespace}:{key})%")
+
+
+def called() -> Fact:
+    """Return which address and port was called, for the listener that asks a waypoint for it."""
+    return Fact(CALLED, PLAIN, "%DOWNSTREAM_LOCAL_ADDRESS%", Value.ONCE)
 
 
 def noted(facts: Sequence[Fact]) -> messages.Fields:

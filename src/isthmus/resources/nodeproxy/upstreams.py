@@ -96,6 +96,8 @@ def assignment(slice_: view.nodeslices.ServiceEndpoints) -> message.Message:
 def _endpoint(endpoint: view.nodeslices.Endpoint) -> messages.Fields:
     target = f"{endpoint.address}:{endpoint.port}"
     passage = Passage.TUNNEL if endpoint.identity is not None else Passage.PLAINTEXT
+    if endpoint.is_asked:
+        passage = Passage.WAYPOINT
     known = {TARGET[0]: messages.struct({TARGET[1]: target})}
     if endpoint.identity is not None:
         known[PROOF[0]] = messages.struct({PROOF[1]: str(endpoint.identity)})

@@ -1,0 +1,58 @@
+"""How a proxy knows who calls: by the certificate of the connection, or by what a tunnel's end noted.
+
+Source: spec section 7.4.
+"""
+
+from typing import Final
+
+from envoy.extensions.filters.common.set_filter_state.v3 import value_pb2
+from envoy.extensions.filters.http.set_filter_state.v3 import set_filter_state_pb2
+
+from isthmus.resources.envoy import messages
+
+Value = value_pb2.FilterStateValue
+
+PEER: Final = "io.istio.peer_principal"
+"""Under this key the end of a tunnel notes who began it."""
+
+PLAIN: Final = "envoy.string"
+ORIGIN: Final = "envoy.filters.listener.original_dst.remote_ip"
+TARGET: Final = "envoy.filters.listener.original_dst.local_ip"
+PEER_TEXT: Final = f"%FILTER_STATE({PEER}:PLAIN)%"
+IDENTITY: Final = "spiffe://[^/,]+/ns/[^/,]+/sa/[^/,]+"
+"""Just one identity. Of a certificate with several all are noted, with commas between."""
+
+
+def by_certificate(matcher: messages.Fields) -> messages.Fields:
+    """Return the principal whose certificate holds an identity like this."""
+    return {"authenticated": {"principal_name": matcher}}
+
+
+def by_state(matcher: messages.Fields) -> messages.Fields:
+    """Return the principal who began the tunnel, if his identity is like this."""
+    return {"filter_state": {"key": PEER, "string_match": matcher}}
+
+
+def noted() -> messages.Fields:
+    """Return the filter of a tunnel's end that notes who began it, from where, and where to.
+
+    What is inside the proxy learns it, and no other connection: there it keeps no pools apart.
+    """
+    facts = (
+        (PEER, PLAIN, "%DOWNSTREAM_PEER_URI_SAN%"),
+        (ORIGIN, ORIGIN, "%DOWNSTREAM_REMOTE_ADDRESS%"),
+        (TARGET, TARGET, "%REQ(:AUTHORITY)%"),
+    )
+    values = [
+        Value(
+            object_key=key,
+            factory_key=kind,
+            format_string={"text_format_source": {"inline_string": text}},
+            shared_with_upstream=Value.ONCE,
+        )
+        for key, kind, text in facts
+    ]
+    return messages.extension(
+        "envoy.filters.http.set_filter_state",
+        set_filter_state_pb2.Config(on_request_headers=values),
+    )

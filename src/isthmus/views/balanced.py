@@ -1,0 +1,47 @@
+"""Slices of endpoints: among what a client balances. Part of the hand-over: see `view`.
+
+Source: spec sections 3.4 and 4.11.
+"""
+
+from dataclasses import dataclass
+
+from isthmus.base import hashing
+from isthmus.mesh.localities import Locality
+from isthmus.mesh.workloads import Health
+
+
+@dataclass(frozen=True, slots=True)
+class LbEndpoint(hashing.Renderable):
+    """One address among which a client balances.
+
+    Attributes:
+        speaks_mtls: Whether the mesh's mutual TLS is spoken to it.
+        workload: `<workload>;<namespace>;<service>;<revision>;<cluster>`, for telemetry.
+        tunnel_end: Who must be at the end of the tunnel to it; empty where there is none.
+    """
+
+    address: str
+    port: int
+    weight: int
+    health: Health = Health.HEALTHY
+    speaks_mtls: bool = False
+    workload: str = ""
+    tunnel_end: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalityGroup:
+    """Endpoints of one place; `weight` is the sum of theirs."""
+
+    locality: Locality
+    weight: int
+    endpoints: tuple[LbEndpoint, ...]
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointsSlice:
+    """The endpoints of one cluster of Envoy."""
+
+    cluster_name: str
+    groups: tuple[LocalityGroup, ...]

@@ -1,0 +1,136 @@
+"""Waypoints: a real Envoy judges and routes what comes through tunnels, by who began them."""
+
+import waypointed
+from waypointed import CLIENT, HOST, OTHER
+
+TARGET = {"targetRefs": [{"kind": "Service", "group": "", "name": "web"}]}
+
+
+async def test_a_service_is_reached_by_its_host_and_by_its_address(tmp_path):
+    async with waypointed.running(waypointed.a_mesh(), tmp_path) as door:
+        by_host, said = await door.ask("/x")
+        by_address = await door.pod(authority="10.96.0.1:80")
+
+    assert (by_host, said["pod"], said["path"]) == (200, "10.1.0.1", "/x")
+    assert by_address == "10.1.0.1"
+    assert said["headers"]["x-forwarded-client-cert"] == f"URI={CLIENT}"
+
+
+async def test_servers_are_not_told_of_a_caller_that_a_client_only_claims(tmp_path):
+    claimed = {"x-forwarded-client-cert": "URI=spiffe://cluster.local/ns/a/sa/boss"}
+    async with waypointed.running(waypointed.a_mesh(), tmp_path) as door:
+        _, said = await door.ask(**claimed)
+
+    assert said["headers"]["x-forwarded-client-cert"] == f"URI={CLIENT}"
+
+
+ASKED = {
+    "a service with another waypoint, or none": "outside.elsewhere.svc.cluster.local:80",
+    "another port": f"{HOST}:81",
+    "no port": HOST,
+    "an address of a pod": "10.1.0.1:80",
+    "the waypoint itself": "waypoint.apps.svc.cluster.local:15008",
+    "loopback": "127.0.0.1:15000",
+    "a host outside": "example.com:443",
+    "any": "*:80",
+}
+
+
+async def test_nothing_leads_anywhere_that_is_not_in_the_table(tmp_path):
+    async with waypointed.running(waypointed.a_mesh(), tmp_path) as door:
+        answers = {name: (await door.ask(authority=asked))[0] for name, asked in ASKED.items()}
+
+    assert answers == dict.fromkeys(ASKED, 404)
+
+
+def asking(account="client", namespace="apps", **operation):
+    source = {"principals": [f"cluster.local/ns/{namespace}/sa/{account}"]}
+    return {"from": [{"source": source}], "to": [{"operation": operation}]}
+
+
+async def statuses(mesh, folder, calls):
+    """Return what becomes of each call: its path, and how it is made."""
+    async with waypointed.running(mesh, folder) as door:
+        return [(await door.ask(path, **how))[0] for path, how in calls]
+
+
+async def test_requests_are_judged_by_who_began_the_tunnel_and_what_they_ask_for(tmp_path):
+    mesh = waypointed.a_mesh()
+    rule = asking(methods=["GET"], paths=["/open/*"])
+    mesh.authorization_policy("p", {**TARGET, "rules": [rule]}, namespace=waypointed.APPS)
+    calls = [
+        ("/open/x", {}),
+        ("/shut", {}),
+        ("/open/x", {"method": "POST"}),
+        ("/open/x", {"who": OTHER}),
+        ("/open/../shut", {}),
+        ("/", {"authority": "next.apps.svc.cluster.local:80"}),
+    ]
+
+    assert await statuses(mesh, tmp_path, calls) == [200, 403, 403, 403, 403, 200]
+
+
+async def test_a_policy_for_the_waypoint_holds_for_all_that_passes_it(tmp_path):
+    mesh = waypointed.a_mesh()
+    group = "gateway.networking.k8s.io"
+    target = {"targetRefs": [{"kind": "Gateway", "group": group, "name": "waypoint"}]}
+    denying = {**target, "action": "DENY", "rules": [asking("other", "elsewhere", ports=["80"])]}
+    mesh.authorization_policy("p", denying, namespace=waypointed.APPS)
+    next_ = {"authority": "next.apps.svc.cluster.local:80"}
+    calls = [("/", {}), ("/", {"who": OTHER}), ("/", next_), ("/", {**next_, "who": OTHER})]
+
+    assert await statuses(mesh, tmp_path, calls) == [200, 403, 200, 403]
+
+
+OF_OTHERS = {
+    "namespace": {"action": "DENY", "rules": [{}]},
+    "labels": {"selector": {"matchLabels": {waypointed.NAME: "waypoint"}}},
+    "another-service": {"targetRefs": [{"kind": "Service", "group": "", "name": "next"}]},
+    "another-kind": {"targetRefs": [{"kind": "Gateway", "group": "x", "name": "waypoint"}]},
+}
+
+
+async def test_policies_that_do_not_name_it_do_not_hold_at_a_waypoint(tmp_path):
+    mesh = waypointed.a_mesh()
+    for name, spec in OF_OTHERS.items():
+        mesh.authorization_policy(name, spec, namespace=waypointed.APPS)
+
+    assert await statuses(mesh, tmp_path, [("/", {})]) == [200]
+
+
+async def test_connections_are_judged_by_who_began_the_tunnel(tmp_path):
+    mesh = waypointed.a_mesh()
+    mesh.authorization_policy("p", {**TARGET, "rules": [asking(ports=["9000"])]}, namespace="apps")
+    tcp = {"authority": f"{HOST}:9000"}
+    calls = [("/", tcp), ("/", {**tcp, "who": OTHER}), ("/", {})]
+
+    assert await statuses(mesh, tmp_path, calls) == [200, 0, 403]
+
+
+async def test_ports_of_unknown_protocol_are_judged_as_requests_where_there_are_any(tmp_path):
+    mesh = waypointed.a_mesh()
+    rule = asking(methods=["GET"], paths=["/open"])
+    mesh.authorization_policy("p", {**TARGET, "rules": [rule]}, namespace="apps")
+    either = {"authority": f"{HOST}:7000"}
+
+    assert await statuses(mesh, tmp_path, [("/open", either), ("/shut", either)]) == [200, 403]
+
+
+async def test_routes_split_by_header_and_weight(tmp_path):
+    mesh = waypointed.a_mesh()
+    to_next = {"destination": {"host": "next", "port": {"number": 80}}}
+    to_web = {"destination": {"host": "web", "port": {"number": 80}}}
+    spec = {
+        "hosts": ["web"],
+        "http": [
+            {"match": [{"headers": {"x-to": {"exact": "next"}}}], "route": [to_next]},
+            {"route": [{**to_web, "weight": 50}, {**to_next, "weight": 50}]},
+        ],
+    }
+    mesh.virtual_service("routes", spec, namespace="apps")
+    async with waypointed.running(mesh, tmp_path) as door:
+        named = {await door.pod(**{"x-to": "next"}) for _ in range(5)}
+        split = {await door.pod() for _ in range(40)}
+
+    assert named == {"10.1.0.2"}
+    assert split == {"10.1.0.1", "10.1.0.2"}

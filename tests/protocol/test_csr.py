@@ -1,5 +1,6 @@
 """The certificate service, spoken to as proxies do: gRPC over TLS."""
 
+import collections
 import contextlib
 import datetime
 import logging
@@ -45,6 +46,7 @@ class Service:
         self.serving = tls.Serving(tls.issue(self.signer, names=(NAME,), now=now))
         self.metrics = metrics.Metrics()
         self.impersonation = csr.nobody
+        self.domains = collections.defaultdict(lambda: "cluster.local")
         self.port = 0
 
     @contextlib.asynccontextmanager
@@ -53,7 +55,8 @@ class Service:
             csr.Signatory(
                 self.judge,
                 authority=lambda: self.signer,
-                trust_domain=lambda: identities.TrustDomain("cluster.local"),
+                trust_domain=lambda cluster: identities.TrustDomain(self.domains[cluster]),
+                own_domain=lambda: identities.TrustDomain("cluster.local"),
                 clock=clock.SystemClock(),
                 counters=csr.Counters(self.metrics),
                 impersonation=lambda *who: self.impersonation(*who),
@@ -136,6 +139,29 @@ async def test_names_that_a_request_asks_for_are_ignored(service):
     assert b"istiod" not in x509.load_pem_x509_certificate(leaf_pem.encode()).public_bytes(
         serialization.Encoding.DER
     )
+
+
+async def test_an_identity_bears_the_trust_domain_of_its_cluster(service):
+    service.domains["cluster2"] = "two.local"
+    service.signer = certificates.signer(now=NOW, trust_domains=("cluster.local", "two.local"))
+
+    leaf_pem, *_ = await service.ask(cluster="cluster2")
+
+    assert b"spiffe://two.local/ns/sample/sa/sleep" in x509.load_pem_x509_certificate(
+        leaf_pem.encode()
+    ).public_bytes(serialization.Encoding.DER)
+
+
+@pytest.mark.parametrize("limits", [(), ("cluster.local",)])
+async def test_identities_of_another_domain_are_signed_only_by_express_permission(service, limits):
+    service.domains["cluster2"] = "two.local"
+    service.signer = certificates.signer(now=NOW, trust_domains=limits)
+
+    message = ca_pb2.IstioCertificateRequest(csr=certificates.request())
+    refused = await service.send(message.SerializeToString())
+
+    assert refused.code() is grpc.StatusCode.INTERNAL
+    assert "does not permit trust domain `two.local`" in refused.details()
 
 
 async def test_a_lifetime_is_granted_up_to_the_limit(service):

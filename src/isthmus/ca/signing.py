@@ -117,17 +117,27 @@ def serving(
     return _leaf(key, names=listed, roles=SERVER_ROLE, signer=signer, stamp=stamp, life=life)
 
 
-def check_domain(domain: identities.TrustDomain, *, signer: authority.Authority) -> None:
+def check_domain(
+    domain: identities.TrustDomain,
+    *,
+    signer: authority.Authority,
+    own: identities.TrustDomain | None = None,
+) -> None:
     """Make sure that an authority may sign identities of a trust domain.
+
+    One without limits signs those of its `own` alone, if that is given: whoever shall sign for
+    other clusters' domains, too, is made for it.
 
     Raises:
         DomainNotPermitted: Its certificates would be refused everywhere (ISM-CA-015).
     """
     limits = signer.trust_domains
+    if limits is None and own is not None:
+        limits = frozenset({own})
     if limits is None or domain in limits:
         return
     raise refusals.DomainNotPermitted(
-        f"the signing certificate does not permit the mesh's trust domain `{domain}`",
+        f"the signing certificate does not permit trust domain `{domain}`",
         detail=f"permitted: {', '.join(sorted(limits)) or 'none'}",
         still_working="workloads keep the certificates that they have until those end",
         hint=f"isthmus ca intermediate CLUSTER --trust-domain {domain} --force, then "

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from isthmus.base import clock, errors, tasks
 from isthmus.fleet import sources
 from isthmus.kube import access, client, gateway_api, informer, kinds, objects
+from isthmus.mesh import trust
 from isthmus.mesh.identities import ClusterId
 
 _IDENTITY = ("", "kube-system")
@@ -76,8 +77,18 @@ SETTINGS = Followed(
     keep=_is_setting,
 )
 
+BUNDLES = Followed(
+    "trust_bundles",
+    kinds.CONFIG_MAP,
+    objects.ConfigMap,
+    labels=trust.DOMAIN_LABEL,
+    system_only=True,
+)
+"""What is followed beside the settings: who signs for which trust domain."""
+
 CONFIGURATION = (
     SETTINGS,
+    BUNDLES,
     Followed("gateways", kinds.GATEWAY, objects.Gateway, optional=True),
     Followed("virtual_services", kinds.VIRTUAL_SERVICE, objects.FreeForm, optional=True),
     Followed("destination_rules", kinds.DESTINATION_RULE, objects.FreeForm, optional=True),

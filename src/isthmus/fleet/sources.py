@@ -35,6 +35,7 @@ class Sources:
     endpoint_slices: collections.Source[ObjectKey, objects.EndpointSlice]
     pods: collections.Source[ObjectKey, objects.Pod]
     config_maps: collections.Source[ObjectKey, objects.ConfigMap]
+    trust_bundles: collections.Source[ObjectKey, objects.ConfigMap]
     gateways: collections.Source[ObjectKey, objects.Gateway]
     virtual_services: collections.Source[ObjectKey, objects.FreeForm]
     destination_rules: collections.Source[ObjectKey, objects.FreeForm]
@@ -55,6 +56,7 @@ def declare(graph_: graph.Graph) -> Sources:
         endpoint_slices=graph_.source("endpoint_slices"),
         pods=graph_.source("pods"),
         config_maps=graph_.source("config_maps"),
+        trust_bundles=graph_.source("trust_bundles"),
         gateways=graph_.source("gateways"),
         virtual_services=graph_.source("virtual_services"),
         destination_rules=graph_.source("destination_rules"),

@@ -119,7 +119,7 @@ class Supervisor:
         self._has_recalled = False
         followed = generations.EVERYWHERE + generations.CONFIGURATION + more
         self._local = self._generation(config_cluster, 1, local, followed=followed)
-        settings = (generations.SETTINGS,)
+        settings = (generations.SETTINGS, generations.BUNDLES)
         self._home = (
             self._generation(sources.HOME, 1, home.reached_by, followed=settings) if home else None
         )

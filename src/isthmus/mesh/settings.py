@@ -38,11 +38,26 @@ class ConfiguredGateway:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedAuthority:
+    """Who signs for some trust domains, by the settings; for our own where none is named.
+
+    Attributes:
+        anchors: Certificates as PEM texts.
+    """
+
+    domains: tuple[TrustDomain, ...]
+    anchors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MeshSettings:
     """What holds for the whole mesh.
 
     Attributes:
         cluster: The cluster whose API server holds the configuration.
+        authorities: Who signs for which trust domain, as far as the settings say it.
+        peer_domains: Trust domains that are accepted beside our own and its aliases, sorted.
+        lists_domains: Whether anybody has listed who signs for which trust domain.
         domain: The DNS suffix of services.
         allows_any_outbound: Whether proxies pass traffic for unknown hosts through.
         cluster_local_hosts: Host patterns whose endpoints stay in their own cluster.
@@ -56,6 +71,9 @@ class MeshSettings:
     cluster: ClusterId = DEFAULT_CLUSTER
     trust_domain: TrustDomain = DEFAULT_TRUST_DOMAIN
     trust_domain_aliases: tuple[TrustDomain, ...] = ()
+    authorities: tuple[ListedAuthority, ...] = ()
+    peer_domains: tuple[TrustDomain, ...] = ()
+    lists_domains: bool = False
     root_namespace: str = "istio-system"
     system_namespace: str = "istio-system"
     domain: str = "cluster.local"

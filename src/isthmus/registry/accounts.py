@@ -50,9 +50,7 @@ def declare(
         }
         ids = set() if service.entry is None else set(service.entry.identities)
         for cluster, namespace, account in holders:
-            domain = read.get(settings_.trust_domains, cluster) or read.value(
-                settings_.trust_domain
-            )
+            domain = settings_.domain_of(read, cluster)
             ids.add(str(SpiffeId(domain, namespace, account)))
         yield key, tuple(sorted(ids | _told(read, told, service)))
 

@@ -71,8 +71,7 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, known: Known) -> Nod
     ) -> Iterable[tuple[WorkloadKey, Traits]]:
         if pod.status.phase in workloads.ENDED:
             return
-        domain = read.get(settings_.trust_domains, key.cluster)
-        found = traits_of(key, pod, trust_domain=domain or read.value(settings_.trust_domain))
+        found = traits_of(key, pod, trust_domain=settings_.domain_of(read, key.cluster))
         yield found.key, found
 
     def placed(

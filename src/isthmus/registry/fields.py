@@ -84,13 +84,13 @@ class Fields:
             self.problem(key, happened)
         return bool(others)
 
-    def text(self, key: str, default: str = "") -> str:
-        """Return a text."""
+    def text(self, key: str, default: str = "", *, most: int = MOST_TEXT) -> str:
+        """Return a text of at most `most` characters."""
         value = self._content.get(key)
         if value is None:
             return default
-        if not isinstance(value, str) or len(value) > MOST_TEXT:
-            self.problem(key, f"must be a text of at most {MOST_TEXT} characters")
+        if not isinstance(value, str) or len(value) > most:
+            self.problem(key, f"must be a text of at most {most} characters")
             return default
         return value
 

@@ -69,9 +69,7 @@ def declare(
         if key.cluster != seat.cluster or found.spec.gateway_class_name != CLASS:
             return
         own = read.get(places.networks, seat.cluster) or NetworkId("")
-        domain = read.get(settings_.trust_domains, seat.cluster) or read.value(
-            settings_.trust_domain
-        )
+        domain = settings_.domain_of(read, seat.cluster)
         yield key, claim_of(found, seat=seat, own_network=own, own_domain=domain)
 
     both = graph_.derive("links.checked", sources_.kubernetes_gateways, check)

@@ -44,6 +44,7 @@ from isthmus.registry import (
     services,
     settings,
     topology,
+    trust,
     virtual_services,
     workloads,
 )
@@ -56,7 +57,7 @@ class Model:
 
     Attributes:
         settings: From the configuration cluster; the last good ones while they are broken.
-        trust_domains: Of clusters that have one of their own.
+        trust: Who signs for whom, and which cluster has which trust domain.
         endpoints: Of each service in all clusters, sorted; for a service without any, empty.
         shards: What each EndpointSlice contributes, also what is not ready.
         declared_ports: Of pods, in whatever state they are; one entry for each EndpointSlice.
@@ -71,7 +72,7 @@ class Model:
     """
 
     settings: collections.Single[MeshSettings]
-    trust_domains: collections.Collection[ClusterId, TrustDomain]
+    trust: trust.Nodes
     services: collections.Collection[ServiceKey, Service]
     endpoints: collections.Collection[ServiceKey, tuple[Endpoint, ...]]
     declared_ports: collections.Collection[ObjectKey, declared.Declared]
@@ -143,13 +144,11 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
     )
     return Model(
         settings=settings_.settings,
-        trust_domains=settings_.trust_domains,
+        trust=settings_.trust,
         services=services_,
         endpoints=endpoints_.endpoints,
         shards=endpoints_.shards,
-        declared_ports=graph_.join(
-            "all_declared_ports", declared.declare(graph_, sources_), more_ports
-        ),
+        declared_ports=_ports(graph_, sources_, more_ports),
         accounts=accounts_,
         workloads=workloads_,
         for_nodes=nodes_,
@@ -170,6 +169,14 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
             *policies_.findings(),
         ),
     )
+
+
+def _ports(
+    graph_: graph.Graph,
+    sources_: Sources,
+    more: collections.Collection[ObjectKey, declared.Declared],
+) -> collections.Collection[ObjectKey, declared.Declared]:
+    return graph_.join("all_declared_ports", declared.declare(graph_, sources_), more)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,18 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from isthmus.base import errors
+from isthmus.ca import refusals
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
 from isthmus.mesh.identities import ClusterId, NetworkId, TrustDomain
 from isthmus.mesh.selectors import ScopeRule
-from isthmus.mesh.settings import ConfiguredGateway, MeshSettings, NetworkMember
+from isthmus.mesh.settings import (
+    ConfiguredGateway,
+    ListedAuthority,
+    MeshSettings,
+    NetworkMember,
+)
 from isthmus.registry import (
     addresses,
     checked,
@@ -32,6 +38,7 @@ from isthmus.registry import (
     naming,
     scope_settings,
     traffic_policies,
+    trust,
 )
 
 P = TypeVar("P")
@@ -52,6 +59,7 @@ class Seat:
         shared: Name of the ConfigMap there that fills in for them; empty for none.
         link_namespaces: Where links to other clusters count; empty for the usual ones.
         is_linked: Whether the control planes of linked clusters are talked to.
+        skips_domains: Whether somebody wants trust domains not to be looked at.
     """
 
     cluster: ClusterId
@@ -62,6 +70,7 @@ class Seat:
     shared: str = ""
     link_namespaces: tuple[str, ...] = ()
     is_linked: bool = False
+    skips_domains: bool = False
 
     @property
     def namespaces_of_links(self) -> tuple[str, ...]:
@@ -99,19 +108,23 @@ class Nodes:
     """What this module declares: all settings, and parts that few changes touch.
 
     Attributes:
-        trust_domains: Of clusters whose own ConfigMap says one.
+        trust: Who is accepted, and which cluster has which trust domain.
         locality_rules: Host patterns that are cluster-local, and those that are not.
         shared: Which Services other clusters may reach under their own name.
     """
 
     settings: collections.Single[MeshSettings]
-    trust_domains: collections.Collection[ClusterId, TrustDomain]
+    trust: trust.Nodes
     members: collections.Single[tuple[NetworkMember, ...]]
     gateways: collections.Single[tuple[ConfiguredGateway, ...]]
     locality_rules: collections.Single[tuple[tuple[str, ...], tuple[str, ...]]]
     trust_domain: collections.Single[TrustDomain]
     shared: collections.Single[tuple[ScopeRule, ...]]
     findings: tuple[checked.Findings, ...]
+
+    def domain_of(self, read: reader.Reader, cluster: ClusterId) -> TrustDomain:
+        """Return the trust domain whose identities the workloads of a cluster have."""
+        return read.get(self.trust.domains, cluster) or read.value(self.trust_domain)
 
 
 def declare(graph_: graph.Graph, sources_: sources.Sources, *, seat: Seat) -> Nodes:
@@ -121,32 +134,39 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, *, seat: Seat) -> No
     good_mesh = checked.last_good_of(graph_, "settings.mesh", mesh)
     good_networks = checked.last_good_of(graph_, "settings.meshNetworks", networks)
     home = seat.settings_map()
+    said = graph_.single("settings.said", lambda read: read.get(good_mesh, home) or defaults(seat))
+    trust_ = trust.declare(
+        graph_,
+        sources_,
+        home=trust.Home(home.cluster, seat.system_namespace, is_told_to_skip=seat.skips_domains),
+        said=said,
+        configured=graph_.derive("trust.configured", good_mesh, _trust_domain_of),
+    )
 
     def settings(read: reader.Reader) -> MeshSettings:
         found = read.get(good_networks, home) or Networks()
+        trusted = read.value(trust_.trusted)
         return dataclasses.replace(
-            read.get(good_mesh, home) or defaults(seat),
+            read.value(said),
             network_members=found.members,
             configured_gateways=found.gateways,
+            peer_domains=trusted.peers,
+            lists_domains=trusted.is_listed,
         )
-
-    def trust_domain(
-        _: reader.Reader, key: sources.ObjectKey, found: MeshSettings
-    ) -> Iterable[tuple[ClusterId, TrustDomain]]:
-        yield key.cluster, found.trust_domain
 
     single = graph_.single("settings", settings)
     return Nodes(
         settings=single,
-        trust_domains=graph_.derive("trust_domains", good_mesh, trust_domain),
+        trust=trust_,
         members=graph_.single("network_members", lambda read: read.value(single).network_members),
         gateways=graph_.single(
             "configured_gateways", lambda read: read.value(single).configured_gateways
         ),
         locality_rules=graph_.single("locality_rules", lambda read: _rules(read.value(single))),
-        trust_domain=graph_.single("trust_domain", lambda read: read.value(single).trust_domain),
+        trust_domain=graph_.single("trust_domain", lambda read: read.value(said).trust_domain),
         shared=graph_.single("shared_services", lambda read: read.value(single).shared),
         findings=(
+            *trust_.findings,
             checked.findings_of(graph_, "settings.mesh", mesh),
             checked.findings_of(graph_, "settings.meshNetworks", networks),
         ),
@@ -183,6 +203,7 @@ def read_mesh(text: str, shared: str = "", *, seat: Seat) -> tuple[MeshSettings,
         own,
         trust_domain=_trust_domain(mesh.text("trustDomain") or own.trust_domain),
         trust_domain_aliases=tuple(map(_trust_domain, mesh.texts("trustDomainAliases"))),
+        authorities=tuple(_authorities(mesh)),
         root_namespace=mesh.text("rootNamespace") or own.root_namespace,
         mesh_id=proxy.text("meshId"),
         auto_mtls=mesh.flag("enableAutoMtls", default=True),
@@ -272,6 +293,25 @@ def place(key: sources.ObjectKey) -> str:
     """Say for a person which cluster a key names."""
     at_home = key.cluster == sources.HOME
     return "where the control plane runs" if at_home else f"in cluster `{key.cluster}`"
+
+
+def _authorities(mesh: fields.Fields) -> Iterable[ListedAuthority]:
+    for one in mesh.parts("caCertificates"):
+        if "spiffeBundleUrl" in one:
+            one.problem("spiffeBundleUrl", "is not fetched: write the certificates into `pem`")
+        domains = tuple(map(_trust_domain, one.texts("trustDomains")))
+        text = one.text("pem", most=documents.MOST_CHARACTERS)
+        try:
+            if text:
+                yield trust.authority_of(text, domains)
+        except refusals.CaRefusal as error:
+            one.problem("pem", f"cannot be used: {error.happened}")
+
+
+def _trust_domain_of(
+    _: reader.Reader, key: sources.ObjectKey, found: MeshSettings
+) -> Iterable[tuple[ClusterId, TrustDomain]]:
+    yield key.cluster, found.trust_domain
 
 
 def _trust_domain(text: str) -> TrustDomain:

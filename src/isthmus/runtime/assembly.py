@@ -23,6 +23,7 @@ TYPE_OF = {
     view.Kind.LISTENER: snapshot.LISTENERS,
     view.Kind.ROUTE: snapshot.ROUTES,
     view.Kind.NAMES: snapshot.NAMES,
+    view.Kind.SECRET: snapshot.SECRETS,
     view.Kind.ADDRESS: snapshot.ADDRESSES,
     view.Kind.AUTHORIZATION: snapshot.AUTHORIZATIONS,
 }
@@ -55,6 +56,7 @@ class Ways:
     shared: str = ""
     is_linked: bool = False
     link_namespaces: tuple[str, ...] = ()
+    skips_domains: bool = False
 
 
 USUAL: Final = Ways()
@@ -78,6 +80,7 @@ def assemble(
         shared=ways.shared,
         link_namespaces=ways.link_namespaces,
         is_linked=ways.is_linked,
+        skips_domains=ways.skips_domains,
     )
     graph_ = graph.Graph()
     sources_ = sources.declare(graph_)

@@ -57,7 +57,20 @@ class TokenAuthenticator(callers.Authenticator):
         known_clusters: Callable[[], Sequence[ClusterId]],
         audiences: Sequence[str],
         system_clock: clock.Clock,
+        sole_domain: Callable[[], identities.TrustDomain | None] = lambda: None,
     ) -> None:
+        """Prepare.
+
+        Args:
+            review: Asks a cluster about a token.
+            own_cluster: Where we run.
+            known_clusters: Whose tokens can be reviewed.
+            audiences: For whom a token must be.
+            system_clock: Time.
+            sole_domain: Gives the trust domain of which every identity is of our own cluster;
+                None when there is none such.
+        """
+        self._sole_domain = sole_domain
         self._review = review
         self._own_cluster = own_cluster
         self._known_clusters = known_clusters
@@ -78,8 +91,9 @@ class TokenAuthenticator(callers.Authenticator):
         )
 
     def _by_certificate(self, credentials: callers.Credentials) -> callers.Caller:
-        if len(self._known_clusters()) != 1:
-            # Clusters share a trust domain: a certificate does not say which one it is from.
+        domain = self._sole_domain() if len(self._known_clusters()) == 1 else None
+        if domain is None:
+            # Clusters share a root: a certificate does not say which one it is from.
             raise callers.CallerRefused(
                 "a certificate alone does not prove which cluster the caller is in",
                 hint="send the token of the service account as well",
@@ -89,6 +103,11 @@ class TokenAuthenticator(callers.Authenticator):
             spiffe_id = identities.parse_spiffe_id(credentials.peer_identities[0])
         except identities.IdentityMalformed as error:
             raise callers.CallerRefused("the certificate names no workload") from error
+        if spiffe_id.trust_domain != domain:
+            raise callers.CallerRefused(
+                f"the certificate is of trust domain `{spiffe_id.trust_domain[:100]}`, which is "
+                "not ours",
+            )
         return callers.Caller(cluster, spiffe_id.namespace, spiffe_id.service_account)
 
     def _cluster_of(self, credentials: callers.Credentials) -> ClusterId:

@@ -111,8 +111,10 @@ class _Story:
     @property
     def identity(self) -> SpiffeId:
         """Return who the caller is for the other end."""
-        settings = self.read.value(self.known.model.settings)
-        return SpiffeId(settings.trust_domain, self.proxy.namespace, self.proxy.service_account)
+        cluster = self.proxy.cluster
+        said = self.read.get(self.known.model.trust.domains, cluster)
+        domain = said or self.read.value(self.known.model.settings).trust_domain
+        return SpiffeId(domain, self.proxy.namespace, self.proxy.service_account)
 
     def caller(self) -> Document:
         """Return who calls, and from where."""

@@ -44,6 +44,7 @@ from isthmus.runtime import (
     snapshotting,
     stewardship,
     trust,
+    trusting,
 )
 from isthmus.wire import admin, ads, csr, debugging, debugstreams, tls, webhook
 
@@ -74,6 +75,7 @@ class Program:
         self._seats = seating.seats(chosen)
         self._trust = trust.Trust(chosen.ca_directory, system_clock=self._clock)
         self._mesh = self._assembled()
+        self._trust.listen(lambda fresh: trusting.tell(self._mesh, fresh))
         self._injection = injection.declare(self._mesh, chosen)
         self._resolver = resolving.Resolver(self._mesh, system_clock=self._clock)
         self._fleet = supervisor.Supervisor(
@@ -94,6 +96,7 @@ class Program:
             known_clusters=self._known_clusters,
             audiences=chosen.audiences,
             system_clock=self._clock,
+            sole_domain=lambda: trusting.sole_domain(self._mesh),
         )
         self._proxies = self._opened_connections()
         self._peering = self._opened_peering()
@@ -131,6 +134,7 @@ class Program:
                 shared=chosen.shared_mesh_config,
                 is_linked=chosen.links_clusters,
                 link_namespaces=chosen.link_namespaces,
+                skips_domains=chosen.skips_domains,
             ),
         )
 
@@ -400,7 +404,8 @@ class Program:
             csr.Signatory(
                 self._authenticator,
                 authority=lambda: self._trust.authority,
-                trust_domain=lambda: self._mesh.graph.value(self._mesh.model.settings).trust_domain,
+                trust_domain=lambda cluster: trusting.domain_of(self._mesh, cluster),
+                own_domain=lambda: trusting.domain_of(self._mesh, chosen.cluster),
                 clock=self._clock,
                 counters=csr.Counters(self._metrics),
                 limits=signing.Lifetimes(

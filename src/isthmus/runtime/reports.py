@@ -140,6 +140,10 @@ class Reports:
             "rootNamespace": settings.root_namespace,
             "trustDomain": settings.trust_domain,
             "trustDomainAliases": list(settings.trust_domain_aliases),
+            "acceptedTrustDomains": [
+                bundle.domain
+                for bundle in self._mesh.graph.value(self._mesh.model.trust.trusted).bundles
+            ],
         }
 
     def inject(self) -> Document:

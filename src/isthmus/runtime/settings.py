@@ -51,6 +51,8 @@ class Settings:
         link_namespaces: Where links to other clusters count (`ISTHMUS_LINK_NAMESPACES`); empty for
             its own namespace and `istio-gateways`.
         account: As which it runs (`SERVICE_ACCOUNT`): other clusters know it by that.
+        skips_domains: Whether somebody wants trust domains not to be looked at
+            (`PILOT_SKIP_VALIDATE_TRUST_DOMAIN`).
     """
 
     cluster: ClusterId
@@ -81,6 +83,7 @@ class Settings:
     links_clusters: bool = False
     link_namespaces: tuple[str, ...] = ()
     account: str = "istiod"
+    skips_domains: bool = False
 
 
 def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
@@ -129,6 +132,7 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
         links_clusters=_truth(environment, "ENABLE_PEERING_DISCOVERY"),
         link_namespaces=_words(environment.get("ISTHMUS_LINK_NAMESPACES", "")),
         account=environment.get("SERVICE_ACCOUNT", "istiod"),
+        skips_domains=_truth(environment, "PILOT_SKIP_VALIDATE_TRUST_DOMAIN"),
     )
 
 

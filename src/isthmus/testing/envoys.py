@@ -17,6 +17,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from google.protobuf import any_pb2, descriptor_pool, json_format, message, message_factory
 
 from isthmus.node import bootstrap as node_bootstrap
@@ -35,6 +36,7 @@ MESSAGES: Final[Mapping[snapshot.TypeUrl, Message]] = {
     snapshot.LISTENERS: listener_pb2.Listener,
     snapshot.ROUTES: route_pb2.RouteConfiguration,
     snapshot.NAMES: nds_pb2.NameTable,
+    snapshot.SECRETS: secret_pb2.Secret,
 }
 
 

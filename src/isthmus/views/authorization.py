@@ -96,6 +96,11 @@ def _in_order(
 
 def domains_of(settings: MeshSettings) -> tuple[TrustDomain, ...]:
     """Return the trust domains whose identities may call, the mesh's own first."""
+    return tuple(dict.fromkeys((*own_domains_of(settings), *settings.peer_domains)))
+
+
+def own_domains_of(settings: MeshSettings) -> tuple[TrustDomain, ...]:
+    """Return the names of the mesh's own trust domain, the one in use first."""
     return tuple(dict.fromkeys((settings.trust_domain, *settings.trust_domain_aliases)))
 
 

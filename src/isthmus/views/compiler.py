@@ -85,6 +85,7 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
         name_slices.declare(graph_, known, scopes),
         *nodes.slices,
         graph_.derive("views/inbound", scopes, _inbound(known)),
+        graph_.derive("views/trust", scopes, _trusted(known)),
     )
     return Views(
         scopes,
@@ -133,6 +134,21 @@ def _scopes_of(
         )
 
     return found
+
+
+def _trusted(
+    known: facts.Facts,
+) -> Callable[[reader.Reader, view.Scope, int], Iterator[tuple[view.SliceKey, view.Slice]]]:
+    def sliced(
+        read: reader.Reader, scope: view.Scope, _: int
+    ) -> Iterator[tuple[view.SliceKey, view.Slice]]:
+        if not isinstance(scope, view.TrustScope):
+            return
+        bundles = read.value(known.model.trust.trusted).bundles
+        if bundles:
+            yield view.keyed(scope, view.TrustSlice(bundles))
+
+    return sliced
 
 
 def _inbound(

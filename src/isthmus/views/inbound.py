@@ -47,6 +47,7 @@ def listener_of(
             labels=dict(scope.labels),
             settings=settings,
         ),
+        by_domain=settings.lists_domains,
     )
 
 

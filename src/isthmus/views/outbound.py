@@ -97,6 +97,7 @@ def clusters_of(
                 protocol=port.protocol,
                 dns_name=service.alias_of,
                 dns_port=port.number if service.alias_of else 0,
+                by_domain=settings.lists_domains,
                 service=(service.hostname, service.key.name, service.key.namespace),
                 rule=(rule.namespace, rule.name) if rule is not None else None,
             )
@@ -223,11 +224,12 @@ def may_be_left_to_client(
 
 
 def _identities(accounts: Sequence[str], settings: MeshSettings) -> tuple[str, ...]:
-    """Return the identities that a server may have, also under the trust domain's old names."""
+    """Return the identities that a server may have, also under our trust domain's old names."""
     found = dict.fromkeys(accounts)
+    ours = {settings.trust_domain, *settings.trust_domain_aliases}
     for account in accounts:
         identity = parse_spiffe_id(account)
-        for alias in settings.trust_domain_aliases:
+        for alias in settings.trust_domain_aliases if identity.trust_domain in ours else ():
             found[_renamed(account, identity.trust_domain, alias)] = None
     return tuple(sorted(found))
 

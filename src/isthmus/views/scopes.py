@@ -165,6 +165,13 @@ class NodesScope(hashing.Remembering):
     __hash__ = hashing.Remembering.__hash__
 
 
+@dataclass(frozen=True, slots=True)
+class TrustScope(hashing.Remembering):
+    """Whose identities are believed, which is the same for all proxies."""
+
+    __hash__ = hashing.Remembering.__hash__
+
+
 Scope = (
     HorizonScope
     | OutboundScope
@@ -174,4 +181,5 @@ Scope = (
     | WaypointScope
     | CredentialScope
     | NodesScope
+    | TrustScope
 )

@@ -81,6 +81,7 @@ def scopes_of(
     match proxy.kind:
         case ProxyKind.SIDECAR:
             return (
+                view.TrustScope(),
                 *standing.scopes(proxy.namespace),
                 view.OutboundScope(
                     proxy.cluster,
@@ -97,14 +98,17 @@ def scopes_of(
         case ProxyKind.ROUTER:
             own = _of_gateway(proxy, network=network, labels=labels, served=served)
             held = view.CredentialScope(proxy.cluster, proxy.namespace, proxy.service_account)
-            return (*standing.scopes(proxy.namespace), own, held)
+            return (view.TrustScope(), *standing.scopes(proxy.namespace), own, held)
         case ProxyKind.ZTUNNEL:
-            return (view.NodesScope(proxy.cluster, network),)
+            return (view.TrustScope(), view.NodesScope(proxy.cluster, network))
         case ProxyKind.WAYPOINT:
             gateway = dict(said).get(gateway_classes.NAME_LABEL, "")
             if not gateway:
                 return ()
-            return (view.WaypointScope(proxy.cluster, network, proxy.namespace, gateway),)
+            return (
+                view.TrustScope(),
+                view.WaypointScope(proxy.cluster, network, proxy.namespace, gateway),
+            )
         case _:
             return ()
 

@@ -141,7 +141,13 @@ def _listeners(
             yield view.keyed(scope, view.tunnels.TunnelRoutes(name, told))
             yield view.keyed(
                 scope,
-                view.tunnels.GatewayTunnels(port, name, domains, settings.access_log_path),
+                view.tunnels.GatewayTunnels(
+                    port,
+                    name,
+                    domains,
+                    settings.access_log_path,
+                    by_domain=settings.lists_domains,
+                ),
             )
 
     return sliced

@@ -16,6 +16,7 @@ class GatewayTunnels:
     Attributes:
         trust_domains: Whose identities may come in.
         notes_callers: Whether what is inside the proxy learns who has come in.
+        by_domain: Whether each of them has its own bundle by which clients are believed.
     """
 
     port: int
@@ -23,6 +24,7 @@ class GatewayTunnels:
     trust_domains: tuple[TrustDomain, ...]
     access_log_path: str = ""
     notes_callers: bool = False
+    by_domain: bool = False
 
     @property
     def name(self) -> str:

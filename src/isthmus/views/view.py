@@ -27,7 +27,7 @@ from isthmus.mesh.traffic import (
     RetryBudget,
     Warmup,
 )
-from isthmus.views import balanced, foreign, scopes
+from isthmus.views import balanced, believed, foreign, scopes
 from isthmus.views import nodeslices as nodeslices
 from isthmus.views import tunnels as tunnels
 from isthmus.views import waypoints as waypoints
@@ -37,6 +37,8 @@ LbEndpoint = balanced.LbEndpoint
 LocalityGroup = balanced.LocalityGroup
 EndpointsSlice = balanced.EndpointsSlice
 ForeignTls = foreign.ForeignTls
+TrustSlice = believed.TrustSlice
+TRUST = believed.TRUST
 CredentialScope = scopes.CredentialScope
 GatewayScope = scopes.GatewayScope
 HorizonScope = scopes.HorizonScope
@@ -47,6 +49,7 @@ NodesScope = scopes.NodesScope
 OutboundScope = scopes.OutboundScope
 Scope = scopes.Scope
 WaypointScope = scopes.WaypointScope
+TrustScope = scopes.TrustScope
 
 # --- clusters
 
@@ -86,6 +89,7 @@ class ClusterSlice:
         leads_through_gateways: Whether another network's gateways stand among the endpoints.
         marks_sockets: Whether sockets that have options of their own must be marked as well.
         begins_tunnels: Whether endpoints may stand at the end of tunnels.
+        by_domain: Whether each trust domain has its own bundle by which servers are believed.
         foreign: What TLS that is not the mesh's shows and trusts; `sans` are its names then.
         service: `(hostname, name, namespace)` for telemetry; empty for special clusters.
         rule: Namespace and name of the DestinationRule that was obeyed, for people.
@@ -112,6 +116,7 @@ class ClusterSlice:
     leads_through_gateways: bool = False
     marks_sockets: bool = False
     begins_tunnels: bool = False
+    by_domain: bool = False
     foreign: ForeignTls | None = None
     service: tuple[str, str, str] | None = None
     rule: tuple[str, str] | None = None
@@ -271,6 +276,7 @@ class Inbound:
     Attributes:
         mode: For ports that no service declares.
         trust_domains: Those whose identities may call.
+        by_domain: Whether each of them has its own bundle by which callers are believed.
         policies: About who may call what; their clauses about callers are IDENTITY alone.
     """
 
@@ -279,6 +285,7 @@ class Inbound:
     trust_domains: tuple[TrustDomain, ...]
     access_log_path: str = ""
     policies: tuple[AuthorizationPolicy, ...] = ()
+    by_domain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,7 +406,7 @@ class Kind(hashing.Word):
 
 Routes = RouteSlice | tunnels.TunnelRoutes
 Clusters = ClusterSlice | waypoints.Door | waypoints.TunnelCluster
-EnvoySlice = Clusters | EndpointsSlice | ListenerSlice | Routes | NamesSlice
+EnvoySlice = Clusters | EndpointsSlice | ListenerSlice | Routes | NamesSlice | TrustSlice
 Slice = EnvoySlice | wds.NodeSlice
 
 NAME_TABLE: Final = "NameTable"
@@ -443,6 +450,7 @@ KINDS: Final[Mapping[type, Kind]] = MappingProxyType(
         RouteSlice: Kind.ROUTE,
         tunnels.TunnelRoutes: Kind.ROUTE,
         NamesSlice: Kind.NAMES,
+        TrustSlice: Kind.SECRET,
         wds.WorkloadSlice: Kind.ADDRESS,
         wds.ServiceSlice: Kind.ADDRESS,
         wds.AuthorizationSlice: Kind.AUTHORIZATION,
@@ -461,7 +469,7 @@ def name_of(slice_: Slice) -> str:
     match slice_:
         case ClusterSlice(name=name) | RouteSlice(name=name) | tunnels.TunnelRoutes(name=name):
             return name
-        case EndpointsSlice(cluster_name=name) | waypoints.Door(name=name):
+        case EndpointsSlice(cluster_name=name) | waypoints.Door(name=name) | TrustSlice(name=name):
             return name
         case waypoints.TunnelCluster():
             return TUNNEL_START

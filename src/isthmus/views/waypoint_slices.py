@@ -309,7 +309,7 @@ def _endpoints(known: facts.Facts) -> Callable[[reader.Reader, Seen, None], Slic
 
 
 def _identity(read: reader.Reader, known: facts.Facts, endpoint: Endpoint) -> SpiffeId:
-    own = read.get(known.model.trust_domains, endpoint.cluster)
+    own = read.get(known.model.trust.domains, endpoint.cluster)
     domain = own or read.value(known.model.settings).trust_domain
     return SpiffeId(domain, endpoint.namespace, endpoint.service_account or "default")
 
@@ -347,10 +347,13 @@ def _tunnels(
         routes = names.tunnel_routes(HBONE_PORT)
         told = tuple(hosts[asked] for asked in sorted(hosts))
         yield view.keyed(scope, view.tunnels.TunnelRoutes(routes, told))
-        end = view.tunnels.GatewayTunnels(HBONE_PORT, routes, domains, log, notes_callers=True)
+        by_domain = settings.lists_domains
+        end = view.tunnels.GatewayTunnels(
+            HBONE_PORT, routes, domains, log, notes_callers=True, by_domain=by_domain
+        )
         yield view.keyed(scope, end)
         yield view.keyed(scope, view.waypoints.TunnelStart(log))
-        yield view.keyed(scope, view.waypoints.TunnelCluster(domains))
+        yield view.keyed(scope, view.waypoints.TunnelCluster(domains, by_domain))
         yield view.keyed(scope, outbound.black_hole(settings))
 
     return sliced

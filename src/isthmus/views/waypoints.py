@@ -54,6 +54,8 @@ class TunnelCluster:
 
     Attributes:
         trust_domains: Whose identities are believed at their ends.
+        by_domain: Whether each of them has its own bundle by which it is believed.
     """
 
     trust_domains: tuple[TrustDomain, ...]
+    by_domain: bool = False

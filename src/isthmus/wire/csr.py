@@ -19,6 +19,7 @@ from google.protobuf import message as protobuf_message
 from isthmus.base import clock, errors, logs, metrics
 from isthmus.ca import authority, pem, refusals, signing
 from isthmus.mesh import identities
+from isthmus.mesh.identities import ClusterId
 from isthmus.wire import callers, peers, tls
 from isthmus_proto.istio.v1.auth import ca_pb2
 
@@ -74,13 +75,16 @@ class Signatory:
 
     Attributes:
         authority: Gives the authority of this moment, or None while there is none.
-        trust_domain: Gives the trust domain of the mesh, which all identities bear.
+        trust_domain: Gives the trust domain of a cluster, which its workloads' identities bear.
+        own_domain: Gives that of the mesh: others are signed only where the authority is
+            expressly permitted to.
         impersonation: Judges those who ask for others.
     """
 
     authenticator: callers.Authenticator
     authority: Callable[[], authority.Authority | None]
-    trust_domain: Callable[[], identities.TrustDomain]
+    trust_domain: Callable[[ClusterId], identities.TrustDomain]
+    own_domain: Callable[[], identities.TrustDomain]
     clock: clock.Clock
     counters: Counters
     limits: signing.Lifetimes = field(default_factory=signing.Lifetimes)
@@ -110,6 +114,7 @@ def handler(
         Signatory(
             authenticator,
             authority,
+            lambda _: trust_domain(),
             trust_domain,
             system_clock,
             Counters(registered),
@@ -150,7 +155,7 @@ async def answered(
     signatory.counters.requests.add()
     caller = await _caller(context, signatory)
     identity = identities.SpiffeId(
-        signatory.trust_domain(), caller.namespace, caller.service_account
+        signatory.trust_domain(caller.cluster), caller.namespace, caller.service_account
     )
     wanted = _parsed(request, signatory)
     if IMPERSONATED in wanted.metadata.fields:
@@ -198,11 +203,11 @@ def _impersonated(
     except identities.IdentityMalformed as error:
         reason = error.happened
     else:
-        domain = signatory.trust_domain()
+        domain = signatory.trust_domain(caller.cluster)
         reason = (
             signatory.impersonation(caller, identity)
             if identity.trust_domain == domain
-            else f"the trust domain of this mesh is `{domain}`"
+            else f"the trust domain of its cluster is `{domain}`"
         )
         if not reason:
             return identity
@@ -234,6 +239,7 @@ def _signed(
             grpc.StatusCode.INTERNAL, "CSR signing error (no signing certificate yet)"
         )
     try:
+        signing.check_domain(identity.trust_domain, signer=signer, own=signatory.own_domain())
         key = signing.requested_key(wanted.csr)
         life = signing.lifetime(wanted.validity_duration, limits=signatory.limits)
         stamp = tls.stamp(signatory.clock.now())

@@ -239,7 +239,8 @@ class ControlPlane:
             csr.Signatory(
                 self,
                 authority=lambda: self.signer,
-                trust_domain=lambda: DOMAIN,
+                trust_domain=lambda _: DOMAIN,
+                own_domain=lambda: DOMAIN,
                 clock=clock.SystemClock(),
                 counters=csr.Counters(metrics.Metrics()),
                 impersonation=self.signs_for,

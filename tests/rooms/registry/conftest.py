@@ -7,7 +7,7 @@ from isthmus.fleet import sources
 from isthmus.kube import objects
 from isthmus.mesh.services import ServiceKey
 from isthmus.mesh.workloads import WorkloadKey
-from isthmus.registry import model
+from isthmus.registry import model, settings
 
 SYSTEM = "istio-system"
 
@@ -18,7 +18,11 @@ class World:
     def __init__(self, **options) -> None:
         self.graph = graph.Graph()
         self.sources = sources.declare(self.graph)
-        self.model = model.build(self.graph, self.sources, config_cluster="c1", **options)
+        if options.pop("skips_domains", False):
+            seat = settings.Seat("c1", skips_domains=True)
+            self.model = model.seated(self.graph, self.sources, seat=seat)
+        else:
+            self.model = model.build(self.graph, self.sources, config_cluster="c1", **options)
 
     def put(self, source, cluster, object_) -> None:
         meta = object_.metadata

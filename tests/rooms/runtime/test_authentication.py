@@ -43,13 +43,14 @@ class HandClock(clock.SystemClock):
         return self.at
 
 
-def authenticator(reviews, *, known=("c1", "c2"), hand_clock=None):
+def authenticator(reviews, *, known=("c1", "c2"), hand_clock=None, sole_domain="cluster.local"):
     return authentication.TokenAuthenticator(
         reviews,
         own_cluster=ClusterId("c1"),
         known_clusters=lambda: [ClusterId(name) for name in known],
         audiences=("istio-ca",),
         system_clock=hand_clock or HandClock(),
+        sole_domain=lambda: sole_domain,
     )
 
 
@@ -158,6 +159,16 @@ async def test_a_certificate_alone_proves_nothing_while_clusters_share_a_trust_d
     assert await authenticator(Reviews(), known=("c1",)).authenticate(certificate)
     with pytest.raises(callers.CallerRefused, match="does not prove which cluster"):
         await authenticator(Reviews()).authenticate(certificate)
+    linked = authenticator(Reviews(), known=("c1",), sole_domain=None)
+    with pytest.raises(callers.CallerRefused, match="does not prove which cluster"):
+        await linked.authenticate(certificate)
+
+
+async def test_a_certificate_of_another_trust_domain_proves_nothing():
+    certificate = shown(token="", peer_identities=("spiffe://b.local/ns/sample/sa/sleep",))
+
+    with pytest.raises(callers.CallerRefused, match=r"`b.local`, which is not ours"):
+        await authenticator(Reviews(), known=("c1",)).authenticate(certificate)
 
 
 async def test_nothing_shown_is_refused_and_the_token_is_never_part_of_a_text():

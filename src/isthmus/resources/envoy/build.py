@@ -13,6 +13,7 @@ from isthmus.resources.envoy import (
     inbound,
     listeners,
     routes,
+    secrets,
     tunnels,
     waypoints,
 )
@@ -31,10 +32,10 @@ def build(slice_: view.EnvoySlice) -> snapshot.Resource:
             return versions.resource(
                 snapshot.NAMES, name_tables.table_of(slice_), name=view.NAME_TABLE
             )
-        case view.RouteSlice(name=name):
-            return versions.resource(snapshot.ROUTES, routes.configuration_of(slice_), name=name)
-        case view.tunnels.TunnelRoutes(name=name):
-            return versions.resource(snapshot.ROUTES, tunnels.routes(slice_), name=name)
+        case view.TrustSlice():
+            return secrets.bundles(view.TRUST, slice_.bundles)
+        case view.RouteSlice(name=name) | view.tunnels.TunnelRoutes(name=name):
+            return versions.resource(snapshot.ROUTES, _routes(slice_), name=name)
         case _:
             name = view.listener_name(slice_)
             return versions.resource(snapshot.LISTENERS, _listener(slice_), name=name)
@@ -49,6 +50,12 @@ def _cluster(slice_: view.Clusters) -> message.Message:
         case view.waypoints.TunnelCluster():
             return hbone.cluster(slice_)
     assert_never(slice_)
+
+
+def _routes(slice_: view.Routes) -> message.Message:
+    if isinstance(slice_, view.RouteSlice):
+        return routes.configuration_of(slice_)
+    return tunnels.routes(slice_)
 
 
 def _listener(slice_: view.ListenerSlice) -> message.Message:

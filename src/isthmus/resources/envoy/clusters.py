@@ -113,7 +113,10 @@ def _usual_encryption(cluster: view.ClusterSlice) -> messages.Fields:
             )
         }
     socket = tls.client_socket(
-        cluster.sni, identities=cluster.sans, speaks_http2=cluster.protocol.is_http2
+        cluster.sni,
+        identities=cluster.sans,
+        speaks_http2=cluster.protocol.is_http2,
+        by_domain=cluster.by_domain,
     )
     if cluster.tls is view.UpstreamTls.MUTUAL:
         return {"transport_socket": socket}

@@ -123,7 +123,7 @@ def cluster(tunnels: view.waypoints.TunnelCluster) -> message.Message:
         connect_timeout=messages.seconds(CONNECT_S),
         circuit_breakers=NO_LIMITS,
         original_dst_lb_config={"upstream_port_override": {"value": HBONE_PORT}},
-        transport_socket=tls.tunnel_start(tunnels.trust_domains),
+        transport_socket=tls.tunnel_start(tunnels.trust_domains, by_domain=tunnels.by_domain),
         typed_extension_protocol_options={pools.HTTP_OPTIONS: messages.packed(options)},
     )
     return result

@@ -133,7 +133,9 @@ def _chain(
     result: messages.Fields = {"name": name, "filter_chain_match": match}
     result["filters"] = _filters(chain, port=port, inbound=inbound)
     if chain.ends_tls:
-        result["transport_socket"] = tls.server_socket(inbound.trust_domains)
+        result["transport_socket"] = tls.server_socket(
+            inbound.trust_domains, by_domain=inbound.by_domain
+        )
     return result
 
 

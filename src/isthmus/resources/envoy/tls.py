@@ -80,25 +80,27 @@ def raw_socket() -> messages.Fields:
 
 
 def client_socket(
-    server_name: str, *, identities: Iterable[str], speaks_http2: bool
+    server_name: str, *, identities: Iterable[str], speaks_http2: bool, by_domain: bool = False
 ) -> messages.Fields:
     """Return the transport socket of a client in the mesh.
 
     It asks for `server_name`, by which gateways pass the connection on, and accepts a server that
     has one of `identities`, or where none is known any with a known root.
     """
-    common = _of_client(tuple(identities), speaks_http2)
+    common = _of_client(tuple(identities), speaks_http2, by_domain=by_domain)
     return messages.extension(
         SOCKET, tls_pb2.UpstreamTlsContext(sni=server_name, common_tls_context=common)
     )
 
 
 @functools.lru_cache(maxsize=1024)
-def _of_client(identities: tuple[str, ...], speaks_http2: bool) -> message.Message:
+def _of_client(
+    identities: tuple[str, ...], speaks_http2: bool, *, by_domain: bool
+) -> message.Message:
     """Return what clients of all servers with these identities have in common; it is shared."""
     matchers = [_uri({"exact": identity}) for identity in identities]
     alpn = (MESH, "h2") if speaks_http2 else (MESH,)
-    common = _common(alpn, matchers=matchers, ciphers=())
+    common = _common(alpn, matchers=matchers, ciphers=(), by_domain=by_domain)
     result: message.Message = tls_pb2.CommonTlsContext(**common)
     return result
 
@@ -148,22 +150,26 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def server_socket(trust_domains: Sequence[TrustDomain]) -> messages.Fields:
+def server_socket(
+    trust_domains: Sequence[TrustDomain], *, by_domain: bool = False
+) -> messages.Fields:
     """Return the transport socket of a server that only lets the mesh's identities in."""
     matchers = [_uri({"prefix": f"spiffe://{domain}/"}) for domain in trust_domains]
     return messages.extension(
         SOCKET,
         tls_pb2.DownstreamTlsContext(
             require_client_certificate={"value": True},
-            common_tls_context=_common(SERVER_ALPN, matchers=matchers, ciphers=CIPHERS),
+            common_tls_context=_common(
+                SERVER_ALPN, matchers=matchers, ciphers=CIPHERS, by_domain=by_domain
+            ),
         ),
     )
 
 
-def tunnel_end(trust_domains: Sequence[TrustDomain]) -> messages.Fields:
+def tunnel_end(trust_domains: Sequence[TrustDomain], *, by_domain: bool = False) -> messages.Fields:
     """Return the transport socket of who ends tunnels: of the mesh only, and TLS 1.3 only."""
     matchers = [_uri({"prefix": f"spiffe://{domain}/"}) for domain in trust_domains]
-    common = _common(("h2",), matchers=matchers, ciphers=())
+    common = _common(("h2",), matchers=matchers, ciphers=(), by_domain=by_domain)
     common["tls_params"] = NEWEST_ONLY
     return messages.extension(
         SOCKET,
@@ -173,10 +179,12 @@ def tunnel_end(trust_domains: Sequence[TrustDomain]) -> messages.Fields:
     )
 
 
-def tunnel_start(trust_domains: Sequence[TrustDomain]) -> messages.Fields:
+def tunnel_start(
+    trust_domains: Sequence[TrustDomain], *, by_domain: bool = False
+) -> messages.Fields:
     """Return the transport socket of who begins tunnels; each connection says who must answer."""
     matchers = [_uri({"prefix": f"spiffe://{domain}/"}) for domain in trust_domains]
-    common = _common(("h2",), matchers=matchers, ciphers=())
+    common = _common(("h2",), matchers=matchers, ciphers=(), by_domain=by_domain)
     common["tls_params"] = NEWEST_ONLY
     return messages.extension(SOCKET, tls_pb2.UpstreamTlsContext(common_tls_context=common))
 
@@ -219,7 +227,11 @@ def _uri(matcher: messages.Fields) -> messages.Fields:
 
 
 def _common(
-    alpn: Sequence[str], *, matchers: Sequence[messages.Fields], ciphers: Sequence[str]
+    alpn: Sequence[str],
+    *,
+    matchers: Sequence[messages.Fields],
+    ciphers: Sequence[str],
+    by_domain: bool,
 ) -> messages.Fields:
     return {
         "tls_params": {**VERSION_PARAMETERS, "cipher_suites": list(ciphers)},
@@ -227,9 +239,18 @@ def _common(
         "tls_certificate_sds_secret_configs": [_secret(CERTIFICATE)],
         "combined_validation_context": {
             "default_validation_context": {"match_typed_subject_alt_names": list(matchers)},
-            "validation_context_sds_secret_config": _secret(ROOTS),
+            "validation_context_sds_secret_config": believed(by_domain=by_domain),
         },
     }
+
+
+def believed(*, by_domain: bool) -> messages.Fields:
+    """Return where it stands who is believed.
+
+    Where trust domains have bundles the control plane tells them, to any agent's proxy alike;
+    else the agent has the mesh's roots.
+    """
+    return _from_control_plane(view.TRUST) if by_domain else _secret(ROOTS)
 
 
 def from_agent(*, wait_s: float = 0.0) -> messages.Fields:

@@ -44,7 +44,9 @@ def listener(tunnels: view.tunnels.GatewayTunnels) -> message.Message:
             {
                 "name": tunnels.name,
                 "filters": [_manager(tunnels)],
-                "transport_socket": tls.tunnel_end(tunnels.trust_domains),
+                "transport_socket": tls.tunnel_end(
+                    tunnels.trust_domains, by_domain=tunnels.by_domain
+                ),
                 "transport_socket_connect_timeout": HELLO_WITHIN,
             }
         ],

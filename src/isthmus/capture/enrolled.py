@@ -45,7 +45,9 @@ def rules_of(
         *(rules.Rule(arriving, (rules.Source(cidr),)) for cidr in probed_from),
         rules.Rule(arriving, (rules.Port(TUNNEL_PORT),)),
         rules.Rule(arriving, (), PLAINTEXT_PORT),
+        # One proxy marks what it hands over in a way of its own, the other as all that it sends.
         rules.Rule(routed, (rules.Mark(HANDED_OVER),), rules.Remember(HANDED_OVER)),
+        rules.Rule(rules.Way.ARRIVING_ROUTED, (rules.Mark(MARK),), rules.Remember(HANDED_OVER)),
         rules.Rule(routed, (rules.ConnectionMark(HANDED_OVER),), rules.Reroute(HANDED_OVER)),
         rules.Rule(leaving, (rules.Mark(MARK),)),
         rules.Rule(leaving, (rules.Interface(rules.LOOPBACK_INTERFACE),)),

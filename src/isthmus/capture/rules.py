@@ -30,6 +30,7 @@ class Way(enum.Enum):
     LEAVING = "leaving"
     ARRIVING_RAW = "arriving raw"
     LEAVING_RAW = "leaving raw"
+    ARRIVING_ROUTED = "arriving routed"
     LEAVING_ROUTED = "leaving routed"
 
 

@@ -18,6 +18,12 @@ CHAINS = {
     rules.Way.LEAVING: ("leaving", nftables.OUTPUT, nftables.DESTINATION_NAT, "nat"),
     rules.Way.ARRIVING_RAW: ("arriving-raw", nftables.PREROUTING, nftables.RAW, "filter"),
     rules.Way.LEAVING_RAW: ("leaving-raw", nftables.OUTPUT, nftables.RAW, "filter"),
+    rules.Way.ARRIVING_ROUTED: (
+        "arriving-routed",
+        nftables.PREROUTING,
+        nftables.MANGLE,
+        "filter",
+    ),
     rules.Way.LEAVING_ROUTED: ("leaving-routed", nftables.OUTPUT, nftables.MANGLE, "route"),
 }
 TRANSPORTS = {rules.Transport.TCP: nftables.tcp, rules.Transport.UDP: nftables.udp}

@@ -3,7 +3,7 @@
 A program of its own, since it moves into namespaces, in which it may be root. It prints, as one JSON
 object, what was found true in each scene.
 
-    python enrolling.py <folder for sockets> [<scene>]
+    python enrolling.py <folder for sockets> <scene>...
 """
 
 import asyncio
@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 
+import two_ztunnels
 from tests.fakes import lab_server
 
 from isthmus.base import namespaces, netlink
@@ -63,8 +64,8 @@ class Network:
     def show(self):
         self.path.symlink_to(f"/proc/{os.getpid()}/fd/{self.fd}")
 
-    async def serve(self):
-        for port in PORTS:
+    async def serve(self, ports):
+        for port in ports:
             with namespaces.entered(self.fd):
                 listener = socket.create_server(("0.0.0.0", port))
 
@@ -156,7 +157,7 @@ class World:
         body = {"metadata": {"name": name, "labels": {MODE: mode} if mode else {}}}
         await self.reads.create(kinds.NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", **body})
 
-    async def pod(self, name, namespace, *, phase="Running", mode="", **spec):
+    async def pod(self, name, namespace, *, phase="Running", mode="", ports=PORTS, **spec):
         """Make a pod with a network; return that."""
         manifest = {
             "apiVersion": "v1",
@@ -170,7 +171,7 @@ class World:
         }
         made = await self.reads.create(kinds.POD, manifest)
         network = Network(self.networks, made["metadata"]["uid"], next(NUMBERS))
-        await network.serve()
+        await network.serve(ports)
         status = {"phase": phase, "podIP": network.address}
         await self.reads.patch(
             kinds.POD, name, {"status": status}, namespace=namespace, subresource="status"
@@ -345,6 +346,73 @@ async def ends(world):
             yield "figures", 'isthmus_cni_pods{state="outside"} 2' in await page(15014, "/metrics")
 
 
+async def ztunnel(world):
+    """Istio's own node proxy, unmodified, behind the agent."""
+    await world.label(kinds.NAMESPACE, "default", AMBIENT)
+    for name in ("a", "b"):
+        account = {"apiVersion": "v1", "kind": "ServiceAccount"}
+        metadata = {"name": name, "namespace": "default"}
+        await world.reads.create(kinds.SERVICE_ACCOUNT, {**account, "metadata": metadata})
+    async with world.agent():
+        here, there = [
+            await world.pod(name, "default", ports=(8080,), serviceAccountName=name)
+            for name in ("a", "b")
+        ]
+        async with started(world, {"a": here.address, "b": there.address}) as log:
+            for name in ("a", "b"):
+                yield f"{name} is served", await world.marked(name, "default", "enabled")
+            seen = await here.arrives(at=there.address)
+            yield "called by the caller's own address", seen == f"8080 {here.address}"
+            identity = 'src.identity="spiffe://cluster.local/ns/default/sa/a"'
+            yield "over mutual TLS", await becomes(lambda: said(log, identity))
+            yield "the node's probes", await call(there.address, 8080) == "8080 169.254.7.127"
+            await world.label(kinds.POD, "b", NONE, "default")
+            yield "b leaves", await world.marked("b", "default", None)
+            yield "b calls by itself", (await there.arrives(at=here.address))[:4] == "8080"
+            yield "b is let go", await becomes(lambda: said(log, "pod delete request"))
+
+
+@contextlib.asynccontextmanager
+async def started(world, pods):
+    """Run a ztunnel under a control plane that knows these pods; give the path of its log."""
+    folder = world.networks.parent
+    plane = two_ztunnels.ControlPlane(
+        {**pods, "ztunnel": two_ztunnels.CONTROL}, accounts=[("default", "ztunnel")], server="b"
+    )
+    server, port, roots = await plane.serve()
+    (folder / "roots.pem").write_text(roots)
+    (folder / "token").write_text("ztunnel")
+    told = {
+        "INPOD_UDS": str(world.settings.socket),
+        **dict.fromkeys(("XDS_ADDRESS", "CA_ADDRESS"), f"https://{two_ztunnels.CONTROL}:{port}"),
+        **dict.fromkeys(("ALT_XDS_HOSTNAME", "ALT_CA_HOSTNAME"), two_ztunnels.NAME),
+        **dict.fromkeys(("XDS_ROOT_CA", "CA_ROOT_CA"), str(folder / "roots.pem")),
+        "AUTH_TOKEN": str(folder / "token"),
+        "CLUSTER_ID": "east",
+        "POD_NAME": "ztunnel",
+        "POD_NAMESPACE": "default",
+        "INSTANCE_IP": two_ztunnels.CONTROL,
+        "TERMINATION_GRACE_PERIOD_SECONDS": "1",
+        "NETWORK": "n1",
+        "NODE_NAME": "node-1",
+        "IPV6_ENABLED": "false",
+    }
+    with (folder / "ztunnel.log").open("wb") as log:
+        running = await asyncio.create_subprocess_exec(
+            os.environ["ISTHMUS_ZTUNNEL"], env=told, stdout=log, stderr=log
+        )
+        try:
+            yield folder / "ztunnel.log"
+        finally:
+            running.terminate()
+            await running.wait()
+            await server.stop(None)
+
+
+async def said(log, text):
+    return text in log.read_text()
+
+
 async def page(port, path):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET {path} HTTP/1.1\r\nconnection: close\r\n\r\n".encode())
@@ -353,7 +421,7 @@ async def page(port, path):
     return said.decode()
 
 
-SCENES = {each.__name__: each for each in (begins, joins, restarts, troubles, ends)}
+SCENES = {each.__name__: each for each in (begins, joins, restarts, troubles, ends, ztunnel)}
 
 
 async def played(folder, names):
@@ -375,11 +443,12 @@ def alone():
     namespaces.unshare(namespaces.NEWUSER | namespaces.NEWNET)
     namespaces.map_root(uid=uid, gid=gid)
     netlink.send([netlink.up(netlink.index_of("lo"))])
+    netlink.send([netlink.address(netlink.index_of("lo"), two_ztunnels.CONTROL, prefix=32)])
     namespaces.set_sysctl("net.ipv4.ip_forward", 1)
 
 
 if __name__ == "__main__":
     alone()
-    wanted = sys.argv[2:] or list(SCENES)
+    wanted = sys.argv[2:]
     told = asyncio.run(played(pathlib.Path(sys.argv[1]), wanted))
     sys.stdout.write(json.dumps(told))

@@ -14,19 +14,25 @@ ROOT = PROGRAM.parents[3]
 ORDINARY = 2000
 WAYS = ["root", "ordinary"] if os.getuid() == 0 else ["ordinary"]
 SCENES = ["begins", "joins", "restarts", "troubles", "ends"]
+ZTUNNEL = os.environ.get("ISTHMUS_ZTUNNEL", "")
+"""Where one of Istio's own is, which comes with no package."""
 
 
 @pytest.fixture(scope="module", params=WAYS)
 def found(request):
     """What was found true in all scenes."""
-    uid = ORDINARY if request.param == "ordinary" and os.getuid() == 0 else None
+    return played(*SCENES, way=request.param)
+
+
+def played(*scenes, way):
+    uid = ORDINARY if way == "ordinary" and os.getuid() == 0 else None
     user = {"user": uid, "group": uid, "extra_groups": []} if uid else {}
     # Not pytest's own folder, which no other user may enter.
     with tempfile.TemporaryDirectory(prefix="isthmus-cni-") as folder:
         if uid:
             os.chown(folder, uid, uid)
         done = subprocess.run(
-            [sys.executable, PROGRAM, folder],
+            [sys.executable, PROGRAM, folder, *scenes],
             env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": folder},
             capture_output=True,
             text=True,
@@ -47,3 +53,11 @@ def test_everything_in_the_scene_holds(found, scene):
 
     assert held
     assert [what for what, holds in held.items() if holds is not True] == []
+
+
+@pytest.mark.skipif(not ZTUNNEL, reason="ISTHMUS_ZTUNNEL does not say where a ztunnel is")
+def test_istios_own_node_proxy_serves_pods_that_this_agent_enrols():
+    found = played("ztunnel", way=WAYS[0])
+
+    assert found
+    assert [what for what, holds in found.items() if holds is not True] == []

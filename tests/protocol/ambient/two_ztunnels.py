@@ -43,9 +43,13 @@ class Judge(callers.Authenticator):
 
 
 class ControlPlane:
-    """What istiod serves on 15012, for a mesh of one Service."""
+    """What istiod serves on 15012, for a mesh of one Service.
 
-    def __init__(self):
+    `pods` are addresses by name; who runs as one of `accounts` may speak for its node's pods.
+    """
+
+    def __init__(self, pods=PODS, *, accounts=ACCOUNTS, server="server"):
+        self.accounts = accounts
         self.builder = builder = builders.Mesh()
         self.east = builder.cluster("east", network="n1")
         self.mesh = assembly.Mesh(
@@ -55,11 +59,12 @@ class ControlPlane:
             builder.model,
             builder.views,
             builder.graph.derive("resources", builder.views.slices, assembly._encoded),
+            builder.graph.derive("told exports", builder.model.peers.exports, assembly._exported),
         )
-        for name, address in PODS.items():
+        for name, address in pods.items():
             shape = Shape(proxy=None, account=name, node="node-1", is_captured=True)
             self.east.pod(name, address=address, shape=shape)
-        self.ready(PODS["server"])
+        self.ready(pods[server])
 
     def ready(self, *addresses, unready=()):
         self.east.service(
@@ -78,7 +83,7 @@ class ControlPlane:
         now = clock.SystemClock().now()
         signer = certificates.signer(now=now - datetime.timedelta(minutes=5))
         proxies = connections.Connections(
-            self.mesh, authenticator=Judge(), unready=lambda _: "", node_accounts=ACCOUNTS
+            self.mesh, authenticator=Judge(), unready=lambda _: "", node_accounts=self.accounts
         )
         signing = csr.Signatory(
             Judge(),
@@ -86,7 +91,7 @@ class ControlPlane:
             trust_domain=lambda: TrustDomain("cluster.local"),
             clock=clock.SystemClock(),
             counters=csr.Counters(metrics.Metrics()),
-            impersonation=impersonation.Judge(self.mesh, node_accounts=ACCOUNTS).objection,
+            impersonation=impersonation.Judge(self.mesh, node_accounts=self.accounts).objection,
         )
         serving = tls.Serving(tls.issue(signer, names=(NAME,), now=now))
         server, port = await ads.serve(

@@ -51,3 +51,11 @@ def test_connections_of_names_are_told_apart_from_the_proxys():
         (rules.Port(53),): rules.OF_POD,
     }
     assert not of(rules.Way.LEAVING_RAW)
+
+
+def test_answers_to_what_either_proxy_hands_over_come_back_to_it():
+    (arriving,) = of(rules.Way.ARRIVING_ROUTED)
+    remembered, *_ = of(rules.Way.LEAVING_ROUTED)
+
+    assert (arriving.matches, arriving.to) == ((rules.Mark(1337),), rules.Remember(0x111))
+    assert (remembered.matches, remembered.to) == ((rules.Mark(0x111),), rules.Remember(0x111))

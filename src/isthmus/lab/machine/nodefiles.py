@@ -18,6 +18,8 @@ from isthmus.lab.machine import environment, volumes
 Obj = dict[str, Any]
 
 NAMESPACES = "/run/netns"
+_FOLDERS = ("/proc", "/etc", "/opt")
+"""What every node has and agents look for; there is nothing of the machine in them."""
 _OWN_MODE = 0o755
 
 _CHECKS: dict[str, tuple[str, Callable[[pathlib.Path], bool]]] = {
@@ -43,7 +45,8 @@ class NodeFiles:
         Network namespaces that appear later are seen by containers that mounted the folder
         before, if they asked for that.
         """
-        self._namespaces.mkdir(parents=True)
+        for path in (self._namespaces, *map(self._place, _FOLDERS)):
+            path.mkdir(parents=True)
         namespaces.bind(str(self._namespaces), str(self._namespaces))
         namespaces.share_mounts(str(self._namespaces))
 

@@ -2,7 +2,7 @@
 
 import click
 
-from isthmus.cli import groups, multicluster_expose
+from isthmus.cli import groups, multicluster_expose, multicluster_trust
 
 
 @click.group(cls=groups.Group)
@@ -14,3 +14,4 @@ def command() -> None:
 
 
 command.add_command(multicluster_expose.command, "expose")
+command.add_command(multicluster_trust.command, "trust")

@@ -5,6 +5,7 @@ that take part. A pod that the control plane does not know yet has no listeners:
 policies nobody could be judged. A changed workload computes its services' endpoints again; the way
 to it only changes with its address and identity.
 
+What stands behind a gateway of another network is called through two tunnels, see `nodegateways`.
 What has a waypoint is called through it, and nobody gets around one: where it has no pod that
 answers, calls go nowhere.
 
@@ -23,7 +24,7 @@ from isthmus.engine import collections, graph, reader
 from isthmus.mesh.authorization import Action
 from isthmus.mesh.identities import NetworkId, SpiffeId
 from isthmus.mesh.settings import DEFAULT_TRUST_DOMAIN
-from isthmus.views import nearness, nodeslices, wds
+from isthmus.views import nearness, nodegateways, nodeslices, wds
 
 Workloads = collections.Collection[str, wds.WorkloadSlice]
 Services = collections.Collection[str, wds.ServiceSlice]
@@ -154,18 +155,30 @@ def _endpoints(
         workloads = read.lookup(known.by_service, key)
         if node is None:
             return
+        doors = {
+            uid: door
+            for uid, one in workloads.items()
+            if (door := nodegateways.door_of(read, known.sources.workloads, one)) is not None
+            and service.sans
+        }
         able = [
             one
-            for _, one in sorted(workloads.items())
-            if one.addresses
+            for uid, one in sorted(workloads.items())
+            if (one.addresses or uid in doors)
             and (one.is_healthy or service.takes_unready)
             and service.waypoint is None
         ]
         chosen = nearest(able, service=service, node=node)
+        behind = sorted(doors[one.uid] for one in chosen if one.uid in doors)
         for port in service.ports:
             found = sorted(_endpoints_of(chosen, key, port.number), key=_in_order)
             name = cluster_name(service, port.number)
-            yield nodeslices.keyed(nodeslices.ServiceEndpoints(name, tuple(found)))
+            far = nodegateways.inner_name(service, port.number) if behind else ""
+            weight = sum(door.weight for door in behind)
+            yield nodeslices.keyed(nodeslices.ServiceEndpoints(name, tuple(found), far, weight))
+            if far:
+                for one in nodegateways.inner(service, port.number, behind, node=node):
+                    yield nodeslices.keyed(one)
             if port.number == nodeslices.TUNNEL_PORT:
                 asked = tuple(
                     dataclasses.replace(one, is_asked=True) for one in found if one.identity
@@ -344,9 +357,12 @@ def _listeners(
         yield nodeslices.keyed(nodeslices.OutboundListener(pod))
         yield nodeslices.keyed(nodeslices.PlaintextListener(pod, policies, node.access_log))
         yield nodeslices.keyed(nodeslices.TunnelListener(pod, node.trust_domains, node.access_log))
+        names = tuple(nodegateways.names_of(workload))
+        yield nodeslices.keyed(nodeslices.TunnelRoutes(pod.uid, pod.address, names))
         for action in Action:
             held = tuple(one for one in policies if one.action is action)
-            yield nodeslices.keyed(nodeslices.TunnelPolicies(pod.uid, action, held))
+            judged = nodeslices.TunnelPolicies(pod.uid, action, held, pod.address, names)
+            yield nodeslices.keyed(judged)
 
     return sliced
 

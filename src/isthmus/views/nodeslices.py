@@ -94,6 +94,29 @@ class TunnelListener:
     access_log: str = ""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class TunnelName:
+    """A name and port of a service by which a pod's own port is asked for."""
+
+    authority: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelRoutes:
+    """What may be asked for in tunnels that lead to a pod.
+
+    They come apart from its listener, as policies do: services come and go.
+
+    Attributes:
+        names: What those ask for who are in other networks: they do not know the pod's address.
+    """
+
+    pod_uid: str
+    address: str
+    names: tuple[TunnelName, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class TunnelPolicies:
     """Who is denied, or who is allowed, to call a pod through tunnels."""
@@ -101,6 +124,8 @@ class TunnelPolicies:
     pod_uid: str
     action: Action
     policies: tuple[AuthorizationSlice, ...]
+    address: str
+    names: tuple[TunnelName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -145,6 +170,7 @@ class Passage(hashing.Word):
     TUNNEL = "connect_originate"
     PLAINTEXT = "plaintext_originate"
     WAYPOINT = "waypoint_originate"
+    GATEWAY = "gateway_originate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +186,7 @@ class Upstream(hashing.Word):
 
     OUTBOUND = "outbound"
     TUNNELS = "tunnels"
+    GATEWAYS = "gateways"
     PLAINTEXT = "plaintext"
     TUNNELLED = "tunnelled"
     ARRIVED = "arrived"
@@ -197,21 +224,75 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class ServiceEndpoints:
-    """Who answers for one port of a service."""
+    """Who answers for one port of a service.
+
+    Attributes:
+        far: The listener inside that makes two tunnels to what is in other networks; empty where
+            nobody there is to be called.
+        far_weight: How many workloads that stands for.
+    """
 
     cluster_name: str
     endpoints: tuple[Endpoint, ...]
+    far: str = ""
+    far_weight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InnerListener:
+    """Passes connections on through inner tunnels, in which `authority` is asked for.
+
+    Attributes:
+        name: Of the cluster as well, to which they lead.
+        network: The node's own, which the other end is told.
+    """
+
+    name: str
+    authority: str
+    network: NetworkId
+    access_log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InnerCluster:
+    """Where inner tunnels of one port of a service end: at whoever has one of these identities."""
+
+    name: str
+    identities: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Door:
+    """A gateway of another network, which ends outer tunnels."""
+
+    address: str
+    port: int
+    identity: SpiffeId
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """The gateways through which inner tunnels lead, and what is asked for there."""
+
+    cluster_name: str
+    authority: str
+    doors: tuple[Door, ...]
 
 
 PodListener = OutboundListener | PlaintextListener | TunnelListener
 TunnelSlice = (
     PodListener
     | TunnelPolicies
+    | TunnelRoutes
     | Ways
     | PassageListener
     | UpstreamCluster
     | ServiceCluster
     | ServiceEndpoints
+    | InnerListener
+    | InnerCluster
+    | Doors
 )
 
 WAYS = "outbound"
@@ -231,6 +312,7 @@ class Kind(hashing.Word):
     ENDPOINTS = "endpoints"
     LISTENER = "listener"
     EXTENSION = "extension"
+    ROUTES = "routes"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -244,12 +326,14 @@ class TunnelKey:
 def kind_of(slice_: TunnelSlice) -> Kind:
     """Return what kind of resource a slice becomes."""
     match slice_:
-        case UpstreamCluster() | ServiceCluster():
+        case UpstreamCluster() | ServiceCluster() | InnerCluster():
             return Kind.CLUSTER
-        case ServiceEndpoints():
+        case ServiceEndpoints() | Doors():
             return Kind.ENDPOINTS
         case TunnelPolicies():
             return Kind.EXTENSION
+        case TunnelRoutes():
+            return Kind.ROUTES
         case _:
             return Kind.LISTENER
 
@@ -261,14 +345,19 @@ def name_of(slice_: TunnelSlice) -> str:
             return f"{LISTENERS[type(slice_)]}|{slice_.pod.uid}"
         case TunnelPolicies(pod_uid=uid, action=action):
             return policies_name(action, uid)
-        case Ways():
-            return WAYS
-        case PassageListener(passage=passage):
-            return passage.value
-        case UpstreamCluster(upstream=upstream):
-            return upstream.value
-        case ServiceCluster(name=name) | ServiceEndpoints(cluster_name=name):
+        case TunnelRoutes(pod_uid=uid):
+            return routes_name(uid)
+        case PassageListener(passage=word) | UpstreamCluster(upstream=word):
+            return str(word.value)
+        case ServiceEndpoints(cluster_name=name) | Doors(cluster_name=name):
             return name
+        case _:
+            return WAYS if isinstance(slice_, Ways) else slice_.name
+
+
+def routes_name(pod_uid: str) -> str:
+    """Return the name of what says what may be asked for in tunnels to a pod."""
+    return f"inbound_tunnel|{pod_uid}"
 
 
 def policies_name(action: Action, pod_uid: str) -> str:

@@ -21,7 +21,7 @@ def policy(*groups, action=Action.ALLOW):
 
 
 def rules(*policies):
-    each = (judging.tunnels(policies, action) for action in judging.IN_ORDER)
+    each = (judging.tunnels(policies, action, address="10.0.0.1") for action in judging.IN_ORDER)
     return [one.rules for one in each if one.HasField("rules")]
 
 
@@ -55,10 +55,10 @@ def test_a_path_is_taken_literally_by_envoys_formats():
     ],
 )
 def test_a_tunnel_leads_to_one_address_written_in_one_way(authority, passes):
-    """Policies judge by the end of the authority, and the connection goes where it says."""
-    told = pods._routes(POD.address)  # deep inside of a listener
-    passing = told["virtual_hosts"][1]["routes"][0]["match"]["headers"][0]
-    pattern = passing["string_match"]["safe_regex"]["regex"]
+    """Policies judge by the authority, and the connection goes where it says."""
+    told = pods.routes(nodeslices.TunnelRoutes("u", POD.address), "r")
+    passing = told.virtual_hosts[-1].routes[0].match.headers[0]
+    pattern = passing.string_match.safe_regex.regex
 
     assert bool(re.fullmatch(pattern, authority)) is passes
 
@@ -91,8 +91,20 @@ def test_callers_and_ports_of_one_group_must_both_fit():
 
     [meant] = told.policies.values()
     said = str(meant)
-    assert said.count("exact") == 2
-    assert 'suffix: ":80"' in said
+    assert said.count('exact: "spiffe') == 2
+    assert 'exact: "10.0.0.1:80"' in said
+
+
+def test_a_port_is_judged_as_the_pods_own_by_whatever_name_it_is_asked_for():
+    """Callers of other networks ask for ports of services, which may be others."""
+    names = (nodeslices.TunnelName("web:80", 8080), nodeslices.TunnelName("web:81", 90))
+    denied = policy(((wds.ConnectionMatch(ports=(8080,)),),), action=Action.DENY)
+
+    said = str(judging.tunnels([denied], Action.DENY, address="10.0.0.1", names=names))
+
+    assert 'exact: "10.0.0.1:8080"' in said
+    assert 'exact: "web:80"' in said
+    assert "web:81" not in said
 
 
 def test_alternatives_about_callers_and_ports_at_once_are_kept_apart():

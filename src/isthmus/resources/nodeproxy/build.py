@@ -8,7 +8,7 @@ from typing import assert_never
 from google.protobuf import message
 
 from isthmus.resources import snapshot, versions
-from isthmus.resources.nodeproxy import inside, pods, upstreams
+from isthmus.resources.nodeproxy import doubled, inside, pods, upstreams
 from isthmus.views import view
 
 TYPES = {
@@ -16,6 +16,7 @@ TYPES = {
     view.nodeslices.Kind.ENDPOINTS: snapshot.ENDPOINTS,
     view.nodeslices.Kind.LISTENER: snapshot.LISTENERS,
     view.nodeslices.Kind.EXTENSION: pods.EXTENSIONS,
+    view.nodeslices.Kind.ROUTES: snapshot.ROUTES,
 }
 
 
@@ -27,6 +28,33 @@ def build(slice_: view.nodeslices.TunnelSlice) -> snapshot.Resource:
 
 def _message(slice_: view.nodeslices.TunnelSlice, name: str) -> message.Message:
     match slice_:
+        case view.nodeslices.InnerListener():
+            return doubled.listener(slice_)
+        case view.nodeslices.InnerCluster():
+            return doubled.cluster(slice_)
+        case view.nodeslices.Doors():
+            return doubled.assignment(slice_)
+        case (
+            view.nodeslices.Ways()
+            | view.nodeslices.PassageListener()
+            | view.nodeslices.UpstreamCluster()
+            | view.nodeslices.ServiceCluster()
+            | view.nodeslices.ServiceEndpoints()
+        ):
+            return _of_node(slice_, name)
+        case _:
+            return _of_pod(slice_, name)
+
+
+def _of_node(
+    slice_: view.nodeslices.Ways
+    | view.nodeslices.PassageListener
+    | view.nodeslices.UpstreamCluster
+    | view.nodeslices.ServiceCluster
+    | view.nodeslices.ServiceEndpoints,
+    name: str,
+) -> message.Message:
+    match slice_:
         case view.nodeslices.Ways():
             return inside.ways(slice_, name)
         case view.nodeslices.PassageListener():
@@ -37,16 +65,20 @@ def _message(slice_: view.nodeslices.TunnelSlice, name: str) -> message.Message:
             return upstreams.service(slice_)
         case view.nodeslices.ServiceEndpoints():
             return upstreams.assignment(slice_)
-        case _:
-            return _of_pod(slice_, name)
+    assert_never(slice_)
 
 
 def _of_pod(
-    slice_: view.nodeslices.PodListener | view.nodeslices.TunnelPolicies, name: str
+    slice_: view.nodeslices.PodListener
+    | view.nodeslices.TunnelPolicies
+    | view.nodeslices.TunnelRoutes,
+    name: str,
 ) -> message.Message:
     match slice_:
         case view.nodeslices.TunnelPolicies():
             return pods.judge(slice_, name)
+        case view.nodeslices.TunnelRoutes():
+            return pods.routes(slice_, name)
         case view.nodeslices.OutboundListener():
             return pods.outbound(slice_, name)
         case view.nodeslices.PlaintextListener():

@@ -30,13 +30,20 @@ ELSEWHERE: Final = "elsewhere"
 ADDRESS_BITS: Final = 32
 WHERE_TO: Final = "%DOWNSTREAM_LOCAL_ADDRESS%"
 WHAT_WAS_CALLED: Final = f"%FILTER_STATE({states.CALLED}:PLAIN)%"
+BY_ENDPOINT: Final = f"%DYNAMIC_METADATA({upstreams.PROOF[0]}:{upstreams.AUTHORITY})%"
+ASKED: Final = {
+    Passage.TUNNEL: WHERE_TO,
+    Passage.WAYPOINT: WHAT_WAS_CALLED,
+    Passage.GATEWAY: BY_ENDPOINT,
+}
+"""What is asked for at the end of tunnels."""
 FORWARDED: Final = f'for="%FILTER_STATE({states.CLIENT}:PLAIN)%"'
 
 
 def ways(slice_: view.nodeslices.Ways, name: str) -> message.Message:
     """Return the listener that finds where calls of all pods lead."""
     log = slice_.access_log
-    result: message.Message = _listener(
+    result: message.Message = listener(
         name,
         filter_chains=[
             {"name": ELSEWHERE, "filters": [pass_on(Upstream.PLAINTEXT.value, log_path=log)]},
@@ -53,12 +60,10 @@ def passage(slice_: view.nodeslices.PassageListener, name: str) -> message.Messa
     if slice_.passage is Passage.PLAINTEXT:
         told = [pass_on(Upstream.PLAINTEXT.value, log_path=slice_.access_log)]
     else:
-        asked = WHERE_TO if slice_.passage is Passage.TUNNEL else WHAT_WAS_CALLED
-        told = [
-            states.noted([states.expected_by_endpoint(*upstreams.PROOF)]),
-            tunnelled(asked, log_path=slice_.access_log),
-        ]
-    result: message.Message = _listener(name, filter_chains=[{"filters": told}])
+        to = Upstream.GATEWAYS if slice_.passage is Passage.GATEWAY else Upstream.TUNNELS
+        proxy = tunnelling(to.value, ASKED[slice_.passage], log_path=slice_.access_log)
+        told = [states.noted([states.expected_by_endpoint(*upstreams.PROOF)]), proxied(proxy)]
+    result: message.Message = listener(name, filter_chains=[{"filters": told}])
     return result
 
 
@@ -74,9 +79,22 @@ def tunnelled(asked: str = WHERE_TO, *, log_path: str = "") -> messages.Fields:
         asked: Envoy's format of what is asked for at its end.
         log_path: Of the access log; empty for none.
     """
-    proxy = _proxy(Upstream.TUNNELS.value, log_path)
+    return proxied(tunnelling(Upstream.TUNNELS.value, asked, log_path=log_path))
+
+
+def tunnelling(
+    cluster: str, asked: str, *, log_path: str = "", attempts: int = 1
+) -> tcp_proxy_pb2.TcpProxy:
+    """Return what passes bytes on through tunnels of a cluster, in which `asked` is asked for."""
+    proxy = _proxy(cluster, log_path)
+    proxy.max_connect_attempts.value = attempts
     proxy.tunneling_config.hostname = asked
     proxy.tunneling_config.headers_to_add.add(header={"key": "forwarded", "value": FORWARDED})
+    return proxy
+
+
+def proxied(proxy: tcp_proxy_pb2.TcpProxy) -> messages.Fields:
+    """Return the network filter that passes bytes on."""
     return messages.extension("envoy.filters.network.tcp_proxy", proxy)
 
 
@@ -89,7 +107,8 @@ def _proxy(cluster: str, log_path: str) -> tcp_proxy_pb2.TcpProxy:
     )
 
 
-def _listener(name: str, **more: object) -> listener_pb2.Listener:
+def listener(name: str, **more: object) -> listener_pb2.Listener:
+    """Return a listener inside the proxy, which knows where a connection was going."""
     return Listener(
         name=name,
         internal_listener={},

@@ -7,6 +7,7 @@ Source: spec section 7.1; docs/reference/authorization.md.
 """
 
 import dataclasses
+import functools
 import ipaddress
 import itertools
 import re
@@ -24,6 +25,7 @@ from isthmus.views import view
 Match = view.wds.ConnectionMatch
 Policies = Sequence[view.wds.AuthorizationSlice]
 Group = Sequence[view.wds.Alternatives]
+Names = Sequence[view.nodeslices.TunnelName]
 Ports = Callable[[int], messages.Fields]
 
 IN_ORDER: Final = (Action.DENY, Action.ALLOW)
@@ -31,9 +33,19 @@ SEGMENT: Final = "[^/]+"
 SOME: Final = "[^/]*"
 
 
-def tunnels(policies: Policies, action: Action) -> http_rbac_pb2.RBAC:
-    """Return the configuration of the filter that denies, or of the one that allows, tunnels."""
-    return http_rbac_pb2.RBAC(rules=_rules(policies, action, _port_of_tunnel))
+def tunnels(
+    policies: Policies, action: Action, *, address: str, names: Names = ()
+) -> http_rbac_pb2.RBAC:
+    """Return the configuration of the filter that denies, or of the one that allows, tunnels.
+
+    Args:
+        policies: What is said of the pod.
+        action: Which of it is meant.
+        address: The pod's own, with which its ports are asked for.
+        names: Names with which they are asked for as well.
+    """
+    port = functools.partial(_port_of_tunnel, address=address, names=names)
+    return http_rbac_pb2.RBAC(rules=_rules(policies, action, port))
 
 
 def connections(policies: Policies) -> list[messages.Fields]:
@@ -110,9 +122,17 @@ def _port_of_connection(port: int) -> messages.Fields:
     return {"destination_port": port}
 
 
-def _port_of_tunnel(port: int) -> messages.Fields:
-    # Only authorities with a port in its usual form get any further, see `pods`.
-    return {"header": {"name": ":authority", "string_match": {"suffix": f":{port}"}}}
+def _port_of_tunnel(port: int, *, address: str, names: Names) -> messages.Fields:
+    # Only these authorities get any further, see `pods`. Ports of names are not the pod's own.
+    asked = [f"{address}:{port}", *(one.authority for one in names if one.port == port)]
+    each = [_asked_for(one) for one in asked]
+    return _one("or_rules", "rules", each) if len(each) > 1 else each[0]
+
+
+def _asked_for(authority: str) -> messages.Fields:
+    # Routes are found whatever the case of a name is.
+    exact = {"exact": authority, "ignore_case": True}
+    return {"header": {"name": ":authority", "string_match": exact}}
 
 
 # --- who calls

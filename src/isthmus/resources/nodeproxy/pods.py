@@ -12,7 +12,7 @@ from typing import Final
 
 from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_pb2
-from envoy.config.route.v3 import route_components_pb2
+from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.http.original_src.v3 import original_src_pb2 as http_original_src_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.listener.original_src.v3 import original_src_pb2
@@ -37,6 +37,7 @@ MARK: Final = 0x111
 """By it packet rules know connections to the pod itself that are made in the name of a caller."""
 JUDGE: Final = snapshot.PREFIX + "envoy.extensions.filters.http.rbac.v3.RBAC"
 AUTHORITY: Final = ":authority"
+CONNECT: Final = route_components_pb2.RouteMatch.ConnectMatcher()
 PORT: Final = "[1-9][0-9]{0,4}"
 """Just one way to write a port: who judges by it and who connects to it must read the same."""
 
@@ -77,7 +78,10 @@ def tunnel_end(slice_: view.nodeslices.TunnelListener, name: str) -> message.Mes
         upgrade_configs=[{"upgrade_type": "CONNECT"}],
         stream_idle_timeout=messages.FOREVER,
         server_header_transformation=Manager.PASS_THROUGH,
-        route_config=_routes(slice_.pod.address),
+        rds={
+            "route_config_name": view.nodeslices.routes_name(slice_.pod.uid),
+            "config_source": messages.from_ads(),
+        },
         http_filters=[
             *(_judge_by_discovery(action, slice_.pod.uid) for action in judging.IN_ORDER),
             messages.extension(
@@ -108,7 +112,9 @@ def tunnel_end(slice_: view.nodeslices.TunnelListener, name: str) -> message.Mes
 
 def judge(slice_: view.nodeslices.TunnelPolicies, name: str) -> message.Message:
     """Return what one of a pod's two judges of tunnels goes by."""
-    rules = judging.tunnels(slice_.policies, slice_.action)
+    rules = judging.tunnels(
+        slice_.policies, slice_.action, address=slice_.address, names=slice_.names
+    )
     told: message.Message = extension_pb2.TypedExtensionConfig(**messages.extension(name, rules))
     return told
 
@@ -161,27 +167,42 @@ def _address(pod: view.nodeslices.EnrolledPod, port: int) -> messages.Fields:
     }
 
 
-def _routes(address: str) -> messages.Fields:
-    """Return that tunnels lead to ports of the pod's own address, and to nothing else."""
-    connect = route_components_pb2.RouteMatch.ConnectMatcher()
+def routes(slice_: view.nodeslices.TunnelRoutes, name: str) -> message.Message:
+    """Return that tunnels lead to ports of the pod's own address, and to nothing else.
+
+    By that address, or by the name and port of a service, which stand for one of its ports.
+    """
+    address = slice_.address
     own = {
         "name": AUTHORITY,
         "string_match": {"safe_regex": {"regex": f"{re.escape(address)}:{PORT}"}},
     }
-    passed = {
+    refused = {"match": {"connect_matcher": CONNECT}, "direct_response": {"status": 400}}
+    passing = {"match": {"connect_matcher": CONNECT, "headers": [own]}, "route": _passed()}
+    circles = [f"{address}:{port}" for port in view.nodeslices.OWN_PORTS]
+    result: message.Message = route_pb2.RouteConfiguration(
+        name=name,
+        virtual_hosts=[
+            {"name": "circles", "domains": circles, "routes": [refused]},
+            *(_named(one, address) for one in slice_.names),
+            {"name": "all", "domains": ["*"], "routes": [passing, refused]},
+        ],
+    )
+    return result
+
+
+def _named(name: view.nodeslices.TunnelName, address: str) -> messages.Fields:
+    target = f"{address}:{name.port}"
+    route = {"match": {"connect_matcher": CONNECT}, "route": _passed(host_rewrite_literal=target)}
+    if name.port in view.nodeslices.OWN_PORTS:
+        route = {"match": {"connect_matcher": CONNECT}, "direct_response": {"status": 400}}
+    return {"name": name.authority, "domains": [name.authority], "routes": [route]}
+
+
+def _passed(**more: object) -> messages.Fields:
+    return {
         "cluster": Upstream.TUNNELLED.value,
         "timeout": messages.FOREVER,
         "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}],
-    }
-    refused = {
-        "match": {"connect_matcher": connect},
-        "direct_response": {"status": 400},
-    }
-    passing = {"match": {"connect_matcher": connect, "headers": [own]}, "route": passed}
-    circles = [f"{address}:{port}" for port in view.nodeslices.OWN_PORTS]
-    return {
-        "virtual_hosts": [
-            {"name": "circles", "domains": circles, "routes": [refused]},
-            {"name": "all", "domains": ["*"], "routes": [passing, refused]},
-        ]
+        **more,
     }

@@ -53,13 +53,25 @@ def of_tunnel_end(identity: SpiffeId, trust_domains: Sequence[TrustDomain]) -> m
     )
 
 
-def inside(metadata: Iterable[str] = ()) -> messages.Fields:
-    """Return the transport socket to a listener inside, which learns the endpoint's metadata."""
+def of_inner_tunnels(identities: Sequence[str]) -> messages.Fields:
+    """Return the transport socket of tunnels inside of others, that end at one of `identities`."""
+    common = _accepting([_named({"exact": identity}) for identity in identities])
+    common["custom_tls_certificate_selector"] = _on_demand()
+    return messages.extension(tls.SOCKET, tls_pb2.UpstreamTlsContext(common_tls_context=common))
+
+
+def inside(
+    metadata: Iterable[str] = (), *, around: messages.Fields | None = None
+) -> messages.Fields:
+    """Return the transport socket to a listener inside, which learns the endpoint's metadata.
+
+    `around` is what goes on in it: plain bytes, unless said otherwise.
+    """
     passed = [{"kind": metadata_pb2.MetadataKind(host={}), "name": name} for name in metadata]
     return messages.extension(
         "envoy.transport_sockets.internal_upstream",
         internal_upstream_pb2.InternalUpstreamTransport(
-            passthrough_metadata=passed, transport_socket=tls.raw_socket()
+            passthrough_metadata=passed, transport_socket=around or tls.raw_socket()
         ),
     )
 
@@ -92,13 +104,10 @@ def made_in_pod() -> messages.Fields:
 
 
 def _common(trust_domains: Sequence[TrustDomain]) -> messages.Fields:
-    matchers = [
-        {
-            "san_type": common_pb2.SubjectAltNameMatcher.URI,
-            "matcher": {"prefix": f"spiffe://{domain}/"},
-        }
-        for domain in trust_domains
-    ]
+    return _accepting([_named({"prefix": f"spiffe://{domain}/"}) for domain in trust_domains])
+
+
+def _accepting(matchers: Sequence[messages.Fields]) -> messages.Fields:
     return {
         "tls_params": {
             "tls_minimum_protocol_version": _TLS_1_3,
@@ -106,13 +115,17 @@ def _common(trust_domains: Sequence[TrustDomain]) -> messages.Fields:
         },
         "alpn_protocols": list(ALPN),
         "combined_validation_context": {
-            "default_validation_context": {"match_typed_subject_alt_names": matchers},
+            "default_validation_context": {"match_typed_subject_alt_names": list(matchers)},
             "validation_context_sds_secret_config": {
                 "name": tls.ROOTS,
                 "sds_config": tls.from_agent(),
             },
         },
     }
+
+
+def _named(matcher: messages.Fields) -> messages.Fields:
+    return {"san_type": common_pb2.SubjectAltNameMatcher.URI, "matcher": matcher}
 
 
 def _on_demand() -> messages.Fields:

@@ -40,6 +40,9 @@ NO_LIMITS: Final = {
 TARGET: Final = ("envoy.filters.listener.original_dst", "local")
 """The namespace and key of an endpoint's metadata that say where it is."""
 
+AUTHORITY: Final = "authority"
+"""The key beside `PROOF` that says what is asked for at a gateway."""
+
 PROOF: Final = ("isthmus.tunnel", "identity")
 """The namespace and key of an endpoint's metadata that say who it must be."""
 
@@ -56,6 +59,12 @@ def common(slice_: view.nodeslices.UpstreamCluster) -> message.Message:
                 original_dst_lb_config={
                     "upstream_port_override": {"value": view.nodeslices.TUNNEL_PORT}
                 },
+                transport_socket=sockets.of_tunnels(slice_.trust_domains),
+                typed_extension_protocol_options=_http2(),
+            )
+        case Upstream.GATEWAYS:
+            return _where_it_was_going(
+                name,
                 transport_socket=sockets.of_tunnels(slice_.trust_domains),
                 typed_extension_protocol_options=_http2(),
             )
@@ -87,6 +96,9 @@ def service(slice_: view.nodeslices.ServiceCluster) -> message.Message:
 def assignment(slice_: view.nodeslices.ServiceEndpoints) -> message.Message:
     """Return who answers for a port of a service."""
     told = [_endpoint(one) for one in slice_.endpoints]
+    if slice_.far:
+        far = {"endpoint": {"address": address_inside(slice_.far, slice_.cluster_name)}}
+        told.append({**far, "load_balancing_weight": {"value": slice_.far_weight}})
     result: message.Message = endpoint_pb2.ClusterLoadAssignment(
         cluster_name=slice_.cluster_name, endpoints=[{"lb_endpoints": told}] if told else []
     )
@@ -102,19 +114,20 @@ def _endpoint(endpoint: view.nodeslices.Endpoint) -> messages.Fields:
     if endpoint.identity is not None:
         known[PROOF[0]] = messages.struct({PROOF[1]: str(endpoint.identity)})
     return {
-        "endpoint": {"address": _address_inside(passage.value, target)},
+        "endpoint": {"address": address_inside(passage.value, target)},
         "load_balancing_weight": {"value": endpoint.weight},
         "metadata": {"filter_metadata": known},
     }
 
 
-def _address_inside(listener: str, endpoint: str) -> messages.Fields:
+def address_inside(listener: str, endpoint: str) -> messages.Fields:
+    """Return the address of a listener inside; `endpoint` tells endpoints there apart."""
     inside = {"server_listener_name": listener, "endpoint_id": endpoint}
     return {"envoy_internal_address": inside}
 
 
 def _inside(name: str, *, listener: str) -> message.Message:
-    endpoint = {"endpoint": {"address": _address_inside(listener, name)}}
+    endpoint = {"endpoint": {"address": address_inside(listener, name)}}
     result: message.Message = Cluster(
         name=name,
         type=Cluster.STATIC,

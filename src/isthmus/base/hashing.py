@@ -2,7 +2,8 @@
 
 Python's own enumerations compute it in Python at each look-up, and so do dataclasses. A `Word` is
 hashed by what it is, without running Python; a `Remembering` value computes its hash once. What is
-`Renderable` keeps what was made of it, for the one function that makes anything of it.
+`Renderable` keeps what was made of it, for the one function that makes anything of it, and what is
+`Keeping` the last thing that was made of it, for one maker that looks whether it still fits.
 """
 
 import dataclasses
@@ -40,7 +41,7 @@ def _remembered(one: Remembering) -> int:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Renderable:
+class Renderable(Remembering):
     """What remembers the bytes that it is said in; they are no part of its value."""
 
     _said: bytes | None = field(default=None, init=False, repr=False, compare=False)
@@ -50,3 +51,19 @@ class Renderable:
         if self._said is None:
             object.__setattr__(self, "_said", say(self))
         return self._said or b""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Keeping:
+    """What remembers something that was made of it; that is no part of its value."""
+
+    _kept: object = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def kept(self) -> object:
+        """What was made of it last, or None."""
+        return self._kept
+
+    def keep(self, made: object) -> None:
+        """Remember what was made; it must not refer to this value."""
+        object.__setattr__(self, "_kept", made)

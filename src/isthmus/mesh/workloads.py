@@ -54,7 +54,7 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(hashing.Keeping):
     """One address and port that answers for one port of a service.
 
     Attributes:

@@ -19,7 +19,6 @@ def outbound(
     *,
     rule: policies.DestinationRule | None,
     horizon: view.HorizonScope,
-    table: splithorizon.Table,
     settings: MeshSettings,
 ) -> Iterator[view.EndpointsSlice]:
     """Yield what clients balance among, for each port and subset that looks different from here."""
@@ -30,9 +29,7 @@ def outbound(
             order = order_in(policy, service, horizon=horizon, settings=settings)
             if order is None:
                 continue
-        groups = splithorizon.groups_of(
-            _as_ruled(members, policy), horizon=horizon, table=table, order=order
-        )
+        groups = splithorizon.groups_of(_as_ruled(members, policy), horizon=horizon, order=order)
         yield view.EndpointsSlice(
             names.outbound(service.hostname, port=port, subset=subset), groups
         )
@@ -71,7 +68,7 @@ def passed_on(
     for port, subset, members in _parts(service, endpoints, rule=rule, horizon=horizon):
         policy = rules.policy_of(rule, port=port, subset=subset, usual=settings.traffic)
         speaking = [one for one in _as_ruled(members, policy) if one.speaks_mtls]
-        groups = splithorizon.groups_of(speaking, horizon=horizon, table=table, order=order)
+        groups = splithorizon.groups_of(speaking, horizon=horizon, order=order)
         yield view.EndpointsSlice(
             names.server_name(service.hostname, port=port, subset=subset), groups
         )

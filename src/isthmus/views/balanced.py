@@ -28,6 +28,8 @@ class LbEndpoint(hashing.Renderable):
     workload: str = ""
     tunnel_end: str = ""
 
+    __hash__ = hashing.Remembering.__hash__
+
 
 @dataclass(frozen=True, slots=True)
 class LocalityGroup:

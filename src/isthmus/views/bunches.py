@@ -7,13 +7,11 @@ Source: docs/decisions/0033-endpoints-are-weighed-in-bunches.md.
 """
 
 import operator
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
-from isthmus.mesh.identities import ClusterId, NetworkId
-from isthmus.mesh.localities import Locality
+from isthmus.mesh.networks import NetworkGateway
 from isthmus.mesh.workloads import Endpoint
 from isthmus.views import view
 
@@ -21,6 +19,10 @@ MOST: Final = 2**32 - 1
 """The largest weight."""
 
 IN_ORDER: Final = operator.attrgetter("address", "port")
+
+
+Doors = tuple[NetworkGateway, ...] | None
+"""Those that lead somewhere; None where nothing ever stands behind gateways."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Bunch:
         endpoints: In the order of their addresses.
         members: What is told of each to who dials it; follows from the others.
         weights: How many have which weight, before sharing.
+        doors: The gateways that stand before them for other networks.
     """
 
     like: Endpoint
@@ -48,16 +51,17 @@ class Bunch:
     endpoints: tuple[Endpoint, ...]
     members: tuple[view.LbEndpoint, ...] = field(compare=False, repr=False)
     weights: tuple[tuple[int, int], ...]
+    doors: Doors = None
 
-    @property
-    def weight(self) -> int:
-        """The sum of what its members weigh."""
-        return sum(weight * count for weight, count in self.weights)
+    def share(self, parts: int) -> int:
+        """Return the weight of each of `parts` equal parts of it."""
+        return sum([weight // parts * count for weight, count in self.weights])
 
     def apart(self) -> Iterator["Bunch"]:
         """Yield a bunch for each member, for who looks at more than they have in common."""
         for endpoint, member in zip(self.endpoints, self.members, strict=True):
-            yield Bunch(endpoint, self.speaks_mtls, (endpoint,), (member,), ((member.weight, 1),))
+            weights = ((member.weight, 1),)
+            yield Bunch(endpoint, self.speaks_mtls, (endpoint,), (member,), weights, self.doors)
 
     def where(self, accepts: Callable[[Endpoint], bool]) -> Iterator["Bunch"]:
         """Yield what is left of it when only some members count."""
@@ -69,6 +73,7 @@ class Bunch:
                 tuple(one.like for one in kept),
                 tuple(one.members[0] for one in kept),
                 _counted(one.members[0].weight for one in kept),
+                self.doors,
             )
 
     def speaking(self, speaks_mtls: bool) -> "Bunch":
@@ -79,7 +84,7 @@ class Bunch:
             _told(endpoint, speaks_mtls, workload=member.workload, weight=member.weight)
             for endpoint, member in zip(self.endpoints, self.members, strict=True)
         )
-        return Bunch(self.like, speaks_mtls, self.endpoints, members, self.weights)
+        return Bunch(self.like, speaks_mtls, self.endpoints, members, self.weights, self.doors)
 
 
 Bunches = Mapping[str, tuple[Bunch, ...]]
@@ -88,30 +93,31 @@ Bunches = Mapping[str, tuple[Bunch, ...]]
 NOTHING: Final[Bunches] = {}
 
 
-class _Sort(NamedTuple):
-    """What the members of a bunch have in common."""
-
-    port_name: str
-    cluster: ClusterId
-    network: NetworkId
-    locality: Locality
-    speaks_mtls: bool
-
-
-def bunched(candidates: Iterable[Candidate], *, scale: int) -> Bunches:
+def bunched(
+    candidates: Iterable[Candidate],
+    *,
+    scale: int,
+    doors_of: Callable[[Endpoint], Doors],
+) -> Bunches:
     """Return the endpoints in bunches, in order of arrival; `scale` multiplies their weights."""
-    sorts = dict[_Sort, list[Candidate]]()
+    sorts = dict[tuple[object, ...], list[Candidate]]()
     for one in candidates:
         at = one.endpoint
-        sort = _Sort(at.port_name, at.cluster, at.network, at.locality, one.speaks_mtls)
-        sorts.setdefault(sort, []).append(one)
+        sort = (at.port_name, at.cluster, at.network, at.locality, one.speaks_mtls)
+        alike = sorts.get(sort)
+        if alike is None:
+            sorts[sort] = [one]
+        else:
+            alike.append(one)
     found = dict[str, list[Bunch]]()
-    for sort, alike in sorts.items():
-        found.setdefault(sort.port_name, []).append(_bunch(alike, scale))
+    for alike in sorts.values():
+        like = alike[0].endpoint
+        doors = doors_of(like)
+        found.setdefault(like.port_name, []).append(_bunch(alike, scale=scale, doors=doors))
     return {name: tuple(bunches) for name, bunches in found.items()}
 
 
-def _bunch(alike: list[Candidate], scale: int) -> Bunch:
+def _bunch(alike: list[Candidate], *, scale: int, doors: Doors) -> Bunch:
     told = [
         (one.endpoint, _told(one.endpoint, one.speaks_mtls, workload=one.workload, weight=weight))
         for one in alike
@@ -124,17 +130,31 @@ def _bunch(alike: list[Candidate], scale: int) -> Bunch:
         tuple(endpoint for endpoint, _ in told),
         tuple(member for _, member in told),
         _counted(member.weight for _, member in told),
+        doors,
     )
 
 
 def _told(endpoint: Endpoint, speaks_mtls: bool, *, workload: str, weight: int) -> view.LbEndpoint:
-    return view.LbEndpoint(
+    kept = endpoint.kept
+    if (
+        isinstance(kept, view.LbEndpoint)
+        and kept.weight == weight
+        and kept.speaks_mtls is speaks_mtls
+        and kept.workload == workload
+    ):
+        return kept
+    told = view.LbEndpoint(
         endpoint.address, endpoint.port, weight, endpoint.health, speaks_mtls, workload
     )
+    endpoint.keep(told)
+    return told
 
 
 def _counted(weights: Iterable[int]) -> tuple[tuple[int, int], ...]:
-    return tuple(sorted(Counter(weights).items()))
+    found = dict[int, int]()
+    for weight in weights:
+        found[weight] = found.get(weight, 0) + 1
+    return tuple(sorted(found.items()))
 
 
 def _in_order(told: tuple[Endpoint, view.LbEndpoint]) -> tuple[str, int]:

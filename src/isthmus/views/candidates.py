@@ -18,6 +18,7 @@ CANONICAL_REVISION: Final = (
     "app.kubernetes.io/version",
     "version",
 )
+TOLD: Final = frozenset((*CANONICAL_NAME, *CANONICAL_REVISION))
 LATEST: Final = "latest"
 
 
@@ -60,13 +61,16 @@ def _disables(policy: PeerAuthentication) -> bool:
 
 def _described(endpoint: Endpoint, service: ServiceKey) -> str:
     """Return who an endpoint is, as telemetry wants it."""
-    labels = dict(endpoint.labels)
-    name = _first(labels, CANONICAL_NAME) or endpoint.workload
-    revision = _first(labels, CANONICAL_REVISION)
+    told = {key: value for key, value in endpoint.labels if value and key in TOLD}
+    name = _first(told, CANONICAL_NAME) or endpoint.workload
+    revision = _first(told, CANONICAL_REVISION)
     shown = "" if revision == LATEST else revision
     namespace = endpoint.namespace or service.namespace
     return f"{endpoint.workload};{namespace};{name};{shown};{endpoint.cluster}"
 
 
 def _first(labels: Mapping[str, str], keys: Sequence[str]) -> str:
-    return next((labels[key] for key in keys if labels.get(key)), "")
+    for key in keys:
+        if key in labels:
+            return labels[key]
+    return ""

@@ -352,7 +352,8 @@ def _bunches(
     def together(
         read: reader.Reader, key: ServiceKey, found: Candidates
     ) -> Iterator[tuple[ServiceKey, bunches.Bunches]]:
-        yield key, bunches.bunched(found, scale=read.value(gateways).scale)
+        table = read.value(gateways)
+        yield key, bunches.bunched(found, scale=table.scale, doors_of=table.doors_of)
 
     return graph_.derive("views/endpoints in bunches", judged, together)
 
@@ -373,9 +374,9 @@ def _served(
                 port = known.get(name)
                 if port is None or port.protocol is Protocol.UDP or not number:
                     continue
+                served = Served(number, port.protocol, port.number)
                 for address in one.addresses:
-                    served = ServedKey(key, one.cluster, address, name)
-                    yield served, Served(number, port.protocol, port.number)
+                    yield ServedKey(key, one.cluster, address, name), served
 
     served = graph_.derive("views/served ports", mesh.services, ports)
     return graph_.index(

@@ -197,7 +197,6 @@ def _sliced(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], Slic
             known.bunches_of(read, name),
             rule=_rule(read, known, service, horizon),
             horizon=horizon,
-            table=read.value(known.gateways),
             settings=read.value(known.model.settings),
         ):
             yield view.keyed(horizon, slice_)

@@ -11,8 +11,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.traffic import matches
@@ -26,8 +25,7 @@ Spot = tuple[int, Locality]
 """How far away, and where."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One address; `weights` says what stands behind it where."""
 
     endpoint: view.LbEndpoint
@@ -45,13 +43,19 @@ def grouped(parts: Iterable[Part], *, placed: Placed = NOBODY) -> tuple[view.Loc
     """
     spots = {spot: [one.members for one in found] for spot, found in placed.items()}
     for part in parts:
-        nearest = min(rank for rank, _ in part.weights)
-        near = {spot: weight for spot, weight in part.weights.items() if spot[0] == nearest}
+        near = _nearest(part.weights)
         spots.setdefault(_home(near), []).append((_weighing(part, sum(near.values())),))
     ranks = {rank: number for number, rank in enumerate(sorted({rank for rank, _ in spots}))}
     return tuple(
-        _group(place, spots[rank, place], priority=ranks[rank]) for rank, place in sorted(spots)
+        [_group(place, spots[rank, place], priority=ranks[rank]) for rank, place in sorted(spots)]
     )
+
+
+def _nearest(weights: Mapping[Spot, int]) -> Mapping[Spot, int]:
+    if len(weights) == 1:
+        return weights
+    nearest = min(rank for rank, _ in weights)
+    return {spot: weight for spot, weight in weights.items() if spot[0] == nearest}
 
 
 def distributed(
@@ -103,6 +107,8 @@ def _shared(part: Part, targets: Mapping[Locality, int], totals: Mapping[Localit
 
 def _home(weights: Mapping[Spot, int]) -> Spot:
     """Return where most of the weight is; the first in order, where several have the same."""
+    if len(weights) == 1:
+        return next(iter(weights))
     return min(weights, key=lambda spot: (-weights[spot], spot))
 
 

@@ -194,7 +194,6 @@ def looked_up(
         known.bunches_of(read, service.key),
         rule=rule_for(read, known, service, client=scope.namespace, labels=scope.labels),
         horizon=view.HorizonScope(scope.cluster, scope.network, scope.requested_networks),
-        table=read.value(known.gateways),
         settings=read.value(known.model.settings),
     )
     groups = next((one.groups for one in seen if one.cluster_name == cluster.name), ())

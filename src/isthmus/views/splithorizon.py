@@ -49,17 +49,11 @@ class Table:
         own = self.by_place.get((endpoint.network, endpoint.cluster))
         return own or self.by_place.get((endpoint.network, None), ())
 
-
-@dataclass(frozen=True, slots=True)
-class Hidden:
-    """What stands behind one address of a gateway: weight by nearness and place.
-
-    Attributes:
-        clusters: Those that say the address is their gateway's; more than one is a mistake.
-    """
-
-    clusters: set[ClusterId] = field(default_factory=set)
-    shares: dict[locality.Spot, int] = field(default_factory=dict)
+    def doors_of(self, endpoint: Endpoint) -> bunches.Doors:
+        """Return those of them that have an address; a name cannot be told as an endpoint."""
+        if not endpoint.network or not self.hides(endpoint):
+            return None
+        return tuple(one for one in self.before(endpoint) if is_address(one.address))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,25 +108,52 @@ def groups_of(
     found: Iterable[bunches.Bunch],
     *,
     horizon: view.HorizonScope,
-    table: Table,
     order: preferences.Order | Entrusted | None = None,
 ) -> tuple[view.LocalityGroup, ...]:
     """Return what a client balances among; without an order all are equally near."""
     placed = dict[locality.Spot, list[bunches.Bunch]]()
-    hidden = dict[tuple[str, int], Hidden]()
+    hidden = Hidden()
     if order is not None and order.looks_closely:
         found = [single for bunch in found for single in bunch.apart()]
     for bunch in found:
         like = bunch.like
         spot = (0 if order is None else order.rank_of(like), like.locality)
-        if not is_hidden(like, horizon=horizon, table=table):
+        if not stands_behind(bunch, horizon):
             placed.setdefault(spot, []).append(bunch)
         elif bunch.speaks_mtls:
-            _hide(bunch, spot, behind=_dialable(table.before(like)), hidden=hidden)
+            hidden.add(bunch, spot)
     shares = () if order is None else order.shares()
     if shares:
-        return locality.distributed([*_single(placed), *_gateways(hidden)], shares)
-    return locality.grouped(_gateways(hidden), placed=placed)
+        return locality.distributed([*_single(placed), *hidden.gateways()], shares)
+    return locality.grouped(hidden.gateways(), placed=placed)
+
+
+class Hidden:
+    """What stands behind each address of a gateway: weight by nearness and place."""
+
+    def __init__(self) -> None:
+        self._shares: dict[tuple[str, int], dict[locality.Spot, int]] = {}
+        # More than one cluster that says that an address is its gateway's is a mistake.
+        self._owners: dict[tuple[str, int], ClusterId] = {}
+
+    def add(self, bunch: bunches.Bunch, spot: locality.Spot) -> None:
+        """Share the weight of a bunch among the gateways before it."""
+        doors = bunch.doors or ()
+        share = bunch.share(len(doors)) if doors else 0
+        for gateway in doors:
+            place = (gateway.address, gateway.port)
+            known = self._shares.get(place)
+            if known is None:
+                known = self._shares[place] = {}
+                self._owners[place] = gateway.cluster
+            elif gateway.cluster < self._owners[place]:
+                self._owners[place] = gateway.cluster
+            known[spot] = known.get(spot, 0) + share
+
+    def gateways(self) -> Iterator[locality.Part]:
+        """Yield the gateways with what stands behind them."""
+        for place, shares in self._shares.items():
+            yield locality.Part(_gateway(*place, self._owners[place]), shares)
 
 
 def _single(placed: locality.Placed) -> Iterator[locality.Part]:
@@ -142,31 +163,21 @@ def _single(placed: locality.Placed) -> Iterator[locality.Part]:
                 yield locality.Part(member, {spot: member.weight})
 
 
+def stands_behind(bunch: bunches.Bunch, horizon: view.HorizonScope) -> bool:
+    """Say whether a bunch stands behind gateways, seen from a place."""
+    return bunch.doors is not None and _is_elsewhere(bunch.like, horizon)
+
+
 def is_hidden(endpoint: Endpoint, *, horizon: view.HorizonScope, table: Table) -> bool:
     """Say whether an endpoint stands behind gateways, seen from a place."""
     if not endpoint.network or not table.hides(endpoint):
         return False
+    return _is_elsewhere(endpoint, horizon)
+
+
+def _is_elsewhere(endpoint: Endpoint, horizon: view.HorizonScope) -> bool:
     # A client in no known network must not assume that it is in that of the endpoint.
     return not horizon.network or endpoint.network != horizon.network
-
-
-def _hide(
-    bunch: bunches.Bunch,
-    spot: locality.Spot,
-    *,
-    behind: Sequence[NetworkGateway],
-    hidden: dict[tuple[str, int], Hidden],
-) -> None:
-    for gateway in behind:
-        known = hidden.setdefault((gateway.address, gateway.port), Hidden())
-        known.clusters.add(gateway.cluster)
-        share = sum(weight // len(behind) * count for weight, count in bunch.weights)
-        known.shares[spot] = known.shares.get(spot, 0) + share
-
-
-def _dialable(gateways: Sequence[NetworkGateway]) -> tuple[NetworkGateway, ...]:
-    """Return the gateways that have an address; a name cannot be told as an endpoint."""
-    return tuple(gateway for gateway in gateways if is_address(gateway.address))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -177,11 +188,6 @@ def is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _gateways(hidden: Mapping[tuple[str, int], Hidden]) -> Iterator[locality.Part]:
-    for (address, port), behind in hidden.items():
-        yield locality.Part(_gateway(address, port, min(behind.clusters)), behind.shares)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -69,9 +69,7 @@ def declare(
             subset.labels for rule in known.rules_of(read, key) for subset in rule.subsets
         } | {()}
         for horizon in read.items(horizons):
-            found = behind_gateways(
-                service, endpoints, subsets=sorted(subsets), horizon=horizon, table=table
-            )
+            found = behind_gateways(service, endpoints, subsets=sorted(subsets), horizon=horizon)
             if found:
                 yield (horizon, key), found
 
@@ -89,7 +87,6 @@ def behind_gateways(
     *,
     subsets: Sequence[Labels],
     horizon: view.HorizonScope,
-    table: splithorizon.Table,
 ) -> Behind:
     """Say which parts of a service a client reaches through gateways."""
     found = dict[Part, int]()
@@ -98,7 +95,7 @@ def behind_gateways(
             one
             for one in endpoints.get(port.name, ())
             if one.speaks_mtls
-            and splithorizon.is_hidden(one.like, horizon=horizon, table=table)
+            and splithorizon.stands_behind(one, horizon)
             and splithorizon.is_in_view(
                 one.like, horizon=horizon, is_cluster_local=service.is_cluster_local
             )

@@ -152,14 +152,14 @@ DOORS = (NetworkGateway("n2", "c2", "172.16.0.1"),)
 
 def in_bunches(found, *, doors):
     told = [bunches.Candidate(one, True, "") for one in found]
-    return bunches.bunched(told, scale=splithorizon.table_of(doors).scale).get("http", ())
+    table = splithorizon.table_of(doors)
+    return bunches.bunched(told, scale=table.scale, doors_of=table.doors_of).get("http", ())
 
 
 def told(found, preference, *, doors=DOORS):
     groups = splithorizon.groups_of(
         in_bunches(found, doors=doors),
         horizon=HERE,
-        table=splithorizon.table_of(doors),
         order=preferences.order_of(preference, HERE),
     )
     return [
@@ -207,7 +207,6 @@ def weights_of(found, preference):
     groups = splithorizon.groups_of(
         in_bunches(found, doors=DOORS),
         horizon=HERE,
-        table=splithorizon.table_of(DOORS),
         order=preferences.order_of(preference, HERE),
     )
     return {str(group.locality): group.weight for group in groups}

@@ -36,13 +36,13 @@ any_gateways = st.builds(replace, gateways, is_up=st.booleans())
 
 def in_bunches(found, table, *, speaks=True):
     told = [bunches.Candidate(one, speaks, "") for one in found]
-    return bunches.bunched(told, scale=table.scale).get("http", ())
+    return bunches.bunched(told, scale=table.scale, doors_of=table.doors_of).get("http", ())
 
 
 def told(found, doors, *, horizon=HERE, speaks=True):
     table = splithorizon.table_of(doors)
     seen = in_bunches(found, table, speaks=speaks)
-    groups = splithorizon.groups_of(seen, horizon=horizon, table=table)
+    groups = splithorizon.groups_of(seen, horizon=horizon)
     return groups, table
 
 

@@ -59,6 +59,7 @@ def _place(locality: Locality) -> bytes:
     )
 
 
+@functools.lru_cache(maxsize=4096)
 def _rank(weight: int, priority: int) -> bytes:
     fields = {"priority": priority, "load_balancing_weight": {"value": weight} if weight else None}
     return bytes(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from bench import measures
+from isthmus.base import memory
 from isthmus.ca import shapes, signing
 from isthmus.engine import reader
 from isthmus.fleet.sources import ObjectKey
@@ -32,6 +33,7 @@ _PORTS: Final = {"http": 80, "tcp": 9000}
 
 def measure(results: measures.Results) -> None:
     """Measure every part once."""
+    memory.collect_rarely()  # as the control plane does
     for size in measures.SIZES:
         _compiling(results, size)
     results.add("push/proxy", _pushing() * 1e6)
@@ -64,6 +66,7 @@ def _compiling(results: measures.Results, size: int) -> None:
         pass
     took_s = _whole(mesh, clusters, size)
     results.add(f"compile/{size}/whole", took_s * 1000)
+    clusters[0].pod("s7-more", address="10.0.250.7", labels={"app": "s7"})
     flips = [_slice(clusters[0], 7, address) for address in ("10.0.0.8", "10.0.250.7")]
     key = ObjectKey(clusters[0].id, builder_shapes.DEFAULT, flips[0].metadata.name)
     times = []
@@ -90,7 +93,7 @@ def _slice(cluster: builders.Cluster, index: int, address: str) -> objects.Endpo
     meta = builder_shapes.metadata(
         f"{name}-1", builder_shapes.DEFAULT, {"kubernetes.io/service-name": name}
     )
-    pod = cluster.mesh.pod_at("10.0.0.8", network=cluster.network)
+    pod = cluster.mesh.pod_at(address, network=cluster.network)
     assert pod is not None
     member = objects.SliceEndpoint(
         addresses=(address,),

@@ -9,7 +9,7 @@ import http
 import os
 import sys
 
-from isthmus.base import boundary, imports, logs
+from isthmus.base import boundary, imports, logs, memory
 from isthmus.runtime import asking
 
 
@@ -32,6 +32,7 @@ def _discovery(arguments: list[str]) -> int:
     try:
         chosen = settings.read(os.environ, arguments)
         logs.configure(chosen.log_level)
+        memory.collect_rarely()
         asyncio.run(program.Program(chosen).run())
     except KeyboardInterrupt:
         return 130

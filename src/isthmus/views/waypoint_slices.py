@@ -28,7 +28,6 @@ from isthmus.views import (
     outbound,
     outbound_slices,
     routing,
-    splithorizon,
     view,
     visibility,
     waypoint_uses,
@@ -40,7 +39,6 @@ Sliced = Iterator[tuple[view.SliceKey, view.Slice]]
 Served = collections.Index[view.WaypointScope, Seen, Service]
 
 NOBODY = Sharing(frozenset())
-NO_TABLE = splithorizon.table_of(())
 """Gateways to other networks are no way for a waypoint."""
 
 NOT_FOUND = 404
@@ -300,7 +298,6 @@ def _endpoints(known: facts.Facts) -> Callable[[reader.Reader, Seen, None], Slic
             near,
             rule=outbound_slices.rule_for(read, known, service, client=scope.namespace),
             horizon=view.HorizonScope(scope.cluster, scope.network),
-            table=NO_TABLE,
             settings=read.value(known.model.settings),
         ):
             yield view.keyed(scope, _tunnelled(slice_, ends))

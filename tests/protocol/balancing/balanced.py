@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.request
 
+from isthmus.mesh.localities import Locality
 from isthmus.mesh.services import Protocol
 from isthmus.resources.envoy import build
 from isthmus.testing import envoys
@@ -147,7 +148,7 @@ def plain_cluster(**fields):
 
 
 def group(*endpoints, priority=0, place=None):
-    place = place or view.Locality(f"r{priority}")
+    place = place or Locality(f"r{priority}")
     return view.LocalityGroup(place, sum(one.weight for one in endpoints), endpoints, priority)
 
 

@@ -183,10 +183,10 @@ def test_requests_with_an_equal_header_go_to_one_endpoint(envoy, servers, balanc
 
 
 def test_places_are_weighed_before_endpoints(envoy, servers):
-    place = balanced.view.Locality("r", "z")
+    place = balanced.Locality("r", "z")
     groups = [
         balanced.view.LocalityGroup(place, 95, (servers.endpoint("near"),)),
-        balanced.view.LocalityGroup(balanced.view.Locality("s"), 5, (servers.endpoint("far"),)),
+        balanced.view.LocalityGroup(balanced.Locality("s"), 5, (servers.endpoint("far"),)),
     ]
     cluster = balanced.plain_cluster(weighs_places=True, balancer=LoadBalancer.ROUND_ROBIN)
     port = envoy(balanced.listening(cluster, groups)).port()

@@ -1,6 +1,7 @@
 """Says slices to Envoy."""
 
-from typing import assert_never
+import functools
+from typing import Final, assert_never
 
 from google.protobuf import message
 
@@ -19,13 +20,15 @@ from isthmus.resources.envoy import (
 )
 from isthmus.views import view
 
+SHARED: Final = 4096
+"""So many clusters are remembered: most namespaces see the same ones, and share their bytes."""
+
 
 def build(slice_: view.EnvoySlice) -> snapshot.Resource:
     """Return the resource that says `slice_` to Envoy."""
     match slice_:
         case view.ClusterSlice() | view.waypoints.Door() | view.waypoints.TunnelCluster():
-            name = view.name_of(slice_)
-            return versions.resource(snapshot.CLUSTERS, _cluster(slice_), name=name)
+            return _clusters(slice_)
         case view.EndpointsSlice(cluster_name=name):
             return versions.encoded(snapshot.ENDPOINTS, endpoints.encoded(slice_), name=name)
         case view.NamesSlice():
@@ -39,6 +42,11 @@ def build(slice_: view.EnvoySlice) -> snapshot.Resource:
         case _:
             name = view.listener_name(slice_)
             return versions.resource(snapshot.LISTENERS, _listener(slice_), name=name)
+
+
+@functools.lru_cache(maxsize=SHARED)
+def _clusters(slice_: view.Clusters) -> snapshot.Resource:
+    return versions.resource(snapshot.CLUSTERS, _cluster(slice_), name=view.name_of(slice_))
 
 
 def _cluster(slice_: view.Clusters) -> message.Message:

@@ -92,7 +92,7 @@ CONFIGURATION = (
     Followed("gateways", kinds.GATEWAY, objects.Gateway, optional=True),
     Followed("virtual_services", kinds.VIRTUAL_SERVICE, objects.FreeForm, optional=True),
     Followed("destination_rules", kinds.DESTINATION_RULE, objects.FreeForm, optional=True),
-    Followed("service_entries", kinds.SERVICE_ENTRY, objects.FreeForm, optional=True),
+    Followed("service_entries", kinds.SERVICE_ENTRY, objects.ServiceEntry, optional=True),
     Followed("authorization_policies", kinds.AUTHORIZATION_POLICY, objects.FreeForm, optional=True),
     Followed(
         "peer_authentications", kinds.PEER_AUTHENTICATION, objects.PeerAuthentication, optional=True

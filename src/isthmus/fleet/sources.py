@@ -39,7 +39,7 @@ class Sources:
     gateways: collections.Source[ObjectKey, objects.Gateway]
     virtual_services: collections.Source[ObjectKey, objects.FreeForm]
     destination_rules: collections.Source[ObjectKey, objects.FreeForm]
-    service_entries: collections.Source[ObjectKey, objects.FreeForm]
+    service_entries: collections.Source[ObjectKey, objects.ServiceEntry]
     peer_authentications: collections.Source[ObjectKey, objects.PeerAuthentication]
     authorization_policies: collections.Source[ObjectKey, objects.FreeForm]
     gateway_classes: collections.Source[ObjectKey, gateway_api.GatewayClass]

@@ -305,8 +305,14 @@ class PeerAuthentication(Object, frozen=True):
 class FreeForm(Object, frozen=True):
     """An object whose `spec` is translated field by field where it is used.
 
-    VirtualService, DestinationRule, ServiceEntry and AuthorizationPolicy are of this kind: their
+    VirtualService, DestinationRule and AuthorizationPolicy are of this kind: their
     shape is a union of many optional parts, and each is checked where it is understood, so that one bad part names itself.
     """
 
     spec: Mapping[str, object] | None = None
+
+
+class ServiceEntry(FreeForm, frozen=True):
+    """`networking.istio.io` ServiceEntry; its status says which addresses its hosts were given."""
+
+    status: Mapping[str, object] | None = None

@@ -1,8 +1,9 @@
 """Which names pods of a node may ask for: the hosts of services that the control plane tells.
 
 Of several services of one host a pod means that of its own namespace, else the one that is
-everybody's, else the first. Addresses are those of this network, or any where it has none. A
-service without an address is for the cluster's own servers to answer for.
+everybody's, else the first. Addresses are those of this network, or any where it has none; of IPv6
+there are none, since pods are not called at these. A service without an address is for the
+cluster's own servers to answer for.
 
 Source: spec section 7.8.
 """
@@ -62,8 +63,9 @@ class Hosts:
         meant = min(
             known, key=lambda one: (one.namespace != namespace, not one.is_canonical, one.namespace)
         )
-        near = [one.address for one in meant.addresses if one.network in ("", self.network)]
-        addresses = near or [one.address for one in meant.addresses]
+        usable = [one for one in meant.addresses if ":" not in one.address]
+        near = [one.address for one in usable if one.network in ("", self.network)]
+        addresses = near or [one.address for one in usable]
         is_ours = host.endswith(f".svc.{self.domain}")
         registry = names.KUBERNETES if is_ours else OTHERS
         return Entry(tuple(addresses), registry) if addresses else None

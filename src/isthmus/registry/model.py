@@ -11,6 +11,7 @@ from isthmus.engine import collections, graph
 from isthmus.fleet import sources
 from isthmus.fleet.sources import ObjectKey, Sources
 from isthmus.mesh import policies
+from isthmus.mesh.allocations import Ranges
 from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.entries import ServiceEntry
 from isthmus.mesh.identities import ClusterId, TrustDomain
@@ -39,6 +40,7 @@ from isthmus.registry import (
     links,
     peer_authentications,
     peers,
+    recorded,
     scopes,
     service_entries,
     services,
@@ -68,6 +70,8 @@ class Model:
         looked_up: What those names lead to; filled from outside.
         peer_authentications: Of the configuration cluster, as all that follow.
         peers: What is between this cluster and those linked to it.
+        recorded: Addresses of our making that services were given before.
+        ranges: From where such addresses are given.
         findings: What is wrong with single objects.
     """
 
@@ -90,6 +94,8 @@ class Model:
     destination_rules: collections.Collection[ObjectKey, policies.DestinationRule]
     service_entries: collections.Collection[ObjectKey, ServiceEntry]
     peers: peers.Nodes
+    recorded: recorded.Records
+    ranges: Ranges
     findings: checked.Findings
 
 
@@ -162,6 +168,8 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
         destination_rules=policies_.destination_rules.values,
         service_entries=policies_.service_entries.values,
         peers=peers_,
+        recorded=recorded.declare(graph_, sources_, seat=seat),
+        ranges=seat.ranges,
         findings=graph_.join(
             "findings",
             *settings_.findings,

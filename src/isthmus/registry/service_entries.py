@@ -19,6 +19,7 @@ from isthmus.registry import (
     config,
     fields,
     protocols,
+    recorded,
     services,
     topology,
     workloads,
@@ -52,7 +53,9 @@ BY_NAME: Final = frozenset({Resolution.DNS, Resolution.ONE_BY_DNS})
 def read(
     origin: config.Origin, object_: objects.FreeForm, problems: fields.Problems
 ) -> ServiceEntry | None:
-    """Say what a ServiceEntry means; None if it leads nowhere."""
+    """Say what a ServiceEntry means; None if it leads nowhere, or says what is known anyway."""
+    if object_.metadata.label(recorded.OURS):
+        return None
     spec = fields.Fields(object_.spec, path="spec", problems=problems)
     spec.refuse_others(KNOWN)
     resolution = _resolution(spec)

@@ -21,6 +21,8 @@ from isthmus.ca import refusals
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
+from isthmus.mesh import allocations
+from isthmus.mesh.allocations import Ranges
 from isthmus.mesh.identities import ClusterId, NetworkId, TrustDomain
 from isthmus.mesh.selectors import ScopeRule
 from isthmus.mesh.settings import (
@@ -60,6 +62,7 @@ class Seat:
         link_namespaces: Where links to other clusters count; empty for the usual ones.
         is_linked: Whether the control planes of linked clusters are talked to.
         skips_domains: Whether somebody wants trust domains not to be looked at.
+        ranges: From where addresses of our making are given.
     """
 
     cluster: ClusterId
@@ -71,6 +74,7 @@ class Seat:
     link_namespaces: tuple[str, ...] = ()
     is_linked: bool = False
     skips_domains: bool = False
+    ranges: Ranges = allocations.USUAL
 
     @property
     def namespaces_of_links(self) -> tuple[str, ...]:

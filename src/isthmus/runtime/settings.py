@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from isthmus.base import errors
+from isthmus.mesh import allocations
 from isthmus.mesh.identities import ClusterId
 
 
@@ -53,6 +54,9 @@ class Settings:
         account: As which it runs (`SERVICE_ACCOUNT`): other clusters know it by that.
         skips_domains: Whether somebody wants trust domains not to be looked at
             (`PILOT_SKIP_VALIDATE_TRUST_DOMAIN`).
+        writes_addresses: Whether addresses of our making are written into ServiceEntries
+            (`PILOT_ENABLE_IP_AUTOALLOCATE`).
+        ranges: From where they are given (`PILOT_IP_AUTOALLOCATE_IPV4_PREFIX` and `…_IPV6_PREFIX`).
     """
 
     cluster: ClusterId
@@ -84,6 +88,8 @@ class Settings:
     link_namespaces: tuple[str, ...] = ()
     account: str = "istiod"
     skips_domains: bool = False
+    writes_addresses: bool = False
+    ranges: allocations.Ranges = allocations.USUAL
 
 
 def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
@@ -133,7 +139,24 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
         link_namespaces=_words(environment.get("ISTHMUS_LINK_NAMESPACES", "")),
         account=environment.get("SERVICE_ACCOUNT", "istiod"),
         skips_domains=_truth(environment, "PILOT_SKIP_VALIDATE_TRUST_DOMAIN"),
+        writes_addresses=_truth(environment, "PILOT_ENABLE_IP_AUTOALLOCATE"),
+        ranges=_ranges(environment),
     )
+
+
+def _ranges(environment: Mapping[str, str]) -> allocations.Ranges:
+    usual, prefix = allocations.USUAL, "PILOT_IP_AUTOALLOCATE"
+    try:
+        return allocations.ranges(
+            environment.get(f"{prefix}_IPV4_PREFIX", str(usual.ipv4)),
+            environment.get(f"{prefix}_IPV6_PREFIX", str(usual.ipv6)),
+        )
+    except allocations.RangeUnusable as error:
+        raise SettingRefused(
+            f"`{prefix}_IPV4_PREFIX` and `_IPV6_PREFIX` must be ranges to give addresses from",
+            detail=str(error)[:200],
+            hint=f"the usual ones are `{usual.ipv4}` and `{usual.ipv6}`",
+        ) from error
 
 
 def _words(text: str) -> tuple[str, ...]:

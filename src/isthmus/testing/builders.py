@@ -321,7 +321,7 @@ class Mesh:
         self.put(
             self.sources.service_entries,
             self._home(namespace, name),
-            objects.FreeForm(shapes.metadata(name, namespace), spec=spec),
+            objects.ServiceEntry(shapes.metadata(name, namespace), spec=spec),
         )
 
     def virtual_service(

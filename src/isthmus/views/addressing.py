@@ -65,6 +65,16 @@ def _given(read: reader.Reader, known: facts.Facts, service: Service) -> tuple[s
     return () if given is None else (given,)
 
 
+def with_twins(
+    read: reader.Reader, known: facts.Facts, service: Service, addresses: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return addresses, and the one of IPv6 that belongs to one of our making among them."""
+    given = read.get(known.allocated, service.key)
+    if given is None or given not in addresses:
+        return addresses
+    return (*addresses, known.model.ranges.twin_of(given))
+
+
 def is_foreign(service: Service, *, cluster: ClusterId) -> bool:
     """Say whether clients in a cluster can reach a service only at an address of others' making."""
     return (

@@ -212,7 +212,8 @@ def _given(
         given = addressing.addresses_of(
             read, known, service, cluster=scope.cluster, naming=view.Naming.ALLOCATED
         )
-        yield from (PlacedAddress(scope.network, one, scope.cluster) for one in given)
+        for one in addressing.with_twins(read, known, service, given):
+            yield PlacedAddress(scope.network, one, scope.cluster)
 
 
 def _is_taken(

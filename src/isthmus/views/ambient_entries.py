@@ -63,9 +63,10 @@ def _services(
             given = addressing.addresses_of(
                 read, known, service, cluster=scope.cluster, naming=view.Naming.ALLOCATED
             )
+            told = addressing.with_twins(read, known, service, given)
             slice_ = addresses.service_of(
                 service,
-                addresses=[PlacedAddress(scope.network, one, scope.cluster) for one in given],
+                addresses=[PlacedAddress(scope.network, one, scope.cluster) for one in told],
                 sans=service.entry.identities,
             )
             if slice_ is not None:

@@ -17,7 +17,7 @@ from isthmus.mesh.ambient import LooseEndpoint, Sharing
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.services import Service, ServiceKey, derived_key
 from isthmus.mesh.workloads import Workload, WorkloadKey
-from isthmus.views import addresses, allocation, ambient_entries, facts, view
+from isthmus.views import addresses, ambient_entries, facts, view
 from isthmus.views.wds import AddressPort, WorkloadSlice
 
 Places = collections.Collection[view.NodesScope, None]
@@ -147,7 +147,7 @@ def _is_services(
     return bool(
         read.lookup(known.services_by_address, (scope.cluster, address))
         or read.lookup(virtual, address)
-        or allocation.is_allocated(address)
+        or known.model.ranges.contains(address)
     )
 
 

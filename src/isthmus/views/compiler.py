@@ -17,6 +17,7 @@ from isthmus.registry import model
 from isthmus.views import (
     ambient,
     credentials,
+    entry_statuses,
     facts,
     findings,
     gateway_slices,
@@ -48,6 +49,7 @@ class Views:
         by_scope: The same, grouped.
         facts: What they were made from, for whoever explains them.
         credentials: The Secrets that each gateway needs.
+        written: What is to be written down of addresses of our making.
     """
 
     scopes: collections.Source[view.Scope, int]
@@ -58,6 +60,7 @@ class Views:
     findings: collections.Collection[Hashable, errors.Finding]
     facts: facts.Facts
     credentials: credentials.Wanted
+    written: entry_statuses.Nodes
 
 
 def build(graph_: graph.Graph, mesh: model.Model) -> Views:
@@ -101,6 +104,7 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
         ),
         known,
         credentials.declare(graph_, seen, plans),
+        entry_statuses.declare(graph_, known, ranges=mesh.ranges),
     )
 
 

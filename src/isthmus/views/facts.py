@@ -130,7 +130,9 @@ def declare(graph_: graph.Graph, mesh: model.Model) -> Facts:
             mesh.services,
             lambda _, service: {address for _, address in _addresses(service)},
         ),
-        allocated=allocation.declare(graph_, mesh.services),
+        allocated=allocation.declare(
+            graph_, mesh.services, recorded=mesh.recorded, ranges=mesh.ranges
+        ),
         policies_by_namespace=policies_by_namespace,
         authorizations_by_namespace=_authorizations(graph_, mesh),
         gateway_objects=graph_.derive("views/gateway objects", mesh.gateways, _gateway),

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus.engine import graph
+from isthmus.mesh import allocations
 from isthmus.mesh.identities import Hostname
 from isthmus.mesh.services import Resolution, Service, ServiceKey
 from isthmus.views import allocation
@@ -18,7 +19,8 @@ class World:
     def __init__(self):
         self.graph = graph.Graph()
         self.services = self.graph.source("services")
-        self.allocated = allocation.declare(self.graph, self.services)
+        self.recorded = self.graph.source("recorded")
+        self.allocated = allocation.declare(self.graph, self.services, recorded=self.recorded)
 
     def put(self, *services):
         with self.graph.transaction() as transaction:
@@ -65,7 +67,7 @@ def test_all_addresses_are_usable_ones_of_the_range():
     found = [ipaddress.IPv4Address(one) for one in world.addresses.values()]
 
     assert len(set(found)) == 3000
-    assert all(one in allocation.RANGE and one.packed[3] not in (0, 255) for one in found)
+    assert all(one in allocations.USUAL.ipv4 and one.packed[3] not in (0, 255) for one in found)
 
 
 def test_the_older_service_keeps_its_address():
@@ -87,7 +89,7 @@ def test_a_service_that_moved_returns_when_its_place_is_free():
     world.delete(service(first))
 
     assert world.addresses[second] != moved
-    assert world.addresses[second] == allocation.address_at(
+    assert world.addresses[second] == allocations.USUAL.address_at(
         allocation.place_of(service(second).hostname)
     )
 

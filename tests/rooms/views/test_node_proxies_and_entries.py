@@ -4,11 +4,11 @@ import ipaddress
 
 import pytest
 
+from isthmus.mesh import allocations
 from isthmus.mesh.proxies import ProxyKind
 from isthmus.resources import consistency, snapshot
 from isthmus.testing import builders, shapes
 from isthmus.testing.shapes import Shape
-from isthmus.views import allocation
 from isthmus_proto.istio.workload import workload_pb2
 
 ZTUNNEL = Shape(proxy=ProxyKind.ZTUNNEL, account="ztunnel")
@@ -63,9 +63,10 @@ def test_an_entry_is_a_service_with_its_own_addresses_and_endpoints(east):
 def test_an_entry_without_an_address_gets_one_of_our_making(east):
     entry(east, endpoints=[{"address": "192.0.2.7"}])
 
-    (given,) = addresses(east)
+    given, twin = addresses(east)
 
-    assert ipaddress.ip_address(given) in allocation.RANGE
+    assert ipaddress.ip_address(given) in allocations.USUAL.ipv4
+    assert twin == allocations.USUAL.twin_of(given)
 
 
 def test_names_are_looked_up_by_node_proxies(east):
@@ -121,6 +122,10 @@ def test_a_service_that_only_others_have_gets_an_address_of_our_making(east):
 
     found = service(east, "db.default.svc.cluster.local")
 
-    by_network = {one.network: ipaddress.ip_address(one.address) for one in found.addresses}
-    assert by_network["n1"] in allocation.RANGE
+    by_network = {
+        one.network: ipaddress.ip_address(one.address)
+        for one in found.addresses
+        if len(one.address) == 4
+    }
+    assert by_network["n1"] in allocations.USUAL.ipv4
     assert str(by_network["n2"]) == "10.96.0.1"

@@ -41,10 +41,11 @@ def objects(options: Options) -> list[Manifest]:
 
 def account(options: Options, name: str) -> list[Manifest]:
     """Return the control plane's account where its mesh is configured, with its rights."""
+    shared = rights.shared() if options.writes_addresses else []
     return [
         _service_account(options, name),
         *_cluster_roles(options, name),
-        *_own(options, name, rights.own() + rights.recalled()),
+        *_own(options, name, rights.own() + rights.recalled() + shared),
     ]
 
 
@@ -137,6 +138,7 @@ def _cluster_roles(options: Options, name: str) -> list[Manifest]:
                 *rights.configured(),
                 *rights.kept(),
                 *(rights.run() if options.runs_gateways else ()),
+                *(rights.given() if options.writes_addresses else ()),
             ],
         },
         _binding(options, "ClusterRole", cluster_name, name),

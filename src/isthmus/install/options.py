@@ -24,7 +24,11 @@ PROFILES: Mapping[str, Tree] = {
 
 PROFILE_ENV: Mapping[str, Mapping[str, str]] = {
     # Gateways are what other networks reach an ambient mesh by.
-    "ambient": {"PILOT_ENABLE_AMBIENT": "true", "PILOT_ENABLE_GATEWAY_API": "true"},
+    "ambient": {
+        "PILOT_ENABLE_AMBIENT": "true",
+        "PILOT_ENABLE_GATEWAY_API": "true",
+        "PILOT_ENABLE_IP_AUTOALLOCATE": "true",
+    },
 }
 PROFILE_CONFIG: Mapping[str, Tree] = {
     "ambient": {
@@ -174,6 +178,11 @@ class Options:
     def runs_gateways(self) -> bool:
         """Whether the control plane obeys and runs Gateways of the Gateway API."""
         return self.pilot_env.get("PILOT_ENABLE_GATEWAY_API") == "true"
+
+    @property
+    def writes_addresses(self) -> bool:
+        """Whether the control plane writes addresses of its making into ServiceEntries."""
+        return self.pilot_env.get("PILOT_ENABLE_IP_AUTOALLOCATE") == "true"
 
 
 def of_spec(spec: Tree) -> Options:

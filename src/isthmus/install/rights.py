@@ -74,6 +74,16 @@ def run() -> list[Rule]:
     ]
 
 
+def given() -> list[Rule]:
+    """Return what is needed to write addresses of our making into users' ServiceEntries."""
+    return [_rule("networking.istio.io", ("serviceentries/status",), ("patch",))]
+
+
+def shared() -> list[Rule]:
+    """Return what is needed in the own namespace to write down what clusters share."""
+    return [_rule("networking.istio.io", ("serviceentries",), ("create", "patch", "delete"))]
+
+
 def own() -> list[Rule]:
     """Return what is needed in the control plane's own namespace only."""
     return [_rule("", ("configmaps", "secrets"), _FOLLOW)]

@@ -6,7 +6,7 @@ from typing import Final
 
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
-from isthmus.mesh import peering
+from isthmus.mesh import allocations, peering
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.services import ServiceKey
 from isthmus.registry import model
@@ -57,6 +57,7 @@ class Ways:
     is_linked: bool = False
     link_namespaces: tuple[str, ...] = ()
     skips_domains: bool = False
+    ranges: allocations.Ranges = allocations.USUAL
 
 
 USUAL: Final = Ways()
@@ -81,6 +82,7 @@ def assemble(
         link_namespaces=ways.link_namespaces,
         is_linked=ways.is_linked,
         skips_domains=ways.skips_domains,
+        ranges=ways.ranges,
     )
     graph_ = graph.Graph()
     sources_ = sources.declare(graph_)

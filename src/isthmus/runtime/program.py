@@ -27,6 +27,7 @@ from isthmus.inject import settings as inject_settings
 from isthmus.kube import client as kube_client
 from isthmus.mesh.identities import ClusterId
 from isthmus.runtime import (
+    allocating,
     assembly,
     authentication,
     connections,
@@ -112,6 +113,7 @@ class Program:
         self._snapshots = snapshotting.Snapshots(
             self._fleet, namespace=chosen.namespace, system_clock=self._clock
         )
+        self._addresses = allocating.Addresses(self._mesh, system_clock=self._clock)
         self._stewardship = self._steward()
         self._desk = self._opened_desk()
         self._discovery.asides = debugstreams.Asides(self._desk, pod=chosen.pod)
@@ -135,6 +137,7 @@ class Program:
                 is_linked=chosen.links_clusters,
                 link_namespaces=chosen.link_namespaces,
                 skips_domains=chosen.skips_domains,
+                ranges=chosen.ranges,
             ),
         )
 
@@ -169,6 +172,8 @@ class Program:
 
     def _steward(self) -> stewardship.Stewardship:
         chosen = self._settings
+        # The mesh may be configured in a cluster that is not ours to write in.
+        writes_addresses = chosen.writes_addresses and self._seats.home is None
         return stewardship.Stewardship(
             stewardship.Steward(
                 cluster=chosen.cluster,
@@ -183,6 +188,7 @@ class Program:
                 "keep snapshots of clusters": self._snapshots.run,
                 "renew tokens": self._renewal.run,
                 **({"run gateways": self._run_gateways} if chosen.runs_gateways else {}),
+                **({"write addresses": self._addresses.run} if writes_addresses else {}),
             },
             system_clock=self._clock,
         )

@@ -163,3 +163,21 @@ def test_images_come_from_where_it_is_said():
 
     assert container_of(found, "ztunnel")["image"] == "example.com/mesh/ztunnel:v2"
     assert container_of(found, "istio-cni-node")["image"] == "example.com/mesh/install-cni:v2"
+
+
+def test_what_is_written_of_addresses_is_granted_where_it_is_written_alone():
+    def writers(*flags):
+        found = objects(flags=flags)
+        return {
+            (kind, *rule["resources"], *rule["verbs"])
+            for (kind, _), manifest in found.items()
+            for rule in manifest.get("rules", ())
+            if any("serviceentries" in one for one in rule["resources"])
+            and not {*rule["verbs"]} <= {"list", "watch"}
+        }
+
+    assert writers() == {
+        ("ClusterRole", "serviceentries/status", "patch"),
+        ("Role", "serviceentries", "create", "patch", "delete"),
+    }
+    assert writers("values.pilot.env.PILOT_ENABLE_IP_AUTOALLOCATE=false") == set()

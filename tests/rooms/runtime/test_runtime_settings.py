@@ -53,3 +53,24 @@ def test_node_proxies_are_served_where_somebody_wants_that():
 def test_an_account_of_node_proxies_that_is_none_is_refused(text):
     with pytest.raises(settings.SettingRefused, match="CA_TRUSTED_NODE_ACCOUNTS"):
         settings.read({"CA_TRUSTED_NODE_ACCOUNTS": text}, [])
+
+
+def test_addresses_are_written_down_and_chosen_where_somebody_says_so():
+    prefix = "PILOT_IP_AUTOALLOCATE"
+    said = {
+        "PILOT_ENABLE_IP_AUTOALLOCATE": "true",
+        f"{prefix}_IPV4_PREFIX": "198.18.0.0/20",
+        f"{prefix}_IPV6_PREFIX": "fd00::/64",
+    }
+
+    found, usual = settings.read(said, []), settings.read({}, [])
+
+    assert (found.writes_addresses, str(found.ranges.ipv4)) == (True, "198.18.0.0/20")
+    assert found.ranges.twin_of("198.18.0.5") == "fd00::5"
+    assert (usual.writes_addresses, str(usual.ranges.ipv4)) == (False, "240.240.0.0/16")
+
+
+@pytest.mark.parametrize("text", ["everywhere", "240.240.0.0/31", "::/64"])
+def test_a_range_that_cannot_be_used_is_refused(text):
+    with pytest.raises(settings.SettingRefused, match="IPV4_PREFIX"):
+        settings.read({"PILOT_IP_AUTOALLOCATE_IPV4_PREFIX": text}, [])

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from isthmus.engine import collections, graph, reader
-from isthmus.fleet.sources import ObjectKey
 from isthmus.mesh.allocations import Ranges
 from isthmus.mesh.entries import ServiceEntry
 from isthmus.mesh.services import Service, ServiceKey, ServicePort
@@ -55,9 +54,7 @@ def declare(graph_: graph.Graph, known: facts.Facts, *, ranges: Ranges) -> Nodes
         address = read.get(known.allocated, ServiceKey(namespace, host))
         return () if address is None else ((host, address), (host, ranges.twin_of(address)))
 
-    def given(
-        read: reader.Reader, _: ObjectKey, entry: ServiceEntry
-    ) -> Iterator[tuple[Named, Given]]:
+    def given(read: reader.Reader, _: object, entry: ServiceEntry) -> Iterator[tuple[Named, Given]]:
         found: Given = ()
         for host in entry.hosts if entry.wants_address else ():
             service = read.get(known.model.services, ServiceKey(entry.namespace, host))

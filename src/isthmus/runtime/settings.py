@@ -145,15 +145,15 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
 
 
 def _ranges(environment: Mapping[str, str]) -> allocations.Ranges:
-    usual, prefix = allocations.USUAL, "PILOT_IP_AUTOALLOCATE"
+    usual = allocations.USUAL
     try:
         return allocations.ranges(
-            environment.get(f"{prefix}_IPV4_PREFIX", str(usual.ipv4)),
-            environment.get(f"{prefix}_IPV6_PREFIX", str(usual.ipv6)),
+            environment.get("PILOT_IP_AUTOALLOCATE_IPV4_PREFIX", str(usual.ipv4)),
+            environment.get("PILOT_IP_AUTOALLOCATE_IPV6_PREFIX", str(usual.ipv6)),
         )
     except allocations.RangeUnusable as error:
         raise SettingRefused(
-            f"`{prefix}_IPV4_PREFIX` and `_IPV6_PREFIX` must be ranges to give addresses from",
+            "`PILOT_IP_AUTOALLOCATE_IPV4_PREFIX` and `…_IPV6_PREFIX` must be ranges of addresses",
             detail=str(error)[:200],
             hint=f"the usual ones are `{usual.ipv4}` and `{usual.ipv6}`",
         ) from error

@@ -9,14 +9,17 @@ The private key never leaves this process except to the Envoy beside it.
 import dataclasses
 import pathlib
 import secrets
+from collections.abc import Iterable
 from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from google.protobuf import message as protobuf_message
 
 from isthmus.base import clock, errors, logs
 from isthmus.ca import keys, pem, refusals, renewal
+from isthmus.mesh.identities import TrustDomain
 from isthmus.node import settings
 from isthmus.wire import csrclient, dialing, sds
 
@@ -49,7 +52,7 @@ class Keeper:
         renewing: When.
         system_clock: Says when that is.
         on_behalf_of: The identity of a pod of this node, by which its certificate is found; empty
-            for our own.
+            for our own. Whoever asks for others has the roots from elsewhere.
     """
 
     def __init__(
@@ -116,19 +119,15 @@ class Keeper:
         name = self._on_behalf_of or sds.CERTIFICATE
         leaf = checked(elements, key=key.public_key())
         version = f"{leaf.not_valid_before_utc:%Y%m%dT%H%M%S}-{leaf.serial_number:x}"
-        self._shelf.add(
-            {
-                name: sds.certificate(
-                    name,
-                    chain_pem="".join(elements[:-1]),
-                    key_pem=keys.private_pem(key),
-                    version=version,
-                ),
-                sds.ROOTS: sds.roots(
-                    sds.ROOTS, roots_pem=elements[-1], version=_digest(elements[-1])
-                ),
-            }
+        certificate = sds.certificate(
+            name,
+            chain_pem="".join(elements[:-1]),
+            key_pem=keys.private_pem(key),
+            version=version,
         )
+        roots = sds.roots(sds.ROOTS, roots_pem=elements[-1], version=_digest(elements[-1]))
+        of_roots = {} if self._on_behalf_of else {sds.ROOTS: roots}
+        self._shelf.add({name: certificate, **of_roots})
         self.ends = leaf.not_valid_after_utc
         _LOG.info(
             "certificate received",
@@ -137,6 +136,46 @@ class Keeper:
             ends=f"{self.ends:%Y-%m-%dT%H:%M:%SZ}",
         )
         return self.ends
+
+
+class Roots:
+    """By what the peers of a node's pods are believed.
+
+    The control plane says it for each trust domain. Until it has, the roots that are mounted
+    vouch for our own domains. What was told once holds until something else is told.
+    """
+
+    def __init__(self, trust_domains: Iterable[TrustDomain]) -> None:
+        self._prefixes = tuple(f"spiffe://{domain}/" for domain in trust_domains)
+        self._is_told = False
+
+    def mounted(self, roots_pem: str) -> sds.Secret | None:
+        """Return the secret by the mounted roots; None where something else was told."""
+        if self._is_told:
+            return None
+        return sds.roots(
+            sds.ROOTS,
+            roots_pem=roots_pem,
+            version=_digest(roots_pem),
+            prefixes=self._prefixes,
+        )
+
+    def told(self, body: bytes | None) -> sds.Secret | None:
+        """Return the secret that the control plane tells; None where it says nothing.
+
+        Raises:
+            AnswerUnfit: It is no secret (ISM-NODE-006).
+        """
+        if body is None:
+            return None
+        try:
+            secret = sds.renamed(body, name=sds.ROOTS, version=_digest(body.hex()))
+        except protobuf_message.DecodeError as error:
+            raise AnswerUnfit(
+                "the control plane told of trust domains what is no secret"
+            ) from error
+        self._is_told = True
+        return secret
 
 
 class Targets:

@@ -7,12 +7,14 @@ long as one of them is here. Decides nothing about which pods take part, and sta
 Source: spec sections 7.2 and 7.6.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from isthmus.base import clock, logs, tasks
+from isthmus.base import clock, errors, logs, tasks
 from isthmus.node import certificates, hosts, settings, steering
+from isthmus.resources import snapshot
 from isthmus.views import nodeslices
 from isthmus.wire import dialing, local, sds, wdsclient
 
@@ -61,12 +63,15 @@ class Enrolment:
         self._targets = targets
         self._clock = system_clock
         self.hosts = hosts.Hosts(wanted.node.network, wanted.domain)
+        self._roots = certificates.Roots(wanted.node.trust_domains)
+        # Which domains are believed stands where it stands by what: it changes with that alone.
+        node = dataclasses.replace(wanted.node, trust_domains=())
         self._steering = steering.Steering(
-            wanted.node,
+            node,
             pods_changed=self._changed,
             services_changed=lambda changes: self.hosts.change(changes.values()),
         )
-        self._talk = wdsclient.Talk(self._steering.take, self._steering.begin)
+        self._talk = wdsclient.Talk(self._take, self._steering.begin)
         self._shelf = sds.Shelf()
         self._pods: dict[str, nodeslices.EnrolledPod] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
@@ -135,10 +140,22 @@ class Enrolment:
             if old is not None and new is None:
                 _LOG.info("pod takes part no longer", pod=old.workload)
 
+    def _take(self, news: wdsclient.News) -> Mapping[str, str]:
+        if news.type_url != snapshot.SECRETS:
+            return self._steering.take(news)
+        try:
+            secret = self._roots.told(news.bodies.get(wdsclient.TRUST))
+        except errors.IsthmusError as error:
+            return {wdsclient.TRUST: error.happened}
+        if secret is not None:
+            self._shelf.add({sds.ROOTS: secret})
+        return {}
+
     def _trust(self) -> None:
         """Have the roots there before the first certificate: listeners wait for them."""
-        roots_pem = self._targets.discovery().roots_pem
-        self._shelf.add({sds.ROOTS: sds.roots(sds.ROOTS, roots_pem=roots_pem, version="mounted")})
+        secret = self._roots.mounted(self._targets.discovery().roots_pem)
+        if secret is not None:
+            self._shelf.add({sds.ROOTS: secret})
 
     def _certify(self, pod: nodeslices.EnrolledPod) -> None:
         name = str(pod.identity)

@@ -15,11 +15,14 @@ import grpc
 from envoy.service.discovery.v3 import discovery_pb2
 
 from isthmus.base import clock, logs
-from isthmus.resources.snapshot import ADDRESSES, AUTHORIZATIONS, TypeUrl
+from isthmus.resources.snapshot import ADDRESSES, AUTHORIZATIONS, SECRETS, TypeUrl
 from isthmus.wire import ads, dialing
 
 METHOD: Final = f"/{ads.SERVICE}/DeltaAggregatedResources"
 TYPES: Final = (AUTHORIZATIONS, ADDRESSES)
+"""Of which everything is wanted."""
+TRUST: Final = "trust-bundles"
+"""The secret that says who vouches for which trust domain."""
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 5.0
 INVALID_ARGUMENT: Final = 3
 
@@ -68,6 +71,11 @@ class Talk:
             )
             for kind in TYPES
         ]
+        trust = discovery_pb2.DeltaDiscoveryRequest(
+            type_url=SECRETS, initial_resource_versions=self.versions.get(SECRETS, {})
+        )
+        trust.resource_names_subscribe.append(TRUST)
+        asked.append(trust)
         asked[0].node.id = node["id"]
         asked[0].node.metadata.update(node["metadata"])
         return [one.SerializeToString() for one in asked]

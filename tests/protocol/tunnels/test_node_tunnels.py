@@ -144,3 +144,18 @@ def test_a_pod_leaves_and_joins_while_it_runs(told):
         "inside": "far",
         "tunnelled": True,
     }
+
+
+def test_a_trust_domain_is_believed_by_its_own_bundle_alone(told):
+    """By both ends: the caller's node looks at the server, the server's node at the caller."""
+    assert told["trust_domains"] == {
+        "unlisted": True,
+        "listed": True,
+        "another account": True,
+        "expected account": True,
+        "removed": True,
+        "minted, by the root": True,
+        "minted": True,
+        "client": True,
+        "then": True,
+    }

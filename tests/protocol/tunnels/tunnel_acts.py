@@ -287,13 +287,53 @@ async def strict(world):
     return {**after, "then": await world.becomes("near", "plain", address("near"))}
 
 
+async def trust_domains(world):
+    """One pod is in another trust domain; its intermediate is another, below the same root."""
+    one, two = world.nodes.values()
+    usual, root = one.control.signer, one.control.signer.roots[0]
+    own, peer = usual.issuer.certificate, tunnel_world.signing("b").issuer.certificate
+    two.control.domain, two.control.signer = tunnel_world.PEER, tunnel_world.signing("b")
+    world.tell({"far": tunnel_world.workload("far", domain=tunnel_world.PEER)})
+    found = {"unlisted": await stays_out(world, "client")}
+    world.believe(cluster_local=own, b_local=peer)
+    found["listed"] = await world.becomes("far", "client", address("far"))
+    impostor = tunnel_world.workload("far", account="other", domain=tunnel_world.PEER)
+    one.control.tell({"far": impostor})
+    found["another account"] = await stays_out(world, "client")
+    one.control.tell({"far": tunnel_world.workload("far", domain=tunnel_world.PEER)})
+    found["expected account"] = await world.becomes("far", "client", address("far"))
+    two.control.believe(b_local=peer)
+    await one.restart_proxy()
+    found["removed"] = await stays_out(world, "client")
+    # Whoever has an intermediate without constraints mints for the other domain.
+    one.control.signer = tunnel_world.signing("rogue")
+    await one.enrol_anew("other")
+    world.believe(cluster_local=root, b_local=root)
+    found["minted, by the root"] = await world.becomes("far", "other", address("far"))
+    world.believe(cluster_local=own, b_local=peer)
+    await one.restart_proxy()
+    found["minted"] = await stays_out(world, "other")
+    found["client"] = await world.becomes("far", "client", address("far"))
+    one.control.signer, two.control.signer = usual, usual
+    two.control.domain = tunnel_world.DOMAIN
+    world.tell({"far": tunnel_world.workload("far")})
+    found["then"] = await world.becomes("far", "client", address("far"))
+    return found
+
+
 async def main(folder):
     namespaces.unshare(namespaces.NEWUSER | namespaces.NEWNET)
     namespaces.map_root(uid=UID, gid=GID)
     acts = [one for one in globals().values() if inspect.iscoroutinefunction(one)]
     async with tunnel_world.running(folder) as world:
-        told = {act.__name__: await act(world) for act in acts if act is not main}
+        told = {act.__name__: await act(world) for act in acts if act not in (main, stays_out)}
     sys.stdout.write(json.dumps(told))
+
+
+async def stays_out(world, name):
+    """Say whether a pod is not answered, and is not later either."""
+    is_out = await world.becomes(False, name, address("far"))
+    return is_out and not any([await world.asks(name, address("far")) for _ in range(5)])
 
 
 UID, GID = os.getuid(), os.getgid()

@@ -21,18 +21,21 @@ from http import server
 import grpc
 
 from isthmus.base import clock, metrics, namespaces, netlink, tasks
-from isthmus.mesh import authorization, identities
+from isthmus.ca import anchors
+from isthmus.mesh import authorization, identities, trust
 from isthmus.node import capturing, enrolment, nodebootstrap, settings
 from isthmus.resources import snapshot
+from isthmus.resources.envoy import secrets
 from isthmus.resources.ztunnel import build
 from isthmus.testing import certificates as material
 from isthmus.testing import envoys
-from isthmus.views import nodeslices, wds
+from isthmus.views import nodeslices, view, wds
 from isthmus.wire import ads, callers, csr, dialing, tls, wdsclient
 from isthmus.xds import messages
 
 NOW = clock.SystemClock().now()
 DOMAIN = identities.TrustDomain("cluster.local")
+PEER = identities.TrustDomain("b.local")
 CLUSTER, NETWORK = identities.ClusterId("c"), identities.NetworkId("n")
 ISTIOD = "istiod.istio-system.svc"
 CLAIM = {
@@ -147,7 +150,12 @@ class Pod:
 # --- the control plane
 
 
-def workload(name, *, account=None, **more):
+def signing(name):
+    """Return an authority below the common root."""
+    return material.signer(name, now=NOW)
+
+
+def workload(name, *, account=None, domain=DOMAIN, **more):
     ports = (wds.AddressPort(HTTP, HTTP),)
     return wds.WorkloadSlice(
         uid=name,
@@ -157,7 +165,7 @@ def workload(name, *, account=None, **more):
         network=NETWORK,
         addresses=(address(name),),
         service_account=account or ACCOUNTS.get(name, name),
-        trust_domain=DOMAIN,
+        trust_domain=domain,
         takes_tunnels=PODS[name] != 0,
         services=(("default/web", ports),) if name in SERVERS else (),
         **more,
@@ -189,7 +197,8 @@ class ControlPlane:
         self.pods = pods
         self.signer = material.signer(now=NOW)
         self.serving = tls.Serving(tls.issue(self.signer, names=(ISTIOD,), now=NOW))
-        self.held = {kind: {} for kind in wdsclient.TYPES}
+        self.held = {kind: {} for kind in (*wdsclient.TYPES, snapshot.SECRETS)}
+        self.domain = DOMAIN
         self.wake = lambda _: None
         self.signed_for = []
         self.port = 0
@@ -201,7 +210,10 @@ class ControlPlane:
     def signs_for(self, _, spiffe_id):
         self.signed_for.append(str(spiffe_id))
         return (
-            "" if spiffe_id in {identity(pod.name) for pod in self.pods} else "no pod of the node"
+            ""
+            if spiffe_id.service_account
+            in {identity(pod.name).service_account for pod in self.pods}
+            else "no pod of the node"
         )
 
     # What `ads.Discovery` and `ads.Watch` want.
@@ -234,13 +246,23 @@ class ControlPlane:
                 changed[made.type_url].add(name)
         self.wake({kind: frozenset(names) for kind, names in changed.items()})
 
+    def believe(self, **by_domain):
+        """Tell who vouches for which trust domain; underscores stand for dots."""
+        bundles = [
+            trust.Bundle(domain.replace("_", "."), anchors.of([certificate]))
+            for domain, certificate in by_domain.items()
+        ]
+        made = secrets.bundles(view.TRUST, bundles)
+        self.held[snapshot.SECRETS][made.name] = made
+        self.wake({snapshot.SECRETS: frozenset({made.name})})
+
     async def start(self):
         signing = csr.service(
             csr.Signatory(
                 self,
                 authority=lambda: self.signer,
-                trust_domain=lambda _: DOMAIN,
-                own_domain=lambda: DOMAIN,
+                trust_domain=lambda _: self.domain,
+                own_domain=lambda: self.domain,
                 clock=clock.SystemClock(),
                 counters=csr.Counters(metrics.Metrics()),
                 impersonation=self.signs_for,
@@ -312,6 +334,18 @@ class Node:
                 *self.command, stdout=said, stderr=said
             )
 
+    async def restart_proxy(self):
+        """Begin anew, without the tunnels that were open."""
+        await self.kill_proxy()
+        await self.start_proxy()
+
+    async def enrol_anew(self, name):
+        """Have a pod's certificate signed again."""
+        signed = len(self.control.signed_for)
+        self.agent.leave(name)
+        self.agent.join(placed_pod(next(pod for pod in self.pods if pod.name == name)))
+        assert await until(lambda: len(self.control.signed_for) > signed)
+
     async def kill_proxy(self):
         self.process.kill()
         await self.process.wait()
@@ -380,6 +414,11 @@ class World:
         """Tell all nodes."""
         for node in self.nodes.values():
             node.control.tell(entries)
+
+    def believe(self, **by_domain):
+        """Tell all nodes who vouches for which trust domain."""
+        for node in self.nodes.values():
+            node.control.believe(**by_domain)
 
     async def becomes(self, expected, name, host, path="/"):
         """Say whether a pod is answered as expected, now or soon."""

@@ -16,6 +16,7 @@ from isthmus.inject.settings import InjectionSettings
 from isthmus.inject.shapes import Obj
 from isthmus.inject.wishes import Wishes
 
+SPEAKS_TUNNELS: Final = "ISTIO_META_ENABLE_HBONE"
 NETWORK: Final = "topology.istio.io/network"
 SCRAPE: Final = ("scrape", "path", "port", "scheme")
 
@@ -117,6 +118,8 @@ def _fill_metadata(
     labels = dict(shapes.texts(metadata, "labels"))
     if is_sidecar:
         labels.setdefault("security.istio.io/tlsMode", "istio")
+        if dict(wanted.settings.proxy_metadata).get(SPEAKS_TUNNELS) == "true":
+            labels.setdefault("networking.istio.io/tunnel", "http")
     labels.setdefault("service.istio.io/canonical-name", place.workload.service)
     labels.setdefault("service.istio.io/canonical-revision", place.workload.revision)
     if overwrites:

@@ -4,6 +4,7 @@ Source: spec sections 3.1 and 4.2.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from isthmus.base import hashing
 from isthmus.mesh.identities import ClusterId, NetworkId
@@ -21,6 +22,22 @@ class ProxyKind(hashing.Word):
 
 
 @dataclass(frozen=True, slots=True)
+class Tunnelling:
+    """Whether HBONE is spoken by those proxies that say that they can.
+
+    Attributes:
+        begins: To workloads (`PILOT_ENABLE_SENDING_HBONE`).
+        ends: By sidecars, for their own workloads (`PILOT_ENABLE_SIDECAR_LISTENING_HBONE`).
+    """
+
+    begins: bool = False
+    ends: bool = False
+
+
+NO_TUNNELS: Final = Tunnelling()
+
+
+@dataclass(frozen=True, slots=True)
 class Proxy:
     """One connected proxy.
 
@@ -34,6 +51,8 @@ class Proxy:
         captures_dns: Whether its pod's questions for names are answered beside it.
         allocates_addresses: Whether it wants addresses for services that have none where it is.
         marks_sockets: Whether packet rules tell its own connections by the mark of the socket.
+        ends_tunnels: Whether it ends HBONE on a port of its own.
+        begins_tunnels: Whether it speaks HBONE to workloads that take nothing else encrypted.
     """
 
     id: str
@@ -52,3 +71,5 @@ class Proxy:
     captures_dns: bool = False
     allocates_addresses: bool = False
     marks_sockets: bool = False
+    ends_tunnels: bool = False
+    begins_tunnels: bool = False

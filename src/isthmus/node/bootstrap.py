@@ -22,6 +22,14 @@ RUNTIME = {
 }
 
 
+GUARDS = {
+    # An orderly end of a tunnel is followed by a reset of its stream without an error. This Envoy
+    # takes that for a broken connection and breaks the caller's, which loses what was on its way.
+    "envoy.reloadable_features.propagate_upstream_rst_through_tunneled_tcp_proxy": False,
+    "envoy.reloadable_features.map_http_stream_reset_to_tcp_rst": False,
+}
+
+
 def document(wanted: settings.Settings, *, may_mark: bool) -> dict[str, object]:
     """Build the bootstrap.
 
@@ -37,7 +45,7 @@ def document(wanted: settings.Settings, *, may_mark: bool) -> dict[str, object]:
         },
         "dynamic_resources": DYNAMIC,
         "static_resources": {"listeners": _pages(wanted.ports), "clusters": _clusters(wanted)},
-        "layered_runtime": {"layers": [RUNTIME, {"name": "admin", "admin_layer": {}}]},
+        "layered_runtime": {"layers": [*_runtime(wanted), {"name": "admin", "admin_layer": {}}]},
         "overload_manager": overload.manager(wanted),
         "bootstrap_extensions": [INTERNAL_LISTENERS],
         "stats_config": _stats(wanted.stats),
@@ -57,6 +65,15 @@ def _node(node: Mapping[str, object], *, may_mark: bool) -> dict[str, object]:
     told = node.get("metadata")
     metadata = told if isinstance(told, Mapping) else {}
     return {**node, "metadata": {**metadata, "MARKS_SOCKETS": "true"}}
+
+
+def _runtime(wanted: settings.Settings) -> list[dict[str, object]]:
+    told = wanted.node.get("metadata")
+    speaks_tunnels = isinstance(told, Mapping) and told.get("ENABLE_HBONE") == "true"
+    layers: list[dict[str, object]] = [{**RUNTIME}]
+    if speaks_tunnels or wanted.kind == "waypoint":
+        layers.append({"name": "tunnels", "static_layer": GUARDS})
+    return layers
 
 
 def _pages(ports: settings.Ports) -> list[dict[str, object]]:

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from isthmus.engine import changes
 from isthmus.mesh.identities import ClusterId
-from isthmus.mesh.proxies import Proxy, ProxyKind
+from isthmus.mesh.proxies import NO_TUNNELS, Proxy, ProxyKind, Tunnelling
 from isthmus.mesh.workloads import WorkloadKey
 from isthmus.resources import snapshot
 from isthmus.resources.snapshot import Snapshot, TypeUrl
@@ -42,11 +42,13 @@ class Connections(ads.Discovery):
         authenticator: callers.Authenticator,
         unready: Ready,
         node_accounts: Iterable[tuple[str, str]] = (),
+        tunnelling: Tunnelling = NO_TUNNELS,
     ) -> None:
         self.authenticator = authenticator
         self._mesh = mesh
         self._unready = unready
         self._node_accounts = frozenset(node_accounts)
+        self._tunnelling = tunnelling
         self._catalog = catalog.Catalog()
         self._watches: dict[str, ProxyWatch] = {}
         self._seen: Counter[Scope] = Counter()
@@ -64,7 +66,9 @@ class Connections(ads.Discovery):
         self._number += 1
         key = f"{caller.cluster}/{node.name}/{self._number}"
         with self._mesh.graph.transaction() as transaction:
-            transaction.put(self._mesh.views.proxies, key, proxy_of(caller, node))
+            transaction.put(
+                self._mesh.views.proxies, key, proxy_of(caller, node, tunnelling=self._tunnelling)
+            )
         self._moved.discard(key)
         watch = ProxyWatch(self, key)
         self._watches[key] = watch
@@ -235,7 +239,9 @@ def _shortened(name: str) -> str:
     return before if number.isdecimal() and "." in before else name
 
 
-def proxy_of(caller: callers.Caller, node: nodes.Node) -> Proxy:
+def proxy_of(
+    caller: callers.Caller, node: nodes.Node, *, tunnelling: Tunnelling = NO_TUNNELS
+) -> Proxy:
     """Return the proxy that a proven caller with this node is.
 
     What was proven counts before what the node says of itself.
@@ -257,4 +263,6 @@ def proxy_of(caller: callers.Caller, node: nodes.Node) -> Proxy:
         captures_dns=node.captures_dns,
         allocates_addresses=node.allocates_addresses,
         marks_sockets=node.marks_sockets,
+        ends_tunnels=node.ends_tunnels and tunnelling.ends,
+        begins_tunnels=node.begins_tunnels and tunnelling.begins,
     )

@@ -148,6 +148,7 @@ class Program:
             authenticator=self._authenticator,
             unready=self._unready_for,
             node_accounts=chosen.node_accounts if chosen.serves_node_proxies else (),
+            tunnelling=chosen.tunnelling,
         )
 
     def _opened_peering(self) -> peering.Peering:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from isthmus.base import errors
 from isthmus.mesh import allocations
 from isthmus.mesh.identities import ClusterId
+from isthmus.mesh.proxies import NO_TUNNELS, Tunnelling
 
 
 class SettingRefused(errors.IsthmusError):
@@ -44,6 +45,7 @@ class Settings:
         node_accounts: Namespace and name of the accounts that node proxies run as: they are told
             of the whole mesh, and may ask for certificates of their own node's pods
             (`CA_TRUSTED_NODE_ACCOUNTS`).
+        tunnelling: Whether sidecars and gateways that can speak HBONE do.
         runs_gateways: Whether Gateways of the Gateway API are obeyed and run
             (`PILOT_ENABLE_GATEWAY_API`).
         patches_webhooks: Whether it keeps the bundle in its cluster's webhooks.
@@ -82,6 +84,7 @@ class Settings:
     shared_mesh_config: str = ""
     serves_node_proxies: bool = False
     node_accounts: tuple[tuple[str, str], ...] = ()
+    tunnelling: Tunnelling = NO_TUNNELS
     runs_gateways: bool = False
     patches_webhooks: bool = True
     links_clusters: bool = False
@@ -132,6 +135,7 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
         shared_mesh_config=environment.get("SHARED_MESH_CONFIG", ""),
         serves_node_proxies=is_ambient,
         node_accounts=_accounts(environment.get("CA_TRUSTED_NODE_ACCOUNTS", usual)),
+        tunnelling=_tunnelling(environment, usual=str(is_ambient).lower()),
         runs_gateways=_truth(environment, "PILOT_ENABLE_GATEWAY_API"),
         # Set and empty: API servers verify the injector by an authority of somebody else's.
         patches_webhooks=environment.get("INJECTION_WEBHOOK_CONFIG_NAME", "any") != "",
@@ -157,6 +161,13 @@ def _ranges(environment: Mapping[str, str]) -> allocations.Ranges:
             detail=str(error)[:200],
             hint=f"the usual ones are `{usual.ipv4}` and `{usual.ipv6}`",
         ) from error
+
+
+def _tunnelling(environment: Mapping[str, str], *, usual: str) -> Tunnelling:
+    return Tunnelling(
+        begins=_truth(environment, "PILOT_ENABLE_SENDING_HBONE", default=usual),
+        ends=_truth(environment, "PILOT_ENABLE_SIDECAR_LISTENING_HBONE", default=usual),
+    )
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -105,6 +105,7 @@ class Cluster:
             tuple(sorted(all_labels.items())),
             tuple(external),
             shape.dns,
+            shape.speaks_tunnels,
         )
         self.mesh.add_pod(pod)
         captured = {"ambient.istio.io/redirection": "enabled"} if shape.is_captured else None
@@ -395,6 +396,8 @@ class Mesh:
             pod.labels,
             captures_dns=bool(pod.dns),
             allocates_addresses=pod.dns == "allocated",
+            ends_tunnels=pod.speaks_tunnels and pod.proxy is ProxyKind.SIDECAR,
+            begins_tunnels=pod.speaks_tunnels,
         )
         self.put(self.views.proxies, pod.connection, proxy)
         scopes = self.graph.get(self.views.proxy_scopes, pod.connection) or ()

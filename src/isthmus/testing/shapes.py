@@ -29,7 +29,7 @@ class Pod:
         proxy: None for a pod without one.
         identity: What its certificate says; empty without a proxy.
         external: Addresses at which other networks reach it.
-        dns: As in `Shape`.
+        dns: As in `Shape`, and so is `speaks_tunnels`.
     """
 
     cluster: str
@@ -42,6 +42,7 @@ class Pod:
     labels: tuple[tuple[str, str], ...] = ()
     external: tuple[str, ...] = ()
     dns: str = ""
+    speaks_tunnels: bool = False
 
     @property
     def identity(self) -> str:
@@ -69,6 +70,7 @@ class Shape:
         is_global: Whether a service is shared with other clusters.
         scope: Of a service, as its label says it.
         distribution: Of a service's traffic, as its annotation says it.
+        speaks_tunnels: Whether the pod's own proxy begins and ends tunnels.
     """
 
     proxy: ProxyKind | None = ProxyKind.SIDECAR
@@ -84,6 +86,7 @@ class Shape:
     is_global: bool = False
     scope: str = ""
     distribution: str = ""
+    speaks_tunnels: bool = False
 
 
 USUAL: Final = Shape()

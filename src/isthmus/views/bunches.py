@@ -6,6 +6,7 @@ decided for a bunch at once, and what is told of each member is made once for al
 Source: docs/decisions/0033-endpoints-are-weighed-in-bunches.md.
 """
 
+import dataclasses
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,11 +28,16 @@ Doors = tuple[NetworkGateway, ...] | None
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An endpoint of a service, with what the mesh's policies say of it."""
+    """An endpoint of a service, with what the mesh's policies say of it.
+
+    Attributes:
+        tunnel_end: Who ends tunnels for it, where that is all it takes encrypted; else empty.
+    """
 
     endpoint: Endpoint
     speaks_mtls: bool
     workload: str
+    tunnel_end: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,7 @@ class Bunch:
         members: What is told of each to who dials it; follows from the others.
         weights: How many have which weight, before sharing.
         doors: The gateways that stand before them for other networks.
+        tunnelled: What is told of each to who begins tunnels; empty where that is nothing else.
     """
 
     like: Endpoint
@@ -52,6 +59,7 @@ class Bunch:
     members: tuple[view.LbEndpoint, ...] = field(compare=False, repr=False)
     weights: tuple[tuple[int, int], ...]
     doors: Doors = None
+    tunnelled: tuple[view.LbEndpoint, ...] = field(default=(), repr=False)
 
     def share(self, parts: int) -> int:
         """Return the weight of each of `parts` equal parts of it."""
@@ -59,9 +67,21 @@ class Bunch:
 
     def apart(self) -> Iterator["Bunch"]:
         """Yield a bunch for each member, for who looks at more than they have in common."""
-        for endpoint, member in zip(self.endpoints, self.members, strict=True):
-            weights = ((member.weight, 1),)
-            yield Bunch(endpoint, self.speaks_mtls, (endpoint,), (member,), weights, self.doors)
+        both = zip(self.endpoints, self.members, strict=True)
+        for number, (endpoint, member) in enumerate(both):
+            yield Bunch(
+                endpoint,
+                self.speaks_mtls,
+                (endpoint,),
+                (member,),
+                ((member.weight, 1),),
+                self.doors,
+                self.tunnelled[number : number + 1],
+            )
+
+    def by_tunnels(self) -> "Bunch":
+        """Return it as who begins tunnels is told of it."""
+        return dataclasses.replace(self, members=self.tunnelled) if self.tunnelled else self
 
     def where(self, accepts: Callable[[Endpoint], bool]) -> Iterator["Bunch"]:
         """Yield what is left of it when only some members count."""
@@ -74,6 +94,7 @@ class Bunch:
                 tuple(one.members[0] for one in kept),
                 _counted(one.members[0].weight for one in kept),
                 self.doors,
+                tuple(through for one in kept for through in one.tunnelled),
             )
 
     def speaking(self, speaks_mtls: bool) -> "Bunch":
@@ -84,7 +105,7 @@ class Bunch:
             _told(endpoint, speaks_mtls, workload=member.workload, weight=member.weight)
             for endpoint, member in zip(self.endpoints, self.members, strict=True)
         )
-        return Bunch(self.like, speaks_mtls, self.endpoints, members, self.weights, self.doors)
+        return dataclasses.replace(self, speaks_mtls=speaks_mtls, members=members)
 
 
 Bunches = Mapping[str, tuple[Bunch, ...]]
@@ -103,7 +124,8 @@ def bunched(
     sorts = dict[tuple[object, ...], list[Candidate]]()
     for one in candidates:
         at = one.endpoint
-        sort = (at.port_name, at.cluster, at.network, at.locality, one.speaks_mtls)
+        is_tunnelled = one.tunnel_end != ""
+        sort = (at.port_name, at.cluster, at.network, at.locality, one.speaks_mtls, is_tunnelled)
         alike = sorts.get(sort)
         if alike is None:
             sorts[sort] = [one]
@@ -131,6 +153,17 @@ def _bunch(alike: list[Candidate], *, scale: int, doors: Doors) -> Bunch:
         tuple(member for _, member in told),
         _counted(member.weight for _, member in told),
         doors,
+        _tunnelled(alike, told) if alike[0].tunnel_end else (),
+    )
+
+
+def _tunnelled(
+    alike: Iterable[Candidate], told: Iterable[tuple[Endpoint, view.LbEndpoint]]
+) -> tuple[view.LbEndpoint, ...]:
+    ends = {(one.endpoint.address, one.endpoint.port): one.tunnel_end for one in alike}
+    return tuple(
+        dataclasses.replace(member, tunnel_end=ends[member.address, member.port])
+        for _, member in told
     )
 
 

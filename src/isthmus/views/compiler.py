@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh.proxies import Proxy
+from isthmus.mesh.services import derived_key
 from isthmus.mesh.workloads import WorkloadKey
 from isthmus.registry import model
 from isthmus.views import (
@@ -89,6 +90,7 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
         *nodes.slices,
         graph_.derive("views/inbound", scopes, _inbound(known)),
         graph_.derive("views/trust", scopes, _trusted(known)),
+        graph_.derive("views/tunnels to workloads", scopes, _to_workloads(known)),
     )
     return Views(
         scopes,
@@ -170,18 +172,40 @@ def _inbound(
             namespace=scope.namespace,
             root=settings.root_namespace,
         )
-        yield view.keyed(
+        usual = inbound.listener_of(
             scope,
-            inbound.listener_of(
-                scope,
-                policies=policies,
-                authorizations=facts.authorizations_for(
-                    read, known, namespace=scope.namespace, root=settings.root_namespace
-                ),
-                settings=settings,
+            policies=policies,
+            authorizations=facts.authorizations_for(
+                read, known, namespace=scope.namespace, root=settings.root_namespace
             ),
+            settings=settings,
         )
+        yield view.keyed(scope, usual)
+        for slice_ in inbound.tunnels_of(scope, usual):
+            yield view.keyed(scope, slice_)
         for cluster in inbound.clusters_of(scope, settings=settings):
             yield view.keyed(scope, cluster)
+
+    return sliced
+
+
+def _to_workloads(
+    known: facts.Facts,
+) -> Callable[[reader.Reader, view.Scope, int], Iterator[tuple[view.SliceKey, view.Slice]]]:
+    def sliced(
+        read: reader.Reader, scope: view.Scope, _: int
+    ) -> Iterator[tuple[view.SliceKey, view.Slice]]:
+        if not isinstance(scope, view.TunnelScope):
+            return
+        served = [
+            (service, one)
+            for address in scope.addresses
+            for key, one in sorted(
+                read.lookup(known.served_by_address, (scope.cluster, address)).items()
+            )
+            for named in (key.service, derived_key(key.service))
+            if (service := read.get(known.model.services, named)) is not None
+        ]
+        yield view.keyed(scope, inbound.routes_of(scope, served))
 
     return sliced

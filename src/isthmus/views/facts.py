@@ -10,7 +10,7 @@ from typing import NamedTuple
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
 from isthmus.mesh.authorization import AuthorizationPolicy
-from isthmus.mesh.identities import ClusterId
+from isthmus.mesh.identities import ClusterId, TrustDomain
 from isthmus.mesh.services import Protocol, Service, ServiceKey
 from isthmus.mesh.workloads import Endpoint, Health
 from isthmus.registry import model
@@ -341,7 +341,16 @@ def _candidates(
         found = policies_for(
             read, by_namespace, namespace=key.namespace, root=settings.root_namespace
         )
-        yield key, candidates.candidates_of(endpoints, service=key, found=found, settings=settings)
+
+        def domain_of(cluster: ClusterId) -> TrustDomain:
+            return read.get(mesh.trust.domains, cluster) or settings.trust_domain
+
+        yield (
+            key,
+            candidates.candidates_of(
+                endpoints, service=key, found=found, settings=settings, domain_of=domain_of
+            ),
+        )
 
     return graph_.derive("views/candidates", mesh.endpoints, judged)
 

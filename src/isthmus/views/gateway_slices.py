@@ -11,6 +11,7 @@ from isthmus.views import (
     authorization,
     facts,
     gateway,
+    horizon_slices,
     names,
     outbound,
     outbound_slices,
@@ -150,6 +151,7 @@ def _target_clusters(
     def sliced(read: reader.Reader, scope: view.GatewayScope, plan: gateway.Plan) -> Sliced:
         settings = read.value(known.model.settings)
         yield view.keyed(scope, outbound.black_hole(settings))
+        yield from outbound_slices.starting(scope, settings)
         wanted = {
             _resolver(read, known, scope, port)(destination): destination.host
             for destination, port in plan.destinations()
@@ -165,19 +167,15 @@ def _target_clusters(
                 ),
                 accounts=known.accounts_of(read, service.key),
                 settings=settings,
-                behind=read.get(behind, (_place(scope), service.key)) or spreading.NOTHING,
+                behind=read.get(behind, (horizon_slices.horizon_of(scope), service.key))
+                or spreading.NOTHING,
             ):
                 if cluster.name in wanted:
-                    told = outbound_slices.looked_up(read, known, cluster, service, scope=scope)
+                    told = outbound_slices.completed(read, known, cluster, service, scope=scope)
                     marks_sockets = scope.marks_sockets
                     yield view.keyed(scope, spreading.marked(told, marks_sockets=marks_sockets))
 
     return sliced
-
-
-def _place(scope: view.GatewayScope) -> view.HorizonScope:
-    """Return the place from which a gateway sees what it does not pass on encrypted."""
-    return view.HorizonScope(scope.cluster, scope.network, scope.requested_networks)
 
 
 def _resolver(

@@ -93,9 +93,14 @@ def preferences_of(
                 yield preference
 
 
-def horizon_of(scope: view.OutboundScope) -> view.HorizonScope:
+def horizon_of(scope: view.OutboundScope | view.GatewayScope) -> view.HorizonScope:
     """Return the place where the proxies of a scope stand."""
-    return view.HorizonScope(scope.cluster, scope.network, scope.requested_networks)
+    return view.HorizonScope(
+        scope.cluster,
+        scope.network,
+        scope.requested_networks,
+        begins_tunnels=scope.begins_tunnels,
+    )
 
 
 def _is_wide(scope: view.HorizonScope) -> bool:

@@ -3,13 +3,15 @@
 Source: spec section 4.9.
 """
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
 
 from isthmus.mesh.authorization import AuthorizationPolicy
-from isthmus.mesh.policies import PeerAuthentication
-from isthmus.mesh.services import Protocol
+from isthmus.mesh.networks import HBONE_PORT
+from isthmus.mesh.policies import MtlsMode, PeerAuthentication
+from isthmus.mesh.services import Protocol, Service
 from isthmus.mesh.settings import MeshSettings
-from isthmus.views import authorization, modes, names, view
+from isthmus.views import authorization, facts, modes, names, view
 
 
 def listener_of(
@@ -49,6 +51,36 @@ def listener_of(
         ),
         by_domain=settings.lists_domains,
     )
+
+
+def tunnels_of(scope: view.InboundScope, usual: view.Inbound) -> Iterator[view.Slice]:
+    """Yield what lets tunnels end at the workload, where `usual` holds for all else."""
+    if not scope.ends_tunnels:
+        return
+    yield view.tunnels.GatewayTunnels(
+        HBONE_PORT,
+        view.tunnels.WORKLOAD_ROUTES,
+        usual.trust_domains,
+        notes_callers=True,
+        by_domain=usual.by_domain,
+    )
+    yield view.waypoints.Door(view.tunnels.INSIDE)
+    # The tunnel is all the encryption that a caller needs.
+    ports = tuple(dataclasses.replace(port, mode=MtlsMode.DISABLE) for port in usual.ports)
+    yield dataclasses.replace(usual, ports=ports, mode=MtlsMode.DISABLE, is_in_tunnels=True)
+
+
+def routes_of(
+    scope: view.TunnelScope, served: Iterable[tuple[Service, facts.Served]]
+) -> view.tunnels.WorkloadRoutes:
+    """Return where tunnels to a workload may lead; `served` are its ports, service by service."""
+    hosts = {
+        f"{service.hostname}:{one.service_port}": one.port
+        for service, one in served
+        if "*" not in service.hostname
+    }
+    told = sorted(view.tunnels.OwnHost(asked, port) for asked, port in hosts.items())
+    return view.tunnels.WorkloadRoutes(scope.addresses, tuple(told))
 
 
 def clusters_of(scope: view.InboundScope, *, settings: MeshSettings) -> Iterator[view.ClusterSlice]:

@@ -23,7 +23,16 @@ from isthmus.mesh.traffic import (
     TrafficPolicy,
 )
 from isthmus.mesh.workloads import Endpoint
-from isthmus.views import foreign, names, preferences, rules, splithorizon, spreading, view
+from isthmus.views import (
+    authorization,
+    foreign,
+    names,
+    preferences,
+    rules,
+    splithorizon,
+    spreading,
+    view,
+)
 
 ENCRYPTION: Final = {
     ClientTls.AUTO: view.UpstreamTls.AUTO,
@@ -56,6 +65,15 @@ def special_clusters(settings: MeshSettings) -> Iterator[view.ClusterSlice]:
         connect_timeout_s=settings.connect_timeout_s,
         protocol=Protocol.AUTO,
     )
+
+
+def starting(
+    settings: MeshSettings,
+) -> Iterator[view.waypoints.TunnelStart | view.waypoints.TunnelCluster]:
+    """Yield what a proxy needs to begin tunnels."""
+    yield view.waypoints.TunnelStart(settings.access_log_path)
+    domains = authorization.domains_of(settings)
+    yield view.waypoints.TunnelCluster(domains, settings.lists_domains)
 
 
 def black_hole(settings: MeshSettings) -> view.ClusterSlice:

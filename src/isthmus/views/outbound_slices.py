@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
 from isthmus.mesh.services import Protocol, Resolution, Service, ServiceKey
+from isthmus.mesh.settings import MeshSettings
 from isthmus.mesh.traffic import HashKey
 from isthmus.views import (
     addressing,
@@ -44,6 +45,7 @@ def declare(
             yield view.keyed(scope, outbound.catch_all(settings))
             for cluster in outbound.special_clusters(settings):
                 yield view.keyed(scope, cluster)
+            yield from starting(scope, settings)
 
     places = graph_.derive("views/outbound scopes", scopes, _outbound_only)
     visible = _visible(graph_, known, places)
@@ -53,6 +55,13 @@ def declare(
         graph_.derive("views/own listeners", visible, _own_listeners(known)),
         *_routed(graph_, known, places=places, visible=visible),
     )
+
+
+def starting(scope: view.OutboundScope | view.GatewayScope, settings: MeshSettings) -> Sliced:
+    """Yield what proxies need to begin tunnels, if they do."""
+    if scope.begins_tunnels:
+        for slice_ in outbound.starting(settings):
+            yield view.keyed(scope, slice_)
 
 
 def rule_for(
@@ -172,13 +181,13 @@ def _clusters(
             speaks_mtls=_speaks(read, known, service, rule),
             behind=read.get(behind, (horizon_slices.horizon_of(scope), name)) or spreading.NOTHING,
         ):
-            told = looked_up(read, known, cluster, service, scope=scope)
+            told = completed(read, known, cluster, service, scope=scope)
             yield view.keyed(scope, spreading.marked(told, marks_sockets=scope.marks_sockets))
 
     return sliced
 
 
-def looked_up(
+def completed(
     read: reader.Reader,
     known: facts.Facts,
     cluster: view.ClusterSlice,
@@ -186,14 +195,21 @@ def looked_up(
     *,
     scope: view.OutboundScope | view.GatewayScope,
 ) -> view.ClusterSlice:
-    """Return a cluster with its endpoints in it, if proxies look those up by name."""
+    """Return a cluster with what depends on where its clients are.
+
+    That is whether they may begin tunnels to its endpoints, and the endpoints themselves, if
+    proxies look those up by name.
+    """
     if service.resolution not in {Resolution.DNS, Resolution.ONE_BY_DNS}:
-        return cluster
+        is_balanced = cluster.discovery is view.Discovery.EDS
+        if not (is_balanced and scope.begins_tunnels):
+            return cluster
+        return dataclasses.replace(cluster, begins_tunnels=True)
     seen = assignments.outbound(
         service,
         known.bunches_of(read, service.key),
         rule=rule_for(read, known, service, client=scope.namespace, labels=scope.labels),
-        horizon=view.HorizonScope(scope.cluster, scope.network, scope.requested_networks),
+        horizon=horizon_slices.horizon_of(scope),
         settings=read.value(known.model.settings),
     )
     groups = next((one.groups for one in seen if one.cluster_name == cluster.name), ())

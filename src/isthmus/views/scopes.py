@@ -41,6 +41,7 @@ class HorizonScope(hashing.Remembering):
         labels: Of those who stand here, as far as endpoints are near by labels; None otherwise.
         selected: Of their labels those by which DestinationRules of the namespace select
             clients, sorted.
+        begins_tunnels: Whether one speaks HBONE from here.
     """
 
     cluster: ClusterId
@@ -50,6 +51,7 @@ class HorizonScope(hashing.Remembering):
     locality: Locality | None = None
     labels: tuple[tuple[str, str], ...] | None = None
     selected: tuple[tuple[str, str], ...] = ()
+    begins_tunnels: bool = False
 
     __hash__ = hashing.Remembering.__hash__
 
@@ -64,6 +66,7 @@ class OutboundScope(hashing.Remembering):
         marks_sockets: Whether their connections are known by the mark of the socket.
         labels: Of theirs, those that any VirtualService, or any DestinationRule of the
             namespace, asks for, sorted.
+        begins_tunnels: Whether they speak HBONE.
     """
 
     cluster: ClusterId
@@ -73,6 +76,7 @@ class OutboundScope(hashing.Remembering):
     naming: Naming = Naming.CLUSTER
     marks_sockets: bool = False
     labels: tuple[tuple[str, str], ...] = ()
+    begins_tunnels: bool = False
 
     __hash__ = hashing.Remembering.__hash__
 
@@ -96,11 +100,23 @@ class InboundScope(hashing.Remembering):
 
     Attributes:
         ports: Target port and what is spoken there, sorted.
+        ends_tunnels: Whether HBONE ends there, too.
     """
 
     namespace: str
     labels: tuple[tuple[str, str], ...]
     ports: tuple[tuple[int, Protocol], ...]
+    ends_tunnels: bool = False
+
+    __hash__ = hashing.Remembering.__hash__
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelScope(hashing.Remembering):
+    """Where tunnels to one workload may lead: to its own addresses, sorted."""
+
+    cluster: ClusterId
+    addresses: tuple[str, ...]
 
     __hash__ = hashing.Remembering.__hash__
 
@@ -112,6 +128,7 @@ class GatewayScope(hashing.Remembering):
     Attributes:
         ports: Port of the gateway's own Service, and the target port that it stands for, sorted.
         marks_sockets: Whether their connections are known by the mark of the socket.
+        begins_tunnels: Whether they speak HBONE to workloads of their own network.
     """
 
     cluster: ClusterId
@@ -121,6 +138,7 @@ class GatewayScope(hashing.Remembering):
     requested_networks: tuple[NetworkId, ...]
     ports: tuple[tuple[int, int], ...] = ()
     marks_sockets: bool = False
+    begins_tunnels: bool = False
 
     __hash__ = hashing.Remembering.__hash__
 
@@ -179,6 +197,7 @@ Scope = (
     | InboundScope
     | GatewayScope
     | WaypointScope
+    | TunnelScope
     | CredentialScope
     | NodesScope
     | TrustScope

@@ -73,7 +73,12 @@ def scopes_of(
     said = workload.labels if workload is not None else proxy.labels
     labels = _lasting(said)
     standing = _Standing(
-        view.HorizonScope(proxy.cluster, network, proxy.requested_networks),
+        view.HorizonScope(
+            proxy.cluster,
+            network,
+            proxy.requested_networks,
+            begins_tunnels=proxy.begins_tunnels,
+        ),
         workload.locality if workload is not None else proxy.locality,
         tuple(sorted((key, value) for key, value in said if key in near_by)) if near_by else None,
         tuple(sorted(selected_by.intersection(said))),
@@ -83,16 +88,10 @@ def scopes_of(
             return (
                 view.TrustScope(),
                 *standing.scopes(proxy.namespace),
-                view.OutboundScope(
-                    proxy.cluster,
-                    network,
-                    proxy.namespace,
-                    proxy.requested_networks,
-                    naming=_naming(proxy),
-                    marks_sockets=proxy.marks_sockets,
-                    labels=tuple(sorted((routed_by | selected_by).intersection(said))),
+                _outbound(
+                    proxy, network=network, labels=(routed_by | selected_by).intersection(said)
                 ),
-                view.InboundScope(proxy.namespace, labels, _inbound_ports(served)),
+                *_inbound(proxy, workload, labels=labels, served=served),
                 *_of_names(proxy, network=network),
             )
         case ProxyKind.ROUTER:
@@ -117,6 +116,35 @@ def _naming(proxy: Proxy) -> view.Naming:
     if not proxy.captures_dns:
         return view.Naming.CLUSTER
     return view.Naming.ALLOCATED if proxy.allocates_addresses else view.Naming.CAPTURED
+
+
+def _outbound(
+    proxy: Proxy, *, network: NetworkId, labels: frozenset[tuple[str, str]]
+) -> view.OutboundScope:
+    return view.OutboundScope(
+        proxy.cluster,
+        network,
+        proxy.namespace,
+        proxy.requested_networks,
+        naming=_naming(proxy),
+        marks_sockets=proxy.marks_sockets,
+        labels=tuple(sorted(labels)),
+        begins_tunnels=proxy.begins_tunnels,
+    )
+
+
+def _inbound(
+    proxy: Proxy,
+    workload: Workload | None,
+    *,
+    labels: Labels,
+    served: Mapping[facts.ServedKey, facts.Served],
+) -> Iterator[view.Scope]:
+    ports = _inbound_ports(served)
+    yield view.InboundScope(proxy.namespace, labels, ports, ends_tunnels=proxy.ends_tunnels)
+    if proxy.ends_tunnels:
+        addresses = workload.addresses if workload is not None else (proxy.address,)
+        yield view.TunnelScope(proxy.cluster, tuple(sorted(addresses)))
 
 
 def _of_names(proxy: Proxy, *, network: NetworkId) -> tuple[view.Scope, ...]:
@@ -151,6 +179,7 @@ def _of_gateway(
         proxy.requested_networks,
         tuple(sorted(ports.items())),
         marks_sockets=proxy.marks_sockets,
+        begins_tunnels=proxy.begins_tunnels,
     )
 
 

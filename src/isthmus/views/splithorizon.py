@@ -119,7 +119,8 @@ def groups_of(
         like = bunch.like
         spot = (0 if order is None else order.rank_of(like), like.locality)
         if not stands_behind(bunch, horizon):
-            placed.setdefault(spot, []).append(bunch)
+            seen = bunch.by_tunnels() if horizon.begins_tunnels else bunch
+            placed.setdefault(spot, []).append(seen)
         elif bunch.speaks_mtls:
             hidden.add(bunch, spot)
     shares = () if order is None else order.shares()

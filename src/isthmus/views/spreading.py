@@ -78,7 +78,12 @@ def declare(
 
 def _widest(scope: view.HorizonScope) -> view.HorizonScope:
     """Return the place without what makes endpoints near: gateways stand before far and near."""
-    return view.HorizonScope(scope.cluster, scope.network, scope.requested_networks)
+    return view.HorizonScope(
+        scope.cluster,
+        scope.network,
+        scope.requested_networks,
+        begins_tunnels=scope.begins_tunnels,
+    )
 
 
 def behind_gateways(

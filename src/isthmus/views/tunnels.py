@@ -1,17 +1,24 @@
-"""Slices of gateways that end the outer of two tunnels. Part of the hand-over: see `view`.
+"""Slices of what ends tunnels: the outer of two, or a workload's own. Part of the hand-over: see `view`.
 
 Source: spec section 7.4.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from isthmus.mesh.identities import TrustDomain
 from isthmus.mesh.networks import HBONE_PORT
 
+INSIDE: Final = "main_internal"
+"""The listener inside a sidecar that gets what came through tunnels, and the way to it."""
+
+WORKLOAD_ROUTES: Final = "connect_terminate"
+"""The table of what may be asked for at a sidecar."""
+
 
 @dataclass(frozen=True, slots=True)
 class GatewayTunnels:
-    """A gateway's listener for HBONE: it ends the outer tunnel, and passes the inner one on.
+    """A listener for HBONE: it ends the outer tunnel, and passes on what is in it.
 
     Attributes:
         trust_domains: Whose identities may come in.
@@ -47,3 +54,24 @@ class TunnelRoutes:
 
     name: str
     hosts: tuple[TunnelHost, ...]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class OwnHost:
+    """One `host:port` that may be asked for, and the workload's own port that answers."""
+
+    authority: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadRoutes:
+    """What may be asked for at a sidecar: ports of the workload's own addresses.
+
+    Attributes:
+        hosts: The services for which the workload answers, sorted.
+    """
+
+    addresses: tuple[str, ...]
+    hosts: tuple[OwnHost, ...]
+    name: str = WORKLOAD_ROUTES

@@ -48,6 +48,7 @@ Naming = scopes.Naming
 NodesScope = scopes.NodesScope
 OutboundScope = scopes.OutboundScope
 Scope = scopes.Scope
+TunnelScope = scopes.TunnelScope
 WaypointScope = scopes.WaypointScope
 TrustScope = scopes.TrustScope
 
@@ -278,6 +279,7 @@ class Inbound:
         trust_domains: Those whose identities may call.
         by_domain: Whether each of them has its own bundle by which callers are believed.
         policies: About who may call what; their clauses about callers are IDENTITY alone.
+        is_in_tunnels: Whether this is what came through tunnels: all of it from known callers.
     """
 
     ports: tuple[InboundPort, ...]
@@ -286,6 +288,7 @@ class Inbound:
     access_log_path: str = ""
     policies: tuple[AuthorizationPolicy, ...] = ()
     by_domain: bool = False
+    is_in_tunnels: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,7 +407,7 @@ class Kind(hashing.Word):
     AUTHORIZATION = "authorization"
 
 
-Routes = RouteSlice | tunnels.TunnelRoutes
+Routes = RouteSlice | tunnels.TunnelRoutes | tunnels.WorkloadRoutes
 Clusters = ClusterSlice | waypoints.Door | waypoints.TunnelCluster
 EnvoySlice = Clusters | EndpointsSlice | ListenerSlice | Routes | NamesSlice | TrustSlice
 Slice = EnvoySlice | wds.NodeSlice
@@ -429,8 +432,8 @@ def listener_name(listener: ListenerSlice) -> str:
     match listener:
         case CatchAllOutbound():
             return "virtualOutbound"
-        case Inbound():
-            return "virtualInbound"
+        case Inbound(is_in_tunnels=is_in_tunnels):
+            return tunnels.INSIDE if is_in_tunnels else "virtualInbound"
         case OutboundHttp(address=address, port=port) | OutboundTcp(address=address, port=port):
             return f"{address}_{port}"
         case GatewayTls(port=port) | GatewayTcp(port=port) | GatewayHttp(port=port):
@@ -449,6 +452,7 @@ KINDS: Final[Mapping[type, Kind]] = MappingProxyType(
         EndpointsSlice: Kind.ENDPOINTS,
         RouteSlice: Kind.ROUTE,
         tunnels.TunnelRoutes: Kind.ROUTE,
+        tunnels.WorkloadRoutes: Kind.ROUTE,
         NamesSlice: Kind.NAMES,
         TrustSlice: Kind.SECRET,
         wds.WorkloadSlice: Kind.ADDRESS,
@@ -467,9 +471,14 @@ def kind_of(slice_: Slice) -> Kind:
 def name_of(slice_: Slice) -> str:
     """Return the name of the resource that a slice becomes."""
     match slice_:
-        case ClusterSlice(name=name) | RouteSlice(name=name) | tunnels.TunnelRoutes(name=name):
+        case ClusterSlice(name=name) | RouteSlice(name=name) | waypoints.Door(name=name):
             return name
-        case EndpointsSlice(cluster_name=name) | waypoints.Door(name=name) | TrustSlice(name=name):
+        case (
+            tunnels.TunnelRoutes(name=name)
+            | tunnels.WorkloadRoutes(name=name)
+            | EndpointsSlice(cluster_name=name)
+            | TrustSlice(name=name)
+        ):
             return name
         case waypoints.TunnelCluster():
             return TUNNEL_START

@@ -65,6 +65,8 @@ class Node:
         captures_dns: Whether its agent answers its pod's questions for names.
         allocates_addresses: Whether names without an address shall get one.
         marks_sockets: Whether its sockets are marked as its own.
+        ends_tunnels: Whether it wants to end HBONE.
+        begins_tunnels: Whether it wants to speak HBONE to whoever takes it.
     """
 
     id: str
@@ -89,6 +91,8 @@ class Node:
     captures_dns: bool = False
     allocates_addresses: bool = False
     marks_sockets: bool = False
+    ends_tunnels: bool = False
+    begins_tunnels: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,8 @@ def parse(claim: Claim) -> Node:
         captures_dns=_flag(claim, "DNS_CAPTURE"),
         allocates_addresses=_flag(claim, "DNS_AUTO_ALLOCATE"),
         marks_sockets=_flag(claim, "MARKS_SOCKETS"),
+        ends_tunnels=_flag(claim, "ENABLE_HBONE"),
+        begins_tunnels=_flag(claim, "ENABLE_HBONE") and not _flag(claim, "DISABLE_HBONE_SEND"),
     )
 
 

@@ -114,7 +114,7 @@ class Pod:
     def redirect(self):
         capturing.capture(self.path)
 
-    def asks(self, host, port=HTTP, path="/"):
+    def asks(self, host, port=HTTP, path="/", headers=()):
         """Return who answers, and whom he takes us for; None for no answer."""
         with self.inside():
             raw = socket.socket()
@@ -123,7 +123,7 @@ class Pod:
             raw.connect((host, port))
             asked = http.client.HTTPConnection(host)
             asked.sock = raw
-            asked.request("GET", path)
+            asked.request("GET", path, headers=dict(headers))
             answer = asked.getresponse()
             body = answer.read()
             return json.loads(body) if answer.status == 200 else [answer.status, body.decode()]
@@ -406,9 +406,9 @@ class World:
         self.pods = {name: Pod(name, link) for name in PODS}
         self.nodes = {number: Node(number, folder, self.pods) for number in (1, 2)}
 
-    async def asks(self, name, host, path="/"):
+    async def asks(self, name, host, path="/", **how):
         """Return what a pod is answered."""
-        return await asyncio.to_thread(self.pods[name].asks, host, path=path)
+        return await asyncio.to_thread(self.pods[name].asks, host, path=path, **how)
 
     def tell(self, entries):
         """Tell all nodes."""

@@ -1,6 +1,7 @@
 """What a pod looks like after it got its proxy."""
 
 import copy
+import dataclasses
 import json
 
 import pytest
@@ -487,3 +488,12 @@ documents = st.recursive(
 )
 def test_a_patch_turns_the_old_into_the_new(old, new):
     assert applied(old, list(patches.difference(old, new))) == new
+
+
+def test_a_proxy_that_ends_hbone_is_known_by_a_label():
+    speaking = dataclasses.replace(SETTINGS, proxy_metadata=(("ISTIO_META_ENABLE_HBONE", "true"),))
+
+    labels = injected(pod(), settings=speaking)["metadata"]["labels"]
+
+    assert labels["networking.istio.io/tunnel"] == "http"
+    assert "networking.istio.io/tunnel" not in injected(pod())["metadata"]["labels"]

@@ -127,6 +127,15 @@ def test_sockets_are_marked_only_where_that_is_permitted(read):
     assert "MARKS_SOCKETS" not in json.dumps(bootstrap.document(wanted, may_mark=False))
 
 
+def test_a_proxy_that_speaks_hbone_keeps_what_is_on_its_way_when_a_tunnel_ends(read):
+    speaking = json.dumps(
+        bootstrap.document(read("sidecar", ISTIO_META_ENABLE_HBONE="true"), may_mark=False)
+    )
+
+    assert all(f'"{guard}": false' in speaking for guard in bootstrap.GUARDS)
+    assert "tunneled" not in json.dumps(bootstrap.document(read("sidecar"), may_mark=False))
+
+
 def test_statistics_that_the_proxy_configuration_asks_for_are_kept(read):
     proxy = '{"proxyStatsMatcher": {"inclusionRegexps": [".*upstream_rq.*"]}}'
 

@@ -74,3 +74,18 @@ def test_addresses_are_written_down_and_chosen_where_somebody_says_so():
 def test_a_range_that_cannot_be_used_is_refused(text):
     with pytest.raises(settings.SettingRefused, match="IPV4_PREFIX"):
         settings.read({"PILOT_IP_AUTOALLOCATE_IPV4_PREFIX": text}, [])
+
+
+@pytest.mark.parametrize(
+    ("environment", "begins", "ends"),
+    [
+        ({}, False, False),
+        ({"PILOT_ENABLE_AMBIENT": "true"}, True, True),
+        ({"PILOT_ENABLE_AMBIENT": "true", "PILOT_ENABLE_SENDING_HBONE": "false"}, False, True),
+        ({"PILOT_ENABLE_SIDECAR_LISTENING_HBONE": "true"}, False, True),
+    ],
+)
+def test_sidecars_speak_hbone_where_ambient_mode_is_on(environment, begins, ends):
+    found = settings.read(environment, []).tunnelling
+
+    assert (found.begins, found.ends) == (begins, ends)

@@ -93,3 +93,18 @@ def test_a_claim_may_say_less_than_the_proof_but_nothing_else():
     nodes.check(nodes.parse(claim()), caller=caller)
     with pytest.raises(nodes.NodeRefused, match="authorization failed"):
         nodes.check(nodes.parse(claim(CLUSTER_ID="c2")), caller=caller)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "ends", "begins"),
+    [
+        ({}, False, False),
+        ({"ENABLE_HBONE": "true"}, True, True),
+        ({"ENABLE_HBONE": "true", "DISABLE_HBONE_SEND": "true"}, True, False),
+        ({"DISABLE_HBONE_SEND": "false"}, False, False),
+    ],
+)
+def test_a_proxy_says_whether_it_speaks_hbone(metadata, ends, begins):
+    node = nodes.parse(claim(**metadata))
+
+    assert (node.ends_tunnels, node.begins_tunnels) == (ends, begins)

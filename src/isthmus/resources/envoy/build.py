@@ -37,7 +37,8 @@ def build(slice_: view.EnvoySlice) -> snapshot.Resource:
             )
         case view.TrustSlice():
             return secrets.bundles(view.TRUST, slice_.bundles)
-        case view.RouteSlice(name=name) | view.tunnels.TunnelRoutes(name=name):
+        case view.RouteSlice() | view.tunnels.TunnelRoutes() | view.tunnels.WorkloadRoutes():
+            name = view.name_of(slice_)
             return versions.resource(snapshot.ROUTES, _routes(slice_), name=name)
         case _:
             name = view.listener_name(slice_)

@@ -3,6 +3,7 @@
 Source: spec section 7.4.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from envoy.extensions.filters.common.set_filter_state.v3 import value_pb2
@@ -15,6 +16,7 @@ Value = value_pb2.FilterStateValue
 PEER: Final = "io.istio.peer_principal"
 """Under this key the end of a tunnel notes who began it."""
 
+NOTES: Final = "envoy.filters.http.set_filter_state"
 PLAIN: Final = "envoy.string"
 ORIGIN: Final = "envoy.filters.listener.original_dst.remote_ip"
 TARGET: Final = "envoy.filters.listener.original_dst.local_ip"
@@ -43,6 +45,15 @@ def noted() -> messages.Fields:
         (ORIGIN, ORIGIN, "%DOWNSTREAM_REMOTE_ADDRESS%"),
         (TARGET, TARGET, "%REQ(:AUTHORITY)%"),
     )
+    return messages.extension(NOTES, _noting(facts))
+
+
+def leading_to(target: str) -> messages.Fields:
+    """Return what the same filter notes on a route instead, where tunnels lead to `target`."""
+    return {NOTES: messages.packed(_noting([(TARGET, TARGET, target)]))}
+
+
+def _noting(facts: Iterable[tuple[str, str, str]]) -> set_filter_state_pb2.Config:
     values = [
         Value(
             object_key=key,
@@ -52,7 +63,4 @@ def noted() -> messages.Fields:
         )
         for key, kind, text in facts
     ]
-    return messages.extension(
-        "envoy.filters.http.set_filter_state",
-        set_filter_state_pb2.Config(on_request_headers=values),
-    )
+    return set_filter_state_pb2.Config(on_request_headers=values)

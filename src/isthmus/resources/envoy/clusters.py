@@ -89,8 +89,10 @@ def _encryption(cluster: view.ClusterSlice) -> messages.Fields:
     usual = _usual_encryption(cluster)
     if not cluster.begins_tunnels:
         return usual
-    # Who is at the end of a tunnel gets nothing else, also where a rule says how to encrypt.
     whole = usual.get("transport_socket", tls.raw_socket())
+    assert isinstance(whole, dict)
+    # In a tunnel nothing is encrypted a second time, unless the server itself wants it.
+    spoken = whole if cluster.foreign is not None else None
     others = usual.get("transport_socket_matches") or [
         {"name": "otherwise", "match": messages.struct({}), "transport_socket": whole}
     ]
@@ -98,7 +100,7 @@ def _encryption(cluster: view.ClusterSlice) -> messages.Fields:
     tunnel = {
         "name": "hbone",
         "match": messages.struct(hbone.MATCH),
-        "transport_socket": hbone.to_inside(),
+        "transport_socket": hbone.to_inside(spoken),
     }
     return {"transport_socket_matches": [tunnel, *others]}
 

@@ -157,6 +157,7 @@ def route_inline(
     stat_prefix: str,
     log_path: str,
     policies: Sequence[AuthorizationPolicy] = (),
+    sight: rbac.Sight = rbac.AT_WORKLOADS,
 ) -> messages.Fields:
     """Return the network filter that routes requests by `routes`, a RouteConfiguration."""
     if side is Side.OUTBOUND:
@@ -173,7 +174,7 @@ def route_inline(
                 "uri": True,
             },
             server_header_transformation=Manager.PASS_THROUGH,
-            **_common(stat_prefix, side=side, log_path=log_path, policies=policies),
+            **_common(stat_prefix, side=side, log_path=log_path, policies=policies, sight=sight),
         )
     )
 

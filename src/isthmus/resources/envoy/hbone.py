@@ -51,14 +51,17 @@ NO_LIMITS: Final[messages.Fields] = {
 }
 
 
-def to_inside() -> messages.Fields:
-    """Return the transport socket to a listener inside, which learns the endpoint's metadata."""
+def to_inside(spoken: messages.Fields | None = None) -> messages.Fields:
+    """Return the transport socket to a listener inside, which learns the endpoint's metadata.
+
+    `spoken` is the transport socket of what goes through it; None for plain text.
+    """
     host = metadata_pb2.MetadataKind(host={})
     return messages.extension(
         "envoy.transport_sockets.internal_upstream",
         internal_upstream_pb2.InternalUpstreamTransport(
             passthrough_metadata=[{"kind": host, "name": one[0]} for one in (TARGET, PROOF)],
-            transport_socket=tls.raw_socket(),
+            transport_socket=spoken or tls.raw_socket(),
         ),
     )
 

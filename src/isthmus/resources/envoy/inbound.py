@@ -19,7 +19,16 @@ from google.protobuf import message
 
 from isthmus.mesh.policies import MtlsMode
 from isthmus.mesh.services import Protocol
-from isthmus.resources.envoy import access_logs, filters, listeners, messages, routes, tls
+from isthmus.resources.envoy import (
+    access_logs,
+    callers,
+    filters,
+    listeners,
+    messages,
+    rbac,
+    routes,
+    tls,
+)
 from isthmus.views import view
 
 INBOUND_PORT: Final = 15006
@@ -69,9 +78,12 @@ def listener(inbound: view.Inbound) -> message.Message:
     # Nothing waits for a client's first bytes where they decide nothing: a server may speak first.
     known_ports = [port.port for port in inbound.ports if port.protocol is not Protocol.AUTO]
     plain_ports = [port.port for port in inbound.ports if port.mode is MtlsMode.DISABLE]
+    place: messages.Fields = {"internal_listener": {}}
+    if not inbound.is_in_tunnels:
+        place = {"address": messages.socket_address(listeners.ANY_ADDRESS, port=INBOUND_PORT)}
     result: message.Message = listener_pb2.Listener(
         name=view.listener_name(inbound),
-        address=messages.socket_address(listeners.ANY_ADDRESS, port=INBOUND_PORT),
+        **place,
         traffic_direction=base_pb2.INBOUND,
         listener_filters=[
             filters.original_destination(),
@@ -142,15 +154,20 @@ def _chain(
 def _filters(
     chain: Chain, *, port: view.InboundPort, inbound: view.Inbound
 ) -> list[messages.Fields]:
+    sight = rbac.Sight(callers.by_state) if inbound.is_in_tunnels else rbac.AT_WORKLOADS
     if not chain.reads_http:
         return filters.judge_and_pass_on(
-            port.cluster_name, log_path=inbound.access_log_path, policies=inbound.policies
+            port.cluster_name,
+            log_path=inbound.access_log_path,
+            policies=inbound.policies,
+            sight=sight,
         )
     routed = filters.route_inline(
-        routes.inbound(port),
+        routes.inbound(port, names_caller=inbound.is_in_tunnels),
         side=filters.Side.INBOUND,
         stat_prefix=f"inbound_{listeners.ANY_ADDRESS}_{port.port};",
         log_path=inbound.access_log_path,
         policies=inbound.policies,
+        sight=sight,
     )
     return [routed]

@@ -41,8 +41,11 @@ def _caller() -> messages.Fields:
     }
 
 
-def inbound(port: view.InboundPort) -> message.Message:
-    """Return the routes of a port that the workload serves: all requests to itself."""
+def inbound(port: view.InboundPort, *, names_caller: bool = False) -> message.Message:
+    """Return the routes of a port that the workload serves: all requests to itself.
+
+    `names_caller` says whether it must be told who has called, since no certificate says so.
+    """
     retry = {"retry_on": RETRY_INBOUND, "num_retries": {"value": ATTEMPTS}}
     action = _timeouts(0.0) | {"cluster": port.cluster_name, "retry_policy": retry}
     number = port.service_port or port.port
@@ -52,7 +55,10 @@ def inbound(port: view.InboundPort) -> message.Message:
         "routes": [{"name": "default", "match": {"prefix": "/"}, "route": action}],
     }
     result: message.Message = route_pb2.RouteConfiguration(
-        name=port.cluster_name, virtual_hosts=[host], validate_clusters={"value": False}
+        name=port.cluster_name,
+        virtual_hosts=[host],
+        validate_clusters={"value": False},
+        request_headers_to_add=[_caller()] if names_caller else [],
     )
     return result
 

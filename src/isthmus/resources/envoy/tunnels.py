@@ -1,12 +1,14 @@
-"""Gateways that end outer tunnels, for Envoy: who may come in, and where the inner ones go.
+"""Where tunnels end, for Envoy: who may come in, and where what is in them goes.
 
-Only CONNECT is answered, and only for names of the table: whatever else is asked for, be it an
-address, a service that is not shared, or a request that is no tunnel, leads nowhere.
+Only CONNECT is answered, and only for what is in the table: whatever else is asked for, or by a
+request that is no tunnel, leads nowhere. A gateway has names of shared services in it, behind which
+inner tunnels end; a sidecar has ports of its own workload, by its addresses and its services.
 
 Source: spec section 7.4.
 """
 
 import datetime
+import re
 from typing import Final
 
 from envoy.config.core.v3 import base_pb2
@@ -29,6 +31,12 @@ STREAM_WINDOW_BYTES: Final = 1024 * 1024
 CONNECTION_WINDOW_BYTES: Final = 16 * 1024 * 1024
 MOST_STREAMS: Final = 1024
 """Of one connection; clients open another one then."""
+
+REFUSED: Final = 400
+PORT: Final = (
+    "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+)
+"""Just one way to write a port: who judges by it and who connects to it must read the same."""
 
 Manager = http_connection_manager_pb2.HttpConnectionManager
 
@@ -80,8 +88,10 @@ def _manager(tunnels: view.tunnels.GatewayTunnels) -> messages.Fields:
     return messages.extension("envoy.filters.network.http_connection_manager", routed)
 
 
-def routes(told: view.tunnels.TunnelRoutes) -> message.Message:
+def routes(told: view.tunnels.TunnelRoutes | view.tunnels.WorkloadRoutes) -> message.Message:
     """Return where each name that may be asked for leads."""
+    if isinstance(told, view.tunnels.WorkloadRoutes):
+        return _to_workload(told)
     result: message.Message = route_pb2.RouteConfiguration(
         name=told.name,
         virtual_hosts=[_host(host) for host in told.hosts],
@@ -108,4 +118,42 @@ def _host(host: view.tunnels.TunnelHost) -> messages.Fields:
         "name": host.authority,
         "domains": [host.authority],
         "routes": [{"name": host.authority, "match": match, "route": action}],
+    }
+
+
+def _to_workload(told: view.tunnels.WorkloadRoutes) -> message.Message:
+    """Return where tunnels to the workload beside the proxy lead: to ports of its own."""
+    places = [f"[{one}]" if ":" in one else one for one in told.addresses]
+    circles = [f"{place}:{port}" for place in places for port in view.nodeslices.OWN_PORTS]
+    refused = {"match": {"connect_matcher": {}}, "direct_response": {"status": REFUSED}}
+    hosts: list[messages.Fields] = [{"name": "circles", "domains": circles, "routes": [refused]}]
+    for host in told.hosts:
+        route = _to_own_port(answering=f"{places[0]}:{host.port}")
+        hosts.append({"name": host.authority, "domains": [host.authority], "routes": [route]})
+    anywhere = [*(_to_own_port(place) for place in places), refused]
+    result: message.Message = route_pb2.RouteConfiguration(
+        name=view.name_of(told),
+        virtual_hosts=[
+            *(hosts if places else []),
+            {"name": "own", "domains": ["*"], "routes": anywhere},
+        ],
+        validate_clusters={"value": False},
+    )
+    return result
+
+
+def _to_own_port(place: str = "", *, answering: str = "") -> messages.Fields:
+    """Return the route of tunnels to any port of `place`, or of those that `answering` answers."""
+    match: messages.Fields = {"connect_matcher": {}}
+    if place:
+        asked = {"safe_regex": {"regex": f"{re.escape(place)}:{PORT}"}}
+        match["headers"] = [{"name": ":authority", "string_match": asked}]
+    return {
+        "match": match,
+        "route": {
+            "cluster": view.tunnels.INSIDE,
+            "timeout": messages.FOREVER,
+            "upgrade_configs": [{"upgrade_type": CONNECT, "connect_config": {}}],
+        },
+        "typed_per_filter_config": callers.leading_to(answering) if answering else {},
     }

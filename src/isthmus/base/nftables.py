@@ -34,6 +34,7 @@ _NEW_TABLE, _DELETE_TABLE, _NEW_CHAIN, _NEW_RULE = 0, 2, 3, 6
 _EQUAL, _UNEQUAL = 0, 1
 _NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2
 _TCP, _UDP = 6, 17
+_FLAGS_AT, _FIN, _SYN, _RST, _ACK = 13, 1, 2, 4, 16
 _IPV4_PROTOCOL = 2
 
 _META = {
@@ -160,6 +161,13 @@ def udp() -> Expression:
     return meta("l4proto", _UDP)
 
 
+def opening(*, negate: bool = False) -> Expression:
+    """Match the packet that opens a connection; follows `tcp`."""
+    loaded = _load_header(_TRANSPORT_HEADER, _FLAGS_AT, 1)
+    masked = _masked(bytes([_FIN | _SYN | _RST | _ACK]))
+    return loaded, masked, _compare(bytes([_SYN]), negate=negate)
+
+
 def destination_port(port: int, *, negate: bool = False) -> Expression:
     """Match the destination port; follows `tcp` or `udp`."""
     loaded = _load_header(_TRANSPORT_HEADER, 2, 2)
@@ -189,17 +197,19 @@ def _ipv4(offset: int, cidr: str, *, negate: bool) -> Expression:
     wanted = bytes(a & b for a, b in zip(socket.inet_aton(ip), mask, strict=True))
     parts = [*meta("nfproto", _IPV4_PROTOCOL), _load_header(_NETWORK_HEADER, offset, 4)]
     if length < 32:  # the width of an address
-        parts.append(
-            _part(
-                "bitwise",
-                _number(1, 1),
-                _number(2, 1),
-                _number(3, 4),
-                netlink.nest(4, (netlink.attribute(1, mask),)),
-                netlink.nest(5, (netlink.attribute(1, b"\0" * 4),)),
-            )
-        )
+        parts.append(_masked(mask))
     return *parts, _compare(wanted, negate=negate)
+
+
+def _masked(mask: bytes) -> bytes:
+    return _part(
+        "bitwise",
+        _number(1, 1),
+        _number(2, 1),
+        _number(3, len(mask)),
+        netlink.nest(4, (netlink.attribute(1, mask),)),
+        netlink.nest(5, (netlink.attribute(1, b"\0" * len(mask)),)),
+    )
 
 
 def one_in(count: int) -> Expression:

@@ -22,8 +22,6 @@ TABLE: Final = 100
 """The routing table by which it does."""
 
 OUTBOUND_PORT, PLAINTEXT_PORT, TUNNEL_PORT = 15001, 15006, 15008
-
-
 DNS_PORT: Final = 15053
 PROBED_FROM: Final = "169.254.7.127"
 """The address that the node's own calls to a pod get, so that the pod's rules know them."""
@@ -34,26 +32,44 @@ def rules_of(
 ) -> tuple[rules.Rule, ...]:
     """Return the rules for one pod.
 
+    Connections that were there before stay as they are: nobody else knows what was said on them.
+
     Args:
         probed_from: Ranges from which the node asks how the pod is; these calls go to the pod
             itself, since a node has no identity to show.
         captures_dns: Whether the proxy answers the pod's questions for names.
     """
     arriving, leaving = rules.Way.ARRIVING, rules.Way.LEAVING
-    routed = rules.Way.LEAVING_ROUTED
     return (
+        rules.Rule(arriving, (rules.UnderWay(),)),
         *(rules.Rule(arriving, (rules.Source(cidr),)) for cidr in probed_from),
         rules.Rule(arriving, (rules.Port(TUNNEL_PORT),)),
         rules.Rule(arriving, (), PLAINTEXT_PORT),
-        # One proxy marks what it hands over in a way of its own, the other as all that it sends.
-        rules.Rule(routed, (rules.Mark(HANDED_OVER),), rules.Remember(HANDED_OVER)),
-        rules.Rule(rules.Way.ARRIVING_ROUTED, (rules.Mark(MARK),), rules.Remember(HANDED_OVER)),
-        rules.Rule(routed, (rules.ConnectionMark(HANDED_OVER),), rules.Reroute(HANDED_OVER)),
+        *rules_of_released(),
+        rules.Rule(leaving, (rules.UnderWay(),)),
         rules.Rule(leaving, (rules.Mark(MARK),)),
         rules.Rule(leaving, (rules.Interface(rules.LOOPBACK_INTERFACE),)),
         rules.Rule(leaving, (rules.Destination(rules.LOOPBACK),)),
         *(_names() if captures_dns else ()),
         rules.Rule(leaving, (), OUTBOUND_PORT),
+    )
+
+
+KEPT: Final = (rules.Way.ARRIVING, rules.Way.LEAVING)
+"""Ways that a pod that was let go still has, for the connections that the proxy has of it."""
+
+
+def rules_of_released() -> tuple[rules.Rule, ...]:
+    """Return the rules of a pod that was let go: its answers on connections that the proxy has.
+
+    One proxy marks what it hands over in a way of its own, the other as all that it sends.
+    """
+    routed = rules.Way.LEAVING_ROUTED
+    remember = rules.Remember(HANDED_OVER)
+    return (
+        rules.Rule(routed, (rules.Mark(HANDED_OVER),), remember),
+        rules.Rule(rules.Way.ARRIVING_ROUTED, (rules.Mark(MARK),), remember),
+        rules.Rule(routed, (rules.ConnectionMark(HANDED_OVER),), rules.Reroute(HANDED_OVER)),
     )
 
 

@@ -127,7 +127,23 @@ class Group:
     gid: int
 
 
-Match = Port | SourcePort | Source | Destination | Interface | Mark | ConnectionMark | User | Group
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """The packet opens no connection: it belongs to one that was there before."""
+
+
+Match = (
+    Port
+    | SourcePort
+    | Source
+    | Destination
+    | Interface
+    | Mark
+    | ConnectionMark
+    | User
+    | Group
+    | UnderWay
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Puts the packet rules of an enrolled pod into its network, and takes them out again.
 
 Acts inside the pod's network namespace; all rules are replaced in one step. The way by which
-answers come back to the proxy stays when a pod leaves: without the rules nothing takes it.
+answers come back to the proxy stays when all is cleared: without the rules nothing takes it.
 
 Source: spec section 5.4; `capture.enrolled`.
 """
@@ -37,14 +37,23 @@ def capture(
 
 
 def release(network: str | int) -> None:
-    """Let the pod's traffic go by itself again.
+    """Let new connections of the pod go by themselves; those that the proxy has go on.
 
     Raises:
         OSError: The kernel refused, or the pod is gone.
     """
-    batch = nftables.replaced(redirect.TABLE, family=redirect.FAMILY)
     with _inside(network):
-        nftables.apply(batch)
+        nftables.apply(redirect.messages(enrolled.rules_of_released(), kept=enrolled.KEPT))
+
+
+def clear(network: str | int) -> None:
+    """Leave no rules behind, once the proxy has let go of the pod.
+
+    Raises:
+        OSError: The kernel refused, or the pod is gone.
+    """
+    with _inside(network):
+        nftables.apply(nftables.replaced(redirect.TABLE, family=redirect.FAMILY)[:2])
 
 
 def _let_answers_return() -> None:

@@ -3,7 +3,7 @@
 All rules are replaced in one step, so it may run again, as after a restart of the container.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import assert_never
 
@@ -69,10 +69,16 @@ def run(argv: Sequence[str], *, environment: Mapping[str, str] = MappingProxyTyp
     )
 
 
-def messages(made: Sequence[rules.Rule]) -> list[netlink.Message]:
-    """Turn rules into one batch for the kernel."""
+def messages(
+    made: Sequence[rules.Rule], *, kept: Collection[rules.Way] = ()
+) -> list[netlink.Message]:
+    """Turn rules into one batch for the kernel.
+
+    Connections that were translated go on being so as long as their ways are there: those in
+    `kept` are, even without rules.
+    """
     batch = list(nftables.replaced(TABLE, family=FAMILY))
-    used = {rule.way for rule in made}
+    used = {rule.way for rule in made}.union(kept)
     for way, (name, hook, priority, kind) in CHAINS.items():
         if way in used:
             batch.append(
@@ -114,6 +120,8 @@ def _outcome(
 def _expression(match: rules.Match, *, way: rules.Way) -> nftables.Expression:
     made: nftables.Expression
     match match:
+        case rules.User() | rules.Group():
+            made = _owner(match)
         case rules.Port(number, negated):
             made = nftables.destination_port(number, negate=negated)
         case rules.SourcePort(number):
@@ -127,12 +135,16 @@ def _expression(match: rules.Match, *, way: rules.Way) -> nftables.Expression:
             made = nftables.meta("iifname" if arrives else "oifname", name)
         case rules.Mark(number):
             made = nftables.meta("mark", number)
+        case rules.UnderWay():
+            made = nftables.opening(negate=True)
         case rules.ConnectionMark(number):
             made = nftables.connection_mark(number)
-        case rules.User(uid):
-            made = nftables.meta("skuid", uid)
-        case rules.Group(gid):
-            made = nftables.meta("skgid", gid)
         case _:
             assert_never(match)
     return made
+
+
+def _owner(match: rules.User | rules.Group) -> nftables.Expression:
+    if isinstance(match, rules.User):
+        return nftables.meta("skuid", match.uid)
+    return nftables.meta("skgid", match.gid)

@@ -71,6 +71,8 @@ class Network:
 
             async def greet(reader, writer, port=port):
                 writer.write(f"{port} {writer.get_extra_info('peername')[0]}".encode())
+                while said := await reader.read(99):
+                    writer.write(said)
                 writer.close()
 
             await asyncio.start_server(greet, sock=listener)
@@ -78,6 +80,26 @@ class Network:
     async def arrives(self, *, at, port=8080, mark=0):
         """Return where a call from this network to another arrives: the port, and who was seen."""
         return await call(at, port, network=self.fd, mark=mark)
+
+
+@contextlib.asynccontextmanager
+async def held(pod, address, port=8080):
+    """Keep a connection open; give what says whether it still carries words."""
+    with namespaces.entered(pod.fd):
+        link = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    loop = asyncio.get_running_loop()
+    with link:
+        await loop.sock_connect(link, (address, port))
+        await loop.sock_recv(link, 99)
+
+        async def carries():
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(2):
+                    await loop.sock_sendall(link, b"more")
+                    return await loop.sock_recv(link, 99) == b"more"
+            return False
+
+        yield carries
 
 
 async def call(address, port, *, network=None, mark=0):
@@ -276,6 +298,26 @@ async def asks(pod):
     return (asked, told, whose) == (b"question", b"answer", ("10.96.0.10", 53))
 
 
+async def goes_on(world):
+    """Connections that are open while a pod joins, and while it leaves."""
+    await world.namespace("ns")
+    async with world.agent():
+        pod, other = await world.pod("p", "ns"), await world.pod("other", "ns", mode=NONE)
+        with world.proxy().connected():
+            async with held(pod, other.address) as out, held(other, pod.address) as arriving:
+                await world.label(kinds.NAMESPACE, "ns", AMBIENT)
+                yield "is marked", await world.marked("p", "ns", "enabled")
+                yield "what it opened before", await out()
+                yield "what came before", await arriving()
+            async with held(pod, other.address) as out, held(other, pod.address) as arriving:
+                yield "through the proxy", await out() and await arriving()
+                await world.label(kinds.NAMESPACE, "ns", NONE)
+                yield "mark goes", await world.marked("p", "ns", None)
+                yield "direct again", (await other.arrives(at=pod.address))[:4] == "8080"
+                yield "what it opened through the proxy", await out()
+                yield "what came through the proxy", await arriving()
+
+
 async def restarts(world):
     """An agent that follows another, while pods of the former are captured."""
     await world.namespace("mesh", AMBIENT)
@@ -421,7 +463,9 @@ async def page(port, path):
     return said.decode()
 
 
-SCENES = {each.__name__: each for each in (begins, joins, restarts, troubles, ends, ztunnel)}
+SCENES = {
+    each.__name__: each for each in (begins, joins, goes_on, restarts, troubles, ends, ztunnel)
+}
 
 
 async def played(folder, names):

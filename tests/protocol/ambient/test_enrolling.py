@@ -13,7 +13,7 @@ PROGRAM = pathlib.Path(__file__).with_name("enrolling.py")
 ROOT = PROGRAM.parents[3]
 ORDINARY = 2000
 WAYS = ["root", "ordinary"] if os.getuid() == 0 else ["ordinary"]
-SCENES = ["begins", "joins", "restarts", "troubles", "ends"]
+SCENES = ["begins", "joins", "goes_on", "restarts", "troubles", "ends"]
 ZTUNNEL = os.environ.get("ISTHMUS_ZTUNNEL", "")
 """Where one of Istio's own is, which comes with no package."""
 

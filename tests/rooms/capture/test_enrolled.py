@@ -8,21 +8,23 @@ def of(way, **more):
 
 
 def test_whatever_arrives_goes_to_the_proxy_but_tunnels_are_there_already():
-    assert of(rules.Way.ARRIVING) == [
+    _, *found = of(rules.Way.ARRIVING)
+
+    assert found == [
         rules.Rule(rules.Way.ARRIVING, (rules.Port(15008),)),
         rules.Rule(rules.Way.ARRIVING, (), 15006),
     ]
 
 
 def test_the_nodes_probes_go_to_the_pod_itself():
-    first, *_ = of(rules.Way.ARRIVING, probed_from=("10.0.0.1/32",))
+    _, first, *_ = of(rules.Way.ARRIVING, probed_from=("10.0.0.1/32",))
 
     assert first == rules.Rule(rules.Way.ARRIVING, (rules.Source("10.0.0.1/32"),))
 
 
 def test_only_marks_and_loopback_are_left_alone_on_the_way_out():
     """No user is: programs of a pod may run as any, also as the one that sidecars run as."""
-    *alone, last = of(rules.Way.LEAVING)
+    _, *alone, last = of(rules.Way.LEAVING)
 
     assert last == rules.Rule(rules.Way.LEAVING, (), 15001)
     assert {type(match) for rule in alone for match in rule.matches} == {
@@ -59,3 +61,17 @@ def test_answers_to_what_either_proxy_hands_over_come_back_to_it():
 
     assert (arriving.matches, arriving.to) == ((rules.Mark(1337),), rules.Remember(0x111))
     assert (remembered.matches, remembered.to) == ((rules.Mark(0x111),), rules.Remember(0x111))
+
+
+def test_connections_that_were_there_before_stay_as_they_are():
+    for way in (rules.Way.ARRIVING, rules.Way.LEAVING):
+        first, *_ = of(way)
+        assert (first.matches, first.to) == ((rules.UnderWay(),), None)
+
+
+def test_a_pod_that_was_let_go_still_answers_what_the_proxy_has():
+    """Without its ways the kernel would no longer translate connections that it has translated."""
+    ways = {rule.way for rule in enrolled.rules_of_released()}
+
+    assert ways == {rules.Way.LEAVING_ROUTED, rules.Way.ARRIVING_ROUTED}
+    assert enrolled.KEPT == (rules.Way.ARRIVING, rules.Way.LEAVING)

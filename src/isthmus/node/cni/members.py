@@ -182,13 +182,19 @@ class Member:
 
     async def _leave(self) -> None:
         self._begins = self._begins and not self.pod.status.pod_ip
-        if self._has_rules or membership.was_captured(self.pod):
-            self._release()
+        was_captured = self._has_rules or membership.was_captured(self.pod)
+        if was_captured:
+            self._undo(capturing.release)
+            self._has_rules = False
         await self._mark(None)
-        if self._is_offered and not membership.has_ended(self.pod):
+        if was_captured and not membership.has_ended(self.pod):
             await self._linger()
-        if not self.takes_part:
-            self._forget()
+        if self.takes_part:
+            return
+        self._forget()
+        if was_captured:
+            self._undo(capturing.clear)
+            _LOG.info("pod released", pod=self._name)
 
     async def _linger(self) -> None:
         deadline = self._world.clock.monotonic() + self._world.linger_s
@@ -227,18 +233,15 @@ class Member:
         self._has_rules = True
         _LOG.info("pod captured", pod=self._name)
 
-    def _release(self) -> None:
+    def _undo(self, how: Callable[[int], None]) -> None:
         try:
             network = self._world.networks.open(self._uid)
         except networks.NetworkMissing:
-            pass  # with the network its rules are gone
-        else:
-            try:
-                capturing.release(network)
-            finally:
-                os.close(network)
-        self._has_rules = False
-        _LOG.info("pod released", pod=self._name)
+            return  # with the network its rules are gone
+        try:
+            how(network)
+        finally:
+            os.close(network)
 
     def _forget(self) -> None:
         self._world.proxies.remove(self._uid)

@@ -9,8 +9,6 @@ What stands behind a gateway of another network is called through two tunnels, s
 What has a waypoint is called through it, and nobody gets around one: where it has no pod that
 answers, calls go nowhere.
 
-What stands behind a gateway of another network is left out: double tunnels are not built yet.
-
 Source: spec sections 7.2, 7.4 and 7.5.
 """
 
@@ -170,14 +168,17 @@ def _endpoints(
         ]
         chosen = nearest(able, service=service, node=node)
         behind = sorted(doors[one.uid] for one in chosen if one.uid in doors)
+        # The way there is kept ready: when the last near one goes, only endpoints change.
+        beyond = nearest([one for one in able if one.uid in doors], service=service, node=node)
+        ways_out = sorted(doors[one.uid] for one in beyond)
         for port in service.ports:
             found = sorted(_endpoints_of(chosen, key, port.number), key=_in_order)
             name = cluster_name(service, port.number)
             far = nodegateways.inner_name(service, port.number) if behind else ""
             weight = sum(door.weight for door in behind)
             yield nodeslices.keyed(nodeslices.ServiceEndpoints(name, tuple(found), far, weight))
-            if far:
-                for one in nodegateways.inner(service, port.number, behind, node=node):
+            if ways_out:
+                for one in nodegateways.inner(service, port.number, ways_out, node=node):
                     yield nodeslices.keyed(one)
             if port.number == nodeslices.TUNNEL_PORT:
                 asked = tuple(

@@ -159,3 +159,13 @@ def test_a_trust_domain_is_believed_by_its_own_bundle_alone(told):
         "client": True,
         "then": True,
     }
+
+
+def test_no_call_is_lost_when_the_last_near_pod_goes_and_when_it_comes_back(told):
+    """Over to another network through its gateway, and back, while calls go on all the time."""
+    found = told["failing_over"]
+
+    assert found["calls"] > 75
+    assert found["lost"] == 0
+    assert max(found["over"], found["back"]) < 5
+    assert found["plain"] == 0

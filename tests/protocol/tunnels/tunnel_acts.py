@@ -12,6 +12,7 @@ import json
 import os
 import sys
 
+import failover_world
 import tunnel_world
 import waypoint_world
 from tunnel_world import HTTP, VIP, address
@@ -245,6 +246,9 @@ async def leaving(world):
         "inside": inside[0],
         "tunnelled": tunnelled,
     }
+
+
+failing_over = failover_world.failing_over
 
 
 async def one_account(world):

@@ -47,8 +47,20 @@ PATIENCE_S = 15.0
 ETHERNET, IPV4, TCP = 14, b"\x08\x00", 6
 EVERY_PROTOCOL = 3
 
-PODS = {"client": 1, "twin": 1, "other": 1, "near": 1, "far": 2, "plain": 0, "waypoint": 0}
+PODS = {
+    "client": 1,
+    "twin": 1,
+    "other": 1,
+    "near": 1,
+    "far": 2,
+    "plain": 0,
+    "waypoint": 0,
+    "door": 0,
+}
 """On which node each pod is; 0 is a pod that takes no part."""
+
+OWN_PROXIES = ("waypoint", "door")
+"""Pods that are proxies themselves; of these nobody is told but where they are meant."""
 
 ACCOUNTS = {"twin": "client"}
 """Pods that run as another account than their own name."""
@@ -100,9 +112,17 @@ class Pod:
             link = netlink.index_of("eth0")
             netlink.send([netlink.address(link, self.address, prefix=24), netlink.up(link)])
             netlink.send([netlink.route("0.0.0.0/0", link=link, via="10.0.0.1")])
+        self.start()
+
+    def start(self):
+        with self.inside():
             self.program = Program((self.address, HTTP), Telling)
-        self.program.name = name
+        self.program.name = self.name
         threading.Thread(target=self.program.serve_forever, daemon=True).start()
+
+    def stop(self):
+        self.program.shutdown()
+        self.program.server_close()
 
     @property
     def path(self):
@@ -297,7 +317,7 @@ class Node:
         self.access_log = self.folder / "access.log"
         self.pods = [pod for name, pod in pods.items() if PODS[name] == number]
         self.control = ControlPlane(self.pods)
-        told = {name: workload(name) for name in pods if name != "waypoint"}
+        told = {name: workload(name) for name in pods if name not in OWN_PROXIES}
         self.control.tell(told | {"default/web": service()})
         log = str(self.access_log)
         known = nodeslices.Node(f"node{number}", CLUSTER, NETWORK, (DOMAIN,), access_log=log)
@@ -383,7 +403,9 @@ class Wire:
         found = []
         with contextlib.suppress(BlockingIOError):
             while True:
-                frame = self._socket.recv(1 << 16)
+                frame, (link, *_) = self._socket.recvfrom(1 << 16)
+                if link == "lo":
+                    continue  # What agents and control planes say to each other.
                 if frame[12:14] == IPV4 and frame[ETHERNET + 9] == TCP:
                     start = ETHERNET + (frame[ETHERNET] & 15) * 4
                     end = ETHERNET + int.from_bytes(frame[ETHERNET + 2 : ETHERNET + 4], "big")

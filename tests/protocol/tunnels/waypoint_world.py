@@ -79,11 +79,11 @@ def certified(document, folder):
     return fresh
 
 
-def write_certificate(folder):
-    signer, key = material.signer(now=tunnel_world.NOW), material.key("waypoint")
+def write_certificate(folder, identity):
+    signer, key = material.signer(now=tunnel_world.NOW), material.key(folder.name)
     leaf = signing.workload(
         key.public_key(),
-        identity=tunnel_world.identity(NAME),
+        identity=identity,
         signer=signer,
         stamp=shapes.Stamp(tunnel_world.NOW, 77),
         life=datetime.timedelta(hours=1),
@@ -96,12 +96,16 @@ def write_certificate(folder):
 
 
 @contextlib.asynccontextmanager
-async def running(pod, folder):
-    """Run the waypoint inside of a pod's network; yield the path of its access log."""
-    folder = folder / NAME
+async def running(pod, folder, *, resources=None, identity=None):
+    """Run the waypoint inside of a pod's network; yield the path of its access log.
+
+    Another proxy than a waypoint runs with its own resources and identity.
+    """
+    folder = folder / pod.name
     folder.mkdir()
-    write_certificate(folder)
-    document = certified(json.loads(json.dumps(envoys.bootstrap(told()))), folder)
+    write_certificate(folder, identity or tunnel_world.identity(NAME))
+    bootstrap = envoys.bootstrap(told() if resources is None else resources)
+    document = certified(json.loads(json.dumps(bootstrap)), folder)
     (folder / "envoy.json").write_text(json.dumps(document))
     command = [str(envoys.binary()), "-c", str(folder / "envoy.json"), "--disable-hot-restart"]
     command += ["-l", "error", "--concurrency", "1", "--file-flush-interval-msec", "20"]

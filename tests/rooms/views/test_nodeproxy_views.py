@@ -249,3 +249,35 @@ def test_a_policy_that_changes_leaves_open_tunnels_open(told):
     assert told.slices(nodeslices.TunnelListener) == before
     assert told.slices(nodeslices.TunnelPolicies)["deny|uid-a"].policies == (policy,)
     assert told.slices(nodeslices.TunnelPolicies)["allow|uid-a"].policies == ()
+
+
+def test_the_way_to_another_network_is_there_before_it_is_needed(told):
+    """When the last near pod goes, nothing changes but endpoints."""
+    elsewhere = NetworkId("other")
+    where = wds.NetworkAddress(elsewhere, "10.9.9.9")
+    door = workload(
+        "NetworkGateway/other/10.9.9.9/15008", "10.9.9.9", network=elsewhere, services=()
+    )
+    hidden = workload(
+        "hidden",
+        network=elsewhere,
+        addresses=(),
+        gateway=wds.GatewayAddress(15008, address=where),
+        capacity=3,
+    )
+    shared = service(nearness=(wds.Nearness.NETWORK,), sans=("spiffe://cluster.local/ns/a/sa/b",))
+    told.put(
+        services={"default/web": shared},
+        workloads={"near": workload("near"), door.uid: door, "hidden": hidden},
+    )
+    seen = []
+    told.graph.listen(lambda batch: seen.append(set(batch.of(told.proxy.slices))))
+    doors = told.slices(nodeslices.Doors)
+
+    assert [one.doors[0].weight for one in doors.values()] == [3]
+    assert names(told.endpoints) == ["near"]
+    told.put(workloads={"near": workload("near", is_healthy=False)})
+
+    assert told.endpoints == ()
+    assert told.slices(nodeslices.ServiceEndpoints)[CLUSTER].far == next(iter(doors))
+    assert [{key.name for key in keys} for keys in seen] == [{CLUSTER}]

@@ -2,7 +2,7 @@
 
 import click
 
-from isthmus.cli import groups, multicluster_expose, multicluster_trust
+from isthmus.cli import groups, multicluster_expose, multicluster_link, multicluster_trust
 
 
 @click.group(cls=groups.Group)
@@ -15,3 +15,5 @@ def command() -> None:
 
 command.add_command(multicluster_expose.command, "expose")
 command.add_command(multicluster_trust.command, "trust")
+command.add_command(multicluster_link.link, "link")
+command.add_command(multicluster_link.unlink, "unlink")

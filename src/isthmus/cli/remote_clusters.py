@@ -10,7 +10,9 @@ from isthmus.cli import asking, findings, options, render
 from isthmus.kube import client as kube_client
 
 PAGE: Final = "/debug/clusterz"
-OF_SECRETS: Final = "ISM-FLEET-"
+REFUSED: Final = ("ISM-FLEET-", "ISM-REG-030", "ISM-REG-031")
+"""Codes of what is said of remote secrets, of links, and of what linked clusters tell."""
+
 HEADINGS: Final = ("NAME", "SECRET", "STATUS", "ISTIOD", "REVISION")
 
 
@@ -21,7 +23,8 @@ def command(kubeconfig: str | None, context: str | None, istio_namespace: str, o
     """Print the clusters that each control plane watches, and how well.
 
     While a cluster does not answer, two more columns say how old what is known of it is, and why.
-    Remote secrets that were refused are named below the table, with the reason.
+    Remote secrets that were refused are named below the table, with the reason; so are links to
+    other clusters, which the table lists with the name of their Gateway.
 
     Example: isthmus remote-clusters --context cluster1
     """
@@ -41,7 +44,7 @@ def command(kubeconfig: str | None, context: str | None, istio_namespace: str, o
     headings = (*HEADINGS, "AGE", "ERROR") if is_wide else HEADINGS
     render.table(headings, rows(answers, is_wide=is_wide), gap=5)
     for finding in findings.document(wrong):
-        if finding["code"].startswith(OF_SECRETS):
+        if finding["code"].startswith(REFUSED):
             render.finding(errors.Finding(**finding))
 
 
@@ -65,7 +68,7 @@ def rows(answers: Iterable[asking.Answer], *, is_wide: bool) -> list[tuple[str, 
     for cluster in document(answers):
         row = (
             str(cluster.get("id", "")),
-            str(cluster.get("secretName") or ""),
+            str(cluster.get("secretName") or cluster.get("link") or ""),
             str(cluster.get("syncStatus", "")),
             cluster["istiod"],
             cluster["revision"],

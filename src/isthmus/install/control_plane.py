@@ -139,6 +139,7 @@ def _cluster_roles(options: Options, name: str) -> list[Manifest]:
                 *rights.kept(),
                 *(rights.run() if options.runs_gateways else ()),
                 *(rights.given() if options.writes_addresses else ()),
+                *(rights.linked() if options.links_clusters else ()),
             ],
         },
         _binding(options, "ClusterRole", cluster_name, name),
@@ -188,8 +189,7 @@ def _service(options: Options, name: str) -> Manifest:
 
 
 def _ports(options: Options) -> tuple[tuple[str, int, int], ...]:
-    is_linked = environment(options).get("ENABLE_PEERING_DISCOVERY", "").lower() in {"true", "1"}
-    return (*PORTS, PEERING) if is_linked else PORTS
+    return (*PORTS, PEERING) if options.links_clusters else PORTS
 
 
 def _selected_revision(options: Options) -> dict[str, str]:

@@ -175,6 +175,12 @@ class Options:
         return self.pilot_env.get("LOCAL_CLUSTER_SECRET_WATCHER") == "true"
 
     @property
+    def links_clusters(self) -> bool:
+        """Whether the control plane talks to those of linked clusters."""
+        said = self.pilot_env.get("ENABLE_PEERING_DISCOVERY", "")
+        return said.lower() in {"true", "1"}
+
+    @property
     def runs_gateways(self) -> bool:
         """Whether the control plane obeys and runs Gateways of the Gateway API."""
         return self.pilot_env.get("PILOT_ENABLE_GATEWAY_API") == "true"

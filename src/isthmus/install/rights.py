@@ -84,6 +84,15 @@ def shared() -> list[Rule]:
     return [_rule("networking.istio.io", ("serviceentries",), ("create", "patch", "delete"))]
 
 
+def linked() -> list[Rule]:
+    """Return what following links needs: they are Gateways, and it says what became of them."""
+    return [
+        _rule(API, ("gateways", "gatewayclasses"), _FOLLOW),
+        _rule(API, ("gatewayclasses",), ("create",)),
+        _rule(API, ("gateways/status",), ("patch",)),
+    ]
+
+
 def own() -> list[Rule]:
     """Return what is needed in the control plane's own namespace only."""
     return [_rule("", ("configmaps", "secrets"), _FOLLOW)]

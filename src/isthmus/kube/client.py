@@ -427,8 +427,11 @@ class Client:
                 limit_s = SILENCE_S
                 patience.reschedule(None)
                 on_open()
-                async for line in answers.lines(answer.content.iter_any()):
-                    yield line
+                try:
+                    async for line in answers.lines(answer.content.iter_any()):
+                        yield line
+                finally:
+                    _abandon(answer)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(error, limit_s) from error
 
@@ -453,6 +456,12 @@ class Client:
 
 
 # --- answers --------------------------------------------------------------------------------------
+
+
+def _abandon(answer: aiohttp.ClientResponse) -> None:
+    """Close at once: to say goodbye takes longer than a command lives that stops waiting."""
+    if answer.connection is not None and answer.connection.transport is not None:
+        answer.connection.transport.abort()
 
 
 async def _command_ended(

@@ -35,6 +35,7 @@ from isthmus.runtime import (
     deploying,
     impersonation,
     injection,
+    link_statuses,
     measures,
     peering,
     renewing,
@@ -87,7 +88,7 @@ class Program:
             home=self._seats.home,
             namespace=chosen.namespace,
             remote_timeout_s=chosen.remote_timeout_s,
-            more=generations.GATEWAY_API if chosen.runs_gateways else (),
+            more=generations.GATEWAY_API if chosen.knows_gateways else (),
             system_clock=self._clock,
             measures=self._metrics,
         )
@@ -190,6 +191,7 @@ class Program:
                 "renew tokens": self._renewal.run,
                 **({"run gateways": self._run_gateways} if chosen.runs_gateways else {}),
                 **({"write addresses": self._addresses.run} if writes_addresses else {}),
+                **({"say of links": self._say_of_links} if chosen.knows_gateways else {}),
             },
             system_clock=self._clock,
         )
@@ -199,6 +201,15 @@ class Program:
         running = deploying.Gateways(writes, holds, place=place, system_clock=self._clock)
         await running.run()
 
+    async def _say_of_links(self, writes: kube_client.Client, holds: Callable[[], bool]) -> None:
+        said = link_statuses.Statuses(
+            self._mesh,
+            heard=self._peering.statuses,
+            is_followed=self._settings.links_clusters,
+            system_clock=self._clock,
+        )
+        await said.run(writes, holds)
+
     def _opened_desk(self) -> debugging.Desk:
         told = reports.Reports(
             self._mesh,
@@ -206,7 +217,10 @@ class Program:
             proxies=self._proxies,
             discovery=self._discovery,
             own=reports.Own(
-                self._own_findings, self._injection.settings, lambda: self._trust.authority
+                self._own_findings,
+                self._injection.settings,
+                lambda: self._trust.authority,
+                lambda: peering.rows(self._peering.statuses()),
             ),
         )
         return debugging.Desk(

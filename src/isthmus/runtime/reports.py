@@ -25,11 +25,16 @@ Document = Any  # plain values that JSON can say
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Own:
-    """What the control plane has besides the mesh: its own findings, settings and authority."""
+    """What the control plane has besides the mesh: its own findings, settings and authority.
+
+    Attributes:
+        linked: Clusters that it hears of from their control planes.
+    """
 
     findings: Callable[[], list[errors.Finding]] = list
     injection: Callable[[], inject_settings.InjectionSettings | None] = lambda: None
     authority: Callable[[], authorities.Authority | None] = lambda: None
+    linked: Callable[[], list[Document]] = list
 
 
 class Reports:
@@ -67,7 +72,7 @@ class Reports:
                 "tokenExpires": status.token_expires and status.token_expires.isoformat(),
             }
             for status in self._fleet.clusters()
-        ]
+        ] + self._own.linked()
 
     def syncz(self) -> Document:
         """Return what each proxy was sent and has accepted."""

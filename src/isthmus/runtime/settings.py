@@ -94,6 +94,11 @@ class Settings:
     writes_addresses: bool = False
     ranges: allocations.Ranges = allocations.USUAL
 
+    @property
+    def knows_gateways(self) -> bool:
+        """Whether Gateways of the Gateway API are read: links are some."""
+        return self.runs_gateways or self.links_clusters
+
 
 def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
     """Read the settings.

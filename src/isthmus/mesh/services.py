@@ -92,10 +92,12 @@ class Derived:
 
     Attributes:
         origin: The Services.
+        host: Theirs.
         exporters: The clusters whose own object says that it is shared.
     """
 
     origin: ServiceKey
+    host: Hostname
     exporters: frozenset[ClusterId]
 
 
@@ -137,6 +139,11 @@ class Service:
     def has_full_name_only(self) -> bool:
         """Whether its host is asked for as it is, since it is no Service of Kubernetes."""
         return self.entry is not None or self.derived is not None
+
+    @property
+    def hosts(self) -> tuple[Hostname, ...]:
+        """Its host, and after it that of the Services that it is derived from."""
+        return (self.hostname, *((self.derived.host,) if self.derived is not None else ()))
 
     @property
     def is_told_of(self) -> bool:

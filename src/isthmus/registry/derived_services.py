@@ -158,5 +158,5 @@ def derived_of(first: Offer, offers: Iterable[Offer]) -> Service:
         resolution=Resolution.VIP,
         vips=(),
         created=min(one.service.created for one in every),
-        derived=Derived(origin, frozenset(one.cluster for one in every)),
+        derived=Derived(origin, first.service.hostname, frozenset(one.cluster for one in every)),
     )

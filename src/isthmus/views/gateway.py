@@ -32,9 +32,9 @@ class HostPattern:
     pattern: str
 
     def covers(self, service: Service) -> bool:
-        """Say whether a service is among them."""
-        return self.namespace in {"*", service.key.namespace} and visibility.matches_host(
-            self.pattern, host=service.hostname
+        """Say whether a service is among them; one that is derived is wherever its origin is."""
+        return self.namespace in {"*", service.key.namespace} and any(
+            visibility.matches_host(self.pattern, host=host) for host in service.hosts
         )
 
 

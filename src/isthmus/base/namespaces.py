@@ -7,6 +7,7 @@ into every mount namespace made later and outlives its pod.
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import pathlib
 import struct
@@ -32,6 +33,7 @@ MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = 32, 4096, 16384, 1 << 18, 1 
 MS_SHARED = 1 << 20
 MNT_DETACH = 2
 
+_NS_GET_NSTYPE = 0xB703
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _SYS_MOUNT_SETATTR = 442
 _SYS_PIDFD_OPEN = 434
@@ -155,6 +157,14 @@ def open_process(pid: int) -> int:
 def current(flag: int) -> int:
     """Return a descriptor of this thread's own namespace of one kind."""
     return os.open(f"/proc/thread-self/ns/{FILES[flag]}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def kind_of(fd: int) -> int:
+    """Return which kind of namespace a descriptor holds, such as NEWNET; 0 if it holds none."""
+    try:
+        return fcntl.ioctl(fd, _NS_GET_NSTYPE)
+    except OSError:
+        return 0
 
 
 def same(first: int, second: int) -> bool:

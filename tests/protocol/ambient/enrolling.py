@@ -194,11 +194,13 @@ class World:
         made = await self.reads.create(kinds.POD, manifest)
         network = Network(self.networks, made["metadata"]["uid"], next(NUMBERS))
         await network.serve(ports)
-        status = {"phase": phase, "podIP": network.address}
-        await self.reads.patch(
-            kinds.POD, name, {"status": status}, namespace=namespace, subresource="status"
-        )
+        if phase:
+            await self.starts(name, namespace, network, phase=phase)
         return network
+
+    async def starts(self, name, namespace, network, *, phase="Running"):
+        status = {"status": {"phase": phase, "podIP": network.address}}
+        await self.reads.patch(kinds.POD, name, status, namespace=namespace, subresource="status")
 
     async def label(self, kind, name, mode, namespace=""):
         labels = {"metadata": {"labels": {MODE: mode}}}
@@ -239,7 +241,9 @@ async def begins(world):
     """A pod that begins in an enrolled namespace, before any proxy is there."""
     await world.namespace("mesh", AMBIENT)
     async with world.agent():
-        pod = await world.pod("p", "mesh", phase="Pending")
+        pod = await world.pod("p", "mesh", phase="")
+        yield "is captured before it has an address", await becomes(lambda: is_captured(pod))
+        await world.starts("p", "mesh", pod, phase="Pending")
         yield "waits for a proxy", await world.marked("p", "mesh", "pending")
         yield "is captured already", await call(pod.address, 8080) == "8080 169.254.7.127"
         proxy = world.proxy()
@@ -249,6 +253,11 @@ async def begins(world):
             yield "is marked", await world.marked("p", "mesh", "enabled")
             await world.server.api.delete("pods", "p", "mesh", grace_s=0)
             yield "goes", await heard(proxy, f"del {pod.uid}")
+
+
+async def is_captured(pod):
+    """Say whether what a pod calls goes to its proxy."""
+    return (await pod.arrives(at="10.0.0.254"))[:5] == "15001"
 
 
 async def joins(world):

@@ -24,6 +24,8 @@ from isthmus.node.cni import announcing, membership, networks, probing, zds
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0
 PATIENCE_S = 1.0
 """After so long without a proxy, a captured pod shows that it waits for one."""
+SHORTEST_POLL_S, LONGEST_POLL_S = 0.005, 0.25
+"""So often the network of a new pod is looked for."""
 LINGER_S = 5.0
 """So long callers may take to learn that a pod no longer takes encrypted calls."""
 
@@ -115,6 +117,11 @@ class Member:
     def become(self, pod: objects.Pod, *, takes_part: bool) -> None:
         """Take the pod as it is now, and whether it should take part."""
         self.pod, self.takes_part = pod, takes_part
+        if self._address and pod.status.pod_ip not in ("", self._address):
+            # Its sandbox was made anew: nothing of what was done is there.
+            self._has_rules = self._is_offered = False
+            self._world.probed.leave_out(self._address)
+            self._address = ""
         self.touch()
 
     def vanish(self) -> None:
@@ -159,11 +166,14 @@ class Member:
             return
 
     async def _join(self) -> None:
-        if not self.pod.status.pod_ip:
-            return  # its network is being made
-        proxies = self._world.proxies
+        if self._begins and not await self._has_begun():
+            return
         if self._begins or membership.bears_mark(self.pod):
             self._capture()
+        if not self.pod.status.pod_ip:
+            return  # nobody can call it yet, and the control plane does not know it
+        self._let_probe()
+        proxies = self._world.proxies
         if not self._is_offered:
             self._offer()
         if proxies.answer_of(self._uid) is None:
@@ -179,6 +189,17 @@ class Member:
             return
         self._capture()
         await self._mark(membership.ENABLED)
+
+    async def _has_begun(self) -> bool:
+        """Wait for the network of a new pod, which is there before anybody says so."""
+        delay_s = SHORTEST_POLL_S
+        while not (self.pod.status.pod_ip or self._world.networks.has(self._uid)):
+            await self._wait(delay_s)
+            if not self.takes_part:
+                return False
+            self._touched.clear()
+            delay_s = min(delay_s * 1.2, LONGEST_POLL_S)
+        return True
 
     async def _leave(self) -> None:
         self._begins = self._begins and not self.pod.status.pod_ip
@@ -219,8 +240,7 @@ class Member:
     def _capture(self) -> None:
         if self._has_rules:
             return
-        self._address = self.pod.status.pod_ip
-        self._world.probed.include({self._address})
+        self._let_probe()
         network = self._world.networks.open(self._uid)
         try:
             capturing.capture(
@@ -232,6 +252,11 @@ class Member:
             os.close(network)
         self._has_rules = True
         _LOG.info("pod captured", pod=self._name)
+
+    def _let_probe(self) -> None:
+        if address := self.pod.status.pod_ip:
+            self._world.probed.include({address})
+            self._address = address
 
     def _undo(self, how: Callable[[int], None]) -> None:
         try:

@@ -8,6 +8,7 @@ Error: `NetworkMissing` (ISM-NODE-012).
 """
 
 import contextlib
+import errno
 import os
 import pathlib
 from collections.abc import Iterator
@@ -56,6 +57,14 @@ class Networks:
             "node are mounted into this agent",
         )
 
+    def has(self, uid: str) -> bool:
+        """Say whether the node shows the network of a pod already; asks no processes."""
+        try:
+            os.close(_opened(self.folder / uid))
+        except OSError:
+            return False
+        return True
+
     def _of_processes(self, uid: str) -> Iterator[pathlib.Path]:
         # systemd writes underscores for what it would take for levels.
         names = (f"pod{uid}".encode(), f"pod{uid.replace('-', '_')}".encode())
@@ -67,12 +76,14 @@ class Networks:
 
 
 def _opened(place: pathlib.Path) -> int:
-    fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
-    own = namespaces.current(namespaces.NEWNET)
-    try:
+    with contextlib.ExitStack() as opened:
+        fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        opened.callback(os.close, fd)
+        if namespaces.kind_of(fd) != namespaces.NEWNET:
+            # As what a namespace is about to be shown on.
+            raise OSError(errno.EINVAL, "it is no network namespace")
+        own = namespaces.current(namespaces.NEWNET)
+        opened.callback(os.close, own)
         if namespaces.same(fd, own):
-            os.close(fd)
-            raise OSError(0, "it is the node's own network")
-    finally:
-        os.close(own)
-    return fd
+            raise OSError(errno.EINVAL, "it is the node's own network")
+        return os.dup(fd)

@@ -28,6 +28,7 @@ from isthmus.mesh.services import (
 )
 from isthmus.mesh.workloads import Endpoint, Health
 from isthmus.registry import (
+    ambient,
     distributions,
     endpoints,
     naming,
@@ -50,14 +51,14 @@ class Known:
     Attributes:
         services: Merged from all clusters.
         scopes: How far each cluster's own Service reaches.
-        trust_domain: Of this cluster.
     """
 
     services: collections.Collection[ServiceKey, Service]
     scopes: scopes.Nodes
     shards: endpoints.Shards
     places: topology.Nodes
-    trust_domain: collections.Single[TrustDomain]
+    settings: settings.Nodes
+    nodes: ambient.Nodes
 
 
 def declare(
@@ -92,12 +93,26 @@ def declare(
                 hosts=hosts_of(name, scope, domain=seat.domain),
                 ports=ports_of(found),
                 capacity=capacity_of(own, network=network),
-                identities=identities_of(own, domain=read.value(known.trust_domain)),
+                identities=identities_of(
+                    (*own, *_waypoint_pods(read, known, name, seat=seat)),
+                    domain=read.value(known.settings.trust_domain),
+                ),
                 distribution=distributions.said_of(found, namespace),
             ),
         )
 
     return graph_.derive("exports", known.scopes.of_services, exported)
+
+
+def _waypoint_pods(
+    read: reader.Reader, known: Known, name: ServiceKey, *, seat: settings.Seat
+) -> list[Endpoint]:
+    """Return the pods of a service's waypoint, at which tunnels for it end."""
+    waypoint = known.nodes.waypoints.before_service(read, name, cluster=seat.cluster)
+    shards = read.lookup(known.shards, waypoint) if waypoint is not None else {}
+    return [
+        one for shard in shards.values() for one in shard.endpoints if one.cluster == seat.cluster
+    ]
 
 
 def hosts_of(service: ServiceKey, scope: Scope, *, domain: str) -> tuple[Hostname, ...]:

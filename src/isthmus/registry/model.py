@@ -144,7 +144,7 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
     placed = gateways.Known(seat, settings_, workloads_, links_.links)
     gateways_ = gateways.declare(graph_, sources_, placed)
     names_ = gateway_names.declare(graph_, gateways=gateways_.gateways)
-    telling = exports.Known(services_, scopes_, endpoints_.shards, places, settings_.trust_domain)
+    telling = exports.Known(services_, scopes_, endpoints_.shards, places, settings_, nodes_)
     peers_ = peers.declare(
         graph_, sources_, seat=seat, links_=links_, imports_=imports_, known=telling
     )

@@ -41,6 +41,31 @@ class Nodes:
     of_services: collections.Collection[Placed, WaypointUse]
     of_namespaces: collections.Collection[tuple[ClusterId, str], WaypointUse]
 
+    def before(
+        self,
+        read: reader.Reader,
+        use: WaypointUse | None,
+        place: tuple[ClusterId, str],
+        *,
+        is_for_services: bool,
+    ) -> ServiceKey | None:
+        """Return the waypoint of what wants `use` in a namespace of a cluster, if it is there."""
+        use = use or read.get(self.of_namespaces, place)
+        if use is None or use.waypoint is None:
+            return None
+        there = read.get(self.waypoints, (place[0], use.waypoint))
+        if there is None:
+            return None
+        serves = there.for_services if is_for_services else there.for_workloads
+        return use.waypoint if serves else None
+
+    def before_service(
+        self, read: reader.Reader, key: ServiceKey, *, cluster: ClusterId
+    ) -> ServiceKey | None:
+        """Return the waypoint of the Service of a name in a cluster; None where there is none."""
+        use = read.get(self.of_services, (cluster, key))
+        return self.before(read, use, (cluster, key.namespace), is_for_services=True)
+
 
 def declare(graph_: graph.Graph, sources_: sources.Sources) -> Nodes:
     """Declare the waypoints of all clusters in `graph_`."""

@@ -7,18 +7,18 @@ these nothing is computed. A changed pod computes that pod's resource again, and
 Source: spec sections 7.1 to 7.3.
 """
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
-from isthmus.mesh.ambient import PlacedAddress, Sharing, WaypointUse
+from isthmus.mesh.ambient import PlacedAddress, Sharing
 from isthmus.mesh.authorization import Action, AuthorizationPolicy
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.policies import PeerAuthentication
 from isthmus.mesh.services import Resolution, Service, ServiceKey
-from isthmus.mesh.workloads import Workload, WorkloadKey
+from isthmus.mesh.workloads import Health, Workload, WorkloadKey
 from isthmus.views import (
     addresses,
     addressing,
@@ -112,7 +112,13 @@ def _workloads(
         ]
         policies = _policies_of(read, known, selecting, workload)
         place = (key.cluster, key.namespace)
-        waypoint = _waypoint(read, known, traits.waypoint, place, is_for_services=False)
+        waypoint = _told_of(
+            read,
+            known,
+            known.model.for_nodes.waypoints.before(
+                read, traits.waypoint, place, is_for_services=False
+            ),
+        )
         entries = ambient_entries.answered_by(
             read, known, cluster=key.cluster, at=workload.addresses
         )
@@ -138,17 +144,11 @@ def _workloads(
     return sliced
 
 
-def _waypoint(
-    read: reader.Reader,
-    known: facts.Facts,
-    use: WaypointUse | None,
-    place: tuple[ClusterId, str],
-    *,
-    is_for_services: bool,
+def _told_of(
+    read: reader.Reader, known: facts.Facts, waypoint: ServiceKey | None
 ) -> view.wds.GatewayAddress | None:
-    """Return the waypoint of what is in a place: by its own word, or else by its namespace's."""
-    found = waypoint_uses.found(read, known, use, place, is_for_services=is_for_services)
-    service = read.get(known.model.services, found) if found is not None else None
+    """Return where a waypoint is found."""
+    service = read.get(known.model.services, waypoint) if waypoint is not None else None
     return addresses.waypoint_of(service) if service is not None else None
 
 
@@ -194,14 +194,47 @@ def _services(
             others = sharing.owners - {scope.cluster}
             is_shared = any(sharing.reaches(scope.cluster, owner=one) for one in others)
             sans = known.accounts_of(read, key) if is_shared else ()
-            place = (scope.cluster, key.namespace)
-            use = read.get(known.model.for_nodes.waypoints.of_services, (scope.cluster, key))
-            waypoint = _waypoint(read, known, use, place, is_for_services=True)
-            slice_ = addresses.service_of(service, addresses=vips, sans=sans, waypoint=waypoint)
+            if is_shared:
+                sans += _of_waypoints(read, known, service, others)
+            waypoint = waypoint_uses.of_service(read, known, service, cluster=scope.cluster)
+            if waypoint and is_shared and not _answers_here(read, known, service, scope):
+                # Who goes to another network finds the waypoint there.
+                waypoint = None
+            slice_ = addresses.service_of(
+                service,
+                addresses=vips,
+                sans=tuple(sorted(set(sans))),
+                waypoint=_told_of(read, known, waypoint),
+            )
             if slice_ is not None:
                 yield view.keyed(scope, slice_)
 
     return sliced
+
+
+def _of_waypoints(
+    read: reader.Reader, known: facts.Facts, service: Service, clusters: Iterable[ClusterId]
+) -> tuple[str, ...]:
+    """Return the identities of a service's waypoints in other clusters, which answer for it."""
+    found = {
+        waypoint
+        for one in clusters
+        if (waypoint := waypoint_uses.of_service(read, known, service, cluster=one)) is not None
+    }
+    return tuple(identity for one in sorted(found) for identity in known.accounts_of(read, one))
+
+
+def _answers_here(
+    read: reader.Reader, known: facts.Facts, service: Service, scope: view.NodesScope
+) -> bool:
+    """Say whether any pod answers for a service that a waypoint beside it can call."""
+    sharing = read.get(known.model.for_nodes.sharing, service.key) or NOBODY
+    return any(
+        one.health is Health.HEALTHY
+        and ambient_loose.is_near(one.network, scope.network)
+        and sharing.reaches(scope.cluster, owner=one.cluster)
+        for one in read.get(known.model.endpoints, service.key) or ()
+    )
 
 
 def _given(

@@ -64,18 +64,19 @@ def at_waypoint(
     policies: Iterable[AuthorizationPolicy],
     *,
     gateway: tuple[str, str],
-    service: ServiceKey,
+    service: ServiceKey | None,
     settings: MeshSettings,
 ) -> tuple[AuthorizationPolicy, ...]:
     """Return the policies that hold for a service at a waypoint: those that name either of them.
 
-    `gateway` is the waypoint's `(namespace, name)`.
+    `gateway` is the waypoint's `(namespace, name)`; there is no `service` where a pod is called.
     """
     meant = {
         (gateway[0], Target(TargetKind.GATEWAY, gateway[1])),
-        (service.namespace, Target(TargetKind.SERVICE, service.name)),
         (settings.root_namespace, Target(TargetKind.CLASS, WAYPOINT_CLASS)),
     }
+    if service is not None:
+        meant.add((service.namespace, Target(TargetKind.SERVICE, service.name)))
     return _in_order(
         (
             policy

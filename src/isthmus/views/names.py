@@ -39,6 +39,16 @@ def at_waypoint(host: str, *, port: int) -> str:
     return f"inbound-vip|{port}|http|{host}"
 
 
+def pod_at_waypoint(address: str) -> str:
+    """Return the name of a listener inside a waypoint, for all ports of a pod, and its like."""
+    return f"inbound-pod|||{address}"
+
+
+def pod(address: str) -> str:
+    """Return the name of the cluster by which a waypoint calls a pod."""
+    return f"pod|||{address}"
+
+
 def tunnel_routes(port: int) -> str:
     """Return the name of the table of a gateway's port for tunnels."""
     return f"tunnels.{port}"

@@ -8,6 +8,7 @@ tunnels. There the inner tunnel ends, so the gateway reads nothing of what it pa
 Source: spec sections 7.3, 7.4 and 7.7.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -16,7 +17,16 @@ from isthmus.mesh.ambient import Sharing
 from isthmus.mesh.networks import HBONE_PORT
 from isthmus.mesh.services import Protocol, Service, ServiceKey
 from isthmus.mesh.workloads import Endpoint, Health
-from isthmus.views import authorization, facts, gateway, locality, names, view, visibility
+from isthmus.views import (
+    authorization,
+    facts,
+    gateway,
+    locality,
+    names,
+    view,
+    visibility,
+    waypoint_uses,
+)
 
 Slices = collections.Collection[view.SliceKey, view.Slice]
 Plans = collections.Collection[view.GatewayScope, gateway.Plan]
@@ -113,11 +123,31 @@ def _endpoints(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], S
         scope, named = key
         sharing = read.get(known.model.for_nodes.sharing, named) or NOBODY
         endpoints = read.get(known.model.endpoints, named) or ()
+        waypoints = _waypoints(read, known, service, sharing)
+        passed = {one.cluster for one in waypoints}
+        direct = [one for one in endpoints if one.cluster not in passed]
         for _, port_name, name in _passed(service):
-            groups = behind(endpoints, sharing, scope=scope, port_name=port_name)
+            ends = [dataclasses.replace(one, port_name=port_name) for one in waypoints]
+            groups = behind((*direct, *ends), sharing, scope=scope, port_name=port_name)
             yield view.keyed(scope, view.EndpointsSlice(name, groups))
 
     return sliced
+
+
+def _waypoints(
+    read: reader.Reader, known: facts.Facts, service: Service, sharing: Sharing
+) -> list[Endpoint]:
+    """Return the pods of a service's waypoints, in each cluster that has one before it.
+
+    There the inner tunnel ends, as if it had begun in the same network.
+    """
+    found = []
+    for cluster in sorted(sharing.givers):
+        waypoint = waypoint_uses.of_service(read, known, service, cluster=cluster)
+        if waypoint is not None:
+            ends = read.get(known.model.endpoints, waypoint) or ()
+            found += [one for one in ends if one.cluster == cluster and one.port == HBONE_PORT]
+    return found
 
 
 def _listeners(

@@ -42,7 +42,7 @@ class GatewayTunnels:
 
 @dataclass(frozen=True, slots=True)
 class TunnelHost:
-    """One `host:port` that may be asked for, and the cluster behind it."""
+    """One `host:port` that may be asked for, and the cluster behind it; `*` is any port."""
 
     authority: str
     cluster_name: str

@@ -408,7 +408,7 @@ class Kind(hashing.Word):
 
 
 Routes = RouteSlice | tunnels.TunnelRoutes | tunnels.WorkloadRoutes
-Clusters = ClusterSlice | waypoints.Door | waypoints.TunnelCluster
+Clusters = ClusterSlice | waypoints.Door | waypoints.PodCluster | waypoints.TunnelCluster
 EnvoySlice = Clusters | EndpointsSlice | ListenerSlice | Routes | NamesSlice | TrustSlice
 Slice = EnvoySlice | wds.NodeSlice
 
@@ -448,6 +448,7 @@ KINDS: Final[Mapping[type, Kind]] = MappingProxyType(
     {
         ClusterSlice: Kind.CLUSTER,
         waypoints.Door: Kind.CLUSTER,
+        waypoints.PodCluster: Kind.CLUSTER,
         waypoints.TunnelCluster: Kind.CLUSTER,
         EndpointsSlice: Kind.ENDPOINTS,
         RouteSlice: Kind.ROUTE,
@@ -477,6 +478,7 @@ def name_of(slice_: Slice) -> str:
             tunnels.TunnelRoutes(name=name)
             | tunnels.WorkloadRoutes(name=name)
             | EndpointsSlice(cluster_name=name)
+            | waypoints.PodCluster(name=name)
             | TrustSlice(name=name)
         ):
             return name

@@ -19,8 +19,9 @@ from isthmus.mesh.ambient import Sharing
 from isthmus.mesh.identities import SpiffeId
 from isthmus.mesh.networks import HBONE_PORT
 from isthmus.mesh.services import Protocol, Service, ServiceKey, ServicePort
-from isthmus.mesh.workloads import Endpoint
+from isthmus.mesh.workloads import Endpoint, Workload, WorkloadKey
 from isthmus.views import (
+    addressing,
     assignments,
     authorization,
     facts,
@@ -30,6 +31,7 @@ from isthmus.views import (
     routing,
     view,
     visibility,
+    waypoint_pods,
     waypoint_uses,
 )
 
@@ -64,13 +66,15 @@ def declare(
     by_scope = graph_.index(
         "views/services of waypoints by scope", served, lambda key, _: (key[0],)
     )
+    pods = waypoint_pods.declare(graph_, known, places)
     wanted = graph_.derive("views/targets of waypoints", places, _targets(known, by_scope))
     targets = graph_.derive("views/each target of waypoints", wanted, _each)
     return (
         graph_.derive("views/ports at waypoints", served, _ports(known)),
         graph_.derive("views/clusters of waypoints", targets, _clusters(known)),
         graph_.derive("views/endpoints of waypoints", targets, _endpoints(known)),
-        graph_.derive("views/tunnels of waypoints", places, _tunnels(known, by_scope)),
+        pods.slices,
+        graph_.derive("views/tunnels of waypoints", places, _tunnels(known, by_scope, pods)),
     )
 
 
@@ -109,13 +113,13 @@ def _targets(
         read: reader.Reader, scope: view.WaypointScope, _: None
     ) -> Iterator[tuple[view.WaypointScope, frozenset[ServiceKey]]]:
         found = set[ServiceKey]()
-        for _scope, key in read.lookup(by_scope, scope):
+        for (_scope, key), service in read.lookup(by_scope, scope).items():
             found.add(key)
-            for virtual in _virtuals(read, known, key):
+            for virtual in _virtuals(read, known, service):
                 for host in _hosts(virtual):
-                    service = outbound_slices.service_named(read, known, host)
-                    if service is not None and service.is_told_of:
-                        found.add(service.key)
+                    target = outbound_slices.service_named(read, known, host)
+                    if target is not None and target.is_told_of:
+                        found.add(target.key)
         yield scope, frozenset(found)
 
     return wanted
@@ -129,14 +133,17 @@ def _each(
 
 
 def _virtuals(
-    read: reader.Reader, known: facts.Facts, key: ServiceKey
+    read: reader.Reader, known: facts.Facts, service: Service
 ) -> list[policies.VirtualService]:
     """Return what is said of a service's requests and connections by those who offer it.
 
-    What others have said holds for their own calls, and whose these are is not known here.
+    What others have said holds for their own calls, and whose these are is not known here. What is
+    shared under a name of its own is routed like the Service that it is made of.
     """
+    keys = dict.fromkeys((service.key, waypoint_uses.origin_of(service)))
     return [
         one
+        for key in keys
         for one in known.virtuals_of(read, key)
         if visibility.is_exported(one.export_to, owner=one.namespace, client=key.namespace)
     ]
@@ -157,7 +164,7 @@ def _ports(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], Slice
     def sliced(read: reader.Reader, key: Seen, service: Service) -> Sliced:
         scope, _ = key
         settings = read.value(known.model.settings)
-        virtuals = _virtuals(read, known, service.key)
+        virtuals = _virtuals(read, known, service)
         near = {service.key.namespace, scope.namespace}
         held = authorization.at_waypoint(
             [
@@ -168,7 +175,7 @@ def _ports(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], Slice
                 )
             ],
             gateway=(scope.namespace, scope.gateway),
-            service=service.key,
+            service=waypoint_uses.origin_of(service),
             settings=settings,
         )
         for port in outbound.ports_of(service):
@@ -330,7 +337,7 @@ def _tunnelled(slice_: view.EndpointsSlice, ends: Mapping[str, str]) -> view.End
 
 
 def _tunnels(
-    known: facts.Facts, by_scope: Served
+    known: facts.Facts, by_scope: Served, pods: waypoint_pods.Nodes
 ) -> Callable[[reader.Reader, view.WaypointScope, None], Sliced]:
     def sliced(read: reader.Reader, scope: view.WaypointScope, _: None) -> Sliced:
         settings = read.value(known.model.settings)
@@ -340,6 +347,9 @@ def _tunnels(
         for (_scope, key), service in sorted(read.lookup(by_scope, scope).items(), key=_in_order):
             for asked, name in _asked(read, known, scope, key, service):
                 # Two that ask alike would make Envoy refuse all.
+                hosts.setdefault(asked, view.tunnels.TunnelHost(asked, name))
+        for _pod, workload in sorted(read.lookup(pods.by_scope, scope).items(), key=_by_pod):
+            for asked, name in waypoint_pods.asked(workload):
                 hosts.setdefault(asked, view.tunnels.TunnelHost(asked, name))
         routes = names.tunnel_routes(HBONE_PORT)
         told = tuple(hosts[asked] for asked in sorted(hosts))
@@ -364,17 +374,27 @@ def _asked(
     service: Service,
 ) -> Iterator[tuple[str, str]]:
     """Yield what may be asked for to reach each port of a service, and the way's name."""
+    sharing = read.get(known.model.for_nodes.sharing, key) or NOBODY
     addresses = [
         one.address
         for one in read.get(known.model.for_nodes.addresses, key) or ()
         if one.network in {"", scope.network}
+        and (service.entry is not None or sharing.reaches(scope.cluster, owner=one.cluster))
     ]
+    if service.derived is not None:
+        addresses += addressing.addresses_of(
+            read, known, service, cluster=scope.cluster, naming=view.Naming.ALLOCATED
+        )
     for port in service.ports:
         if port.protocol is Protocol.UDP:
             continue
         name = names.at_waypoint(service.hostname, port=port.number)
         for host in (str(service.hostname), *addresses):
             yield f"[{host}]:{port.number}" if ":" in host else f"{host}:{port.number}", name
+
+
+def _by_pod(item: tuple[waypoint_pods.Seen, Workload]) -> WorkloadKey:
+    return item[0][1]
 
 
 def _in_order(item: tuple[Seen, Service]) -> ServiceKey:

@@ -1,10 +1,9 @@
-"""Which waypoint stands before what: by its own word, or else by its namespace's.
+"""Which waypoint stands before a service, also before one that clusters share.
 
-Source: spec section 7.6; docs/reference/workload-discovery.md.
+Source: spec sections 7.4 and 7.6; docs/reference/workload-discovery.md.
 """
 
 from isthmus.engine import reader
-from isthmus.mesh.ambient import WaypointUse
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.services import Service, ServiceKey
 from isthmus.views import facts
@@ -15,28 +14,14 @@ def of_service(
 ) -> ServiceKey | None:
     """Return the waypoint of a service in a cluster; None where there is none.
 
-    What is shared under a name of its own has that of the Service that it is made of.
+    What is shared under a name of its own has, where a cluster shares it, the waypoint of the
+    Service there. Elsewhere it has none: who comes through a gateway finds that of its cluster.
     """
-    key = service.key if service.derived is None else service.derived.origin
-    use = read.get(known.model.for_nodes.waypoints.of_services, (cluster, key))
-    return found(read, known, use, (cluster, key.namespace), is_for_services=True)
+    if service.derived is not None and cluster not in service.derived.exporters:
+        return None
+    return known.model.for_nodes.waypoints.before_service(read, origin_of(service), cluster=cluster)
 
 
-def found(
-    read: reader.Reader,
-    known: facts.Facts,
-    use: WaypointUse | None,
-    place: tuple[ClusterId, str],
-    *,
-    is_for_services: bool,
-) -> ServiceKey | None:
-    """Return the waypoint of what wants `use` in a namespace of a cluster, if it is there."""
-    waypoints = known.model.for_nodes.waypoints
-    use = use or read.get(waypoints.of_namespaces, place)
-    if use is None or use.waypoint is None:
-        return None
-    there = read.get(waypoints.waypoints, (place[0], use.waypoint))
-    if there is None:
-        return None
-    serves = there.for_services if is_for_services else there.for_workloads
-    return use.waypoint if serves else None
+def origin_of(service: Service) -> ServiceKey:
+    """Return the name of the Services that a service is made of."""
+    return service.key if service.derived is None else service.derived.origin

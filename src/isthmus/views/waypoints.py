@@ -19,7 +19,7 @@ class ServicePort:
 
     Attributes:
         name: Also of the cluster that leads to it.
-        port: Of the service, which is what policies mean by a port.
+        port: Of the service, which is what policies mean by a port; 0 for all ports of a pod.
         route_name: Of its requests; empty where none are read.
         shares: The clusters to which connections go that are no requests, and how often.
         policies: Their clauses about callers are IDENTITY alone.
@@ -32,6 +32,18 @@ class ServicePort:
     shares: tuple[tuple[str, int], ...]
     policies: tuple[AuthorizationPolicy, ...] = ()
     access_log_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PodCluster:
+    """The cluster that leads to a pod itself, at the port that was asked for.
+
+    Attributes:
+        tunnel_end: Who must be at the end of the tunnel to it; empty where it takes none.
+    """
+
+    name: str
+    tunnel_end: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,11 @@ def test_a_waypoint_judges_requests_by_who_called_it(told):
         "ports": [15008],
         "plain": 0,
         "without its pods": True,
+        "by the pod's own address": {
+            "client": ["far", "10.0.0.16"],
+            "denied": 403,
+            "another": 403,
+        },
         "then": True,
     }
 

@@ -180,6 +180,7 @@ async def through_waypoint(world):
         control = {node.control.port for node in world.nodes.values()}
         told["ports"] = sorted({min(ports) for ports, _ in seen if control.isdisjoint(ports)})
         told["plain"] = sum(1 for _, payload in seen if b"HTTP/1" in payload)
+        told["by the pod's own address"] = await _to_a_pod(world)
         world.tell(
             {"waypoint": dataclasses.replace(known_waypoint()["waypoint"], is_healthy=False)}
         )
@@ -190,6 +191,20 @@ async def through_waypoint(world):
             lambda: (world.pods["client"].asks(VIP) or [0, 0])[1] == address("client")
         )
     )
+    return told
+
+
+async def _to_a_pod(world):
+    """Pods are called at their own addresses, and have a waypoint."""
+    world.tell({"far": tunnel_world.workload("far", waypoint=WAYPOINT)})
+    client, far = world.pods["client"], address("far")
+    await tunnel_world.until(lambda: (client.asks(far) or [0, 0])[1] == address("waypoint"))
+    told = {
+        "client": await world.asks("client", far),
+        "denied": (await world.asks("client", far, "/denied"))[0],
+        "another": (await world.asks("other", far))[0],
+    }
+    world.tell({"far": tunnel_world.workload("far")})
     return told
 
 
@@ -328,7 +343,8 @@ async def trust_domains(world):
 async def main(folder):
     namespaces.unshare(namespaces.NEWUSER | namespaces.NEWNET)
     namespaces.map_root(uid=UID, gid=GID)
-    acts = [one for one in globals().values() if inspect.iscoroutinefunction(one)]
+    named = [one for name, one in globals().items() if not name.startswith("_")]
+    acts = [one for one in named if inspect.iscoroutinefunction(one)]
     async with tunnel_world.running(folder) as world:
         told = {act.__name__: await act(world) for act in acts if act not in (main, stays_out)}
     sys.stdout.write(json.dumps(told))

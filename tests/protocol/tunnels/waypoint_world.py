@@ -35,6 +35,15 @@ ONLY_CLIENT = {
     ],
 }
 
+NOBODY = {
+    "targetRefs": [{"kind": "Gateway", "group": "gateway.networking.k8s.io", "name": NAME}],
+    "action": "DENY",
+    "rules": [
+        {"to": [{"operation": {"paths": ["/denied"], "ports": [str(tunnel_world.HTTP)]}}]},
+        {"from": [{"source": {"principals": ["cluster.local/ns/default/sa/other"]}}]},
+    ],
+}
+
 
 def told():
     """Return all that the waypoint of the world's service is told."""
@@ -42,7 +51,8 @@ def told():
     cluster = mesh.cluster("c", network="n")
     for name in tunnel_world.SERVERS:
         shape = builders.Shape(proxy=None, account=name, is_captured=True)
-        cluster.pod(name, address=tunnel_world.address(name), shape=shape)
+        labels = {"istio.io/use-waypoint": NAME}
+        cluster.pod(name, address=tunnel_world.address(name), labels=labels, shape=shape)
     meta = objects.metadata("web", "default", {"istio.io/use-waypoint": NAME})
     ports = {"http": tunnel_world.HTTP}
     service = objects.service_of(meta, ports=ports, vip=tunnel_world.VIP, shape=objects.USUAL)
@@ -55,6 +65,7 @@ def told():
     service = objects.service_of(meta, ports={"mesh": 15008}, vip="10.96.0.99", shape=objects.USUAL)
     mesh.put(mesh.sources.services, ObjectKey(cluster.id, "default", NAME), service)
     mesh.authorization_policy("only-client", ONLY_CLIENT)
+    mesh.authorization_policy("nobody", NOBODY)
     mesh.configure(accessLogFile="/dev/stdout")
     found = mesh.snapshot_of(pod)
     assert consistency.missing(found) == ()

@@ -27,7 +27,12 @@ SHARED: Final = 4096
 def build(slice_: view.EnvoySlice) -> snapshot.Resource:
     """Return the resource that says `slice_` to Envoy."""
     match slice_:
-        case view.ClusterSlice() | view.waypoints.Door() | view.waypoints.TunnelCluster():
+        case (
+            view.ClusterSlice()
+            | view.waypoints.Door()
+            | view.waypoints.PodCluster()
+            | view.waypoints.TunnelCluster()
+        ):
             return _clusters(slice_)
         case view.EndpointsSlice(cluster_name=name):
             return versions.encoded(snapshot.ENDPOINTS, endpoints.encoded(slice_), name=name)
@@ -56,6 +61,8 @@ def _cluster(slice_: view.Clusters) -> message.Message:
             return clusters.cluster_of(slice_)
         case view.waypoints.Door():
             return waypoints.door(slice_)
+        case view.waypoints.PodCluster():
+            return waypoints.pod(slice_)
         case view.waypoints.TunnelCluster():
             return hbone.cluster(slice_)
     assert_never(slice_)

@@ -38,29 +38,31 @@ def by_state(matcher: messages.Fields) -> messages.Fields:
 def noted() -> messages.Fields:
     """Return the filter of a tunnel's end that notes who began it, from where, and where to.
 
-    What is inside the proxy learns it, and no other connection: there it keeps no pools apart.
+    What is inside the proxy learns it, and who began it no other connection: that keeps no pools
+    of connections apart.
     """
     facts = (
-        (PEER, PLAIN, "%DOWNSTREAM_PEER_URI_SAN%"),
-        (ORIGIN, ORIGIN, "%DOWNSTREAM_REMOTE_ADDRESS%"),
-        (TARGET, TARGET, "%REQ(:AUTHORITY)%"),
+        (PEER, PLAIN, "%DOWNSTREAM_PEER_URI_SAN%", Value.ONCE),
+        (ORIGIN, ORIGIN, "%DOWNSTREAM_REMOTE_ADDRESS%", Value.ONCE),
+        # Tunnels to pods go on to that very address; to services, to where an endpoint is.
+        (TARGET, TARGET, "%REQ(:AUTHORITY)%", Value.TRANSITIVE),
     )
     return messages.extension(NOTES, _noting(facts))
 
 
 def leading_to(target: str) -> messages.Fields:
     """Return what the same filter notes on a route instead, where tunnels lead to `target`."""
-    return {NOTES: messages.packed(_noting([(TARGET, TARGET, target)]))}
+    return {NOTES: messages.packed(_noting([(TARGET, TARGET, target, Value.ONCE)]))}
 
 
-def _noting(facts: Iterable[tuple[str, str, str]]) -> set_filter_state_pb2.Config:
+def _noting(facts: Iterable[tuple[str, str, str, int]]) -> set_filter_state_pb2.Config:
     values = [
         Value(
             object_key=key,
             factory_key=kind,
             format_string={"text_format_source": {"inline_string": text}},
-            shared_with_upstream=Value.ONCE,
+            shared_with_upstream=shared,
         )
-        for key, kind, text in facts
+        for key, kind, text, shared in facts
     ]
     return set_filter_state_pb2.Config(on_request_headers=values)

@@ -24,6 +24,7 @@ from isthmus.resources.envoy import access_logs, actions, callers, filters, list
 from isthmus.views import view
 
 CONNECT: Final = "CONNECT"
+ANY_PORT: Final = ":*"
 RETRIES: Final = 2
 HELLO_WITHIN: Final = datetime.timedelta(seconds=15)
 MOST_BUFFERED_BYTES: Final = 32 * 1024
@@ -114,6 +115,11 @@ def _host(host: view.tunnels.TunnelHost) -> messages.Fields:
         },
     }
     match: messages.Fields = {"connect_matcher": {}}
+    if host.authority.endswith(ANY_PORT):
+        wanted = f"{re.escape(host.authority.removesuffix(ANY_PORT))}:{PORT}"
+        match["headers"] = [
+            {"name": ":authority", "string_match": {"safe_regex": {"regex": wanted}}}
+        ]
     return {
         "name": host.authority,
         "domains": [host.authority],

@@ -15,7 +15,8 @@ from envoy.config.listener.v3 import listener_pb2
 from google.protobuf import message
 
 from isthmus.mesh.services import Protocol
-from isthmus.resources.envoy import callers, filters, hbone, messages, rbac
+from isthmus.mesh.traffic import UNLIMITED
+from isthmus.resources.envoy import callers, filters, hbone, messages, pools, rbac
 from isthmus.views import view
 
 Cluster = cluster_pb2.Cluster
@@ -52,6 +53,32 @@ def door(leading: view.waypoints.Door) -> message.Message:
         load_assignment={"cluster_name": leading.name, "endpoints": [{"lb_endpoints": [endpoint]}]},
         circuit_breakers=hbone.NO_LIMITS,
         transport_socket=hbone.to_inside(),
+    )
+    return result
+
+
+def pod(leading: view.waypoints.PodCluster) -> message.Message:
+    """Return the cluster that leads to a pod, at the port that the connection says."""
+    more: messages.Fields = {"type": Cluster.ORIGINAL_DST, "lb_policy": Cluster.CLUSTER_PROVIDED}
+    if leading.tunnel_end:
+        inside = {"server_listener_name": view.TUNNEL_START, "endpoint_id": leading.name}
+        proof = {hbone.PROOF[0]: messages.struct({hbone.PROOF[1]: leading.tunnel_end})}
+        endpoint = {
+            "endpoint": {"address": {"envoy_internal_address": inside}},
+            "metadata": base_pb2.Metadata(filter_metadata=proof),
+        }
+        assigned = {"cluster_name": leading.name, "endpoints": [{"lb_endpoints": [endpoint]}]}
+        more = {
+            "type": Cluster.STATIC,
+            "load_assignment": assigned,
+            "transport_socket": hbone.to_inside(),
+        }
+    result: message.Message = Cluster(
+        name=leading.name,
+        connect_timeout=messages.seconds(CONNECT_S),
+        circuit_breakers=hbone.NO_LIMITS,
+        typed_extension_protocol_options=pools.http_options(Protocol.AUTO, UNLIMITED),
+        **more,
     )
     return result
 

@@ -38,10 +38,11 @@ class Pattern:
 class Property(hashing.Word):
     """What a clause looks at.
 
-    IDENTITY is the whole SPIFFE URI of the caller; PRINCIPAL, NAMESPACE and ACCOUNT are how users
-    write of it, and depend on the mesh's trust domains.
+    IDENTITY is the whole SPIFFE URI of the caller; TRUST_DOMAIN, PRINCIPAL, NAMESPACE and ACCOUNT
+    are how users write of it, and depend on the trust domains of the mesh.
     """
 
+    TRUST_DOMAIN = "trust domain"
     PRINCIPAL = "principal"
     NAMESPACE = "namespace"
     ACCOUNT = "account"
@@ -65,7 +66,13 @@ class Property(hashing.Word):
 
 
 _IDENTITIES = frozenset(
-    {Property.PRINCIPAL, Property.NAMESPACE, Property.ACCOUNT, Property.IDENTITY}
+    {
+        Property.TRUST_DOMAIN,
+        Property.PRINCIPAL,
+        Property.NAMESPACE,
+        Property.ACCOUNT,
+        Property.IDENTITY,
+    }
 )
 _OF_REQUESTS = frozenset({Property.HOST, Property.METHOD, Property.PATH, Property.HEADER})
 
@@ -129,6 +136,8 @@ class AuthorizationPolicy:
         selector: Labels that a workload must have; empty selects the namespace (or the mesh).
         targets: Gateways, and services at their waypoints, for which alone it holds; empty for
             one that holds at workloads.
+        source_clusters: From which callers must come; None from any. Registries write it into
+            the rules.
     """
 
     namespace: str
@@ -137,6 +146,7 @@ class AuthorizationPolicy:
     rules: tuple[Rule, ...] = ()
     selector: tuple[tuple[str, str], ...] = ()
     targets: tuple[Target, ...] = ()
+    source_clusters: tuple[str, ...] | None = None
 
 
 ALL_CALLS = (Rule(),)

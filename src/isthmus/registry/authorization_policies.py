@@ -7,7 +7,7 @@ Source: spec section 4.13; docs/reference/authorization.md.
 """
 
 import ipaddress
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from isthmus.kube import objects
@@ -25,6 +25,7 @@ from isthmus.mesh.authorization import (
 from isthmus.registry import config, fields
 
 ACTIONS: Final = {"ALLOW": Action.ALLOW, "DENY": Action.DENY, "CUSTOM": Action.DENY}
+SOURCE_CLUSTERS: Final = "isthmus.dev/source-clusters"
 DRY_RUN: Final = "istio.io/dry-run"
 MOST_PORT: Final = 65535
 TOKEN: Final = frozenset("!#$%&'*+-.^`|~0123456789abcdefghijklmnopqrstuvwxyz")
@@ -76,8 +77,21 @@ def read(
     if action == "CUSTOM":
         spec.problem("action", "CUSTOM asks nobody yet: the calls that its rules match are denied")
     return AuthorizationPolicy(
-        origin.namespace, origin.name, ACTIONS[action], rules, selector, targets or ()
+        origin.namespace,
+        origin.name,
+        ACTIONS[action],
+        rules,
+        selector,
+        targets or (),
+        _source_clusters(object_.metadata.annotations or {}),
     )
+
+
+def _source_clusters(annotations: Mapping[str, str]) -> tuple[str, ...] | None:
+    text = annotations.get(SOURCE_CLUSTERS)
+    if text is None:
+        return None
+    return tuple(dict.fromkeys(one.strip() for one in text.split(",") if one.strip()))
 
 
 def _selector(spec: fields.Fields) -> tuple[tuple[str, str], ...]:
@@ -273,6 +287,14 @@ def _namespace(value: str, _: str) -> Pattern | None:
     return found if found.form is not Form.SUFFIX and NAME.issuperset(found.text) else None
 
 
+def _trust_domain(value: str, _: str) -> Pattern | None:
+    """Read the name of a trust domain, or how it begins or ends."""
+    found = _plain(value, "")
+    if found is None or found.form is Form.PRESENT:
+        return found
+    return found if HOST.issuperset(found.text) else None
+
+
 def _account(value: str, own: str) -> Pattern | None:
     """Read `[<namespace>/]<account>`, without stars."""
     namespace, separator, account = value.rpartition("/")
@@ -319,6 +341,7 @@ def _path(value: str, _: str) -> Pattern | None:
 
 
 SOURCE: Final[dict[str, tuple[Property, Reads]]] = {
+    "trustDomains": (Property.TRUST_DOMAIN, _trust_domain),
     "principals": (Property.PRINCIPAL, _principal),
     "namespaces": (Property.NAMESPACE, _namespace),
     "serviceAccounts": (Property.ACCOUNT, _account),
@@ -333,6 +356,7 @@ OPERATION: Final[dict[str, tuple[Property, Reads]]] = {
 CONDITIONS: Final[dict[str, tuple[Property, Reads]]] = {
     "source.principal": (Property.PRINCIPAL, _principal),
     "source.namespace": (Property.NAMESPACE, _namespace),
+    "source.trustDomain": (Property.TRUST_DOMAIN, _trust_domain),
     "source.ip": (Property.ADDRESS, _block),
     "destination.port": (Property.PORT, _port),
 }

@@ -14,7 +14,7 @@ from isthmus.mesh import policies
 from isthmus.mesh.allocations import Ranges
 from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.entries import ServiceEntry
-from isthmus.mesh.identities import ClusterId, TrustDomain
+from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.networks import NetworkGateway
 from isthmus.mesh.services import Service, ServiceKey
 from isthmus.mesh.settings import MeshSettings
@@ -45,6 +45,7 @@ from isthmus.registry import (
     service_entries,
     services,
     settings,
+    source_clusters,
     topology,
     trust,
     virtual_services,
@@ -123,8 +124,8 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
     places = topology.declare(graph_, sources_, seat=seat, members=settings_.members)
     workloads_ = workloads.declare(graph_, sources_, places=places)
     scopes_ = scopes.declare(graph_, sources_, seat=seat, settings_=settings_)
-    policies_ = _policies(graph_, sources_, seat, settings_.trust_domain)
     links_ = links.declare(graph_, sources_, seat=seat, places=places, settings_=settings_)
+    policies_ = _policies(graph_, sources_, seat, settings_, links_.links)
     imports_ = imports.declare(graph_, sources_, seat=seat, links_=links_.links)
     named = _Services(settings_, scopes_, imports_, policies_.service_entries.values)
     own, entries_, services_ = named.declare(graph_, sources_, seat)
@@ -244,13 +245,29 @@ class _Policies:
         )
 
 
+def _authorizations(
+    graph_: graph.Graph, sources_: sources.Sources, seat: settings.Seat
+) -> config.Nodes[AuthorizationPolicy]:
+    return config.declare(
+        graph_,
+        "AuthorizationPolicy",
+        sources_.authorization_policies,
+        seat=seat,
+        read=authorization_policies.read,
+        used="nobody gets in who should not; other workloads are not touched",
+    )
+
+
 def _policies(
     graph_: graph.Graph,
     sources_: sources.Sources,
     seat: settings.Seat,
-    trust_domain: collections.Single[TrustDomain],
+    settings_: settings.Nodes,
+    links_: source_clusters.Links,
 ) -> _Policies:
-    kubernetes = kubernetes_gateways.declare(graph_, sources_, seat=seat, trust_domain=trust_domain)
+    kubernetes = kubernetes_gateways.declare(
+        graph_, sources_, seat=seat, trust_domain=settings_.trust_domain
+    )
     gateways_ = config.declare(
         graph_, "Gateway", sources_.gateways, seat=seat, read=gateway_objects.read
     )
@@ -270,13 +287,8 @@ def _policies(
             seat=seat,
             read=peer_authentications.read,
         ),
-        authorization_policies=config.declare(
-            graph_,
-            "AuthorizationPolicy",
-            sources_.authorization_policies,
-            seat=seat,
-            read=authorization_policies.read,
-            used="nobody gets in who should not; other workloads are not touched",
+        authorization_policies=source_clusters.declare(
+            graph_, _authorizations(graph_, sources_, seat), settings_=settings_, links=links_
         ),
         gateways=gateways_,
         virtual_services=config.Nodes(

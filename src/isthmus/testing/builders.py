@@ -20,6 +20,7 @@ from isthmus.engine import collections, graph, transactions
 from isthmus.fleet import sources
 from isthmus.fleet.sources import ObjectKey
 from isthmus.kube import objects
+from isthmus.mesh import trust
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.proxies import Proxy, ProxyKind
 from isthmus.registry import model
@@ -66,8 +67,9 @@ class Client:
 class Cluster:
     """One cluster of a mesh under construction."""
 
-    def __init__(self, mesh: "Mesh", name: str, *, network: str) -> None:
+    def __init__(self, mesh: "Mesh", name: str, *, network: str, domain: str) -> None:
         self.mesh = mesh
+        self.domain = domain
         self.name = name
         self.id = ClusterId(name)
         self.network = network
@@ -106,6 +108,7 @@ class Cluster:
             tuple(external),
             shape.dns,
             shape.speaks_tunnels,
+            self.domain,
         )
         self.mesh.add_pod(pod)
         captured = {"ambient.istio.io/redirection": "enabled"} if shape.is_captured else None
@@ -237,21 +240,35 @@ class Mesh:
         self._free = 0
         self._transaction: transactions.Transaction | None = None
 
-    def cluster(self, name: str, *, network: str = "") -> Cluster:
+    def cluster(self, name: str, *, network: str = "", trust_domain: str = "") -> Cluster:
         """Return a cluster of this name, and make it if there is none."""
         if name in self.clusters:
             return self.clusters[name]
-        cluster = self.clusters[name] = Cluster(self, name, network=network)
+        domain = trust_domain or shapes.DOMAIN
+        cluster = self.clusters[name] = Cluster(self, name, network=network, domain=domain)
         if len(self.clusters) == 1:
             self.model = model.build(self.graph, self.sources, config_cluster=cluster.id)
             self.views = compiler.build(self.graph, self.model)
-        labels = {"topology.istio.io/network": network} if network else {}
-        self.put(
-            self.sources.namespaces,
-            ObjectKey(cluster.id, "", SYSTEM),
-            objects.Namespace(shapes.metadata(SYSTEM, "", labels)),
-        )
+        labels = {"topology.istio.io/network": network, trust.DOMAIN_LABEL: trust_domain}
+        self._namespace(cluster, SYSTEM, {key: value for key, value in labels.items() if value})
+        self._namespace(cluster, "kube-system", {})
         return cluster
+
+    def _namespace(self, cluster: Cluster, name: str, labels: Mapping[str, str]) -> None:
+        found = objects.Namespace(shapes.metadata(name, "", labels))
+        self.put(self.sources.namespaces, ObjectKey(cluster.id, "", name), found)
+
+    def lists(self, domain: str, certificates: str) -> None:
+        """List who signs for a trust domain, as PEM."""
+        name = f"trust-{domain}"
+        metadata = shapes.metadata(name, SYSTEM, {trust.DOMAIN_LABEL: domain})
+        found = objects.ConfigMap(metadata, data={trust.BUNDLE: certificates})
+        self.put(self.sources.trust_bundles, self._home(SYSTEM, name), found)
+
+    def lists_no_more(self, domain: str) -> None:
+        """List nobody for a trust domain any more."""
+        with self.graph.transaction() as change:
+            change.delete(self.sources.trust_bundles, self._home(SYSTEM, f"trust-{domain}"))
 
     @contextlib.contextmanager
     def one_change(self) -> Iterator[None]:
@@ -296,13 +313,19 @@ class Mesh:
         )
 
     def authorization_policy(
-        self, name: str, spec: Mapping[str, object], *, namespace: str = DEFAULT
+        self,
+        name: str,
+        spec: Mapping[str, object],
+        *,
+        namespace: str = DEFAULT,
+        annotations: Mapping[str, str] | None = None,
     ) -> None:
         """Add or replace an AuthorizationPolicy."""
+        metadata = shapes.metadata(name, namespace, annotations=annotations)
         self.put(
             self.sources.authorization_policies,
             self._home(namespace, name),
-            objects.FreeForm(shapes.metadata(name, namespace), spec=spec),
+            objects.FreeForm(metadata, spec=spec),
         )
 
     def destination_rule(

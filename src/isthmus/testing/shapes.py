@@ -12,6 +12,7 @@ from isthmus.base import errors
 from isthmus.kube import objects
 from isthmus.mesh.proxies import ProxyKind
 
+DOMAIN: Final = "cluster.local"
 DEFAULT: Final = "default"
 
 
@@ -43,11 +44,12 @@ class Pod:
     external: tuple[str, ...] = ()
     dns: str = ""
     speaks_tunnels: bool = False
+    domain: str = DOMAIN
 
     @property
     def identity(self) -> str:
         """The SPIFFE identity of its proxy."""
-        return f"spiffe://cluster.local/ns/{self.namespace}/sa/{self.account}"
+        return f"spiffe://{self.domain}/ns/{self.namespace}/sa/{self.account}"
 
     @property
     def connection(self) -> str:

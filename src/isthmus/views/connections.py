@@ -20,10 +20,9 @@ from isthmus.mesh.authorization import (
     Property,
     Rule,
 )
-from isthmus.mesh.identities import TrustDomain
 from isthmus.mesh.policies import MtlsMode, PeerAuthentication
 from isthmus.mesh.settings import MeshSettings
-from isthmus.views import authorization, modes
+from isthmus.views import modes, principals
 from isthmus.views.wds import Alternatives, AuthorizationSlice, ConnectionMatch, Reach
 
 STATIC_STRICT: Final = "istio_converted_static_strict"
@@ -40,7 +39,7 @@ Group = tuple[Alternatives, ...]
 
 def slice_of(policy: AuthorizationPolicy, *, settings: MeshSettings) -> AuthorizationSlice:
     """Return what an AuthorizationPolicy means for connections."""
-    domains = authorization.domains_of(settings)
+    domains = principals.domains_of(settings)
     groups = (_group(rule, policy.action, domains) for rule in policy.rules)
     return AuthorizationSlice(
         policy.namespace,
@@ -57,24 +56,28 @@ def _reach(policy: AuthorizationPolicy, *, root: str) -> Reach:
     return Reach.MESH if policy.namespace == root else Reach.NAMESPACE
 
 
-def _group(rule: Rule, action: Action, domains: Sequence[TrustDomain]) -> Group | None:
+def _group(rule: Rule, action: Action, domains: principals.Domains) -> Group | None:
     """Return the connections that a rule means; None if it can mean none."""
     if action is Action.ALLOW and any(one.property.needs_request for one in rule.clauses()):
         return None
     parts = [rule.operations, rule.sources, *(((clause,),) for clause in rule.conditions)]
-    return tuple(tuple(_match(clauses, domains) for clauses in part) for part in parts if part)
+    matched = tuple(
+        tuple(found for clauses in part if (found := _match(clauses, domains, action)) is not None)
+        for part in parts
+        if part
+    )
+    return matched if all(matched) else None
 
 
-def _match(clauses: Clauses, domains: Sequence[TrustDomain]) -> ConnectionMatch:
+def _match(clauses: Clauses, domains: principals.Domains, action: Action) -> ConnectionMatch | None:
+    """Return the connections that clauses mean together; None if it can mean none."""
     said = [one for one in clauses if not one.property.needs_request]
+    callers = _callers(said, domains, action)
+    if callers is None:
+        return None
 
     def texts(property_: Property, *, is_negated: bool) -> tuple[Pattern, ...]:
         return tuple(_patterns(said, property_, is_negated=is_negated))
-
-    def principals(*, is_negated: bool) -> tuple[Pattern, ...]:
-        written = texts(Property.PRINCIPAL, is_negated=is_negated)
-        found = (one for each in written for one in authorization.principals_of(each, domains))
-        return tuple(dict.fromkeys(found))
 
     def accounts(*, is_negated: bool) -> tuple[tuple[str, str], ...]:
         return tuple(_account(one.text) for one in texts(Property.ACCOUNT, is_negated=is_negated))
@@ -86,8 +89,8 @@ def _match(clauses: Clauses, domains: Sequence[TrustDomain]) -> ConnectionMatch:
         return tuple(int(one.text) for one in texts(Property.PORT, is_negated=is_negated))
 
     return ConnectionMatch(
-        principals=principals(is_negated=False),
-        not_principals=principals(is_negated=True),
+        principals=callers,
+        not_principals=_kept_out(said, domains, action),
         namespaces=texts(Property.NAMESPACE, is_negated=False),
         not_namespaces=texts(Property.NAMESPACE, is_negated=True),
         accounts=accounts(is_negated=False),
@@ -97,6 +100,51 @@ def _match(clauses: Clauses, domains: Sequence[TrustDomain]) -> ConnectionMatch:
         ports=ports(is_negated=False),
         not_ports=ports(is_negated=True),
     )
+
+
+def _callers(
+    clauses: Sequence[Clause], domains: principals.Domains, action: Action
+) -> tuple[Pattern, ...] | None:
+    """Return the principals that may be meant, any if there are none; None if nobody can be.
+
+    A match has one list of principals: whoever must be one of these and of some trust domain is
+    one of what both have in common.
+    """
+    narrow = action is Action.ALLOW
+    said, where = (
+        list(_patterns(clauses, property_, is_negated=False))
+        for property_ in (Property.PRINCIPAL, Property.TRUST_DOMAIN)
+    )
+    meant = [
+        found for one in said for found in principals.principals_of(one, domains, is_narrow=narrow)
+    ]
+    if not where:
+        return tuple(dict.fromkeys(meant))
+    within = [found for one in where for found in domains.fitting(one, is_narrow=narrow)]
+    both = [
+        found
+        for one in (meant if said else [Pattern(Form.PRESENT)])
+        for domain in within
+        if (found := principals.within(one, domain, is_narrow=narrow)) is not None
+    ]
+    return tuple(dict.fromkeys(both)) or None
+
+
+def _kept_out(
+    clauses: Sequence[Clause], domains: principals.Domains, action: Action
+) -> tuple[Pattern, ...]:
+    narrow = action is not Action.ALLOW
+    found = [
+        one
+        for each in _patterns(clauses, Property.PRINCIPAL, is_negated=True)
+        for one in principals.principals_of(each, domains, is_narrow=narrow)
+    ]
+    found += [
+        one
+        for each in _patterns(clauses, Property.TRUST_DOMAIN, is_negated=True)
+        for one in domains.fitting(each, is_narrow=narrow)
+    ]
+    return tuple(dict.fromkeys(found))
 
 
 def _patterns(

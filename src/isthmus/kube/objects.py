@@ -77,6 +77,7 @@ class ServiceSpec(Part, frozen=True):
     ports: tuple[ServicePort, ...] = ()
     publish_not_ready_addresses: bool = False
     traffic_distribution: str = ""
+    internal_traffic_policy: str = ""
 
 
 class LoadBalancerIngress(Part, frozen=True):

@@ -115,6 +115,7 @@ class Service:
         is_cluster_local: Whether each cluster keeps to its own endpoints.
         publishes_not_ready: Whether endpoints count before they are ready.
         nearness: Labels; endpoints that share more of the leading ones with the client are nearer.
+        keeps_to_node: Whether clients call endpoints on their own node only.
         created: When the first of its objects was made, as its API server wrote it.
         entry: What a ServiceEntry says, if it is one that made the service.
         derived: Whose service it is a second name for, if it is one.
@@ -131,6 +132,7 @@ class Service:
     is_cluster_local: bool = False
     publishes_not_ready: bool = False
     nearness: tuple[str, ...] = ()
+    keeps_to_node: bool = False
     created: str = ""
     entry: Entry | None = None
     derived: Derived | None = None

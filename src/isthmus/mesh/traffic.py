@@ -92,6 +92,7 @@ class LocalityPreference:
         labels: Endpoints that have more of the leading ones in common with the client are
             nearer; a value that is not None stands for the client's own.
         is_forced: Whether it holds also where nobody notices endpoints that fail.
+        is_strict: Whether only what has all labels in common with the client is called.
     """
 
     is_enabled: bool = True
@@ -99,6 +100,7 @@ class LocalityPreference:
     failover: tuple[tuple[str, str], ...] = ()
     labels: tuple[tuple[str, str | None], ...] = ()
     is_forced: bool = False
+    is_strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,7 @@ def derived_of(first: Offer, offers: Iterable[Offer]) -> Service:
         hostname=derived_host(origin),
         resolution=Resolution.VIP,
         vips=(),
+        keeps_to_node=False,
         created=min(one.service.created for one in every),
         derived=Derived(origin, first.service.hostname, frozenset(one.cluster for one in every)),
     )

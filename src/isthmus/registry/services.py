@@ -119,6 +119,7 @@ def merged_service(
         labels=tuple(sorted((first.metadata.labels or {}).items())),
         export_to=export_to(first),
         is_cluster_local=is_cluster_local,
+        keeps_to_node=first.spec.internal_traffic_policy == "Local",
         publishes_not_ready=first.spec.publish_not_ready_addresses,
         created=min(same[other].metadata.creation_timestamp for other in in_order),
     )

@@ -150,7 +150,10 @@ def service_of(
         addresses=tuple(sorted(known)),
         ports=_service_ports(service),
         sans=sans,
-        nearness=tuple(NEARNESS[label] for label in service.nearness if label in NEARNESS),
+        nearness=(Nearness.NODE,)
+        if service.keeps_to_node
+        else tuple(NEARNESS[label] for label in service.nearness if label in NEARNESS),
+        is_strict=service.keeps_to_node,
         takes_unready=service.publishes_not_ready,
         is_canonical=True,
         is_passed_through=service.resolution is Resolution.NONE,

@@ -25,6 +25,10 @@ OF_PLACES: Final = frozenset({REGION, ZONE, SUBZONE, CLUSTER, NETWORK})
 """Labels whose values follow from where a client stands."""
 
 RANKS: Final = 5
+OWN_NODE: Final = LocalityPreference(
+    labels=((CLUSTER, None), ("kubernetes.io/hostname", None)), is_forced=True, is_strict=True
+)
+"""What `internalTrafficPolicy: Local` means, whatever a rule says of places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,11 @@ class Order:
     def looks_closely(self) -> bool:
         """Whether it tells endpoints apart that stand in the same place."""
         return bool(self.preference.labels)
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether only the nearest endpoints are called."""
+        return self.preference.is_strict
 
     def rank_of(self, endpoint: Endpoint) -> int:
         """Return how far an endpoint is; 0 is nearest."""
@@ -87,6 +96,8 @@ def preference_of(
 
     `usual` is what the mesh says where neither the policy nor the service says anything.
     """
+    if service.keeps_to_node:
+        return OWN_NODE
     balancing = policy.balancing
     if balancing is not None and balancing.balancer is LoadBalancer.PASSTHROUGH:
         return None

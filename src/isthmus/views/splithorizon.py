@@ -66,6 +66,7 @@ class Entrusted:
 
     cluster: ClusterId
     table: Table
+    is_strict = False
 
     def rank_of(self, endpoint: Endpoint) -> int:
         """Return how far an endpoint is; 0 is nearest."""
@@ -118,6 +119,8 @@ def groups_of(
     for bunch in found:
         like = bunch.like
         spot = (0 if order is None else order.rank_of(like), like.locality)
+        if order is not None and order.is_strict and spot[0]:
+            continue
         if not stands_behind(bunch, horizon):
             seen = bunch.by_tunnels() if horizon.begins_tunnels else bunch
             placed.setdefault(spot, []).append(seen)

@@ -179,6 +179,59 @@ def test_a_sidecar_calls_the_nearest(value, client, ready, expected):
     assert {by_address(one) for one in addresses} == set(expected.split())
 
 
+# --- only the own node
+
+
+def kept_to_its_node(ready, *, pods):
+    mesh = built("Any", ready, pods=pods)
+    for cluster in mesh.clusters.values():
+        place = ObjectKey(cluster.id, "default", "reviews")
+        old = mesh.graph.get(mesh.sources.services, place)
+        spec = objects.ServiceSpec(
+            cluster_ip=old.spec.cluster_ip, ports=old.spec.ports, internal_traffic_policy="Local"
+        )
+        mesh.put(mesh.sources.services, place, objects.Service(old.metadata, spec=spec))
+    return mesh
+
+
+@pytest.mark.parametrize(("ready", "expected"), [(ALL, {"one"}), ("two zone near", set())])
+def test_a_service_may_keep_to_the_clients_node(ready, expected):
+    host = "reviews.default.svc.cluster.local"
+    mesh = kept_to_its_node(ready, pods=shapes.CAPTURED)
+    read = {
+        one.resource_name: one
+        for one in (reading.read(found.type_url, found.body) for found in told(mesh))
+    }
+    able = [one for one in read.values() if f"default/{host}" in dict(getattr(one, "services", ()))]
+    node = nodeslices.Node("one", ClusterId("east"), NetworkId("n1"), (), locality=NODES["one"][1])
+
+    chosen = nodeproxy.nearest(able, service=read[f"default/{host}"], node=node)
+
+    assert {name_of(one.uid) for one in chosen} == expected
+
+
+@pytest.mark.parametrize(("ready", "expected"), [(ALL, ["one"]), ("two zone near", [])])
+def test_a_sidecar_keeps_to_the_clients_node_where_the_service_does(ready, expected):
+    mesh = kept_to_its_node(ready, pods=shapes.USUAL)
+    mesh.destination_rule(
+        "near",
+        {
+            "host": "reviews.default.svc.cluster.local",
+            "trafficPolicy": {"loadBalancer": {"localityLbSetting": {"enabled": False}}},
+        },
+    )
+    caller = mesh.clusters["east"].pod("caller", shape=Shape(node="one"))
+
+    found = mesh.snapshot_of(caller).of(snapshot.ENDPOINTS)
+    groups = consistency.decoded(found["outbound|80||reviews.default.svc.cluster.local"]).endpoints
+
+    assert [
+        by_address(each.endpoint.address.socket_address.address)
+        for one in groups
+        for each in one.lb_endpoints
+    ] == expected
+
+
 # --- what says it
 
 

@@ -111,6 +111,10 @@ class Peering:
 
     # --- what others ask ------------------------------------------------------------------------
 
+    def proof(self) -> tls.Certificate | None:
+        """Return what proves this control plane to other clusters; None while nobody signs."""
+        return self._proven()
+
     def statuses(self) -> list[peer_imports.Status]:
         """Return how well each linked cluster is heard."""
         return [one.status() for _, one in sorted(self._peers.items())]

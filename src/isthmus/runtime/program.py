@@ -38,6 +38,7 @@ from isthmus.runtime import (
     link_statuses,
     measures,
     peering,
+    probing,
     renewing,
     reports,
     resolving,
@@ -102,6 +103,9 @@ class Program:
         )
         self._proxies = self._opened_connections()
         self._peering = self._opened_peering()
+        self._prober = probing.Prober(
+            self._mesh, proof=self._peering.proof, system_clock=self._clock
+        )
         self._credentials = self._credentials_of_gateways()
         self._discovery = ads.Service(
             self._proxies,
@@ -221,6 +225,7 @@ class Program:
                 self._injection.settings,
                 lambda: self._trust.authority,
                 lambda: peering.rows(self._peering.statuses()),
+                self._prober.page,
             ),
         )
         return debugging.Desk(
@@ -332,6 +337,7 @@ class Program:
             _ = nursery.keep("follow certificate authority", self._trust.follow)
             _ = nursery.keep("follow clusters", self._fleet.run)
             _ = nursery.keep("look up gateways", self._resolver.run)
+            _ = nursery.keep("look for ways to other clusters", self._prober.run)
             _ = nursery.keep("follow credentials of gateways", self._credentials.run)
             if self._settings.links_clusters:
                 _ = nursery.keep("talk to linked clusters", self._peering.run)

@@ -35,6 +35,7 @@ class Own:
     injection: Callable[[], inject_settings.InjectionSettings | None] = lambda: None
     authority: Callable[[], authorities.Authority | None] = lambda: None
     linked: Callable[[], list[Document]] = list
+    ways: Callable[[], Document] = dict
 
 
 class Reports:
@@ -116,6 +117,10 @@ class Reports:
             shards.setdefault(f"Kubernetes/{endpoint.cluster}", []).append(_endpoint(endpoint))
         accounts = self._mesh.graph.get(self._mesh.model.accounts, key) or ()
         return {"Shards": shards, "ServiceAccounts": list(accounts)}
+
+    def probez(self) -> Document:
+        """Return how far one gets from here to other clusters, found out a moment ago or soon."""
+        return self._own.ways()
 
     def networkz(self) -> Document:
         """Return the gateways through which networks are reached."""

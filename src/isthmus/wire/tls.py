@@ -182,3 +182,19 @@ def _in_memory(text: str) -> Iterator[str]:
         yield f"/proc/self/fd/{number}"
     finally:
         os.close(number)
+
+
+def client_context(proof: Certificate, *, alpn: tuple[str, ...]) -> ssl.SSLContext:
+    """Make the context of a client of the mesh, who looks at identities himself.
+
+    Any certificate that stands in the roots counts as one, be it a root itself or not.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cadata=proof.roots_pem)
+    context.set_alpn_protocols(list(alpn))
+    _load(context, proof)
+    return context

@@ -40,7 +40,7 @@ def put(mesh, *, peer, network, address="203.0.113.2", domain="cluster.local"):
     mesh.put(mesh.sources.kubernetes_gateways, key, msgspec.convert(written, gateway_api.Gateway))
 
 
-def tell(mesh, peer, service, scope, *, place=PLACE, pods=1, distribution=""):
+def tell(mesh, peer, service, scope, *, place=PLACE, pods=1, ports=(80,)):
     """Tell of a service, `<namespace>/<name>`, what a linked cluster tells; 0 pods are none."""
     namespace, _, name = service.partition("/")
     key = ServiceKey(namespace, name)
@@ -51,10 +51,9 @@ def tell(mesh, peer, service, scope, *, place=PLACE, pods=1, distribution=""):
         service=key,
         scope=scope,
         hosts=exports.hosts_of(key, scope, domain="cluster.local"),
-        ports=(ServicePort("http", 80, Protocol.HTTP),),
+        ports=tuple(ServicePort(f"http-{one}", one, Protocol.HTTP) for one in ports),
         capacity=(peering.Capacity(NetworkId(network), place, pods),) if pods else (),
         identities=(f"spiffe://cluster.local/ns/{namespace}/sa/{name}",),
-        distribution=distribution,
     )
     told = peering.ImportKey(ClusterId(peer), namespace, name)
     mesh.put(mesh.model.peers.told, told, export)

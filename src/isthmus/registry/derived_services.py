@@ -13,12 +13,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
 from isthmus.mesh import peering
 from isthmus.mesh.ambient import Scope
-from isthmus.mesh.identities import ClusterId
+from isthmus.mesh.identities import ClusterId, Hostname
 from isthmus.mesh.services import (
     Derived,
     Resolution,
@@ -27,7 +28,7 @@ from isthmus.mesh.services import (
     derived_host,
     derived_key,
 )
-from isthmus.registry import distributions, naming, scopes, services, settings, topology
+from isthmus.registry import checked, distributions, naming, scopes, services, settings, topology
 
 WAY_IN: Final = topology.NETWORK_LABEL
 """Whoever bears it leads into a network: shared, it would lead to itself."""
@@ -47,6 +48,7 @@ class Offer:
 
 Offers = collections.Collection[sources.ObjectKey, Offer]
 Imports = collections.Collection[peering.ImportKey, peering.Import]
+NOBODY: Final = Derived(ServiceKey("", ""), Hostname(""), frozenset())
 AGELESS: Final = "~"
 """Stands for when a service was made that only linked clusters have: after all that are here."""
 
@@ -96,6 +98,43 @@ def declare(
             yield found.key, found
 
     return graph_.derive("services.derived", offers, derived)
+
+
+def declare_differences(
+    graph_: graph.Graph,
+    *,
+    imports: Imports,
+    derived: collections.Collection[ServiceKey, Service],
+) -> checked.Findings:
+    """Declare where linked clusters share other ports than the service has."""
+
+    def check(
+        read: reader.Reader, key: peering.ImportKey, one: peering.Import
+    ) -> Iterable[tuple[peering.ImportKey, checked.Checked[None]]]:
+        service = read.get(derived, derived_key(key.service))
+        numbers = {port.number for port in one.export.ports}
+        if service is None or key.peer not in (service.derived or NOBODY).exporters:
+            return
+        others = {port.number for port in service.ports}
+        if numbers != others:
+            yield key, checked.Checked(None, (_differing(key, numbers, others),))
+
+    both = graph_.derive("services.derived.differences", imports, check)
+    return checked.findings_of(graph_, "services.derived", both)
+
+
+def _differing(key: peering.ImportKey, theirs: set[int], ours: set[int]) -> errors.Finding:
+    missing = ", ".join(map(str, sorted(ours - theirs)))
+    more = ", ".join(map(str, sorted(theirs - ours)))
+    said = [f"lacks {missing}"] if missing else []
+    said += [f"has {more} besides"] if more else []
+    return errors.Finding(
+        code=services.SERVICES_DIFFER,
+        subject=f"Service {key.namespace}/{key.name} in cluster `{key.peer}`",
+        happened=f"is shared with other ports than elsewhere: it {' and '.join(said)}",
+        still_working="the ports that all have; on others that cluster is not called",
+        hint="apply the same Service in every cluster",
+    )
 
 
 def declare_imported(

@@ -5,6 +5,7 @@ It decides what exists and where, and knows nothing of proxies.
 Source: docs/explanation/design.md; spec sections 2.4, 2.5, 3.1 to 3.3, 4.8, 4.9, 8.2 and 8.3.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 from isthmus.engine import collections, graph
@@ -217,7 +218,11 @@ class _Services:
         of_kubernetes = graph_.join("services.of_kubernetes", own.services, imported, derived)
         entries_ = entries.declare(graph_, self.said, services=of_kubernetes, seat=seat)
         every = graph_.join("services.all", of_kubernetes, entries_.services)
-        return own, entries_, every
+        differing = derived_services.declare_differences(
+            graph_, imports=told.imports, derived=derived
+        )
+        findings = graph_.join("services.all.findings", own.findings, differing)
+        return dataclasses.replace(own, findings=findings), entries_, every
 
 
 @dataclass(frozen=True, slots=True)

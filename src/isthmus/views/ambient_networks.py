@@ -6,6 +6,7 @@ followed or linked clusters tell how many there are. Only pods that are ready an
 Source: spec sections 7.3 and 7.7.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -31,11 +32,13 @@ class Seen:
 
     Attributes:
         pods: By address where these are known, and else by place; with how many there are.
+        ports: Of the service there, where that is told; None for those that it has here.
     """
 
     cluster: ClusterId
     network: NetworkId
     pods: dict[str, tuple[Locality, int]] = field(default_factory=dict)
+    ports: frozenset[int] | None = None
 
 
 def declare(graph_: graph.Graph, known: facts.Facts, *, places: Places) -> tuple[Slices, ...]:
@@ -67,27 +70,44 @@ def _hidden(
         seen = [*_followed(read, known, key), *_told(read, known, service)]
         by_network = read.value(doors)
         for scope in scopes:
-            for network, pods in sorted(_behind(seen, sharing, scope).items()):
+            for network, behind in sorted(_behind(seen, sharing, scope).items()):
                 door = by_network.get(network)
                 if door is not None:
-                    place = localities.common(place for place, _ in pods)
-                    capacity = sum(count for _, count in pods)
-                    slice_ = addresses.hidden_of(service, door, capacity=capacity, place=place)
-                    yield view.keyed(scope, slice_)
+                    yield view.keyed(scope, _summed(service, door, behind))
 
     return sliced
 
 
 def _behind(
     seen: list[Seen], sharing: Sharing, scope: view.NodesScope
-) -> dict[NetworkId, list[tuple[Locality, int]]]:
-    """Return where, and how many, the pods in other networks are that a scope's clients reach."""
-    found = dict[NetworkId, list[tuple[Locality, int]]]()
+) -> dict[NetworkId, list[Seen]]:
+    """Return what clients of a scope reach in other networks."""
+    found = dict[NetworkId, list[Seen]]()
     for one in seen:
         is_far = not ambient_loose.is_near(one.network, scope.network)
         if is_far and sharing.reaches(scope.cluster, owner=one.cluster):
-            found.setdefault(one.network, []).extend(one.pods.values())
+            found.setdefault(one.network, []).append(one)
     return found
+
+
+def _summed(service: Service, door: NetworkGateway, behind: list[Seen]) -> view.wds.WorkloadSlice:
+    """Return the one workload that stands for all behind a gateway, on the ports that all have."""
+    pods = [pod for one in behind for pod in one.pods.values()]
+    told = [one.ports for one in behind if one.ports is not None]
+    whole = addresses.hidden_of(
+        service,
+        door,
+        capacity=sum(count for _, count in pods),
+        place=localities.common(place for place, _ in pods),
+    )
+    if not told:
+        return whole
+    shared = frozenset.intersection(*told)
+    services = tuple(
+        (name, tuple(port for port in ports if port.number in shared))
+        for name, ports in whole.services
+    )
+    return dataclasses.replace(whole, services=services)
 
 
 def _followed(read: reader.Reader, known: facts.Facts, key: ServiceKey) -> list[Seen]:
@@ -110,7 +130,8 @@ def _told(read: reader.Reader, known: facts.Facts, service: Service) -> Iterator
             if place.network == one.network
         }
         if pods:
-            yield Seen(key.peer, one.network, pods)
+            numbers = frozenset(port.number for port in one.export.ports)
+            yield Seen(key.peer, one.network, pods, numbers)
 
 
 def _gateways(doors: Doors) -> Callable[[reader.Reader, view.NodesScope, None], Sliced]:

@@ -410,3 +410,18 @@ def test_a_linked_cluster_that_has_no_ready_pod_keeps_the_name():
 
     assert SHARED in found
     assert not [name for name in found if "SplitHorizon" in name]
+
+
+def test_a_linked_cluster_is_called_on_the_ports_that_it_has():
+    mesh, east = linked(ABSENT, "global")
+    ports = {"http": 80, "more": 81}
+    east.service("reviews", ready=["10.0.0.1"], ports=ports, shape=shaped("global"))
+    links.tell(mesh, "west", "default/reviews", SCOPES["global"], ports=(80, 99))
+
+    (hidden,) = [one.workload for name, one in told(east).items() if "SplitHorizon" in name]
+    (finding,) = findings(mesh, "ISM-REG-010")
+
+    assert [port.service_port for port in hidden.services[SHARED].ports] == [80]
+    assert [port.service_port for port in told(east)[SHARED].service.ports] == [80, 81]
+    assert finding.subject == "Service default/reviews in cluster `west`"
+    assert finding.happened.endswith("it lacks 81 and has 99 besides")

@@ -8,13 +8,13 @@ next one takes over, which finds out what there is.
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
 from isthmus.base import clock, logs, metrics, tasks
 from isthmus.capture import enrolled
 from isthmus.kube import access, client, informer, kinds, objects, problems
 from isthmus.node import pages
-from isthmus.node.cni import announcing, members, membership, networks, settings
+from isthmus.node.cni import announcing, members, membership, networks, probing, settings
 
 _LOG = logs.Log("isthmus.cni")
 _OK, _NOT_FOUND, _UNREADY, _CONFLICT = 200, 404, 503, 409
@@ -63,7 +63,7 @@ class Agent:
         self._world = members.World(
             proxies=self._proxies,
             networks=networks.Networks(wanted.networks, wanted.processes),
-            probed=members.Probed(),
+            probed=probing.Probed(),
             annotate=self._annotate,
             captures_dns=wanted.captures_dns,
             probed_from=(f"{enrolled.PROBED_FROM}/32",),
@@ -104,6 +104,7 @@ class Agent:
                 with self._began():
                     yield
             finally:
+                self._world.probed.close()
                 for each in shown:
                     each.close()
 
@@ -112,9 +113,7 @@ class Agent:
         known = self._pods.items.values()
         for pod in known:
             self._take(pod, begins=False)
-        self._world.probed.include(
-            {pod.status.pod_ip for pod in known if membership.was_captured(pod)} - {""}
-        )
+        self._let_probe(known)
         for member in self._members.values():
             member.begin()
         with self._proxies.listening(self._wanted.socket):
@@ -132,9 +131,10 @@ class Agent:
     def _on_namespaces(self, changes: Mapping[informer.Key, objects.Namespace | None]) -> None:
         if self._is_ready:
             names = {name for _, name in changes}
-            for key, pod in self._pods.items.items():
-                if key[0] in names:
-                    self._take(pod, begins=False)
+            found = [pod for key, pod in self._pods.items.items() if key[0] in names]
+            for pod in found:
+                self._take(pod, begins=False)
+            self._let_probe(found)
 
     def _on_pods(self, changes: Mapping[informer.Key, objects.Pod | None]) -> None:
         if not self._is_ready:
@@ -145,6 +145,7 @@ class Agent:
                 self._dismiss(key)
             if pod is not None:
                 self._take(pod, begins=True)
+        self._let_probe(pod for pod in changes.values() if pod is not None)
 
     def _take(self, pod: objects.Pod, *, begins: bool) -> None:
         key = (pod.metadata.namespace, pod.metadata.name)
@@ -159,6 +160,12 @@ class Agent:
         member.become(pod, takes_part=verdict.takes_part)
         if is_new and self._is_ready:
             self._look_after(key)
+
+    def _let_probe(self, pods: Iterable[objects.Pod]) -> None:
+        """Have all these asked by the node in one step; each sees to itself if that fails."""
+        taking = (pod for pod in pods if self._verdict(pod).takes_part)
+        with contextlib.suppress(OSError):
+            self._world.probed.include({pod.status.pod_ip for pod in taking} - {""})
 
     def _verdict(self, pod: objects.Pod) -> membership.Verdict:
         namespace = self._namespaces.items.get(("", pod.metadata.namespace))

@@ -13,8 +13,8 @@ Source: spec section 7.2; the order of Istio's agent.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from isthmus.base import clock, errors, logs
 from isthmus.kube import objects
@@ -41,27 +41,6 @@ class ProxyRefuses(errors.IsthmusError):
     code = "ISM-NODE-011"
 
 
-@dataclass(slots=True)
-class Probed:
-    """The addresses from which the node's own calls are known."""
-
-    addresses: set[str] = field(default_factory=set)
-
-    def include(self, found: Collection[str]) -> None:
-        """Know these, too."""
-        if not self.addresses.issuperset(found):
-            self._become(self.addresses.union(found))
-
-    def leave_out(self, address: str) -> None:
-        """Know this one no longer."""
-        if address in self.addresses:
-            self._become(self.addresses - {address})
-
-    def _become(self, wanted: set[str]) -> None:
-        probing.let_probe(wanted)
-        self.addresses = wanted
-
-
 @dataclass(frozen=True, slots=True)
 class World:
     """What all pods of the node share.
@@ -74,7 +53,7 @@ class World:
 
     proxies: announcing.Proxies
     networks: networks.Networks
-    probed: Probed
+    probed: probing.Probed
     annotate: Annotate
     captures_dns: bool
     probed_from: tuple[str, ...]
@@ -169,25 +148,23 @@ class Member:
         if self._begins and not await self._has_begun():
             return
         if self._begins or membership.bears_mark(self.pod):
-            self._capture()
+            await self._capture()
         if not self.pod.status.pod_ip:
             return  # nobody can call it yet, and the control plane does not know it
         self._let_probe()
         proxies = self._world.proxies
         if not self._is_offered:
             self._offer()
-        if proxies.answer_of(self._uid) is None:
-            await self._wait(PATIENCE_S)
-            if not self.takes_part:
-                return
-            self._touched.clear()
+        await self._pass(PATIENCE_S, lambda: proxies.answer_of(self._uid) is not None)
+        if not self.takes_part:
+            return
         if refusal := proxies.answer_of(self._uid):
             self._is_offered = False  # whoever refuses may still be at it: offered, not withdrawn
             raise ProxyRefuses("the node's proxy does not take the pod", detail=refusal)
         if refusal is None:
             await self._mark(membership.PENDING if self._has_rules else None)
             return
-        self._capture()
+        await self._capture()
         await self._mark(membership.ENABLED)
 
     async def _has_begun(self) -> bool:
@@ -205,21 +182,23 @@ class Member:
         self._begins = self._begins and not self.pod.status.pod_ip
         was_captured = self._has_rules or membership.was_captured(self.pod)
         if was_captured:
-            self._undo(capturing.release)
+            await self._undo(capturing.release)
             self._has_rules = False
         await self._mark(None)
         if was_captured and not membership.has_ended(self.pod):
-            await self._linger()
+            await self._pass(self._world.linger_s, lambda: self.takes_part)
         if self.takes_part:
             return
         self._forget()
         if was_captured:
-            self._undo(capturing.clear)
+            await self._undo(capturing.clear)
             _LOG.info("pod released", pod=self._name)
 
-    async def _linger(self) -> None:
-        deadline = self._world.clock.monotonic() + self._world.linger_s
-        while not self.takes_part:
+    async def _pass(self, longest_s: float, is_over: Callable[[], bool]) -> None:
+        """Wait until something is over, for a while; or until nobody wants it any more."""
+        deadline = self._world.clock.monotonic() + longest_s
+        wanted = self.takes_part
+        while self.takes_part is wanted and not is_over():
             left_s = deadline - self._world.clock.monotonic()
             if left_s <= 0:
                 return
@@ -237,19 +216,19 @@ class Member:
         self._world.proxies.offer(self._told(), self._world.networks.open(self._uid))
         self._is_offered = True
 
-    def _capture(self) -> None:
+    async def _capture(self) -> None:
         if self._has_rules:
             return
         self._let_probe()
         network = self._world.networks.open(self._uid)
-        try:
-            capturing.capture(
+        await _in_thread(
+            network,
+            lambda: capturing.capture(
                 network,
                 probed_from=self._world.probed_from,
                 captures_dns=self._world.captures_dns,
-            )
-        finally:
-            os.close(network)
+            ),
+        )
         self._has_rules = True
         _LOG.info("pod captured", pod=self._name)
 
@@ -258,15 +237,12 @@ class Member:
             self._world.probed.include({address})
             self._address = address
 
-    def _undo(self, how: Callable[[int], None]) -> None:
+    async def _undo(self, how: Callable[[int], None]) -> None:
         try:
             network = self._world.networks.open(self._uid)
         except networks.NetworkMissing:
             return  # with the network its rules are gone
-        try:
-            how(network)
-        finally:
-            os.close(network)
+        await _in_thread(network, lambda: how(network))
 
     def _forget(self) -> None:
         self._world.proxies.remove(self._uid)
@@ -293,3 +269,18 @@ class Member:
             detail = error.detail if isinstance(error, errors.IsthmusError) else ""
             _LOG.warning("pod is in trouble; tried again", pod=self._name, why=said, detail=detail)
         self.trouble = said
+
+
+async def _in_thread(network: int, work: Callable[[], None]) -> None:
+    """Do something with a pod's network, and close its descriptor.
+
+    The kernel lets whoever changes packet rules wait: pods need not wait for each other.
+    """
+
+    def done() -> None:
+        try:
+            work()
+        finally:
+            os.close(network)
+
+    await asyncio.to_thread(done)

@@ -33,9 +33,11 @@ class _BySharedFixture(scheduler.LoadScopeScheduling):
     def _split_scope(self, nodeid):
         path, _, test = nodeid.partition("::")
         people = PEOPLE.intersection(test.partition("[")[2].rstrip("]").split("-"))
-        return f"mesh as {min(people)}" if people and _uses_mesh(path) else path
+        if people and _uses(path, "mesh"):
+            return f"mesh as {min(people)}"
+        return "ambient mesh" if _uses(path, "ambient") else path
 
 
 @functools.cache
-def _uses_mesh(path):
-    return "/lab/" in path and "(mesh" in (HERE.parent / path).read_text()
+def _uses(path, fixture):
+    return "/lab/" in path and f"({fixture}" in (HERE.parent / path).read_text()

@@ -38,3 +38,18 @@ def mesh(request):
         yield lab
     finally:
         lab.close()
+
+
+@pytest.fixture(scope="session")
+def ambient():
+    """Three linked clusters on three networks with the samples in ambient mode, by the demo.
+
+    An ordinary user has it: what works without root works with it.
+    """
+    lab = meshes.MeshLab(as_ordinary_user=True)
+    lab.name = "ambient"
+    try:
+        lab.boot("ambient")
+        yield lab
+    finally:
+        lab.close()

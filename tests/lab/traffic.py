@@ -46,7 +46,7 @@ class Answer:
 class Traffic:
     """Requests of one client, from start to end."""
 
-    def __init__(self, lab, cluster):
+    def __init__(self, lab, cluster, host="helloworld.sample"):
         self.answers = []
         self.sent = None
         self._stop = f"/tmp/sender-{secrets.token_hex(4)}"
@@ -55,7 +55,7 @@ class Traffic:
         self._end = lambda: lab.kubectl(cluster, f"{inside} touch {self._stop}")
         self._process = lab.start(
             f"exec {lab.kubectl_program} --context {cluster} {inside}"
-            f" {program} helloworld.sample 5000 /hello {self._stop}"
+            f" {program} {host} 5000 /hello {self._stop}"
         )
         self._reading = threading.Thread(target=self._read)
         self._reading.start()
@@ -104,12 +104,15 @@ class Traffic:
 
 
 @contextlib.contextmanager
-def flowing(lab, *clusters):
-    """Have a client in each cluster send while the block runs; all must be accounted for."""
-    clients = [Traffic(lab, cluster) for cluster in clusters]
+def flowing(lab, *clusters, host="helloworld.sample", by=("v1", "v2")):
+    """Have a client in each cluster send while the block runs; all must be accounted for.
+
+    The block begins when just these versions answer.
+    """
+    clients = [Traffic(lab, cluster, host) for cluster in clusters]
     try:
         for client in clients:
-            client.until_answered_by({"v1", "v2"})
+            client.until_answered_by(set(by))
         yield clients if len(clients) > 1 else clients[0]
     finally:
         for client in clients:

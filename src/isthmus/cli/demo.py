@@ -17,6 +17,7 @@ import click
 
 from isthmus.base import errors
 from isthmus.cli import (
+    ambient_walkthrough,
     external_walkthrough,
     fifty_walkthrough,
     older_walkthroughs,
@@ -34,6 +35,7 @@ TOPOLOGIES = {
     **older_walkthroughs.TOPOLOGIES,
     **external_walkthrough.TOPOLOGIES,
     **fifty_walkthrough.TOPOLOGIES,
+    **ambient_walkthrough.TOPOLOGIES,
 }
 SIZES = (walkthrough.OF_THREE, fifty_walkthrough.OF_TWELVE)
 """The same with other numbers of clusters."""

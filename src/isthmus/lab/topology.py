@@ -146,7 +146,12 @@ BUILT_IN: Mapping[str, Mapping[str, object]] = {
     "shared-network": {"clusters": _clusters("network1", "network1")},
     "three-clusters": {"clusters": _clusters("network1", "network1", "network1", nodes=3)},
     "three-networks": {"clusters": _clusters("network1", "network2", "network3", nodes=3)},
-    "ambient": {"clusters": _clusters("network1", "network2", "network3", nodes=1)},
+    "ambient": {
+        "clusters": [
+            *_clusters("network1"),
+            *_clusters("network1", "network2", "network3", nodes=1)[1:],
+        ]
+    },
     "fifty": {"clusters": _halves(25)},
     "twelve": {"clusters": _halves(6)},
     "external-control-plane": {

@@ -1,0 +1,133 @@
+"""The steps that make one ambient mesh of three clusters on three networks, as a user types them.
+
+Source: the guide for linked ambient meshes; spec sections 7.3 and 7.7.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from isthmus.cli import walkthrough
+from isthmus.cli.walkthrough import Step, Walkthrough, lines
+
+NUMBERS = (1, 2, 3)
+HOST = "helloworld.sample.mesh.internal"
+"""Under this name a service is reached in all clusters that share it."""
+
+ISTIOD = """\
+global:
+  multiCluster:
+    clusterName: CLUSTER
+  network: NETWORK
+env:
+  PILOT_ENABLE_IP_AUTOALLOCATE: "true"
+platforms:
+  peering:
+    enabled: true
+"""
+ZTUNNEL = """\
+network: NETWORK
+"""
+CNI = """\
+ambient:
+  dnsCapture: true
+"""
+
+
+def _installed(number: int) -> Iterator[Step]:
+    name, network = f"cluster{number}", f"network{number}"
+    files = {
+        f"{name}-istiod.yaml": ISTIOD.replace("CLUSTER", name).replace("NETWORK", network),
+        f"{name}-ztunnel.yaml": ZTUNNEL.replace("NETWORK", network),
+        f"{name}-cni.yaml": CNI,
+    }
+    yield Step(f"An intermediate authority for {name}", f"isthmus ca intermediate {name}")
+    yield Step("", f"isthmus ca push --context={name} {name}")
+    yield Step(
+        f"Install ambient mode in {name}",
+        lines(
+            f"kubectl --context={name} label namespace istio-system",
+            f"topology.istio.io/network={network}",
+        ),
+    )
+    yield Step(
+        "",
+        lines(
+            f"isthmus install --context={name} -y --set profile=ambient",
+            *(f"--values {file}" for file in files),
+        ),
+        files=files,
+    )
+    yield Step(
+        f"Let other networks reach {name}",
+        f"isthmus multicluster expose --context={name} --namespace istio-gateways",
+    )
+
+
+def _linked() -> Iterator[Step]:
+    title = "Link the clusters"
+    for watched in NUMBERS:
+        for watcher in NUMBERS:
+            if watched != watcher:
+                yield Step(
+                    title,
+                    lines(
+                        "isthmus x create-remote-secret "
+                        f"--context=cluster{watched} --name=cluster{watched} |",
+                        f"kubectl apply -f - --context=cluster{watcher}",
+                    ),
+                )
+                title = ""
+
+
+def _samples(number: int) -> Iterator[Step]:
+    kubectl = f"kubectl --context=cluster{number}"
+    version = walkthrough.VERSIONS[number - 1]
+    manifest = "-f samples/helloworld/helloworld.yaml"
+    yield Step(f"Deploy the samples in cluster{number}", f"{kubectl} create namespace sample")
+    yield Step("", f"{kubectl} label namespace sample istio.io/dataplane-mode=ambient")
+    yield Step("", lines(f"{kubectl} apply -n sample -l service=helloworld", manifest))
+    yield Step(
+        "",
+        lines(f"{kubectl} -n sample label service helloworld", "solo.io/service-scope=global"),
+    )
+    yield Step("", lines(f"{kubectl} apply -n sample -l version={version}", manifest))
+    yield Step("", f"{kubectl} apply -n sample -f samples/sleep/sleep.yaml")
+
+
+def _ready(number: int) -> Step:
+    return Step(
+        "",
+        lines(
+            f"kubectl --context=cluster{number} -n sample wait",
+            "--for=condition=Ready pod --all --timeout=60s",
+        ),
+    )
+
+
+def _requests(number: int, title: str, awaited: str = "") -> Step:
+    return Step(
+        title,
+        lines(
+            f"kubectl --context=cluster{number} exec -n sample -c sleep deploy/sleep --",
+            f"curl -sS '{HOST}:5000/hello?n=[1-4]'",
+        ),
+        shows_output=True,
+        awaited=awaited,
+    )
+
+
+def _steps() -> Iterator[Step]:
+    yield Step("Trust: one root for all clusters", "isthmus ca root")
+    for number in NUMBERS:
+        yield from _installed(number)
+    yield from _linked()
+    for number in NUMBERS:
+        yield from _samples(number)
+    for number in NUMBERS:
+        yield _ready(number)
+    for number in NUMBERS:
+        yield _requests(number, f"Send requests from cluster{number}: its own copy answers")
+
+
+TOPOLOGIES: Mapping[str, Walkthrough] = {
+    "ambient": Walkthrough("ambient", tuple(_steps()), clusters=len(NUMBERS))
+}

@@ -17,6 +17,7 @@ PAGES = {
     "multi-primary-multi-network": "multi-primary-multi-network.md",
     "external-control-plane": "external-control-plane.md",
     "fifty": "fifty.md",
+    "ambient": "ambient.md",
 }
 """The how-to of each topology."""
 

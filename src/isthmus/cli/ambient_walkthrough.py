@@ -62,20 +62,14 @@ def _installed(number: int) -> Iterator[Step]:
     )
 
 
-def _linked() -> Iterator[Step]:
-    title = "Link the clusters"
-    for watched in NUMBERS:
-        for watcher in NUMBERS:
-            if watched != watcher:
-                yield Step(
-                    title,
-                    lines(
-                        "isthmus x create-remote-secret "
-                        f"--context=cluster{watched} --name=cluster{watched} |",
-                        f"kubectl apply -f - --context=cluster{watcher}",
-                    ),
-                )
-                title = ""
+LINKED = Step(
+    "Link the clusters",
+    lines(
+        "isthmus multicluster link --contexts=cluster1,cluster2,cluster3",
+        "--namespace istio-gateways",
+    ),
+    shows_output=True,
+)
 
 
 def _samples(number: int) -> Iterator[Step]:
@@ -119,7 +113,7 @@ def _steps() -> Iterator[Step]:
     yield Step("Trust: one root for all clusters", "isthmus ca root")
     for number in NUMBERS:
         yield from _installed(number)
-    yield from _linked()
+    yield LINKED
     for number in NUMBERS:
         yield from _samples(number)
     for number in NUMBERS:

@@ -1,6 +1,6 @@
 # One entry for everything. `make demo` and `make test` set up what they need by themselves.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench drill topologies lock clean
+.PHONY: help venv demo test check format bench bench-full drill topologies lock clean
 
 PY := .venv/bin/python
 STAMP := .venv/.complete
@@ -35,6 +35,10 @@ format: $(STAMP) ## format and mend what can be mended by itself
 
 bench: $(STAMP) ## measure; prints a table, writes bench/out/ and the page of figures
 	@$(PY) -m bench
+	@$(PY) -m bench --page
+
+bench-full: $(STAMP) ## the same with large fleets of proxies; takes much longer
+	@$(PY) -m bench --full
 	@$(PY) -m bench --page
 
 drill: $(STAMP) ## three clusters, 12 minutes of faults under load; fails if a promise was broken

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from bench import activation, machine, measures, meshes, page, pipeline, pods, resting, traffic
+from bench.scale import parts as scale
 from isthmus.base import errors
 from isthmus.cli import render
 
@@ -21,6 +22,7 @@ PARTS: Final = {
     "resting": "memory and CPU time of a mesh at rest",
     "start": "how long programs take to start",
     "pipeline": "computing configuration, telling proxies, signing certificates",
+    "scale": "a control plane among API servers and proxies of a made-up fleet",
 }
 _IN_A_MESH: Final = ("boot", "traffic", "activation", "resting")
 
@@ -34,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        run = _measured(set(chosen.only or PARTS), chosen.repeat)
+        run = _measured(set(chosen.only or PARTS), chosen.repeat, is_full=chosen.full)
     except errors.IsthmusError as error:
         render.error(error)
         return 1
@@ -60,6 +62,11 @@ def _parser() -> argparse.ArgumentParser:
         help="boot, and send traffic, N times; figures are medians (default: 3)",
     )
     parser.add_argument(
+        "--full",
+        action="store_true",
+        help="also fleets of thousands of proxies, which takes much longer",
+    )
+    parser.add_argument(
         "--only",
         action="append",
         choices=PARTS,
@@ -74,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _measured(parts: set[str], repeat: int) -> dict[str, Any]:
+def _measured(parts: set[str], repeat: int, *, is_full: bool) -> dict[str, Any]:
     results = measures.Results()
     facts: dict[str, object] = {
         "machine": machine.described(),
@@ -88,6 +95,8 @@ def _measured(parts: set[str], repeat: int) -> dict[str, Any]:
         _tell("computing, telling, signing", lambda: pipeline.measure(results))
     if "start" in parts:
         _tell("programs' start", lambda: _starts(results))
+    if "scale" in parts:
+        _tell("a fleet of proxies", lambda: scale.measure(results, is_full=is_full))
     if parts & set(_IN_A_MESH):
         _in_meshes(results, parts, repeat)
     stolen_after, all_after = machine.stolen()

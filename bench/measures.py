@@ -35,6 +35,7 @@ PART_TITLES: Final = {
     "compile": "Computing configuration",
     "push": "Telling proxies",
     "csr": "Certificates",
+    "scale": "At scale",
 }
 
 
@@ -44,6 +45,38 @@ class Meaning:
 
     text: str
     unit: str
+    must: float | None = None
+    aim: float | None = None
+
+
+POINTS: Final = {
+    "short": "2 clusters, 200 services, 4,000 endpoints, 100 proxies",
+    "base": "10 clusters, 1,000 services, 100,000 endpoints, 2,000 proxies",
+}
+"""The sizes of fleets at which the control plane is measured; what it must reach is for the last."""
+
+_AT_SCALE: Final = {
+    "p50": Meaning("an endpoint's change, until half of the proxies have it", "ms", 60, 40),
+    "p99": Meaning("the same, until 99 of 100 do", "ms", 200, 100),
+    "cpu": Meaning("the control plane's CPU time for a change, for each proxy told", "µs", 45, 30),
+    "endpoint": Meaning("memory for each endpoint, with its pod", "B", 800, 600),
+    "proxy": Meaning("memory for each connected proxy", "KiB", 30, 20),
+    "memory": Meaning("memory in all (PSS)", "MiB", 300, 200),
+    "cold": Meaning("from its start to the first complete configuration", "s", 8, 5),
+    "restart": Meaning("from its start until all proxies that wait have theirs", "s", 20, 10),
+}
+
+
+def _scale() -> dict[str, Meaning]:
+    return {
+        f"scale/{point}/{name}": Meaning(
+            f"{point}: {meaning.text}",
+            meaning.unit,
+            *((meaning.must, meaning.aim) if point == "base" else ()),
+        )
+        for point in POINTS
+        for name, meaning in _AT_SCALE.items()
+    }
 
 
 def _traffic() -> dict[str, Meaning]:
@@ -111,7 +144,13 @@ CATALOG: Final[Mapping[str, Meaning]] = {
     "start/agent": Meaning("importing the agent's program", "ms"),
     **_compiling(),
     "push/proxy": Meaning("one changed endpoint set of 100 pods, per proxy, encoded", "µs"),
-    "csr/rate": Meaning("certificates requested, checked and signed, on one core", "1/s"),
+    "csr/rate": Meaning(
+        "certificates requested, checked and signed, on one core", "1/s", 3000, 4000
+    ),
+    **_scale(),
+    "scale/growth/services": Meaning(
+        "CPU time for a change with ten times the services", "x", 1.6, 1.25
+    ),
 }
 
 
@@ -123,6 +162,8 @@ class Measure:
     value: float
     unit: str
     runs: tuple[float, ...] = ()
+    must: float | None = None
+    aim: float | None = None
 
 
 @dataclass(slots=True)
@@ -139,7 +180,14 @@ class Results:
     def measures(self) -> list[Measure]:
         """Return all figures in the catalog's order."""
         return [
-            Measure(name, _rounded(statistics.median(runs)), meaning.unit, tuple(runs))
+            Measure(
+                name,
+                _rounded(statistics.median(runs)),
+                meaning.unit,
+                tuple(runs),
+                meaning.must,
+                meaning.aim,
+            )
             for name, meaning in CATALOG.items()
             if (runs := self.runs.get(name))
         ]
@@ -156,6 +204,7 @@ def document(measures: Sequence[Measure], facts: Mapping[str, object]) -> dict[s
             "name": each.name,
             "value": each.value,
             "unit": each.unit,
+            **({"must": each.must, "aim": each.aim} if each.must is not None else {}),
             "runs": [_rounded(run) for run in each.runs],
         }
         for each in measures

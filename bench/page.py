@@ -65,7 +65,8 @@ def _figures(run: Mapping[str, Any]) -> Iterator[str]:
         yield "| figure | | |\n|---|--:|---|"
         for row in rows:
             text = measures.CATALOG[row["name"]].text
-            yield f"| {text} | {number(row['value'])} {row['unit']} | `{row['name']}` |"
+            wanted = f" (must {row['must']}, aim {row['aim']})" if "must" in row else ""
+            yield f"| {text}{wanted} | {number(row['value'])} {row['unit']} | `{row['name']}` |"
 
 
 def _parts(run: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:

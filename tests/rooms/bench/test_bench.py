@@ -62,7 +62,8 @@ def test_the_file_names_machine_date_commit_calibration_and_measures(tmp_path):
     assert kept.keys() == {*FACTS, "measures"}
     assert [row["name"] for row in kept["measures"]] == list(measures.CATALOG)
     for row in kept["measures"]:
-        assert row.keys() == {"name", "value", "unit", "runs"}
+        assert row.keys() - {"must", "aim"} == {"name", "value", "unit", "runs"}
+        assert row.get("must") == measures.CATALOG[row["name"]].must
         assert row["unit"] == measures.CATALOG[row["name"]].unit
     assert measures.read(path) == kept
 
@@ -96,13 +97,13 @@ def test_the_table_shows_traffic_side_by_side_with_ratios():
 
 def test_the_page_shows_every_figure_and_keeps_what_people_wrote():
     run = full_run()
-    before = f"words\n\n{page.BEGIN}\nold\n{page.END}\n\nmore words\n"
+    before = f"words\n\n{page.BEGIN}\nnot any more\n{page.END}\n\nmore words\n"
 
     written = page.page(before, run)
 
     assert written.startswith("words\n\n")
     assert written.endswith("\n\nmore words\n")
-    assert "old" not in written
+    assert "not any more" not in written
     assert page.page(written, run) == written
     compared = tuple(f"traffic/{case}/" for case in measures.CASES)
     for row in run["measures"]:

@@ -1,0 +1,350 @@
+"""A fleet of a given size, as the objects that its API servers would serve.
+
+Everything follows from the shape and its seed: whoever has these knows the truth. All services
+exist in all clusters. These share one network, or each is one of its own, behind a gateway.
+"""
+
+import base64
+import dataclasses
+import hashlib
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+
+DEFAULT: Final = "default"
+SYSTEM: Final = "istio-system"
+PORT: Final = 8080
+API_PORT: Final = 6443
+NODE_PODS: Final = 100
+ZONES: Final = 3
+NAMESPACES: Final = ("shop", "pay", "ship")
+"""Where the proxies are; services are in the first of them."""
+
+Obj = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How large a fleet is; `endpoints` are those of all clusters together."""
+
+    clusters: int = 2
+    services: int = 200
+    endpoints: int = 4000
+    proxies: int = 100
+    is_flat: bool = True
+    seed: int = 1
+
+    @property
+    def behind(self) -> int:
+        """How many endpoints a service has in each cluster."""
+        return max(1, self.endpoints // (self.clusters * self.services))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The clusters; the first one holds the configuration."""
+        return tuple(f"c{number:02}" for number in range(self.clusters))
+
+    def network(self, cluster: str) -> str:
+        """Return the network that a cluster is in."""
+        return "net" if self.is_flat else f"net-{cluster}"
+
+    def write(self) -> str:
+        """Return it as text, for another process."""
+        return json.dumps(dataclasses.asdict(self))
+
+
+def read(text: str) -> Shape:
+    """Return what was written."""
+    return Shape(**json.loads(text))
+
+
+# --- addresses
+
+
+def api_server(cluster: int) -> str:
+    """Return the address of a cluster's API server: none of loopback, which remote ones may not have."""
+    return f"198.18.0.{cluster + 1}"
+
+
+def gateway(cluster: int) -> str:
+    """Return the address at which other networks find a cluster's gateway."""
+    return f"198.19.0.{cluster + 1}"
+
+
+def pod(cluster: int, service: int, number: int) -> str:
+    """Return the address of a pod."""
+    place = service * 256 + number
+    return (
+        f"10.{cluster}.{place >> 8 & 255}.{place & 255}" if service < 256 else _far(cluster, place)
+    )
+
+
+def _far(cluster: int, place: int) -> str:
+    return f"{20 + (place >> 16)}.{cluster}.{place >> 8 & 255}.{place & 255}"
+
+
+def host(service: int) -> str:
+    """Return the host name of a service."""
+    return f"s{service}.{NAMESPACES[0]}.svc.cluster.local"
+
+
+# --- objects
+
+
+def objects(shape: Shape, cluster: int) -> Iterator[tuple[str, Obj]]:
+    """Yield all objects of a cluster with the path of their kind."""
+    name = shape.names[cluster]
+    labels = {"topology.istio.io/network": shape.network(name)}
+    yield "/api/v1/namespaces", _object("", SYSTEM, {"metadata": {"labels": labels}})
+    for one in ("kube-system", DEFAULT, *NAMESPACES):
+        yield "/api/v1/namespaces", _object("", one, {})
+    nodes = max(1, shape.services * shape.behind // NODE_PODS)
+    for number in range(nodes):
+        yield "/api/v1/nodes", _node(name, number)
+    draw = random.Random(f"{shape.seed}/{cluster}")
+    for service in range(shape.services):
+        yield "/api/v1/services", _service(service)
+        for number in range(shape.behind):
+            yield "/api/v1/pods", _pod(shape, cluster, service, number, draw.randrange(nodes))
+        yield (
+            "/apis/discovery.k8s.io/v1/endpointslices",
+            endpoint_slice(shape, cluster, service, frozenset(range(shape.behind))),
+        )
+    if not shape.is_flat:
+        yield from _gateway(cluster)
+    for number in range(cluster, shape.proxies, shape.clusters):
+        yield "/api/v1/pods", _client(shape, number)
+    if cluster == 0:
+        yield from _configuration()
+
+
+def endpoint_slice(shape: Shape, cluster: int, service: int, ready: frozenset[int]) -> Obj:
+    """Return the slice of a service in a cluster in which only pods of `ready` are ready."""
+    name = f"s{service}"
+    members = [
+        {
+            "addresses": [pod(cluster, service, number)],
+            "conditions": {"ready": number in ready, "serving": number in ready},
+            "nodeName": f"{shape.names[cluster]}-node0",
+            "targetRef": {"kind": "Pod", "namespace": NAMESPACES[0], "name": f"{name}-{number}"},
+            "zone": f"zone-{number % ZONES}",
+        }
+        for number in range(shape.behind)
+    ]
+    fields = {
+        "metadata": {"labels": {"kubernetes.io/service-name": name}},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": PORT, "protocol": "TCP"}],
+        "endpoints": members,
+    }
+    return _object(NAMESPACES[0], f"{name}-x7k2p", fields)
+
+
+def _object(namespace: str, name: str, fields: Obj) -> Obj:
+    metadata = {
+        "name": name,
+        "uid": hashlib.sha256(f"{namespace}/{name}".encode()).hexdigest()[:32],
+        "resourceVersion": "1",
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        # What a client of the API must read over: half of a real object is of this kind.
+        "managedFields": [{"manager": "kubelet", "fieldsV1": {"f:status": {"f:x": "y" * 600}}}],
+        **({"namespace": namespace} if namespace else {}),
+    }
+    return {**fields, "metadata": {**metadata, **fields.get("metadata", {})}}
+
+
+def _node(cluster: str, number: int) -> Obj:
+    labels = {
+        "kubernetes.io/hostname": f"{cluster}-node{number}",
+        "topology.kubernetes.io/region": f"region-{cluster}",
+        "topology.kubernetes.io/zone": f"zone-{number % ZONES}",
+    }
+    return _object("", f"{cluster}-node{number}", {"metadata": {"labels": labels}})
+
+
+def _service(number: int) -> Obj:
+    vip = f"172.16.{number >> 8}.{number & 255}"
+    spec = {
+        "clusterIP": vip,
+        "clusterIPs": [vip],
+        "selector": {"app": f"s{number}"},
+        "ports": [{"name": "http", "port": 80, "targetPort": PORT, "protocol": "TCP"}],
+    }
+    return _object(NAMESPACES[0], f"s{number}", {"spec": spec})
+
+
+def _pod(shape: Shape, cluster: int, service: int, number: int, node: int) -> Obj:
+    app = f"s{service}"
+    labels = {
+        "app": app,
+        "version": "v1",
+        "pod-template-hash": "7d4b9c6f5d",
+        "security.istio.io/tlsMode": "istio",
+        "service.istio.io/canonical-name": app,
+        "service.istio.io/canonical-revision": "v1",
+    }
+    return _running(
+        f"{app}-{number}",
+        NAMESPACES[0],
+        labels=labels,
+        address=pod(cluster, service, number),
+        node=f"{shape.names[cluster]}-node{node}",
+        account=app,
+    )
+
+
+def _running(
+    name: str, namespace: str, *, labels: dict[str, str], address: str, node: str, account: str
+) -> Obj:
+    environment = [{"name": f"VARIABLE_{index}", "value": "x" * 40} for index in range(12)]
+    container = {
+        "name": "main",
+        "image": "registry.example/shop/main:1.2.3",
+        "ports": [{"containerPort": PORT, "protocol": "TCP"}],
+        "env": environment,
+    }
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{account}-7d4b9c6f5d"}
+    fields = {
+        "metadata": {"labels": labels, "ownerReferences": [{**owner, "controller": True}]},
+        "spec": {
+            "nodeName": node,
+            "serviceAccountName": account,
+            "containers": [container],
+        },
+        "status": {
+            "phase": "Running",
+            "podIP": address,
+            "podIPs": [{"ip": address}],
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    }
+    return _object(namespace, name, fields)
+
+
+# --- proxies
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """One client of discovery: a sidecar."""
+
+    name: str
+    namespace: str
+    cluster: str
+    address: str
+
+    @property
+    def token(self) -> str:
+        """What proves it: our API servers believe what it says."""
+        return f"{self.namespace}.{self.name}"
+
+
+def proxy(shape: Shape, number: int) -> Proxy:
+    """Return one of the fleet's proxies; they are spread over clusters and namespaces."""
+    cluster = number % shape.clusters
+    turn = number // shape.clusters
+    return Proxy(
+        f"client-{number}",
+        NAMESPACES[turn % len(NAMESPACES)],
+        shape.names[cluster],
+        f"100.{64 + cluster}.{turn >> 8}.{turn & 255}",
+    )
+
+
+def _client(shape: Shape, number: int) -> Obj:
+    one = proxy(shape, number)
+    labels = {"app": "client", "security.istio.io/tlsMode": "istio"}
+    node = f"{one.cluster}-node0"
+    return _running(
+        one.name, one.namespace, labels=labels, address=one.address, node=node, account="client"
+    )
+
+
+# --- gateways and configuration
+
+
+def _gateway(cluster: int) -> Iterator[tuple[str, Obj]]:
+    labels = {"istio": "eastwestgateway", "topology.istio.io/network": f"net-c{cluster:02}"}
+    ports = [{"name": "tls", "port": 15443, "targetPort": 15443, "protocol": "TCP"}]
+    vip = f"172.17.0.{cluster + 1}"
+    yield (
+        "/api/v1/services",
+        _object(
+            SYSTEM,
+            "istio-eastwestgateway",
+            {
+                "metadata": {"labels": labels},
+                "spec": {"type": "LoadBalancer", "clusterIP": vip, "ports": ports},
+                "status": {"loadBalancer": {"ingress": [{"ip": gateway(cluster)}]}},
+            },
+        ),
+    )
+    address = f"100.127.0.{cluster + 1}"
+    pod_labels = {**labels, "security.istio.io/tlsMode": "istio"}
+    yield (
+        "/api/v1/pods",
+        _running(
+            "istio-eastwestgateway-0",
+            SYSTEM,
+            labels=pod_labels,
+            address=address,
+            node=f"c{cluster:02}-node0",
+            account="gateway",
+        ),
+    )
+    member = {
+        "addresses": [address],
+        "conditions": {"ready": True},
+        "targetRef": {"kind": "Pod", "namespace": SYSTEM, "name": "istio-eastwestgateway-0"},
+    }
+    named = {"kubernetes.io/service-name": "istio-eastwestgateway"}
+    fields = {
+        "metadata": {"labels": named},
+        "addressType": "IPv4",
+        "ports": [{"name": "tls", "port": 15443, "protocol": "TCP"}],
+        "endpoints": [member],
+    }
+    path = "/apis/discovery.k8s.io/v1/endpointslices"
+    yield path, _object(SYSTEM, "istio-eastwestgateway-1", fields)
+
+
+def _configuration() -> Iterator[tuple[str, Obj]]:
+    server = {
+        "port": {"number": 15443, "name": "tls", "protocol": "TLS"},
+        "hosts": ["*.local"],
+        "tls": {"mode": "AUTO_PASSTHROUGH"},
+    }
+    spec = {"selector": {"istio": "eastwestgateway"}, "servers": [server]}
+    yield (
+        "/apis/networking.istio.io/v1/gateways",
+        _object(SYSTEM, "cross-network-gateway", {"spec": spec}),
+    )
+    mesh = {"data": {"mesh": "trustDomain: cluster.local\n"}}
+    yield f"/api/v1/namespaces/{SYSTEM}/configmaps", _object(SYSTEM, "istio", mesh)
+
+
+def remote_secret(name: str, *, address: str, authority: str) -> Obj:
+    """Return the Secret by which the first cluster knows another one."""
+    kubeconfig = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": name,
+        "clusters": [
+            {
+                "name": name,
+                "cluster": {
+                    "server": f"https://{address}:{API_PORT}",
+                    "certificate-authority-data": base64.b64encode(authority.encode()).decode(),
+                },
+            }
+        ],
+        "users": [{"name": name, "user": {"token": "bench"}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+    }
+    text = base64.b64encode(yaml.safe_dump(kubeconfig).encode()).decode()
+    labels = {"metadata": {"labels": {"istio/multiCluster": "true"}}}
+    return _object(SYSTEM, f"istio-remote-secret-{name}", {**labels, "data": {name: text}})

@@ -1,0 +1,130 @@
+"""The control plane that is measured, as a process of its own on a core of its own."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from bench import usage
+from bench.scale import shapes
+
+PORT: Final = 15012
+CORES: Final = sorted(os.sched_getaffinity(0))
+OWN: Final = {CORES[0]}
+"""Where the subject runs."""
+
+OTHERS: Final = set(CORES[1:]) or OWN
+"""Where everything else runs."""
+
+
+class Subject:
+    """A running control plane."""
+
+    def __init__(self, folder: Path, shape: shapes.Shape) -> None:
+        environment = {
+            **os.environ,
+            "POD_NAMESPACE": shapes.SYSTEM,
+            "POD_NAME": "istiod-0",
+            "CLUSTER_ID": shape.names[0],
+            "ROOT_CA_DIR": str(folder / "ca"),
+            "ISTHMUS_RUN_DIR": str(folder),
+            "KUBECONFIG": str(folder / "kubeconfig"),
+            "INJECTION_WEBHOOK_CONFIG_NAME": "",
+        }
+        self._log = (folder / "subject.log").open("ab")
+        self.began = time.monotonic()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "isthmus.runtime", "discovery"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            preexec_fn=lambda: os.sched_setaffinity(0, OWN),
+        )
+
+    def cpu_s(self) -> float:
+        """Return the CPU time that it has used, with all that it has started."""
+        return usage.cpu_s(self._process.pid)
+
+    def memory(self) -> usage.Memory:
+        """Return what it holds now.
+
+        Raises:
+            RuntimeError: It has ended.
+        """
+        found = [usage.memory(one.pid) for one in usage.below(self._process.pid)]
+        known = [one for one in found if one is not None]
+        if not known:
+            raise RuntimeError("the control plane has ended; its log says why")
+        return usage.Memory(sum(one.pss for one in known), sum(one.private for one in known))
+
+    def peak_mib(self) -> float:
+        """Return the most that it has held."""
+        lines = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8").splitlines()
+        return next(int(one.split()[1]) / 1024 for one in lines if one.startswith("VmHWM"))
+
+    def stop(self) -> None:
+        """End it at once."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        self._log.close()
+
+
+class Helper:
+    """A program of this bench beside the subject, spoken to in lines."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def ask(self, **asked: object) -> dict[str, Any]:
+        """Tell it to do something, and return what it found."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        return self.hear()
+
+    def hear(self) -> dict[str, Any]:
+        """Return the next thing that it says.
+
+        Raises:
+            RuntimeError: It has ended.
+        """
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("a program of this bench has ended; it says why, above")
+        found = json.loads(line)
+        assert isinstance(found, dict)
+        return found
+
+    def cpu_s(self) -> float:
+        """Return the CPU time that it has used."""
+        return usage.cpu_s(self._process.pid)
+
+
+@contextlib.contextmanager
+def helper(module: str, *arguments: str) -> Iterator[Helper]:
+    """Run a program of this bench beside the subject."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, OTHERS),
+    )
+    try:
+        yield Helper(process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def pinned() -> Sequence[int]:
+    """Return the cores of the subject."""
+    return sorted(OWN)

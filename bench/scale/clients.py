@@ -181,13 +181,22 @@ class Fleet:
 
     def wait(self, marker: str, *, count: int, timeout_s: float) -> list[int]:
         """Return when each of `count` clients held a response with `marker`, in nanoseconds."""
-        self._marker = marker.encode()
+        self._marker = _said(marker)
         until = time.monotonic() + timeout_s
         while len(self._seen) < count and time.monotonic() < until:
             self._turn(0.05)
         self._marker, seen = b"", self._seen
         self._seen = {}
         return sorted(seen.values())
+
+    def lack(self, marker: str, *, name: str, count: int, timeout_s: float) -> int:
+        """Wait until `count` clients have the endpoints `name` without `marker`; return how many."""
+        said, found = _said(marker), 0
+        until = time.monotonic() + timeout_s
+        while found < count and time.monotonic() < until:
+            self._turn(0.05)
+            found = sum(said not in one.endpoints.get(name, said) for one in self.clients)
+        return found
 
     def rest(self, seconds: float) -> None:
         """Let clients answer whatever comes."""
@@ -244,6 +253,11 @@ class Fleet:
             one.socket.setblocking(False)
 
 
+def _said(address: str) -> bytes:
+    """Return how an endpoint's message says an address: with its length, so that none is part of one."""
+    return bytes([0x12, len(address)]) + address.encode()
+
+
 def held(one: Client) -> dict[str, list[str]]:
     """Return the addresses that a client has, by cluster of Envoy."""
     found = {}
@@ -269,6 +283,11 @@ def answer(fleet: Fleet, asked: dict[str, Any]) -> dict[str, Any]:
         case "wait":
             found = fleet.wait(asked["marker"], count=asked["count"], timeout_s=asked["timeout_s"])
             return {"seen_ns": found}
+        case "lack":
+            found_ = fleet.lack(
+                asked["marker"], name=asked["name"], count=asked["count"], timeout_s=20.0
+            )
+            return {"count": found_}
         case "rest":
             fleet.rest(asked["seconds"])
             return {}

@@ -98,19 +98,23 @@ class Point:
             service = draw.randrange(self._shape.services)
             pod = draw.randrange(self._shape.behind)
             where = {"cluster": cluster, "service": service}
+            affected, marker = self._affected(cluster), shapes.pod(cluster, service, pod)
             servers.ask(**where, ready=sorted(everyone - {pod}))
+            # What comes back before it was gone is no change, and nobody is told.
+            name = f"outbound|80||{shapes.host(service)}"
+            clients.ask(act="lack", marker=marker, name=name, count=self._shape.proxies)
             clients.ask(act="rest", seconds=PAUSE_S)
             before_s = plane.cpu_s()
             written = servers.ask(**where, ready=sorted(everyone))["written_ns"]
             seen = clients.ask(
                 act="wait",
-                marker=shapes.pod(cluster, service, pod),
-                count=self._affected(cluster),
+                marker=marker,
+                count=affected,
                 timeout_s=20.0,
             )["seen_ns"]
             clients.ask(act="rest", seconds=PAUSE_S)
             used_s += plane.cpu_s() - before_s
-            lost += self._affected(cluster) - len(seen)
+            lost += affected - len(seen)
             delays_ms += [(one - written) / 1e6 for one in seen]
         delays_ms.sort()
         told = sum(self._affected(cluster) for cluster in range(self._shape.clusters))

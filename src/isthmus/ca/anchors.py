@@ -9,11 +9,12 @@ Source: security rules CA-2 and TD-1; decision 0030.
 """
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from cryptography import x509
+from cryptography import exceptions, x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.x509.oid import NameOID
 
 from isthmus.ca import keys, pem, refusals
 
@@ -48,6 +49,46 @@ def of(certificates: Iterable[x509.Certificate]) -> tuple[str, ...]:
     return tuple(sorted({pem.written(_anchored(each)) for each in certificates}))
 
 
+def nobody() -> str:
+    """Return an anchor that vouches for nobody, for whoever must name one."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "nobody")])
+    began = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(_NOBODY.public_key())
+        .serial_number(1)
+        .not_valid_before(began)
+        .not_valid_after(began + datetime.timedelta(days=1))
+    )
+    return pem.written(builder.sign(_NOBODY, None))
+
+
+def vouch(anchored: Iterable[str], chain: Sequence[x509.Certificate]) -> bool:
+    """Say whether one of the anchors has signed the first of `chain`, or who signed that.
+
+    For chains whose handshake has verified them by other roots: limits and dates are not looked at.
+    """
+    known = [x509.load_pem_x509_certificate(text.encode()) for text in anchored]
+    current, others = chain[0], [one for one in chain[1:] if _is_authority(one)]
+    while not any(_signed(current, by) for by in known):
+        above = next((one for one in others if _signed(current, one)), None)
+        if above is None:
+            return False
+        others.remove(above)
+        current = above
+    return True
+
+
+def _signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(by)
+    except (ValueError, TypeError, exceptions.InvalidSignature, exceptions.UnsupportedAlgorithm):
+        return False
+    return True
+
+
 def valid(
     certificates: Iterable[x509.Certificate], *, now: datetime.datetime
 ) -> tuple[x509.Certificate, ...]:
@@ -57,16 +98,18 @@ def valid(
 
 def _check(certificate: x509.Certificate) -> None:
     keys.accepted(certificate.public_key())
-    try:
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-        may_sign = constraints.ca
-    except (x509.ExtensionNotFound, ValueError):
-        may_sign = False
-    if not may_sign:
+    if not _is_authority(certificate):
         raise refusals.NotAnAuthority(
             f"certificate is none of an authority: {pem.subject(certificate)}",
             hint="a bundle holds what signs workloads' certificates: `ca-cert.pem`, or a root",
         )
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, ValueError):
+        return False
 
 
 def _anchored(certificate: x509.Certificate) -> x509.Certificate:

@@ -7,7 +7,7 @@ Source: decision 0030.
 """
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -50,6 +50,12 @@ def manifest(signer: Signer, *, namespace: str) -> dict[str, Any]:
         },
         "data": {trust.BUNDLE: pem.joined(signer.certificates)},
     }
+
+
+def with_next(signer: Signer, certificates: Iterable[x509.Certificate]) -> Signer:
+    """Return a signer with what will sign there soon."""
+    both = dict.fromkeys((*signer.certificates, *certificates))
+    return Signer(signer.cluster, signer.domain, tuple(both))
 
 
 def with_listed(

@@ -12,12 +12,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from isthmus.base import clock
-from isthmus.ca import authority, intermediate, keys, pem, refusals, root, shapes
+from isthmus.ca import authority, intermediate, keys, listing, pem, refusals, root, shapes
 from isthmus.cli import groups, options, render
 from isthmus.kube import kinds, problems
+from isthmus.mesh import trust
+from isthmus.mesh.identities import ClusterId
 
 if TYPE_CHECKING:
     from isthmus.kube import client
@@ -187,12 +190,18 @@ def push(
     made = authority.load(files, now=_now())
     access = options.accessed(kubeconfig, context=context)
 
-    async def pushed() -> str:
+    async def pushed() -> tuple[str, bool]:
         async with options.client_of(access) as server:
-            return await install(server, files, namespace=istio_namespace)
+            outcome = await install(server, files, namespace=istio_namespace)
+            return outcome, await _is_listed(server, made, namespace=istio_namespace)
 
-    outcome = options.run(pushed())
+    outcome, is_listed = options.run(pushed())
     click.echo(f"secret/{SECRET} {outcome}")
+    if not is_listed:
+        render.note(
+            "warning: peers refuse what it signs until they list it: run `isthmus multicluster "
+            "trust` with the contexts of all clusters now"
+        )
     if outcome == REPLACED:
         render.note("the control plane signs with the new one from now on; workloads follow")
     _note_end(made.ends)
@@ -229,6 +238,19 @@ async def install(server: "client.Client", files: Mapping[str, str], *, namespac
     # Carries the version that was read, so that somebody else's change is never overwritten.
     await server.update(kinds.SECRET, {**held, "data": wanted})
     return REPLACED
+
+
+async def _is_listed(server: "client.Client", made: authority.Authority, *, namespace: str) -> bool:
+    """Say whether an authority is listed for its cluster, if that one has a list."""
+    maps = await server.list_(kinds.CONFIG_MAP, namespace=namespace, labels=trust.DOMAIN_LABEL)
+    name = made.issuer.certificate.subject.get_attributes_for_oid(x509.NameOID.LOCALITY_NAME)
+    own = [
+        one.get("data") or {}
+        for one in maps
+        if one["metadata"]["name"] in {listing.name_of(ClusterId(str(each.value))) for each in name}
+    ]
+    wanted = pem.written(made.issuer.certificate)
+    return all(wanted in str(held.get(trust.BUNDLE, "")) for held in own)
 
 
 async def _create_namespace(server: "client.Client", name: str) -> None:

@@ -15,8 +15,8 @@ import click
 import yaml
 
 from isthmus.base import errors
+from isthmus.cli import multicluster_trust, render
 from isthmus.cli import options as cli_options
-from isthmus.cli import render
 from isthmus.install import exposing, links
 from isthmus.kube import apply, kinds, problems, waiting
 from isthmus.kube import client as kube_client
@@ -122,8 +122,8 @@ def link(  # noqa: PLR0913  # each is an option of its own
     Example: isthmus multicluster link --contexts=cluster1,cluster2,cluster3
     """
     if generate:
-        found = cli_options.run(_described(kubeconfig, context, istio_namespace, namespace))
-        _print(links.manifests(found), output)
+        found = _described(kubeconfig, context, istio_namespace, namespace)
+        _print(cli_options.run(found), output)
         return
     pairs = pairs_of(contexts, from_=from_, to=to)
     chosen = Chosen(kubeconfig, istio_namespace, namespace, pairs)
@@ -153,8 +153,9 @@ def unlink(  # noqa: PLR0913  # each is an option of its own
     """
     if cluster:
         several = [one.strip() for one in contexts.split(",") if one.strip()]
+        gone = Chosen(kubeconfig, istio_namespace, namespace, ())
         for one in several or [from_ or context or ""]:
-            cli_options.run(_forget(kubeconfig, one or None, namespace, cluster))
+            cli_options.run(_forget(gone, one or None, cluster))
         return
     pairs = pairs_of(contexts, from_=from_, to=to)
     cli_options.run(_unlink(Chosen(kubeconfig, istio_namespace, namespace, pairs)))
@@ -171,10 +172,12 @@ def _print(manifests: list[dict[str, Any]], output: str) -> None:
 
 async def _described(
     kubeconfig: str | None, context: str | None, system: str, namespace: str
-) -> links.Described:
+) -> list[dict[str, Any]]:
     reached_by = cli_options.accessed(kubeconfig, context=context)
     async with kube_client.Client(reached_by) as client:
-        return await links.describe(client, system=system, namespace=namespace)
+        found = await links.describe(client, system=system, namespace=namespace)
+        more = await multicluster_trust.manifests(client, namespace=system)
+        return [*links.manifests(found), *more]
 
 
 @contextlib.asynccontextmanager
@@ -209,6 +212,10 @@ async def _link(chosen: Chosen, *, timeout_s: int) -> None:
         described = await _asked(chosen, clients, needs_gateways=True)
         links.check(described.values())
         for using, used in chosen.pairs:
+            if described[using].trust_domain != described[used].trust_domain:
+                # First: from the link on, each has to do with identities of the other.
+                both = (clients[using], clients[used])
+                await multicluster_trust.list_pair(*both, namespace=chosen.system)
             await _make(clients[using], links.manifests(described[used]), chosen.namespace)
             await _make(clients[used], links.listings(described[using]), chosen.namespace)
         if timeout_s:
@@ -273,24 +280,36 @@ async def _unlink(chosen: Chosen) -> None:
         described = await _asked(chosen, clients, needs_gateways=False)
         for using, used in chosen.pairs:
             await _delete(clients[using], described[used].cluster, chosen.namespace)
+        for using, used in chosen.pairs:
+            client, other = clients[using], described[using].cluster
+            if not await _links_to(clients[used], other, chosen.namespace):
+                # Neither uses the other: nobody from there has to be let in any more.
+                system = chosen.system
+                await multicluster_trust.forget(client, described[used].cluster, namespace=system)
+                await multicluster_trust.forget(clients[used], other, namespace=system)
 
 
-async def _forget(
-    kubeconfig: str | None, context: str | None, namespace: str, cluster: str
-) -> None:
-    reached_by = cli_options.accessed(kubeconfig, context=context)
+async def _forget(chosen: Chosen, context: str | None, cluster: str) -> None:
+    reached_by = cli_options.accessed(chosen.kubeconfig, context=context)
     async with kube_client.Client(reached_by) as client:
-        await _delete(client, cluster, namespace)
+        await _delete(client, cluster, chosen.namespace)
+        await multicluster_trust.forget(client, cluster, namespace=chosen.system)
 
 
-async def _delete(client: kube_client.Client, cluster: str, namespace: str) -> None:
+async def _links_to(
+    client: kube_client.Client, cluster: str, namespace: str
+) -> list[dict[str, Any]]:
     found = await apply.labelled(
         client,
         [kinds.KUBERNETES_GATEWAY],
         labels=f"{links.CLUSTER_LABEL}={cluster}",
         namespace=namespace,
     )
-    ours = [one for one in found if one["spec"].get("gatewayClassName") == links.CLASS]
+    return [one for one in found if one["spec"].get("gatewayClassName") == links.CLASS]
+
+
+async def _delete(client: kube_client.Client, cluster: str, namespace: str) -> None:
+    ours = await _links_to(client, cluster, namespace)
     for change in await apply.delete(client, ours):
         render.note(f"{client.access.name}: {change.title}: {change.action}")
     title = client.access.name or "the cluster"

@@ -6,6 +6,7 @@ IsthmusError
 
 import base64
 import json
+import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -32,12 +33,19 @@ class SignerUnknown(errors.IsthmusError):
 @click.command()
 @cli_options.cluster
 @click.option("--contexts", default="", help="Several contexts, with commas between.")
+@click.option(
+    "--next",
+    "next_",
+    type=click.Path(exists=True, dir_okay=False, path_type=pathlib.Path),
+    help="A certificate that will sign soon in the cluster of --context.",
+)
 @click.option("--generate", is_flag=True, help="Print the ConfigMap, and change nothing.")
-def command(
+def command(  # each is an option of its own
     kubeconfig: str | None,
     context: str | None,
     istio_namespace: str,
     contexts: str,
+    next_: pathlib.Path | None,
     *,
     generate: bool,
 ) -> None:
@@ -48,14 +56,20 @@ def command(
 
     Exit status: 0; 1 something failed.
 
+    Before a new intermediate signs in cluster1, list it everywhere:
+    isthmus multicluster trust --context cluster1 --contexts=cluster1,cluster2
+    --next certs/cluster1/ca-cert.pem
+
     Example: isthmus multicluster trust --contexts=cluster1,cluster2
     """
     several = [one.strip() for one in contexts.split(",") if one.strip()]
     named: list[str | None] = [*several] or [context]
+    soon = pem.certificates(next_.read_text(), file=str(next_))[:1] if next_ else ()
 
     async def read_one(one: str | None) -> listing.Signer:
         async with kube_client.Client(cli_options.accessed(kubeconfig, context=one)) as client:
-            return await signer_of(client, istio_namespace)
+            found = await signer_of(client, istio_namespace)
+        return listing.with_next(found, soon) if one == context or not several else found
 
     async def list_all(one: str | None, signers: Iterable[listing.Signer]) -> None:
         async with kube_client.Client(cli_options.accessed(kubeconfig, context=one)) as client:
@@ -100,6 +114,50 @@ async def signer_of(client: kube_client.Client, namespace: str) -> listing.Signe
         await client.find(kinds.CONFIG_MAP, listing.name_of(found.cluster), namespace=namespace),
         now=clock.SystemClock().now(),
     )
+
+
+async def manifests(client: kube_client.Client, *, namespace: str) -> list[dict[str, Any]]:
+    """Return what lists who signs in a cluster with a trust domain of its own; else nothing."""
+    if await _domain(client, namespace) == settings.DEFAULT_TRUST_DOMAIN:
+        return []
+    found = await _signers(client, namespace=namespace)
+    return [listing.manifest(one, namespace=namespace) for one in found]
+
+
+async def _signers(*clients: kube_client.Client, namespace: str) -> list[listing.Signer]:
+    """Return who signs in clusters, as far as it can be told; warn of the others."""
+    found = []
+    for client in clients:
+        try:
+            found.append(await signer_of(client, namespace))
+        except SignerUnknown as error:
+            render.note(f"warning: {error.happened}: {error.detail}; list it by hand")
+    return found
+
+
+async def list_pair(one: kube_client.Client, other: kube_client.Client, *, namespace: str) -> None:
+    """List in each of two clusters who signs in both, if their trust domains are not the same.
+
+    Clusters that share one are believed by the root that they share: a list would shut others out
+    that share it, too.
+
+    It is not for clusters where it cannot be told who signs; a warning says so.
+    """
+    signers = await _signers(one, other, namespace=namespace)
+    if len({signer.domain for signer in signers}) <= 1:
+        return
+    for client in (one, other):
+        for change in await listed(client, signers, namespace=namespace):
+            if change.action != "unchanged":
+                render.note(f"{client.access.name}: {change.title}: {change.action}")
+
+
+async def forget(client: kube_client.Client, cluster: str, *, namespace: str) -> None:
+    """List no longer who signs in a cluster; new connections from there are refused."""
+    name = listing.name_of(ClusterId(cluster))
+    found = await client.find(kinds.CONFIG_MAP, name, namespace=namespace)
+    for change in await apply.delete(client, [found] if found else []):
+        render.note(f"{client.access.name}: {change.title}: {change.action}")
 
 
 async def listed(

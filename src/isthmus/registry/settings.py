@@ -142,7 +142,12 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, *, seat: Seat) -> No
     trust_ = trust.declare(
         graph_,
         sources_,
-        home=trust.Home(home.cluster, seat.system_namespace, is_told_to_skip=seat.skips_domains),
+        home=trust.Home(
+            home.cluster,
+            seat.cluster,
+            seat.system_namespace,
+            is_told_to_skip=seat.skips_domains,
+        ),
         said=said,
         configured=graph_.derive("trust.configured", good_mesh, _trust_domain_of),
     )

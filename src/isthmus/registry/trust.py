@@ -2,13 +2,16 @@
 
 Who signs for a trust domain is listed, one list each: in ConfigMaps of the control plane's own
 namespace, and in the mesh's settings. Several lists for one domain add up. A list that breaks
-stays as it last was. Where our own domain is not listed, the roots of our own authority vouch for
-it, as in Istio.
+stays as it last was.
+
+Where our own domain is not listed, the roots of our own authority vouch for it, as in Istio. They
+do so, too, where it is listed without all who are known to sign for it: what signs here, and
+clusters that we follow and that share our domain. Their workloads would be shut out otherwise.
 
 Source: spec section 1.2; security rule TD-1; decision 0030.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,9 +28,14 @@ from isthmus.registry import checked
 
 BUNDLE_BROKEN: Final = "ISM-REG-040"
 NOTHING_SKIPPED: Final = "ISM-REG-041"
+HALF_LISTED: Final = "ISM-REG-044"
+CLUSTER_LABEL: Final = "topology.istio.io/cluster"
 KUBE_SYSTEM: Final = "kube-system"
 OWN: Final = "own"
 """The key of our own authority."""
+
+Listed = tuple[ClusterId, Bundle]
+"""A list, and the cluster that it is of, if it says so."""
 
 Domains = Iterable[tuple[ClusterId, TrustDomain]]
 ByNamespace = Callable[[reader.Reader, sources.ObjectKey, objects.Namespace], Domains]
@@ -39,10 +47,12 @@ class Home:
 
     Attributes:
         cluster: Whose ConfigMaps count.
+        config_cluster: Where the mesh is configured: its workloads have what signs here.
         is_told_to_skip: Whether somebody wants trust domains not to be looked at.
     """
 
     cluster: ClusterId
+    config_cluster: ClusterId
     system_namespace: str
     is_told_to_skip: bool = False
 
@@ -55,11 +65,13 @@ class Trusted:
         bundles: Of each accepted trust domain, sorted.
         peers: Accepted beside our own domain and its aliases, sorted.
         is_listed: Whether anybody has listed anything.
+        unlisted: Why our own roots vouch for our own domain although it is listed; else empty.
     """
 
     bundles: tuple[Bundle, ...] = ()
     peers: tuple[TrustDomain, ...] = ()
     is_listed: bool = False
+    unlisted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +120,24 @@ def declare(
             read.value(said),
             own=read.get(own, OWN),
             lists=read.items(lists).values(),
-            known=read.items(clusters).values() if home.is_told_to_skip else (),
+            others=_others(read.items(clusters), home),
+            skips=home.is_told_to_skip,
         ),
     )
-    skipped = graph_.derive("trust.skipped", sources_.namespaces, _skipped(home, trusted))
+    doubtful = graph_.derive("trust.doubtful", sources_.namespaces, _doubtful(home, trusted))
     return Nodes(
         own,
         domains,
         clusters,
         trusted,
-        (checked.findings_of(graph_, "trust.bundles", checked_), skipped),
+        (checked.findings_of(graph_, "trust.bundles", checked_), doubtful),
     )
+
+
+def _others(
+    clusters: Mapping[ClusterId, TrustDomain], home: Home
+) -> Mapping[ClusterId, TrustDomain]:
+    return {one: domain for one, domain in clusters.items() if one != home.config_cluster}
 
 
 # --- which cluster has which
@@ -156,15 +175,16 @@ def _checked(
     home: Home,
 ) -> Callable[
     [reader.Reader, sources.ObjectKey, objects.ConfigMap],
-    Iterable[tuple[sources.ObjectKey, checked.Checked[Bundle]]],
+    Iterable[tuple[sources.ObjectKey, checked.Checked[Listed]]],
 ]:
     def check(
         _: reader.Reader, key: sources.ObjectKey, config_map: objects.ConfigMap
-    ) -> Iterable[tuple[sources.ObjectKey, checked.Checked[Bundle]]]:
+    ) -> Iterable[tuple[sources.ObjectKey, checked.Checked[Listed]]]:
         if (key.cluster, key.namespace) != (home.cluster, home.system_namespace):
             return
         try:
-            yield key, checked.Checked(read_bundle(config_map))
+            cluster = ClusterId(config_map.metadata.label(CLUSTER_LABEL))
+            yield key, checked.Checked((cluster, read_bundle(config_map)))
         except refusals.CaRefusal as error:
             yield key, checked.Checked(None, (_finding(key, error),), is_broken=True)
 
@@ -201,35 +221,45 @@ def trusted_of(
     said: MeshSettings,
     *,
     own: OwnAuthority | None,
-    lists: Iterable[Bundle],
-    known: Iterable[TrustDomain] = (),
+    lists: Iterable[Listed],
+    others: Mapping[ClusterId, TrustDomain],
+    skips: bool = False,
 ) -> Trusted:
     """Return who is accepted.
 
-    `known` are domains of clusters of this mesh, for whoever wants none looked at: without any
-    list they are accepted if our own roots vouch for them, with one only what is listed counts.
+    `others` are the trust domains of clusters that we follow besides the one that configures us.
+    For whoever wants none looked at, they are accepted without any list if our own roots vouch for
+    them; with one only what is listed counts.
     """
     found: dict[TrustDomain, set[str]] = {}
-    for bundle in (*lists, *_configured(said)):
+    whose = list(lists)
+    for bundle in (*(one for _, one in whose), *_configured(said)):
         found.setdefault(bundle.domain, set()).update(bundle.anchors)
     is_listed = bool(found)
     ours = dict.fromkeys((said.trust_domain, *said.trust_domain_aliases))
-    own_anchors = _own(found.get(said.trust_domain), own)
+    listed = frozenset(found.get(said.trust_domain, ()))
+    sharing = {one for one, domain in others.items() if domain in ours}
+    unlisted = _unlisted(listed, own, sharing - {cluster for cluster, _ in whose})
+    roots = own.roots if own is not None and (unlisted or not listed) else ()
     for domain in ours:
-        found.setdefault(domain, set()).update(own_anchors)
-    if not is_listed and own is not None:
-        for domain in known:
+        found.setdefault(domain, set()).update(listed, roots)
+    if skips and not is_listed and own is not None:
+        for domain in others.values():
             found.setdefault(domain, set()).update(own.roots)
     bundles = (Bundle(domain, tuple(sorted(held))) for domain, held in found.items() if held)
     peers = (domain for domain in found if domain not in ours)
-    return Trusted(tuple(sorted(bundles)), tuple(sorted(peers)), is_listed)
+    return Trusted(tuple(sorted(bundles)), tuple(sorted(peers)), is_listed, unlisted)
 
 
-def _own(listed: set[str] | None, own: OwnAuthority | None) -> frozenset[str]:
-    """Return who vouches for our own domain; what signs now always does."""
-    if own is None:
-        return frozenset(listed or ())
-    return frozenset({*listed, *own.issuer} if listed else own.roots)
+def _unlisted(listed: frozenset[str], own: OwnAuthority | None, unlisted: Set[ClusterId]) -> str:
+    """Say who of our own domain is missing where that is listed, or nothing."""
+    if not listed or own is None:
+        return ""
+    if not listed.issuperset(own.issuer):
+        return "what signs here is not among what is listed for our own trust domain"
+    return (
+        f"cluster `{min(unlisted)}` has our own trust domain, and is not listed" if unlisted else ""
+    )
 
 
 def _configured(said: MeshSettings) -> Iterable[Bundle]:
@@ -247,36 +277,49 @@ def authority_of(text: str, domains: tuple[TrustDomain, ...]) -> ListedAuthority
     return ListedAuthority(domains, anchors.of(anchors.listed(text, file="pem")))
 
 
-# --- what is not done
+# --- what is not as somebody may think
 
 
-def _skipped(
+def _doubtful(
     home: Home, trusted: collections.Single[Trusted]
 ) -> Callable[
     [reader.Reader, sources.ObjectKey, objects.Namespace],
     Iterable[tuple[checked.FindingKey, errors.Finding]],
 ]:
-    def skipped(
+    def doubtful(
         read: reader.Reader, key: sources.ObjectKey, _: objects.Namespace
     ) -> Iterable[tuple[checked.FindingKey, errors.Finding]]:
-        is_ours = (key.cluster, key.name) == (home.cluster, home.system_namespace)
-        if not (is_ours and home.is_told_to_skip):
+        if (key.cluster, key.name) != (home.cluster, home.system_namespace):
             return
-        is_listed = read.value(trusted).is_listed
-        yield (
-            checked.FindingKey("trust.skipped", key, 0),
-            errors.Finding(
-                NOTHING_SKIPPED,
-                subject="PILOT_SKIP_VALIDATE_TRUST_DOMAIN",
-                happened="has no effect: trust domains are listed, and only those are accepted"
-                if is_listed
-                else "no trust domain is listed, so that those of all clusters known here are "
-                "accepted if our own roots vouch for them",
-                still_working="all calls between trust domains that are accepted",
-                hint="leave it out"
-                if is_listed
-                else "list them, each with who signs for it: isthmus multicluster trust",
-            ),
-        )
+        found = read.value(trusted)
+        if home.is_told_to_skip:
+            yield checked.FindingKey("trust.skipped", key, 0), _skipped(is_listed=found.is_listed)
+        if found.unlisted:
+            yield checked.FindingKey("trust.unlisted", key, 0), _half_listed(found.unlisted)
 
-    return skipped
+    return doubtful
+
+
+def _half_listed(happened: str) -> errors.Finding:
+    return errors.Finding(
+        HALF_LISTED,
+        subject="our own trust domain",
+        happened=happened,
+        still_working="our own roots vouch for our own trust domain; peers that list us may refuse us",
+        hint="isthmus multicluster trust --contexts=..., which adds what signs now",
+    )
+
+
+def _skipped(*, is_listed: bool) -> errors.Finding:
+    return errors.Finding(
+        NOTHING_SKIPPED,
+        subject="PILOT_SKIP_VALIDATE_TRUST_DOMAIN",
+        happened="has no effect: trust domains are listed, and only those are accepted"
+        if is_listed
+        else "no trust domain is listed, so that those of all clusters known here are "
+        "accepted if our own roots vouch for them",
+        still_working="all calls between trust domains that are accepted",
+        hint="leave it out"
+        if is_listed
+        else "list them, each with who signs for it: isthmus multicluster trust",
+    )

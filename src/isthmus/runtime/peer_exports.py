@@ -30,8 +30,21 @@ Wake = Callable[[Changed], None]
 class PeerAuthenticator(callers.Authenticator):
     """Proves control planes of other clusters by their certificates."""
 
-    def __init__(self, house: Callable[[], peer_acceptance.House]) -> None:
+    def __init__(
+        self,
+        house: Callable[[], peer_acceptance.House],
+        *,
+        vouches: Callable[[identities.TrustDomain, str], bool] = lambda *_: True,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            house: Gives whom this cluster knows.
+            vouches: Says whether what is listed for a trust domain has signed a chain of
+                certificates.
+        """
         self._house = house
+        self._vouches = vouches
 
     @override
     async def authenticate(self, credentials: callers.Credentials) -> callers.Caller:
@@ -40,6 +53,8 @@ class PeerAuthenticator(callers.Authenticator):
         identity = identities.parse_spiffe_id(credentials.peer_identities[0])
         claimed = credentials.claimed_cluster
         reason = peer_acceptance.objection(identity, claimed, house=self._house())
+        if not reason and not self._vouches(identity.trust_domain, credentials.peer_chain):
+            reason = "is not signed by what is listed for its trust domain"
         if reason:
             raise callers.CallerRefused(f"`{identity}` {reason}")
         return callers.Caller(ClusterId(claimed), identity.namespace, identity.service_account)

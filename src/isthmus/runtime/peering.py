@@ -10,6 +10,7 @@ Source: spec section 7.7; decision 0028.
 import asyncio
 import contextlib
 import datetime
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -19,7 +20,7 @@ from isthmus.ca import authority as authorities
 from isthmus.engine import changes
 from isthmus.mesh import peering
 from isthmus.mesh.identities import ClusterId, SpiffeId, TrustDomain
-from isthmus.runtime import assembly, peer_acceptance, peer_exports, peer_imports
+from isthmus.runtime import assembly, peer_acceptance, peer_exports, peer_imports, trusting
 from isthmus.wire import ads, peerclient, tls
 
 _LOG = logs.Log("isthmus.peering")
@@ -99,7 +100,9 @@ class Peering:
         self._service = ads.Service(
             peer_exports.Exports(
                 mesh,
-                authenticator=peer_exports.PeerAuthenticator(self._house),
+                authenticator=peer_exports.PeerAuthenticator(
+                    self._house, vouches=functools.partial(trusting.vouches, mesh)
+                ),
                 unready=unready,
             ),
             system_clock=system_clock,
@@ -201,7 +204,7 @@ class Peering:
         return peerclient.Target(
             address=f"{host}:{link.discovery_port}",
             server_name=link.server_name,
-            roots_pem=proof.roots_pem,
+            roots_pem=trusting.roots_of(self._mesh, link.trust_domain) or proof.roots_pem,
             chain_pem=proof.chain_pem,
             key_pem=proof.key_pem,
             cluster=self._place.cluster,
@@ -266,7 +269,7 @@ class Peering:
         )
 
     def _accepted(self) -> frozenset[TrustDomain]:
-        return frozenset()
+        return frozenset(self._mesh.graph.value(self._mesh.model.settings).peer_domains)
 
     def _domain(self) -> TrustDomain:
         return self._mesh.graph.value(self._mesh.model.settings).trust_domain

@@ -34,12 +34,14 @@ class Credentials:
         claimed_cluster: The cluster that the caller says it belongs to, or empty.
         peer_identities: URI names of a verified client certificate; empty without one.
         peer: Network address, for logs.
+        peer_chain: That certificate and what was sent with it, as PEM; empty without one.
     """
 
     token: str
     claimed_cluster: str
     peer_identities: tuple[str, ...] = ()
     peer: str = ""
+    peer_chain: str = ""
 
     @override
     def __repr__(self) -> str:

@@ -55,6 +55,14 @@ def shown(
         claimed_cluster=clusters[0] if len(clusters) == 1 else "",
         peer_identities=_identities(verified),
         peer=peer,
+        peer_chain=_chain(verified),
+    )
+
+
+def _chain(verified: Mapping[str, Iterable[bytes]]) -> str:
+    names = ("x509_pem_cert", "x509_pem_cert_chain")
+    return "".join(
+        text.decode(errors="replace") for name in names for text in verified.get(name, ())
     )
 
 

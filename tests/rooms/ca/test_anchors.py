@@ -3,7 +3,7 @@
 import pytest
 from cryptography import x509
 
-from isthmus.ca import anchors, pem, refusals, shapes
+from isthmus.ca import anchors, pem, refusals, shapes, signing
 from isthmus.testing import certificates as material
 
 BELOW = material.intermediate_certificate(trust_domains=("a.local",))
@@ -64,3 +64,39 @@ def test_a_bundle_is_no_store_of_all_authorities():
 
     with pytest.raises(refusals.PemMalformed, match="more than 20"):
         anchors.listed(pem.joined(many), file="f")
+
+
+# --- chains that others have verified
+
+
+def chain(by, *, of="root"):
+    signer = material.signer(by, of=of)
+    leaf = signing.workload(
+        material.key("leaf").public_key(),
+        identity=material.SLEEP,
+        signer=signer,
+        stamp=shapes.Stamp(material.NOW, 3),
+        life=signing.Lifetimes().usual,
+    )
+    return (leaf, *signer.chain)
+
+
+@pytest.mark.parametrize(
+    ("listed", "vouches"),
+    [
+        (material.intermediate_certificate("a"), True),
+        (material.root_certificate(), True),
+        (material.intermediate_certificate("b"), False),
+        (material.root_certificate("other"), False),
+    ],
+)
+def test_an_anchor_vouches_for_what_it_has_signed_itself_or_by_others(listed, vouches):
+    assert anchors.vouch(anchors.of([listed]), chain("a")) is vouches
+
+
+def test_a_leaf_in_a_chain_signs_nothing():
+    leaf, *above = chain("a")
+
+    assert not anchors.vouch(anchors.of([material.root_certificate()]), [leaf, leaf])
+    assert not anchors.vouch([], [leaf, *above])
+    assert not anchors.vouch([anchors.nobody()], [leaf, *above])

@@ -1,6 +1,7 @@
 """`isthmus multicluster link` and `unlink`: what they print, make, refuse, and wait for."""
 
 import asyncio
+import base64
 import contextlib
 import json
 
@@ -9,10 +10,12 @@ import yaml
 from click.testing import CliRunner
 
 from fakes import lab_cluster
+from isthmus.base import clock
 from isthmus.cli import main, multicluster_link
 from isthmus.install import exposing, gateway_crds, links
 from isthmus.kube import access, apply, client
 from isthmus.lab.apiserver import pki
+from isthmus.testing import certificates as material
 
 GATEWAYS = "gateways.gateway.networking.k8s.io"
 ROOT = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -245,3 +248,57 @@ async def test_what_is_unlinked_is_gone_and_nothing_else(clusters):
     assert gone.stdout == "✔ beta no longer uses alpha\n"
     assert await links_of(beta) == set()
     assert await beta.exists(GATEWAYS, exposing.NAME, "istio-gateways")
+
+
+# --- with trust domains of their own
+
+
+@pytest.fixture
+async def apart(clusters):
+    """Two clusters with a trust domain and an authority each."""
+    alpha, beta, config = clusters
+    for cluster, address in ((alpha, "203.0.113.1"), (beta, "203.0.113.2")):
+        await expose(cluster, address)
+        mesh = {"data": {"mesh": yaml.safe_dump({"trustDomain": f"{cluster.name}.local"})}}
+        await cluster.api.patch("configmaps", "istio", mesh, namespace="istio-system")
+        files = material.files(cluster.name, now=clock.SystemClock().now())
+        body = {"apiVersion": "v1", "kind": "Secret"}
+        metadata = {"name": "cacerts", "namespace": "istio-system"}
+        content = {key: base64.b64encode(text.encode()).decode() for key, text in files.items()}
+        await cluster.api.create("secrets", body | {"metadata": metadata, "data": content})
+    return alpha, beta, config
+
+
+async def listed_in(cluster):
+    found = await cluster.api.list("configmaps", "istio-system")
+    label = "isthmus.dev/trust-domain"
+    return {one["metadata"]["labels"][label] for one in found if one["metadata"].get("labels")}
+
+
+async def test_a_link_lists_in_both_clusters_who_signs_in_both(apart):
+    alpha, beta, config = apart
+    found = await ran(config, "link", "--from", "alpha", "--to", "beta", "--no-wait")
+
+    assert found.exit_code == 0, found.stderr
+    both = {"alpha.local", "beta.local"}
+    assert (await listed_in(alpha), await listed_in(beta)) == (both, both)
+    assert (await links_of(alpha), await links_of(beta)) == ({"istio-remote-beta"}, set())
+
+
+async def test_who_neither_uses_nor_is_used_is_listed_no_more(apart):
+    alpha, beta, config = apart
+    await ran(config, "link", "--contexts=alpha,beta", "--no-wait")
+    await ran(config, "unlink", "--from", "alpha", "--to", "beta")
+    assert "beta.local" in await listed_in(alpha)
+
+    await ran(config, "unlink", "--from", "beta", "--to", "alpha")
+    assert (await listed_in(alpha), await listed_in(beta)) == ({"alpha.local"}, {"beta.local"})
+
+
+async def test_what_is_printed_lists_who_signs(apart):
+    printed = await ran(apart[2], "link", "--generate", "--context", "beta")
+
+    gateway, config_map = yaml.safe_load_all(printed.stdout)
+    assert gateway["metadata"]["annotations"]["isthmus.dev/trust-domain"] == "beta.local"
+    assert config_map["metadata"]["labels"]["isthmus.dev/trust-domain"] == "beta.local"
+    assert "KEY" not in printed.stdout

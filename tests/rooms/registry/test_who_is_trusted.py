@@ -21,8 +21,8 @@ def anchor(*certificates):
     return anchors.of(certificates)
 
 
-def listed(world, domain, *certificates, name="peer", key=words.BUNDLE, namespace=SYSTEM):
-    labels = {words.DOMAIN_LABEL: domain}
+def listed(world, domain, *certificates, name="peer", key=words.BUNDLE, namespace=SYSTEM, **of):
+    labels = {words.DOMAIN_LABEL: domain, trust.CLUSTER_LABEL: of.get("cluster", "")}
     world.put(
         world.sources.trust_bundles,
         "c1",
@@ -65,11 +65,32 @@ def test_a_listed_domain_is_accepted_and_vouched_for_by_what_is_listed_alone(own
     assert (own.mesh.peer_domains, own.mesh.lists_domains) == (("b.local",), True)
 
 
-def test_what_signs_here_always_vouches_for_our_own_domain_where_that_is_listed(own):
-    listed(own, "a.local", below("old"), name="own")
+def test_our_own_domain_is_vouched_for_by_what_is_listed_if_that_is_what_signs_here(own):
+    listed(own, "a.local", below("old"), below("a"), name="own")
 
     assert bundle(own, "a.local") == anchor(below("old"), below("a"))
     assert own.mesh.peer_domains == ()
+
+
+def test_nobody_is_shut_out_where_what_signs_here_is_not_listed(own):
+    namespace(own, "c1", SYSTEM)
+    listed(own, "a.local", below("old"), name="own")
+
+    assert bundle(own, "a.local") == anchor(below("old"), material.root_certificate())
+    assert codes(own) == [trust.HALF_LISTED]
+
+
+def test_nor_are_clusters_that_we_follow_and_that_share_our_domain(own):
+    for name in (SYSTEM, trust.KUBE_SYSTEM):
+        namespace(own, "c1", name)
+        namespace(own, "c2", name)
+    listed(own, "a.local", below("a"), name="own")
+    assert bundle(own, "a.local") == anchor(below("a"), material.root_certificate())
+    assert codes(own) == [trust.HALF_LISTED]
+
+    listed(own, "a.local", below("c2"), name="c2", cluster="c2")
+    assert bundle(own, "a.local") == anchor(below("a"), below("c2"))
+    assert codes(own) == []
 
 
 def test_lists_of_one_domain_add_up_so_that_an_authority_can_be_renewed(own):

@@ -119,7 +119,35 @@ def _steps() -> Iterator[Step]:
     for number in NUMBERS:
         yield _ready(number)
     for number in NUMBERS:
-        yield _requests(number, f"Send requests from cluster{number}: its own copy answers")
+        yield _requests(
+            number,
+            f"Send requests from cluster{number}: its own copy answers",
+        )
+    yield _verified("Verify: paths, identities, encryption")
+    yield from _elsewhere()
+
+
+def _elsewhere() -> Iterator[Step]:
+    """Yield the steps that show others answer while there is no copy in the first cluster."""
+    scaled = "kubectl --context=cluster1 -n sample scale deploy helloworld-v1"
+    ended = "kubectl --context=cluster1 -n sample wait --for=delete pod"
+    yield Step("Take the copy in cluster1 away: others answer", f"{scaled} --replicas=0")
+    yield Step("", lines(ended, "-l app=helloworld --timeout=60s"))
+    yield _requests(1, "", awaited="Hello version")
+    yield _verified("")
+    yield Step("Bring it back", f"{scaled} --replicas=1")
+    yield _ready(1)
+
+
+def _verified(title: str) -> Step:
+    return Step(
+        title,
+        lines(
+            "isthmus verify --contexts cluster1,cluster2,cluster3",
+            f"--host {HOST} --requests 200",
+        ),
+        shows_output=True,
+    )
 
 
 TOPOLOGIES: Mapping[str, Walkthrough] = {

@@ -26,6 +26,7 @@ COLUMNS = ("FROM", "TO", "IN", "SHARE", "PATH", "CALLER SEEN THERE")
 @click.option("--kubeconfig", "-c", default=None, help="Kubeconfig file; else $KUBECONFIG.")
 @click.option("--namespace", "-n", default="sample", show_default=True, help="Of the service.")
 @click.option("--service", default="helloworld", show_default=True, help="Service to ask.")
+@click.option("--host", default="", help="Name to ask for, such as NAME.NAMESPACE.mesh.internal.")
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
@@ -47,6 +48,7 @@ def command(  # noqa: PLR0913  # a command's options
     kubeconfig: str | None,
     namespace: str,
     service: str,
+    host: str,
     port: int,
     path: str,
     requests: int,
@@ -54,12 +56,12 @@ def command(  # noqa: PLR0913  # a command's options
 ) -> int:
     """Send real requests from a client pod in every cluster and report what happened.
 
-    Client pods are those labelled app=sleep or app=curl. The exit status is 1 when something is
+    Client pods are those labelled app=sleep or app=curl, with sidecars or in ambient mode. The exit status is 1 when something is
     wrong.
 
     Example: isthmus verify --contexts cluster1,cluster2
     """
-    target = probing.Target(namespace, service, port, path, requests)
+    target = probing.Target(namespace, service, port, path, requests, host)
     names = list(dict.fromkeys(name.strip() for name in contexts.split(",") if name.strip()))
     if not names:
         raise click.UsageError("--contexts names no cluster")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from isthmus.base import clock
-from isthmus.install import verification
+from isthmus.install import ambient_probing, verification
 from isthmus.kube import client as kube_client
 from isthmus.kube import kinds, problems
 from isthmus.mesh import networks
@@ -23,23 +23,31 @@ BATCH = 25
 ANSWER_S = 5.0
 ASKING_DEADLINE_S = 45.0
 STANDARD_OUTPUT = 1
+BETWEEN = (networks.MTLS_PORT, networks.HBONE_PORT)
+"""Ports of gateways between networks."""
 
 Obj = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The service that is asked, and how often from each cluster."""
+    """The service that is asked, and how often from each cluster.
+
+    Attributes:
+        host: The name by which it is asked for, if not its own.
+    """
 
     namespace: str = "sample"
     service: str = "helloworld"
     port: int = 5000
     path: str = "/hello"
     requests: int = 100
+    host: str = ""
 
     def url(self, first: int, last: int) -> str:
         """The address that clients use; curl counts `n` up."""
-        return f"http://{self.service}.{self.namespace}:{self.port}{self.path}?n=[{first}-{last}]"
+        host = self.host or f"{self.service}.{self.namespace}"
+        return f"http://{host}:{self.port}{self.path}?n=[{first}-{last}]"
 
 
 async def verify(
@@ -56,10 +64,13 @@ async def verify(
         for name, client in clusters.items()
         for address in await _gateway_addresses(client)
     }
+    one_by_one = asyncio.Lock()
     async with asyncio.TaskGroup() as group:
         probes = [
             group.create_task(
-                _Probe(name, clusters, target, system_clock).run(destinations, gateways),
+                _Probe(name, clusters, target, system_clock, one_by_one).run(
+                    destinations, gateways
+                ),
                 name=f"verify from {name}",
             )
             for name in clusters
@@ -100,7 +111,8 @@ async def _gateway_addresses(client: kube_client.Client) -> list[str]:
     return [
         ingress.get("ip") or ingress.get("hostname", "")
         for service in services
-        if any(port["port"] == networks.MTLS_PORT for port in service["spec"].get("ports") or [])
+        if service["spec"].get("type") == "LoadBalancer"
+        and any(port["port"] in BETWEEN for port in service["spec"].get("ports") or [])
         for ingress in service.get("status", {}).get("loadBalancer", {}).get("ingress") or []
     ]
 
@@ -114,7 +126,9 @@ class _Probe:
         clusters: Mapping[str, kube_client.Client],
         target: Target,
         system_clock: clock.Clock,
+        one_by_one: asyncio.Lock,
     ) -> None:
+        self._one_by_one = one_by_one
         self._source = source
         self._clusters = clusters
         self._client = clusters[source]
@@ -127,8 +141,8 @@ class _Probe:
         self, destinations: Sequence[verification.Destination], gateways: Mapping[str, str]
     ) -> verification.Observation:
         """Send, then gather logs until every answer is accounted for or time is up."""
-        pod, container = await self._client_pod()
-        if not pod:
+        asking = await self._client_pod()
+        if asking is None:
             return verification.Observation(
                 self._source,
                 fault=f"there is no ready client pod in namespace `{self._target.namespace}`",
@@ -137,6 +151,10 @@ class _Probe:
                     "samples/sleep/sleep.yaml"
                 ),
             )
+        pod, container = asking["metadata"]["name"], asking["metadata"]["labels"]["app"]
+        if ambient_probing.takes_part(asking):
+            async with self._one_by_one:
+                return await self._without_sidecar(asking, destinations, gateways)
         answers = await self._ask(pod, container)
         good = sum(1 for answer in answers if answer.status == verification.OK)
         passages = await self._passages(self._client, pod, good)
@@ -150,7 +168,29 @@ class _Probe:
             self._source, tuple(answers), tuple(passages), tuple(arrivals), tuple(plaintext)
         )
 
-    async def _client_pod(self) -> tuple[str, str]:
+    async def _without_sidecar(
+        self,
+        asking: Obj,
+        destinations: Sequence[verification.Destination],
+        gateways: Mapping[str, str],
+    ) -> verification.Observation:
+        """Send from a pod whose node's proxy takes its calls; they are seen where they end."""
+        pod, container = asking["metadata"]["name"], asking["metadata"]["labels"]["app"]
+        logs = await ambient_probing.begun(self._clusters)
+        answers = await self._ask(pod, container, "-H", "Connection: close")
+        passages, arrivals = await ambient_probing.seen(
+            logs,
+            answers,
+            destinations,
+            own_address=asking["status"]["podIP"],
+            gateways=gateways,
+            system_clock=self._clock,
+        )
+        return verification.Observation(
+            self._source, tuple(answers), tuple(passages), tuple(arrivals), prefers_near=True
+        )
+
+    async def _client_pod(self) -> Obj | None:
         pods = await self._client.list_(
             kinds.POD,
             namespace=self._target.namespace,
@@ -158,10 +198,10 @@ class _Probe:
         )
         for pod in pods:
             if _is_ready(pod):
-                return pod["metadata"]["name"], pod["metadata"]["labels"]["app"]
-        return "", ""
+                return pod
+        return None
 
-    async def _ask(self, pod: str, container: str) -> list[verification.Answer]:
+    async def _ask(self, pod: str, container: str, *options: str) -> list[verification.Answer]:
         """Ask in batches until all is asked or time is up; what is missing went unanswered."""
         deadline = self._clock.monotonic() + ASKING_DEADLINE_S
         said, wanted = "", self._target.requests
@@ -170,11 +210,12 @@ class _Probe:
             if left_s <= 0:
                 break
             url = self._target.url(first, min(first + BATCH - 1, wanted))
-            said += await self._said(pod, container, url, left_s, is_first=not said)
+            argv = [*options, url]
+            said += await self._said(pod, container, argv, left_s, is_first=not said)
         return _answers(said, wanted, self._complaint)
 
     async def _said(
-        self, pod: str, container: str, url: str, limit_s: float, *, is_first: bool
+        self, pod: str, container: str, asked: Sequence[str], limit_s: float, *, is_first: bool
     ) -> str:
         written, complaint = bytearray(), bytearray()
 
@@ -182,12 +223,12 @@ class _Probe:
             (written if stream == STANDARD_OUTPUT else complaint).extend(content)
 
         nonce = f"{verification.HEADER}: {self._nonce}"
-        argv = ["curl", "-sS", "-m", f"{ANSWER_S:g}", "-H", nonce, "-w", r"\n%{http_code}\n", url]
+        argv = ["curl", "-sS", "-m", f"{ANSWER_S:g}", "-H", nonce, "-w", r"\n%{http_code}\n"]
         try:
             _ = await self._client.exec(
                 self._target.namespace,
                 pod,
-                argv,
+                [*argv, *asked],
                 container=container,
                 timeout_s=limit_s,
                 on_output=take,

@@ -60,6 +60,7 @@ class Observation:
         arrivals: By pod, what the proxies of destinations logged.
         plaintext: By gateway address, whether it answered a request in plain text.
         fault: Why nothing could be sent; empty when something was.
+        prefers_near: Whether other clusters answer only when the own one cannot.
     """
 
     source: str
@@ -69,6 +70,7 @@ class Observation:
     plaintext: tuple[tuple[str, bool], ...] = ()
     fault: str = ""
     hint: str = ""
+    prefers_near: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +225,7 @@ def _findings(
     expected = {destination.cluster for destination in destinations}
     # Balancing is by chance: few requests may well all go to one cluster.
     # Where nobody answers, what is wrong has been said already.
-    is_telling = bool(answered) and len(seen.answers) >= ENOUGH
+    is_telling = bool(answered) and len(seen.answers) >= ENOUGH and not seen.prefers_near
     silent = expected - answered if is_telling else set[str]()
     for cluster in sorted(silent):
         yield errors.Finding(

@@ -16,7 +16,7 @@ from isthmus.ca import keys, pem, signing
 from isthmus.kube import problems
 from isthmus.mesh import identities
 from isthmus.testing import certificates
-from isthmus.wire import callers, csr, csrclient, dialing, tls
+from isthmus.wire import callers, csr, csrclient, dialing, listening, tls
 from isthmus_proto.istio.v1.auth import ca_pb2
 
 NAME = "istiod.istio-system.svc"
@@ -50,7 +50,7 @@ class Service:
         self.port = 0
 
     @contextlib.asynccontextmanager
-    async def listening(self, **credentials):
+    async def listening(self, *, by_grpc=False, **credentials):
         handler = csr.service(
             csr.Signatory(
                 self.judge,
@@ -62,11 +62,15 @@ class Service:
                 impersonation=lambda *who: self.impersonation(*who),
             )
         )
-        server = grpc.aio.server(handlers=(handler,))
-        self.port = server.add_secure_port(
-            "127.0.0.1:0", self.serving.server_credentials(**credentials)
-        )
-        await server.start()
+        if by_grpc:
+            shown = self.serving.server_credentials(**credentials)
+            server, self.port = await listening.listen_by_grpc(
+                (handler,), address="127.0.0.1:0", credentials=shown
+            )
+        else:
+            server, self.port = listening.listen(
+                (handler,), address="127.0.0.1:0", serving=self.serving
+            )
         try:
             yield self
         finally:
@@ -102,10 +106,10 @@ class Service:
 NOW = clock.SystemClock().now().replace(microsecond=0) - datetime.timedelta(minutes=1)
 
 
-@pytest.fixture
-async def service():
-    async with Service(NOW).listening() as listening:
-        yield listening
+@pytest.fixture(params=[False, True], ids=["own", "reference"])
+async def service(request):
+    async with Service(NOW).listening(by_grpc=request.param) as running:
+        yield running
 
 
 async def test_a_proven_caller_gets_leaf_chain_and_roots(service):
@@ -333,7 +337,7 @@ async def test_a_server_of_another_root_is_not_spoken_to(service):
 
 
 async def test_a_required_client_certificate_is_required():
-    async with Service(NOW).listening(require_client_certificate=True) as strict:
+    async with Service(NOW).listening(by_grpc=True, require_client_certificate=True) as strict:
         with pytest.raises(csrclient.NotSigned) as refused:
             await strict.ask()
 
@@ -341,7 +345,7 @@ async def test_a_required_client_certificate_is_required():
 
 
 async def test_a_client_certificate_shows_its_only_identity():
-    async with Service(NOW).listening(require_client_certificate=True) as strict:
+    async with Service(NOW).listening(by_grpc=True, require_client_certificate=True) as strict:
         leaf = signing.workload(
             certificates.key("leaf").public_key(),
             identity=certificates.SLEEP,

@@ -21,7 +21,7 @@ from isthmus.engine import changes
 from isthmus.mesh import peering
 from isthmus.mesh.identities import ClusterId, SpiffeId, TrustDomain
 from isthmus.runtime import assembly, peer_acceptance, peer_exports, peer_imports, trusting
-from isthmus.wire import ads, peerclient, tls
+from isthmus.wire import ads, listening, peerclient, tls
 
 _LOG = logs.Log("isthmus.peering")
 
@@ -232,7 +232,7 @@ class Peering:
         while (signer := self._authority()) is None:
             await self._clock.sleep(LOOK_S / 10)
         serving = tls.Serving(self._issued(signer))
-        server, self.port = await ads.serve(
+        server, self.port = await listening.listen_by_grpc(
             (self._service.handler(),),
             address=f"{self._place.address}:{self._place.port}",
             credentials=serving.server_credentials(require_client_certificate=True),

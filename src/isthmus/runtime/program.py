@@ -49,7 +49,7 @@ from isthmus.runtime import (
     trust,
     trusting,
 )
-from isthmus.wire import admin, ads, csr, debugging, debugstreams, tls, webhook
+from isthmus.wire import admin, ads, csr, debugging, debugstreams, listening, tls, webhook
 
 _LOG = logs.Log("isthmus.discovery")
 
@@ -397,10 +397,10 @@ class Program:
         self._trust.listen(lambda fresh: self._renew(serving, fresh))
         _ = nursery.keep("renew serving certificate", lambda: self._keep_fresh(serving))
         self._mesh.graph.listen(lambda _: self._follow_host(serving))
-        server, _ = await ads.serve(
+        server, _ = listening.listen(
             (self._discovery.handler(), self._signing()),
             address=f"{ANY}:{SECURE_PORT}",
-            credentials=serving.server_credentials(),
+            serving=serving,
         )
         stack.push_async_callback(server.stop, DRAIN_S)
         hook = webhook.application(

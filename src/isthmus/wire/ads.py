@@ -32,17 +32,6 @@ METHODS: Final[Mapping[str, Flavour]] = {
 MOST_ASIDES: Final = 100
 """Questions on one stream that is no proxy's."""
 
-SERVER_OPTIONS: Final = (
-    ("grpc.max_receive_message_length", encoding.FOR_NODES.message_bytes),
-    ("grpc.max_metadata_size", 32 * 1024),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 15_000),
-    ("grpc.so_reuseport", 0),
-)
-"""How a server that carries this service treats its connections."""
-
 _LOG = logs.Log("isthmus.ads")
 
 Changed = Mapping[TypeUrl, frozenset[str]]
@@ -436,20 +425,6 @@ class _Stream:
                 reason=outcome.message[:500],
             )
         self.watch.status(report)
-
-
-async def serve(
-    handlers: tuple[grpc.GenericRpcHandler, ...],
-    *,
-    address: str,
-    credentials: grpc.ServerCredentials,
-) -> tuple[grpc.aio.Server, int]:
-    """Start a gRPC server over TLS; return it and the port that it listens on."""
-    server = grpc.aio.server(options=SERVER_OPTIONS)
-    server.add_generic_rpc_handlers(handlers)
-    port = server.add_secure_port(address, credentials)
-    await server.start()
-    return server, int(port)
 
 
 def _credentials(context: grpc.aio.ServicerContext) -> callers.Credentials:

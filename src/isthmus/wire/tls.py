@@ -116,6 +116,7 @@ class Serving:
     def __init__(self, certificate: Certificate) -> None:
         self._certificate = certificate
         self._contexts: list[ssl.SSLContext] = []
+        self._discovery: tuple[Certificate, ssl.SSLContext] | None = None
 
     @property
     def certificate(self) -> Certificate:
@@ -135,6 +136,14 @@ class Serving:
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
         _load(context, self._certificate)
         self._contexts.append(context)
+        return context
+
+    def discovery_context(self) -> ssl.SSLContext:
+        """Return the context for the next connection of HTTP/2; it is replaced, never changed."""
+        certificate, context = self._discovery or (None, None)
+        if context is None or certificate is not self._certificate:
+            context = _discovery_context(self._certificate)
+            self._discovery = (self._certificate, context)
         return context
 
     def server_credentials(
@@ -165,6 +174,17 @@ def _configuration(certificate: Certificate) -> grpc.ServerCertificateConfigurat
         [(certificate.key_pem.encode(), certificate.chain_pem.encode())],
         root_certificates=certificate.roots_pem.encode(),
     )
+
+
+def _discovery_context(certificate: Certificate) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
+    # Each stream proves itself anew; a session that is taken up again would save a proof only.
+    context.num_tickets = 0
+    context.set_alpn_protocols(["h2"])
+    _load(context, certificate)
+    return context
 
 
 def _load(context: ssl.SSLContext, certificate: Certificate) -> None:

@@ -24,7 +24,7 @@ from isthmus.mesh.identities import ClusterId, TrustDomain
 from isthmus.runtime import assembly, connections, impersonation
 from isthmus.testing import builders, certificates
 from isthmus.testing.shapes import Shape
-from isthmus.wire import ads, callers, csr, tls
+from isthmus.wire import ads, callers, csr, listening, tls
 
 NAME = "istiod.istio-system.svc"
 CONTROL, VIP, SOCKS = "10.0.0.254", "10.96.0.1", 15080
@@ -94,10 +94,10 @@ class ControlPlane:
             impersonation=impersonation.Judge(self.mesh, node_accounts=self.accounts).objection,
         )
         serving = tls.Serving(tls.issue(signer, names=(NAME,), now=now))
-        server, port = await ads.serve(
+        server, port = listening.listen(
             (ads.Service(proxies).handler(), csr.service(signing)),
             address=f"{CONTROL}:0",
-            credentials=serving.server_credentials(),
+            serving=serving,
         )
         return server, port, serving.certificate.roots_pem
 

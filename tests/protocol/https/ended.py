@@ -28,7 +28,7 @@ from isthmus.mesh.identities import ClusterId
 from isthmus.resources import snapshot
 from isthmus.runtime import assembly, connections, credentials
 from isthmus.testing import envoys
-from isthmus.wire import ads, callers
+from isthmus.wire import ads, callers, listening
 
 C1 = ClusterId("c1")
 SHOP = "shop"
@@ -258,7 +258,7 @@ async def running(folder, prepare, *, api_type="DELTA_GRPC"):
         nursery.start("credentials", found.credentials.run())
         service = ads.Service(found.connections)
         found.statuses = service.statuses
-        discovery = grpc.aio.server(options=ads.SERVER_OPTIONS)
+        discovery = grpc.aio.server(options=listening.OPTIONS)
         discovery.add_generic_rpc_handlers((service.handler(),))
         port = discovery.add_insecure_port("127.0.0.1:0")
         await discovery.start()

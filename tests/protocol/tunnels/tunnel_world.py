@@ -18,8 +18,6 @@ import threading
 import time
 from http import server
 
-import grpc
-
 from isthmus.base import clock, metrics, namespaces, netlink, tasks
 from isthmus.ca import anchors
 from isthmus.mesh import authorization, identities, trust
@@ -30,7 +28,7 @@ from isthmus.resources.ztunnel import build
 from isthmus.testing import certificates as material
 from isthmus.testing import envoys
 from isthmus.views import nodeslices, view, wds
-from isthmus.wire import ads, callers, csr, dialing, tls, wdsclient
+from isthmus.wire import ads, callers, csr, dialing, listening, tls, wdsclient
 from isthmus.xds import messages
 
 NOW = clock.SystemClock().now()
@@ -288,10 +286,11 @@ class ControlPlane:
                 impersonation=self.signs_for,
             )
         )
-        self.server = grpc.aio.server(handlers=(signing, ads.Service(self).handler()))
-        credentials = self.serving.server_credentials()
-        self.port = self.server.add_secure_port(f"127.0.0.1:{self.port}", credentials)
-        await self.server.start()
+        self.server, self.port = listening.listen(
+            (signing, ads.Service(self).handler()),
+            address=f"127.0.0.1:{self.port}",
+            serving=self.serving,
+        )
 
     async def stop(self):
         await self.server.stop(0)

@@ -12,7 +12,8 @@ from isthmus.base import clock
 from isthmus.mesh.identities import ClusterId
 from isthmus.resources.snapshot import EMPTY
 from isthmus.testing import playbook
-from isthmus.wire import ads, callers
+from isthmus.wire import ads, callers, listening
+from isthmus.wire.h2 import server as h2_server
 
 CALLER = callers.Caller(ClusterId("c1"), "default", "sleep", pod="sleep-1", pod_uid="u1")
 
@@ -93,17 +94,37 @@ def discovery():
     return FakeDiscovery()
 
 
+ANY_SIZE = (("grpc.max_receive_message_length", -1),)
+"""Whoever asks takes what it is sent, or does not read: what is tested is the server."""
+
+
+async def own_server(handlers):
+    server = h2_server.Server(handlers, limits=listening.LIMITS)
+    return server, server.listen("127.0.0.1:0")
+
+
+async def reference_server(handlers):
+    server = grpc.aio.server(options=listening.OPTIONS)
+    server.add_generic_rpc_handlers(handlers)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    return server, port
+
+
+@pytest.fixture(params=[own_server, reference_server], ids=["own", "reference"])
+def started(request):
+    """Start a gRPC server: our own, and gRPC's, which says how it should be."""
+    return request.param
+
+
 @pytest.fixture
-def serving(discovery):
+def serving(discovery, started):
     @contextlib.asynccontextmanager
     async def serve(*, through=lambda handler: handler, **limits):
         service = ads.Service(discovery, limits=ads.Limits(**limits), system_clock=StoppedClock())
-        server = grpc.aio.server(options=ads.SERVER_OPTIONS)
-        server.add_generic_rpc_handlers((through(service.handler()),))
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
+        server, port = await started((through(service.handler()),))
         try:
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", ANY_SIZE) as channel:
                 yield service, channel, port
         finally:
             await server.stop(None)

@@ -11,7 +11,7 @@ from google.rpc import status_pb2
 from isthmus.base import clock, errors
 from isthmus.resources.snapshot import ADDRESSES, AUTHORIZATIONS, CLUSTERS, ENDPOINTS
 from isthmus.testing import certificates
-from isthmus.wire import ads, encoding, nodes, streams, tls
+from isthmus.wire import ads, encoding, listening, nodes, streams, tls
 from isthmus.xds.messages import Refused
 
 GOOD = (("authorization", "Bearer good"), ("clusterid", "c1"))
@@ -405,10 +405,10 @@ async def test_the_service_runs_over_tls(discovery):
     now = clock.SystemClock().now()
     signer = certificates.signer(now=now)
     serving = tls.Serving(tls.issue(signer, names=("istiod.istio-system.svc",), now=now))
-    server, port = await ads.serve(
+    server, port = listening.listen(
         (ads.Service(discovery).handler(),),
         address="127.0.0.1:0",
-        credentials=serving.server_credentials(),
+        serving=serving,
     )
     credentials = grpc.ssl_channel_credentials(serving.certificate.roots_pem.encode())
     options = (("grpc.ssl_target_name_override", "istiod.istio-system.svc"),)

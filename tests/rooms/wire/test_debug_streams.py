@@ -12,7 +12,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from envoy.service.status.v3 import csds_pb2
 
 from isthmus.mesh.identities import ClusterId
-from isthmus.wire import ads, callers, debugging, debugstreams
+from isthmus.wire import ads, callers, debugging, debugstreams, listening
 
 C1, C2 = ClusterId("c1"), ClusterId("c2")
 NODE = "sidecar~127.0.0.1~test-1.istio-system~istio-system.svc.cluster.local"
@@ -66,7 +66,7 @@ async def streams(discovery):
         FakeReports(), own_cluster=C1, system_namespace="istio-system", at_once=1000
     )
     service.asides = debugstreams.Asides(desk, pod="istiod-1")
-    server = grpc.aio.server(options=ads.SERVER_OPTIONS)
+    server = grpc.aio.server(options=listening.OPTIONS)
     server.add_generic_rpc_handlers((service.handler(),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

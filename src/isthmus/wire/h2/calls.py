@@ -1,0 +1,220 @@
+"""One gRPC call on a stream of HTTP/2: its messages in order, and how it ends.
+
+Offers what services use of `grpc.aio.ServicerContext`, so that they run behind this server and
+behind gRPC's own. Room for what arrives is given back as the service reads, so that a caller
+cannot make us hold more than one window and one message of a size that is allowed.
+
+Source: gRPC over HTTP/2; security rule XA-5.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NoReturn, Protocol
+
+import grpc
+
+from isthmus.wire.h2 import connection, frames, headers
+
+PREFIX_BYTES: Final = 5
+TIMEOUT_HEADER: Final = "grpc-timeout"
+_UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_MOST_DIGITS: Final = 8
+
+
+class Line(Protocol):
+    """The connection that a call is on, with its socket."""
+
+    state: connection.Connection
+
+    def flush(self) -> None:
+        """Write what is ready."""
+
+    async def drained(self, stream: int) -> None:
+        """Wait until nothing of a stream waits any more."""
+
+    def ended(self, stream: int) -> None:
+        """Take note that we have ended a stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a connection shows of who is at its other end.
+
+    Attributes:
+        verified: As gRPC gives them: `peer_uri`, `x509_pem_cert`; empty without a certificate.
+    """
+
+    peer: str
+    verified: Mapping[str, Sequence[bytes]]
+
+
+class Call:
+    """One call, as the service that answers it sees it."""
+
+    def __init__(self, line: Line, opened: connection.Opened, *, shown: Shown, most: int) -> None:
+        self.stream = opened.stream
+        self._headers = opened.headers
+        self._line = line
+        self._shown = shown
+        self._most = most
+        self._messages: deque[tuple[bytes, int]] = deque()
+        self._partial = bytearray()
+        self._given = 0
+        self._is_heard_out = False
+        self._reader: asyncio.Future[None] | None = None
+        self._is_answered = False
+        self._is_over = False
+        self._fault: tuple[grpc.StatusCode, str] | None = None
+
+    # What the service asks and says.
+
+    @property
+    def path(self) -> str:
+        """Which method is called."""
+        return self._header(":path")
+
+    @property
+    def timeout_s(self) -> float | None:
+        """How long the caller waits, if it said so."""
+        text = self._header(TIMEOUT_HEADER)
+        digits, unit = text[:-1], text[-1:]
+        if unit not in _UNITS or not digits.isdecimal() or len(digits) > _MOST_DIGITS:
+            return None
+        return int(digits) * _UNITS[unit]
+
+    @property
+    def is_grpc(self) -> bool:
+        """Whether this is a call at all, and no other request."""
+        kind = self._header("content-type")
+        return kind == headers.GRPC or kind.startswith((f"{headers.GRPC}+", f"{headers.GRPC};"))
+
+    def peer(self) -> str:
+        """Return the caller's address."""
+        return self._shown.peer
+
+    def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """Return what the caller told beside its messages."""
+        return headers.metadata(self._headers)
+
+    def auth_context(self) -> Mapping[str, Sequence[bytes]]:
+        """Return what the caller's certificate says; empty without one."""
+        return self._shown.verified
+
+    async def read(self) -> object:
+        """Return the next message, or `grpc.aio.EOF` when there is none to come."""
+        while not self._messages:
+            if self._fault is not None:
+                await self.abort(*self._fault)
+            if self._is_heard_out:
+                return grpc.aio.EOF
+            self._reader = asyncio.get_running_loop().create_future()
+            self._take_partial()
+            self._line.flush()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        content, owed = self._messages.popleft()
+        self._line.state.taken(self.stream, owed)
+        self._line.flush()
+        return content
+
+    async def write(self, content: bytes) -> None:
+        """Send a message; wait until the caller has let us send all of it."""
+        if self._is_over:
+            raise asyncio.InvalidStateError("the call is over")
+        state = self._line.state
+        if not self._is_answered:
+            self._is_answered = True
+            state.answer(self.stream, headers.ANSWER)
+        state.outlet.send(self.stream, (b"\0" + len(content).to_bytes(4, "big"), content))
+        self._line.flush()
+        await self._line.drained(self.stream)
+
+    async def abort(self, code: grpc.StatusCode, details: str = "") -> NoReturn:
+        """End the call with a status.
+
+        Raises:
+            AbortError: Always, for the service to end as well.
+        """
+        self.end(code, details)
+        raise grpc.aio.AbortError
+
+    def end(self, code: grpc.StatusCode, details: str = "") -> None:
+        """End the call, unless it is over."""
+        if self._is_over:
+            return
+        self._is_over = True
+        state = self._line.state
+        if code is not grpc.StatusCode.OK and state.outlet.waiting(self.stream):
+            # A status behind content that nobody reads would arrive never, and be kept for ever.
+            state.reset(self.stream, frames.Code.ENHANCE_YOUR_CALM)
+        else:
+            number = int(code.value[0])
+            state.end(self.stream, headers.trailers(number, details, alone=not self._is_answered))
+        self._line.ended(self.stream)
+        self._line.flush()
+
+    def refuse(self) -> None:
+        """Answer a request that is no call."""
+        self._is_over = True
+        self._line.state.end(self.stream, headers.NOT_GRPC)
+        self._line.ended(self.stream)
+        self._line.flush()
+
+    # What the connection tells.
+
+    def heard(self, content: bytes) -> None:
+        """Take in content that has arrived."""
+        self._partial += content
+        while self._fault is None and len(self._partial) >= PREFIX_BYTES:
+            size = int.from_bytes(self._partial[1:PREFIX_BYTES], "big")
+            if not self._is_allowed(size):
+                break
+            whole = PREFIX_BYTES + size
+            if len(self._partial) < whole:
+                break
+            owed, self._given = whole - self._given, 0
+            self._messages.append((bytes(self._partial[PREFIX_BYTES:whole]), owed))
+            del self._partial[:whole]
+        self._wake()
+
+    def heard_out(self) -> None:
+        """Take note that the caller says nothing more."""
+        self._is_heard_out = True
+        if self._partial and self._fault is None:
+            self._fault = (grpc.StatusCode.INTERNAL, "the last message is not complete")
+        self._wake()
+
+    def lost(self) -> None:
+        """Take note that nobody is there any more."""
+        self._is_over = True
+
+    def _is_allowed(self, size: int) -> bool:
+        if self._partial[0] != 0:
+            self._fault = (grpc.StatusCode.UNIMPLEMENTED, "messages are not compressed here")
+        elif size > self._most:
+            text = f"message of {size} bytes; the most is {self._most}"
+            self._fault = (grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        return self._fault is None
+
+    def _wake(self) -> None:
+        reader = self._reader
+        if reader is None or reader.done():
+            return
+        if self._messages or self._is_heard_out or self._fault is not None:
+            reader.set_result(None)
+        else:
+            self._take_partial()
+
+    def _take_partial(self) -> None:
+        """Let the rest of a message come that is larger than a window, since somebody waits."""
+        more = len(self._partial) - self._given
+        if more:
+            self._given += more
+            self._line.state.taken(self.stream, more)
+
+    def _header(self, wanted: str) -> str:
+        return next((value for name, value in self._headers if name == wanted), "")

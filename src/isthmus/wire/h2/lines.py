@@ -1,0 +1,300 @@
+"""A socket with a connection of HTTP/2 on it: reads, writes, and tells its calls.
+
+TLS is spoken by the socket itself and not by the event loop's own layer, whose buffers take ten
+times the memory. A caller that does not read is waited for, never buffered for: each call has one
+message on its way.
+
+Source: performance rule 1; security rule XA-5.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from isthmus.base import logs
+from isthmus.wire.h2 import calls, connection
+
+READ_BYTES: Final = 64 * 1024
+READS_AT_ONCE: Final = 8
+"""After so many others have their turn."""
+HIGH_BYTES: Final = 256 * 1024
+"""With so much unwritten a caller counts as one that does not read."""
+JOINED_BYTES: Final = 64 * 1024
+
+_LOG = logs.Log("isthmus.h2")
+# The library would write each header that it reads, and some of them are secrets.
+logging.getLogger("hpack").setLevel(logging.CRITICAL)
+
+_WAITS = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError, InterruptedError)
+
+
+class Line:
+    """One connection of a client.
+
+    Attributes:
+        state: What was said on it.
+        heard_at: When something last arrived, in seconds.
+        is_shaken: Whether TLS is through its handshake, or there is none.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        limits: connection.Limits,
+        most: int,
+        begin: Callable[[calls.Call], asyncio.Task[None]],
+        gone: Callable[["Line"], None],
+        now: float,
+    ) -> None:
+        self.state = connection.Connection(limits)
+        self.since = self.heard_at = now
+        self.asked_at: float | None = None
+        self.is_shaken = not isinstance(sock, ssl.SSLSocket)
+        self._sock = sock
+        self._most = most
+        self._begin = begin
+        self._gone = gone
+        self._loop = asyncio.get_running_loop()
+        self._calls: dict[int, tuple[calls.Call, asyncio.Task[None]]] = {}
+        self._backlog: deque[bytes | memoryview] = deque()
+        self._unwritten = 0
+        self._writers: dict[int, asyncio.Future[None]] = {}
+        self._is_watching_writes = False
+        self._is_closed = False
+        self._is_leaving = False
+        self._shown = calls.Shown(_address(sock), {})
+
+    @property
+    def peer(self) -> str:
+        """The client's address."""
+        return self._shown.peer
+
+    @property
+    def calls(self) -> int:
+        """How many calls are open."""
+        return len(self._calls)
+
+    def start(self) -> None:
+        """Begin to listen to the client."""
+        self._loop.add_reader(self._sock.fileno(), self._on_readable)
+        if self.is_shaken:
+            self.flush()
+
+    def leave(self) -> None:
+        """Take no further calls; close when those that are open have ended."""
+        self._is_leaving = True
+        self.state.leave()
+        self.flush()
+        if not self.is_shaken:
+            self.close()
+
+    def ask_whether_alive(self, now: float) -> None:
+        """Send a ping; whoever does not answer in time is gone."""
+        self.asked_at = now
+        self.state.ask_whether_alive()
+        self.flush()
+
+    def close(self) -> None:
+        """Close the socket; calls that are open are lost."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._loop.remove_reader(self._sock.fileno())
+        if self._is_watching_writes:
+            self._loop.remove_writer(self._sock.fileno())
+        self._sock.close()
+        for call, task in list(self._calls.values()):
+            call.lost()
+            task.cancel()
+        self._calls.clear()
+        self._wake_writers()
+        self._gone(self)
+
+    # What calls need.
+
+    def flush(self) -> None:
+        """Write what is ready, as far as the socket takes it."""
+        if self._is_closed or not self.is_shaken:
+            return
+        for part in self.state.outlet.ready():
+            self._backlog.append(part)
+            self._unwritten += len(part)
+        if not self._is_watching_writes:
+            self._write()
+
+    async def drained(self, stream: int) -> None:
+        """Wait until nothing of a stream waits for the client."""
+        while not self._is_free(stream) and not self._is_closed:
+            waiter = self._writers[stream] = self._loop.create_future()
+            try:
+                await waiter
+            finally:
+                self._writers.pop(stream, None)
+
+    def ended(self, stream: int) -> None:
+        """Take note that we have ended a stream."""
+        self._calls.pop(stream, None)
+
+    def _is_free(self, stream: int) -> bool:
+        return self._unwritten < HIGH_BYTES and not self.state.outlet.waiting(stream)
+
+    def _wake_writers(self) -> None:
+        for stream, waiter in list(self._writers.items()):
+            if not waiter.done() and (self._is_closed or self._is_free(stream)):
+                waiter.set_result(None)
+
+    # What the socket tells.
+
+    def _on_readable(self) -> None:
+        try:
+            if not self.is_shaken and not self._shake():
+                return
+            for _ in range(READS_AT_ONCE):
+                content = self._sock.recv(READ_BYTES)
+                if not content:
+                    self.close()
+                    return
+                self._take(content)
+                if self._is_closed:
+                    return
+            # What TLS has decrypted already makes no socket readable.
+            self._loop.call_soon(self._read_on)
+        except _WAITS:
+            return
+        except OSError as error:
+            self._lose(error)
+
+    def _read_on(self) -> None:
+        if not self._is_closed:
+            self._on_readable()
+
+    def _shake(self) -> bool:
+        sock = self._sock
+        assert isinstance(sock, ssl.SSLSocket)  # others have nothing to shake
+        self._unwatch_writes()
+        try:
+            sock.do_handshake()
+        except ssl.SSLWantWriteError:
+            self._watch_writes(self._on_readable)
+            return False
+        if sock.selected_alpn_protocol() != "h2":
+            self._lose(OSError("the client does not speak HTTP/2"))
+            return False
+        self.is_shaken = True
+        self._shown = calls.Shown(self._shown.peer, _verified(sock))
+        self.flush()
+        return not self._is_closed
+
+    def _take(self, content: bytes) -> None:
+        self.heard_at, self.asked_at = self._loop.time(), None
+        for event in self.state.receive(content, now=self.heard_at):
+            self._tell(event)
+        self.flush()
+        self._wake_writers()
+        if self.state.is_over:
+            _LOG.warning("connection broken off", peer=self.peer, reason=self.state.why)
+            self.close()
+
+    def _tell(self, event: connection.Event) -> None:
+        if isinstance(event, connection.Opened):
+            call = calls.Call(self, event, shown=self._shown, most=self._most)
+            if call.is_grpc:
+                self._calls[event.stream] = (call, self._begin(call))
+            else:
+                call.refuse()
+            return
+        found = self._calls.get(event.stream)
+        if found is None:
+            if isinstance(event, connection.Heard):
+                self.state.taken(event.stream, len(event.content))
+            return
+        call, task = found
+        match event:
+            case connection.Heard():
+                call.heard(event.content)
+            case connection.Finished():
+                call.heard_out()
+            case connection.Broken():
+                del self._calls[event.stream]
+                call.lost()
+                task.cancel()
+
+    def _on_writable(self) -> None:
+        self._unwatch_writes()
+        self.flush()
+        self._wake_writers()
+        # TLS may have waited for room before it could read on.
+        self._read_on()
+
+    def _write(self) -> None:
+        while self._backlog:
+            part = self._next_part()
+            try:
+                sent = self._sock.send(part)
+            except _WAITS:
+                # TLS wants the very same bytes again.
+                self._backlog.appendleft(part)
+                self._watch_writes(self._on_writable)
+                return
+            except OSError as error:
+                self._lose(error)
+                return
+            self._unwritten -= sent
+            if sent < len(part):
+                self._backlog.appendleft(memoryview(part)[sent:])
+        if self._is_leaving and not self._calls:
+            self.close()
+
+    def _next_part(self) -> bytes | memoryview:
+        part = self._backlog.popleft()
+        if not self._backlog or len(part) >= JOINED_BYTES:
+            return part
+        parts, size = [part], len(part)
+        while self._backlog and size + len(self._backlog[0]) <= JOINED_BYTES:
+            parts.append(self._backlog.popleft())
+            size += len(parts[-1])
+        return b"".join(parts) if len(parts) > 1 else part
+
+    def _watch_writes(self, on_writable: Callable[[], None]) -> None:
+        self._is_watching_writes = True
+        self._loop.add_writer(self._sock.fileno(), on_writable)
+
+    def _unwatch_writes(self) -> None:
+        if self._is_watching_writes:
+            self._is_watching_writes = False
+            self._loop.remove_writer(self._sock.fileno())
+
+    def _lose(self, error: OSError) -> None:
+        if not self.is_shaken:
+            _LOG.info("no connection", peer=self.peer, reason=str(error))
+        self.close()
+
+
+def _address(sock: socket.socket) -> str:
+    """Return the other end as gRPC writes it."""
+    try:
+        place = sock.getpeername()
+    except OSError:
+        return "unknown"
+    match sock.family:
+        case socket.AF_INET:
+            return f"ipv4:{place[0]}:{place[1]}"
+        case socket.AF_INET6:
+            return f"ipv6:[{place[0]}]:{place[1]}"
+        case _:
+            return f"unix:{place or ''}"
+
+
+def _verified(sock: ssl.SSLSocket) -> dict[str, tuple[bytes, ...]]:
+    """Return what a certificate says that was verified; nothing if none was shown."""
+    told, shown = sock.getpeercert(), sock.getpeercert(binary_form=True)
+    if not told or not shown:
+        return {}
+    names: Any = told.get("subjectAltName", ())
+    uris = tuple(str(value).encode() for kind, value in names if kind == "URI")
+    return {"x509_pem_cert": (ssl.DER_cert_to_PEM_cert(shown).encode(),), "peer_uri": uris}

@@ -1,0 +1,162 @@
+"""What a connection has to say, as far as the other side lets it.
+
+Content waits here, stream by stream, until both windows have room for it; streams that wait take
+turns. Knows nothing of what arrives, and no socket: whoever has one takes what is `ready`.
+
+Source: RFC 9113 section 5.2.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from isthmus.wire.h2 import frames
+
+
+class Overflow(Exception):  # noqa: N818  # the other side's fault, which the connection answers
+    """A window was widened beyond what a window can be."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    window: int
+    waiting: deque[bytes | memoryview] = field(default_factory=deque)
+    size: int = 0
+    ending: bytes = b""
+
+
+class Outlet:
+    """Sends frames within the windows of the connection and of each stream."""
+
+    def __init__(self) -> None:
+        self._ready: list[bytes | memoryview] = []
+        self._lanes: dict[int, _Lane] = {}
+        self._turns: deque[int] = deque()
+        self._window = frames.USUAL_WINDOW
+        self._first_window = frames.USUAL_WINDOW
+
+    def ready(self) -> list[bytes | memoryview]:
+        """Take what can be written now."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def say(self, frame: bytes) -> None:
+        """Send a frame that no window holds back."""
+        self._ready.append(frame)
+
+    def open(self, stream: int) -> None:
+        """Let a stream send."""
+        self._lanes[stream] = _Lane(self._first_window)
+
+    @property
+    def lanes(self) -> int:
+        """How many streams are open, or have something left to send."""
+        return len(self._lanes)
+
+    def has(self, stream: int) -> bool:
+        """Say whether a stream may still have something to send."""
+        return stream in self._lanes
+
+    def drop(self, stream: int) -> None:
+        """Forget a stream, and what it still had to send."""
+        self._lanes.pop(stream, None)
+
+    def send(self, stream: int, parts: Sequence[bytes]) -> None:
+        """Send content of a stream; parts that several streams send are not copied."""
+        lane = self._lanes.get(stream)
+        if lane is None:
+            return
+        size = sum(map(len, parts))
+        if lane.waiting or size > min(self._window, lane.window, frames.LARGEST):
+            if not lane.waiting:
+                self._turns.append(stream)
+            lane.waiting.extend(part for part in parts if part)
+            lane.size += size
+            self.advance()
+            return
+        self._window -= size
+        lane.window -= size
+        self._ready.append(frames.head(frames.DATA, size=size, stream=stream))
+        self._ready.extend(parts)
+
+    def end(self, stream: int, frame: bytes) -> None:
+        """Send the frame that ends a stream, after all that it still has to send."""
+        lane = self._lanes.get(stream)
+        if lane is None:
+            return
+        if lane.waiting:
+            lane.ending = frame
+            return
+        self._ready.append(frame)
+        self.drop(stream)
+
+    def waiting(self, stream: int) -> int:
+        """Return how many bytes of a stream wait for a window."""
+        lane = self._lanes.get(stream)
+        return lane.size if lane is not None else 0
+
+    def widen(self, stream: int, *, more: int) -> None:
+        """Take note that the other side takes `more` bytes; of a closed stream it means nothing.
+
+        Raises:
+            Overflow: No window is that wide.
+        """
+        if stream == 0:
+            self._window = _widened(self._window, more)
+        elif (lane := self._lanes.get(stream)) is not None:
+            lane.window = _widened(lane.window, more)
+        self.advance()
+
+    def begin_with(self, window: int) -> None:
+        """Take note of the window that each stream has at first.
+
+        What that lets through goes out with `advance`, after the settings were acknowledged: a
+        client may hold us to its old ones until then.
+
+        Raises:
+            Overflow: It makes that of an open one too wide.
+        """
+        more, self._first_window = window - self._first_window, window
+        for lane in self._lanes.values():
+            lane.window = _widened(lane.window, more)
+
+    def advance(self) -> None:
+        """Send what waits, as far as the windows let it."""
+        stuck = 0
+        while self._turns and stuck < len(self._turns) and self._window > 0:
+            stream = self._turns.popleft()
+            lane = self._lanes.get(stream)
+            if lane is None or not lane.waiting:
+                continue
+            if lane.window > 0:
+                stuck = 0
+                self._send_some(stream, lane)
+            else:
+                stuck += 1
+            if lane.waiting:
+                self._turns.append(stream)
+            elif lane.ending:
+                self._ready.append(lane.ending)
+                self.drop(stream)
+
+    def _send_some(self, stream: int, lane: _Lane) -> None:
+        room = left = min(self._window, lane.window, frames.LARGEST, lane.size)
+        place = len(self._ready)
+        while left:
+            part = lane.waiting.popleft()
+            if len(part) > left:
+                view = memoryview(part)
+                lane.waiting.appendleft(view[left:])
+                part = view[:left]
+            self._ready.append(part)
+            left -= len(part)
+        self._ready.insert(place, frames.head(frames.DATA, size=room, stream=stream))
+        lane.size -= room
+        lane.window -= room
+        self._window -= room
+
+
+def _widened(window: int, more: int) -> int:
+    if window + more > frames.MOST_WINDOW:
+        raise Overflow
+    return window + more

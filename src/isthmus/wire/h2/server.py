@@ -1,0 +1,232 @@
+"""A gRPC server of our own: listens, accepts, and gives each call to the service it names.
+
+Takes the same services as `grpc.aio.server`, which stays the reference that this one is held
+against. Counts connections that have not proven to speak the protocol, and closes those that
+are silent.
+
+Source: performance rule 1; security rules XA-5 and GW-6.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import grpc
+
+from isthmus.base import logs, tasks
+from isthmus.wire.h2 import calls, connection, lines
+
+_LOG = logs.Log("isthmus.h2")
+
+PROTOCOL: Final = "h2"
+SWEEP_S: Final = 1.0
+ACCEPTS_AT_ONCE: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What all connections together, and each of them, may use up.
+
+    Attributes:
+        message_bytes: Of one message that a client sends.
+        shaking: Connections that are in the middle of their handshake.
+        shake_s: Seconds that a handshake and the first call may take.
+        quiet_s: Seconds of silence after which a client is asked whether it is there.
+        answer_s: Seconds that it has to answer.
+        idle_s: Seconds after which a connection without calls is closed.
+        each: What one connection may use up.
+    """
+
+    message_bytes: int = 4 * 1024 * 1024
+    shaking: int = 512
+    shake_s: float = 10.0
+    quiet_s: float = 30.0
+    answer_s: float = 10.0
+    idle_s: float = 600.0
+    each: connection.Limits = field(default_factory=connection.Limits)
+
+
+class _Details(grpc.HandlerCallDetails):  # type: ignore[misc]  # grpc has no types
+    def __init__(self, call: calls.Call) -> None:
+        self.method = call.path
+        self.invocation_metadata = call.invocation_metadata()
+
+
+class Server:
+    """Serves gRPC on sockets of its own."""
+
+    def __init__(
+        self, handlers: Iterable[grpc.GenericRpcHandler], *, limits: Limits | None = None
+    ) -> None:
+        self._handlers = tuple(handlers)
+        self._limits = limits or Limits()
+        self._lines: set[lines.Line] = set()
+        self._doors: dict[socket.socket, Callable[[], ssl.SSLContext] | None] = {}
+        self._nursery = tasks.Nursery()
+        self._is_empty = asyncio.Event()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._lines)
+
+    def listen(self, address: str, *, tls: Callable[[], ssl.SSLContext] | None = None) -> int:
+        """Listen on `<host>:<port>`; return the port.
+
+        Args:
+            address: IPv6 addresses stand in brackets; port 0 is any that is free.
+            tls: Gives the context for the next connection; without it there is no TLS.
+
+        Raises:
+            OSError: The address cannot be had.
+        """
+        host, _, port = address.rpartition(":")
+        host = host.strip("[]")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        door = socket.create_server((host, int(port)), family=family, backlog=1024)
+        door.setblocking(False)
+        self._doors[door] = tls
+        self._open(door)
+        if self._sweeper is None:
+            self._sweeper = self._nursery.keep("connections", self._sweep)
+        return int(door.getsockname()[1])
+
+    async def stop(self, grace: float | None) -> None:
+        """Take no more calls; wait `grace` seconds for those that are open."""
+        for door in self._doors:
+            asyncio.get_running_loop().remove_reader(door.fileno())
+            door.close()
+        self._doors.clear()
+        for line in list(self._lines):
+            line.leave()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace or 0):
+                while self._lines:
+                    self._is_empty.clear()
+                    await self._is_empty.wait()
+        for line in list(self._lines):
+            line.close()
+        await self._nursery.close()
+
+    # Connections.
+
+    def _open(self, door: socket.socket) -> None:
+        if door in self._doors:
+            asyncio.get_running_loop().add_reader(door.fileno(), self._accept, door)
+
+    def _shut_for(self, door: socket.socket, *, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(door.fileno())
+        loop.call_later(seconds, self._open, door)
+
+    def _accept(self, door: socket.socket) -> None:
+        for _ in range(ACCEPTS_AT_ONCE):
+            if sum(not line.is_shaken for line in self._lines) >= self._limits.shaking:
+                self._shut_for(door, seconds=0.1)
+                return
+            try:
+                sock, _address = door.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                _LOG.warning("no further connections for now", reason=str(error))
+                self._shut_for(door, seconds=1.0)
+                return
+            self._begin_line(sock, self._doors[door])
+
+    def _begin_line(self, sock: socket.socket, tls: Callable[[], ssl.SSLContext] | None) -> None:
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if tls is not None:
+                sock = tls().wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        except OSError:
+            # It has gone again.
+            sock.close()
+            return
+        line = lines.Line(
+            sock,
+            limits=self._limits.each,
+            most=self._limits.message_bytes,
+            begin=self._begin,
+            gone=self._forget,
+            now=asyncio.get_running_loop().time(),
+        )
+        self._lines.add(line)
+        line.start()
+
+    def _forget(self, line: lines.Line) -> None:
+        self._lines.discard(line)
+        if not self._lines:
+            self._is_empty.set()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = asyncio.get_running_loop().time()
+            for line in list(self._lines):
+                self._look_after(line, now)
+
+    def _look_after(self, line: lines.Line, now: float) -> None:
+        limits, quiet = self._limits, now - line.heard_at
+        if not line.is_shaken:
+            if now - line.since > limits.shake_s:
+                line.close()
+        elif line.asked_at is not None:
+            if now - line.asked_at > limits.answer_s:
+                _LOG.info("client does not answer", peer=line.peer)
+                line.close()
+        elif not line.calls and quiet > limits.idle_s:
+            line.leave()
+        elif line.calls and quiet > limits.quiet_s:
+            line.ask_whether_alive(now)
+
+    # Calls.
+
+    def _begin(self, call: calls.Call) -> "asyncio.Task[None]":
+        return self._nursery.start(f"call of {call.path}", self._serve(call))
+
+    async def _serve(self, call: calls.Call) -> None:
+        method = self._method(call)
+        if method is None:
+            call.end(grpc.StatusCode.UNIMPLEMENTED, "nothing of this name is served here")
+            return
+        deadline = asyncio.timeout(call.timeout_s)
+        try:
+            async with deadline:
+                await _answer(call, method)
+            call.end(grpc.StatusCode.OK)
+        except grpc.aio.AbortError:
+            return
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            call.end(grpc.StatusCode.DEADLINE_EXCEEDED, "the caller waits no longer")
+        finally:
+            # Whatever else it was, nobody shall wait for an answer that does not come.
+            call.end(grpc.StatusCode.UNKNOWN, "the call has failed")
+
+    def _method(self, call: calls.Call) -> Any:  # noqa: ANN401  # grpc has no types
+        details = _Details(call)
+        found = (handler.service(details) for handler in self._handlers)
+        return next((method for method in found if method is not None), None)
+
+
+async def _answer(call: calls.Call, method: Any) -> None:  # noqa: ANN401  # grpc has no types
+    if method.stream_stream is not None:
+        await method.stream_stream(None, call)
+        return
+    content = await call.read()
+    if content is grpc.aio.EOF:
+        await call.abort(grpc.StatusCode.INTERNAL, "a call without a message")
+    try:
+        request = method.request_deserializer(content) if method.request_deserializer else content
+    except Exception:
+        await call.abort(grpc.StatusCode.INTERNAL, "the message cannot be read")
+    answer = await method.unary_unary(request, call)
+    await call.write(method.response_serializer(answer) if method.response_serializer else answer)

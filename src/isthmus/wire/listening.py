@@ -1,0 +1,54 @@
+"""Listens for gRPC over TLS, by a server of our own or by gRPC's.
+
+Ours is many times cheaper for discovery; gRPC's is the reference that it is held against, and
+can require a certificate of whoever connects.
+
+Source: performance rule 1; security rule XA-5.
+"""
+
+from typing import Final
+
+import grpc
+
+from isthmus.wire import encoding, tls
+from isthmus.wire.h2 import server
+
+OPTIONS: Final = (
+    ("grpc.max_receive_message_length", encoding.FOR_NODES.message_bytes),
+    ("grpc.max_metadata_size", 32 * 1024),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 15_000),
+    ("grpc.so_reuseport", 0),
+)
+"""How gRPC's server treats connections."""
+
+LIMITS: Final = server.Limits(message_bytes=encoding.FOR_NODES.message_bytes)
+"""How ours does."""
+
+
+def listen(
+    handlers: tuple[grpc.GenericRpcHandler, ...], *, address: str, serving: tls.Serving
+) -> tuple[server.Server, int]:
+    """Start our own gRPC server over TLS; return it and the port that it listens on.
+
+    Raises:
+        OSError: The address cannot be had.
+    """
+    started = server.Server(handlers, limits=LIMITS)
+    return started, started.listen(address, tls=serving.discovery_context)
+
+
+async def listen_by_grpc(
+    handlers: tuple[grpc.GenericRpcHandler, ...],
+    *,
+    address: str,
+    credentials: grpc.ServerCredentials,
+) -> tuple[grpc.aio.Server, int]:
+    """Start gRPC's own server over TLS; return it and the port that it listens on."""
+    started = grpc.aio.server(options=OPTIONS)
+    started.add_generic_rpc_handlers(handlers)
+    port = started.add_secure_port(address, credentials)
+    await started.start()
+    return started, int(port)

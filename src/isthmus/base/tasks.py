@@ -82,6 +82,8 @@ class Nursery:
 
     async def close(self) -> None:
         """Cancel every task and wait until all have ended."""
+        own = asyncio.current_task()
+        before = own.cancelling() if own is not None else 0
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -90,6 +92,9 @@ class Nursery:
                 await task
             except asyncio.CancelledError:
                 continue
+        if own is not None and own.cancelling() > before:
+            # Whoever closes was cancelled meanwhile, too: it must not go on as if it were not.
+            raise asyncio.CancelledError
 
 
 async def _reported(name: str, work: Coroutine[object, object, None]) -> None:

@@ -217,7 +217,6 @@ async def _link(chosen: Chosen, *, timeout_s: int) -> None:
                 both = (clients[using], clients[used])
                 await multicluster_trust.list_pair(*both, namespace=chosen.system)
             await _make(clients[using], links.manifests(described[used]), chosen.namespace)
-            await _make(clients[used], links.listings(described[using]), chosen.namespace)
         if timeout_s:
             await _heard(chosen, clients, described, timeout_s=timeout_s)
 

@@ -236,12 +236,6 @@ def manifests(target: Described) -> list[dict[str, Any]]:
     return [manifest(target)]
 
 
-def listings(source: Described) -> list[dict[str, Any]]:
-    """Return what a cluster must hold for another one to be let in there."""
-    del source
-    return []
-
-
 def manifest(target: Described) -> dict[str, Any]:
     """Return the Gateway that describes a cluster for use in another one."""
     passed = {"mode": "Passthrough"}

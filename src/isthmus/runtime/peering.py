@@ -168,20 +168,24 @@ class Peering:
             if link.discovery_port
         }
         for peer in [one for one in self._peers if one not in wanted]:
-            self._following.pop(peer).cancel()
+            self._stop_following(peer)
             self._peers.pop(peer).forget()
         for peer, link in wanted.items():
             known = self._peers.get(peer)
-            if known is not None and known.link == link:
-                continue
             if known is None:
                 known = self._peers[peer] = peer_imports.Peer(
                     self._mesh, link, self._clock, self._counters, node_id=self._node_id()
                 )
-            else:
-                known.link = link
-                self._following.pop(peer).cancel()
+            elif known.link == link and peer in self._following:
+                continue
+            known.link = link
+            self._stop_following(peer)
             self._following[peer] = nursery.start(f"follow {peer}", self._follow(known))
+
+    def _stop_following(self, peer: ClusterId) -> None:
+        task = self._following.pop(peer, None)
+        if task is not None:
+            task.cancel()
 
     async def _follow(self, peer: peer_imports.Peer) -> None:
         turn = 0
@@ -234,7 +238,7 @@ class Peering:
         serving = tls.Serving(self._issued(signer))
         server, self.port = await listening.listen_by_grpc(
             (self._service.handler(),),
-            address=f"{self._place.address}:{self._place.port}",
+            address=f"{self._place.address}:{self._place.port or self.port}",
             credentials=serving.server_credentials(require_client_certificate=True),
         )
         _LOG.info("telling linked clusters", port=self.port)
@@ -265,11 +269,8 @@ class Peering:
             namespace=self._place.namespace,
             trust_domain=self._domain(),
             links=self._mesh.graph.items(self._mesh.model.peers.links).values(),
-            accepted=self._accepted(),
+            accepted=self._mesh.graph.value(self._mesh.model.settings).peer_domains,
         )
-
-    def _accepted(self) -> frozenset[TrustDomain]:
-        return frozenset(self._mesh.graph.value(self._mesh.model.settings).peer_domains)
 
     def _domain(self) -> TrustDomain:
         return self._mesh.graph.value(self._mesh.model.settings).trust_domain

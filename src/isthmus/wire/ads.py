@@ -149,6 +149,8 @@ class Service:
         caller = await self._proven(placed)
         # Only after the proof: whoever has none must not use up the share of those who have.
         self._admit(caller)
+        # A refusal that a client meets while it writes is lost on it: it may wait for this before.
+        await context.send_initial_metadata(())
         content = await _first(context, wait_s=self.limits.first_message_s)
         if content is None:
             return

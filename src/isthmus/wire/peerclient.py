@@ -97,6 +97,8 @@ class Talk:
         versions: Of the records that are in use.
         applied: The nonce of the last message about records that is in use.
         version: Of that message.
+        has_asked: Whether it was asked on this stream what it shares.
+        most: So many records count.
     """
 
     listener: Listener
@@ -105,19 +107,18 @@ class Talk:
     versions: dict[str, str] = field(default_factory=dict)
     applied: str = ""
     version: str = ""
+    has_asked: bool = False
+    most: int = MOST_RECORDS
 
     def begin(self) -> list[bytes]:
-        """Return the first requests on a new stream."""
-        self.applied = ""
+        """Return the first request on a new stream: who are you?"""
+        self.applied, self.has_asked = "", False
         who = discovery_pb2.DeltaDiscoveryRequest(
             type_url=records.CLUSTER, resource_names_subscribe=[records.CLUSTER_NAME]
         )
         who.node.id = self.node_id
         who.node.metadata.update({"CLUSTER_ID": self.cluster})
-        what = discovery_pb2.DeltaDiscoveryRequest(
-            type_url=records.SERVICE, initial_resource_versions=self.versions
-        )
-        return [who.SerializeToString(), what.SerializeToString()]
+        return [who.SerializeToString()]
 
     def beat(self) -> list[bytes]:
         """Return what to say when nothing was said for a while."""
@@ -132,8 +133,8 @@ class Talk:
             said.append(what.SerializeToString())
         return said
 
-    def hear(self, content: bytes) -> bytes:
-        """Take an answer in and return what to say to it.
+    def hear(self, content: bytes) -> list[bytes]:
+        """Take an answer in and return what to say to it; once it said who it is, what is asked.
 
         Raises:
             StreamBroken: Somebody else speaks than should, or no answer at all (ISM-XDS-011).
@@ -148,7 +149,14 @@ class Talk:
             self._check_speaker(said)
         elif said.type_url == records.SERVICE:
             faults = self._taken(said)
-        return self._answer(said, faults)
+        answers = [self._answer(said, faults)]
+        if not self.has_asked:
+            self.has_asked = True
+            what = discovery_pb2.DeltaDiscoveryRequest(
+                type_url=records.SERVICE, initial_resource_versions=self.versions
+            )
+            answers.append(what.SerializeToString())
+        return answers
 
     def _check_speaker(self, said: Any) -> None:  # noqa: ANN401  # generated messages have no types
         for one in said.resources:
@@ -165,9 +173,9 @@ class Talk:
         told = {one.name: one.resource.value for one in said.resources}
         versions = {one.name: one.version for one in said.resources}
         gone = tuple(said.removed_resources)
-        room = MOST_RECORDS - len(self.versions.keys() - set(gone))
+        room = self.most - len(self.versions.keys() - set(gone))
         fresh = [name for name in sorted(told) if name not in self.versions]
-        over = dict.fromkeys(fresh[max(room, 0) :], f"is beyond the {MOST_RECORDS} that count")
+        over = dict.fromkeys(fresh[max(room, 0) :], f"is beyond the {self.most} that count")
         faults = {
             **over,
             **self.listener.take(
@@ -233,10 +241,11 @@ async def _one_stream(talk: Talk, chosen: Target, system_clock: clock.Clock, pac
         line = _Line(call, pace)
         try:
             async with tasks.Nursery(system_clock=system_clock) as nursery:
+                await line.connected()
                 await line.say(talk.begin())
                 _ = nursery.start("beat", _beat(talk, line, system_clock))
                 while (content := await line.hear()) is not None:
-                    await line.say([talk.hear(content)])
+                    await line.say(talk.hear(content))
         finally:
             call.cancel()
 
@@ -260,6 +269,10 @@ class _Line:
         async with self.turn:
             for message in messages:
                 await self._within(self.call.write(message))
+
+    async def connected(self) -> None:
+        """Wait until we are let in: before, writing would hide why we are not."""
+        await self._within(self.call.wait_for_connection())
 
     async def hear(self) -> bytes | None:
         content = await self._within(self.call.read())

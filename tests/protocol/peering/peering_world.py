@@ -1,19 +1,25 @@
 """Control planes of two clusters with a socket each, and the objects of both written by hand."""
 
 import contextlib
+import datetime
 
+import grpc
 import msgspec
 
 from fakes import kube_server
 from isthmus.base import clock, metrics, tasks
+from isthmus.ca import listing
 from isthmus.fleet.sources import ObjectKey
 from isthmus.kube import gateway_api, objects
 from isthmus.mesh.identities import ClusterId
 from isthmus.runtime import assembly, peering
 from isthmus.testing import certificates, shapes
-from isthmus.wire import peerclient
+from isthmus.wire import ads, peerclient, tls
 
 DEADLINE_S = 20.0
+PACE = peerclient.Pace(0.2, 10.0)
+NOTHING = datetime.timedelta()
+BORN = clock.SystemClock().now().replace(microsecond=0)
 
 
 async def until(holds):
@@ -21,10 +27,26 @@ async def until(holds):
     await kube_server.eventually(holds, within_s=DEADLINE_S)
 
 
+class OldClock(clock.SystemClock):
+    """Tells what time it was a while ago."""
+
+    def __init__(self, age):
+        self.age = age
+
+    def now(self):
+        return super().now() - self.age
+
+
+def signed(name, **changes):
+    """Return what signs in a cluster, below the root of all, made a month ago."""
+    made = BORN - datetime.timedelta(days=30)
+    return certificates.signer(name, now=made, **changes)
+
+
 class Plane:
     """One control plane."""
 
-    def __init__(self, name, *, network, domain="cluster.local", signer=None):
+    def __init__(self, name, *, network, domain="cluster.local", signer=None, **more):
         self.name, self.network, self.domain = name, network, domain
         self.mesh = assembly.assemble(
             config_cluster=ClusterId(name),
@@ -32,7 +54,8 @@ class Plane:
             system_namespace="istio-system",
             domain="cluster.local",
         )
-        self.signer = signer or self.signed()
+        self.clock = OldClock(more.get("age", NOTHING))
+        self.signer = signer or signed(name)
         self.reason = ""
         self.measures = metrics.Metrics()
         self.peering = peering.Peering(
@@ -40,22 +63,18 @@ class Plane:
             place=peering.Place(
                 ClusterId(name),
                 address="127.0.0.1",
-                port=0,
-                pace=peerclient.Pace(0.1, 0.5),
+                port=more.get("port", 0),
+                pace=more.get("pace", PACE),
                 dialled=lambda _: "127.0.0.1",
             ),
             authority=lambda: self.signer,
             unready=lambda: self.reason,
-            system_clock=clock.SystemClock(),
+            system_clock=self.clock,
             registered=self.measures,
         )
         labels = {"topology.istio.io/network": network}
         self.put("namespaces", objects.Namespace(shapes.metadata("istio-system", "", labels)))
         self.configure(trustDomain=domain)
-
-    def signed(self, **changes):
-        now = clock.SystemClock().now()
-        return certificates.signer(self.name, now=now.replace(microsecond=0), **changes)
 
     def put(self, kind, object_):
         metadata = object_.metadata
@@ -138,6 +157,16 @@ class Plane:
         written = {"metadata": metadata, "spec": spec}
         self.put("kubernetes_gateways", msgspec.convert(written, gateway_api.Gateway))
 
+    def believe(self, other, signer=None):
+        """List who signs for the trust domain of another control plane."""
+        found = listing.Signer(
+            ClusterId(other.name),
+            other.domain,
+            ((signer or other.signer).issuer.certificate,),
+        )
+        written = listing.manifest(found, namespace="istio-system")
+        self.put("trust_bundles", msgspec.convert(written, objects.ConfigMap))
+
     def unlink(self, other):
         self.delete("kubernetes_gateways", "istio-gateways", f"istio-remote-{other.name}")
 
@@ -156,10 +185,30 @@ class Plane:
 
 @contextlib.asynccontextmanager
 async def running(*planes):
-    """Run control planes until the end of the block."""
+    """Run control planes until the end of the block; each keeps the port that it once had."""
     async with tasks.Nursery() as nursery:
         for plane in planes:
-            plane.task = nursery.start(plane.name, plane.peering.run())
+            _ = nursery.start(plane.name, plane.peering.run())
         for plane in planes:
             await until(lambda plane=plane: plane.peering.port)
         yield
+
+
+@contextlib.asynccontextmanager
+async def deaf():
+    """Serve TLS for beta, accept every call, and never answer one."""
+    now = clock.SystemClock().now()
+    found = tls.issue(signed("beta"), names=("istiod.beta.cluster.local",), now=now)
+    server = grpc.aio.server()
+
+    async def silent(_, context):
+        while await context.read() is not grpc.aio.EOF:
+            pass
+
+    handler = grpc.stream_stream_rpc_method_handler(silent)
+    methods = {"DeltaAggregatedResources": handler}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(ads.SERVICE, methods),))
+    port = server.add_secure_port("127.0.0.1:0", tls.Serving(found).server_credentials())
+    await server.start()
+    yield port
+    await server.stop(None)

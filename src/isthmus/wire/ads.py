@@ -97,6 +97,11 @@ class Service:
         self.counters = counting.Counters(registered or metrics.Metrics())
         self.node_accounts: Container[tuple[str, str]] = ()
         """Those of node proxies, whose requests may be larger."""
+        self.greets = False
+        """Whether callers who are let in hear so before they say anything.
+
+        A refusal that a client of gRPC's library meets while it writes is lost on it.
+        """
         self.asides: debugstreams.Asides | None = None
         """Answers streams that are no proxy's; without it there are none."""
         self._opened = 0
@@ -149,8 +154,8 @@ class Service:
         caller = await self._proven(placed)
         # Only after the proof: whoever has none must not use up the share of those who have.
         self._admit(caller)
-        # A refusal that a client meets while it writes is lost on it: it may wait for this before.
-        await context.send_initial_metadata(())
+        if self.greets:
+            await context.send_initial_metadata(())
         content = await _first(context, wait_s=self.limits.first_message_s)
         if content is None:
             return

@@ -108,7 +108,7 @@ class Peering:
             system_clock=system_clock,
         )
         self._service.node_accounts = _Everybody()
-        self._service.greets = True
+        self._service.greeting = peerclient.GREETING
         if registered is not None:
             registered.before_each(self._show_ages)
         mesh.graph.listen(self._published)

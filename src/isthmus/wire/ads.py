@@ -97,8 +97,8 @@ class Service:
         self.counters = counting.Counters(registered or metrics.Metrics())
         self.node_accounts: Container[tuple[str, str]] = ()
         """Those of node proxies, whose requests may be larger."""
-        self.greets = False
-        """Whether callers who are let in hear so before they say anything.
+        self.greeting: tuple[tuple[str, str], ...] = ()
+        """What callers who are let in are told before they say anything; nothing where empty.
 
         A refusal that a client of gRPC's library meets while it writes is lost on it.
         """
@@ -154,8 +154,8 @@ class Service:
         caller = await self._proven(placed)
         # Only after the proof: whoever has none must not use up the share of those who have.
         self._admit(caller)
-        if self.greets:
-            await context.send_initial_metadata(())
+        if self.greeting:
+            await context.send_initial_metadata(self.greeting)
         content = await _first(context, wait_s=self.limits.first_message_s)
         if content is None:
             return

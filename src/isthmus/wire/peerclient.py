@@ -23,6 +23,9 @@ from isthmus.resources import peering as records
 from isthmus.wire import ads
 
 METHOD: Final = f"/{ads.SERVICE}/DeltaAggregatedResources"
+GREETING: Final = (("isthmus-peering", "1"),)
+"""What a control plane says that lets us in; before, writing would hide why one does not."""
+
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 10.0
 LARGEST_MESSAGE_BYTES: Final = 16 << 20
 MOST_RECORDS: Final = 10_000
@@ -271,8 +274,10 @@ class _Line:
                 await self._within(self.call.write(message))
 
     async def connected(self) -> None:
-        """Wait until we are let in: before, writing would hide why we are not."""
-        await self._within(self.call.wait_for_connection())
+        """Wait until we are let in."""
+        if not is_greeted(await self._within(self.call.initial_metadata())):
+            await self.hear()
+            raise StreamBroken("whoever answers there is no control plane that tells others")
 
     async def hear(self) -> bytes | None:
         content = await self._within(self.call.read())
@@ -289,6 +294,11 @@ class _Line:
             raise StreamBroken(_shown(code.name, details)) from error
         except grpc.aio.AioRpcError as error:
             raise StreamBroken(_shown(error.code().name, error.details())) from error
+
+
+def is_greeted(metadata: Iterable[tuple[str, str | bytes]] | None) -> bool:
+    """Say whether what came first lets us in."""
+    return set(GREETING) <= {(str(key), value) for key, value in metadata or ()}
 
 
 def _shown(code: str, details: str | None) -> str:

@@ -164,9 +164,9 @@ async def calling(plane, signer, *, cluster="alpha", domain="cluster.local", acc
     async with peerclient.channel(target) as opened:
         call = opened.stream_stream(peerclient.METHOD)(metadata=(("clusterid", cluster),))
         try:
-            await call.wait_for_connection()
-            for request in talk.begin():
-                await call.write(request)
+            if peerclient.is_greeted(await call.initial_metadata()):
+                for request in talk.begin():
+                    await call.write(request)
             return None if await call.read() is not grpc.aio.EOF else await call.code()
         except grpc.aio.AioRpcError as error:
             return error.code()

@@ -52,6 +52,15 @@ def manifest(signer: Signer, *, namespace: str) -> dict[str, Any]:
     }
 
 
+def namespace(signer: Signer, *, namespace: str) -> dict[str, Any]:
+    """Return the system namespace of a cluster with its trust domain, for those who follow it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": namespace, "labels": {trust.DOMAIN_LABEL: str(signer.domain)}},
+    }
+
+
 def with_next(signer: Signer, certificates: Iterable[x509.Certificate]) -> Signer:
     """Return a signer with what will sign there soon."""
     both = dict.fromkeys((*signer.certificates, *certificates))

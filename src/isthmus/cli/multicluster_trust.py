@@ -8,7 +8,7 @@ import base64
 import json
 import pathlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import click
 import yaml
@@ -22,6 +22,8 @@ from isthmus.kube import client as kube_client
 from isthmus.mesh import settings, trust
 from isthmus.mesh.identities import ClusterId, TrustDomain
 from isthmus.registry import documents
+
+MANAGER: Final = "isthmus-trust"
 
 
 class SignerUnknown(errors.IsthmusError):
@@ -71,18 +73,26 @@ def command(  # each is an option of its own
             found = await signer_of(client, istio_namespace)
         return listing.with_next(found, soon) if one == context or not several else found
 
-    async def list_all(one: str | None, signers: Iterable[listing.Signer]) -> None:
+    async def list_all(
+        one: str | None, own: listing.Signer, signers: Iterable[listing.Signer]
+    ) -> None:
         async with kube_client.Client(cli_options.accessed(kubeconfig, context=one)) as client:
-            for change in await listed(client, signers, namespace=istio_namespace):
-                render.note(f"{_title(client)}: {change.title}: {change.action}")
+            labelled = listing.namespace(own, namespace=istio_namespace)
+            changes = [
+                *await apply.apply(client, [labelled], field_manager=MANAGER),
+                *await listed(client, signers, namespace=istio_namespace),
+            ]
+            for change in changes:
+                if change.action != "unchanged":
+                    render.note(f"{_title(client)}: {change.title}: {change.action}")
 
     signers = [cli_options.run(read_one(one)) for one in named]
     if generate:
         found = [listing.manifest(one, namespace=istio_namespace) for one in signers]
         click.echo(yaml.safe_dump_all(found, sort_keys=False), nl=False)
         return
-    for one in named:
-        cli_options.run(list_all(one, signers))
+    for one, signer in zip(named, signers, strict=True):
+        cli_options.run(list_all(one, signer, signers))
     for signer in signers:
         click.echo(f"✔ `{signer.domain}` is believed by what signs in cluster `{signer.cluster}`")
 

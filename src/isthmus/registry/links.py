@@ -17,7 +17,7 @@ from isthmus.fleet import sources
 from isthmus.kube import gateway_api
 from isthmus.mesh import peering
 from isthmus.mesh.identities import ClusterId, NetworkId, TrustDomain
-from isthmus.registry import addresses, checked, settings, texts, topology
+from isthmus.registry import addresses, checked, settings, texts, topology, trust
 
 CLASS: Final = "istio-remote"
 ACCOUNT: Final = "gateway.istio.io/service-account"
@@ -92,11 +92,20 @@ def declare(
             )
             yield checked.FindingKey("links.second", key, 0), _finding(key, text)
 
+    def refused(
+        read: reader.Reader, key: Key, claim: Claim
+    ) -> Iterable[tuple[checked.FindingKey, errors.Finding]]:
+        peer, domain = claim.link.peer, claim.link.trust_domain
+        said = read.value(settings_.settings)
+        if domain not in {said.trust_domain, *said.trust_domain_aliases, *said.peer_domains}:
+            yield checked.FindingKey("links.refused", key, 0), trust.not_accepted(peer, domain)
+
     return Nodes(
         graph_.derive("links", claims, chosen),
         graph_.join(
             "links.all_findings",
             checked.findings_of(graph_, "links", both),
+            graph_.derive("links.refused", claims, refused),
             graph_.derive("links.second", claims, second),
         ),
     )

@@ -29,6 +29,7 @@ from isthmus.registry import checked
 BUNDLE_BROKEN: Final = "ISM-REG-040"
 NOTHING_SKIPPED: Final = "ISM-REG-041"
 HALF_LISTED: Final = "ISM-REG-044"
+NOT_ACCEPTED: Final = "ISM-REG-045"
 CLUSTER_LABEL: Final = "topology.istio.io/cluster"
 KUBE_SYSTEM: Final = "kube-system"
 OWN: Final = "own"
@@ -125,12 +126,13 @@ def declare(
         ),
     )
     doubtful = graph_.derive("trust.doubtful", sources_.namespaces, _doubtful(home, trusted))
+    refused = graph_.derive("trust.refused", clusters, _refused(said, trusted))
     return Nodes(
         own,
         domains,
         clusters,
         trusted,
-        (checked.findings_of(graph_, "trust.bundles", checked_), doubtful),
+        (checked.findings_of(graph_, "trust.bundles", checked_), doubtful, refused),
     )
 
 
@@ -298,6 +300,34 @@ def _doubtful(
             yield checked.FindingKey("trust.unlisted", key, 0), _half_listed(found.unlisted)
 
     return doubtful
+
+
+def _refused(
+    said: collections.Single[MeshSettings], trusted: collections.Single[Trusted]
+) -> Callable[
+    [reader.Reader, ClusterId, TrustDomain], Iterable[tuple[checked.FindingKey, errors.Finding]]
+]:
+    def refused(
+        read: reader.Reader, cluster: ClusterId, domain: TrustDomain
+    ) -> Iterable[tuple[checked.FindingKey, errors.Finding]]:
+        ours = read.value(said)
+        accepted = {ours.trust_domain, *ours.trust_domain_aliases, *read.value(trusted).peers}
+        if domain not in accepted:
+            yield checked.FindingKey("trust.refused", cluster, 0), not_accepted(cluster, domain)
+
+    return refused
+
+
+def not_accepted(cluster: ClusterId, domain: TrustDomain) -> errors.Finding:
+    """Say that nobody of a cluster is believed."""
+    return errors.Finding(
+        NOT_ACCEPTED,
+        subject=f"cluster {cluster}",
+        happened=f"has trust domain `{domain}`, which is not accepted: calls from and to its "
+        "workloads are refused",
+        still_working="calls within every trust domain that is accepted",
+        hint="isthmus multicluster trust --contexts=..., with the contexts of both clusters",
+    )
 
 
 def _half_listed(happened: str) -> errors.Finding:

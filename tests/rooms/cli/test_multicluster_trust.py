@@ -142,6 +142,8 @@ async def test_it_lists_beside_what_is_listed(writes, config):
 
     assert done.exit_code == 0, done.output
     assert "`a.local` is believed by what signs in cluster `a`" in done.output
+    system = await writes.get(kinds.NAMESPACE, SYSTEM)
+    assert system["metadata"]["labels"][words.DOMAIN_LABEL] == "a.local"
     held = await writes.get(kinds.CONFIG_MAP, "isthmus-trust-a", namespace=SYSTEM)
     assert set(pem.certificates(held["data"][words.BUNDLE], file="f")) == {
         signing("a"),

@@ -203,11 +203,20 @@ def test_with_lists_nothing_is_skipped(skipping):
     listed(skipping, "c.local", below("c"))
 
     assert skipping.mesh.peer_domains == ("c.local",)
-    (finding,) = skipping.findings
-    assert "has no effect" in finding
+    assert codes(skipping) == [trust.NOTHING_SKIPPED, trust.NOT_ACCEPTED]
+    assert "has no effect" in skipping.findings[0]
 
 
 def test_anchors_are_certificates_that_envoy_can_start_from():
     (text,) = anchor(below("a"))
 
     assert x509.load_pem_x509_certificate(text.encode()).issuer == below("a").subject
+
+
+def test_a_cluster_whose_domain_is_not_accepted_is_named(own):
+    namespace(own, "c2", SYSTEM, "b.local")
+    namespace(own, "c2", trust.KUBE_SYSTEM)
+    assert codes(own) == [trust.NOT_ACCEPTED]
+
+    listed(own, "b.local", below("b"))
+    assert codes(own) == []

@@ -49,11 +49,12 @@ def _of_entry(
     cluster: ClusterId,
     naming: view.Naming,
 ) -> tuple[str, ...]:
-    """Return the addresses that a ServiceEntry names, but for those of the cluster's Services."""
+    """Return the addresses that a ServiceEntry names, but for those that others have."""
     own = tuple(
         address
         for address in entry.addresses
         if not read.lookup(known.services_by_address, (cluster, address))
+        and read.get(known.refused, (service.key, address)) is None
     )
     if own or naming is view.Naming.CLUSTER:
         return own

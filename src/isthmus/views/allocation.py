@@ -5,8 +5,9 @@ because it follows from the services that there are: a digest of the host choose
 services with one place the older keeps it, so that a new service takes an address from an older
 one only in the rare case that the older had to move before. Those that must move, about one in a
 hundred among a thousand services, are placed together, the oldest first. An address that was
-written down counts before any that is only computed, and one that somebody has chosen in a
-ServiceEntry before all.
+written down counts before any that is only computed. One of the range that somebody has chosen in a
+ServiceEntry is given to nobody else, but only if it is free: who writes an entry must not get what
+others are called by.
 
 Source: spec sections 2.4 and 7.8; docs/decisions/0013-names-of-other-clusters.md.
 """
@@ -34,23 +35,34 @@ class Claim:
     """What a service asks for; in the order in which claims count.
 
     Attributes:
-        weight: 0 for an address that somebody has chosen, 1 for one that was written down, else 2.
+        weight: 0 for an address that was written down; 1 for one that somebody has chosen, and for
+            what has no other; 2 for Services, most of which never need it.
         created: When the first object of this name was made, as its API server wrote it.
         place: Where the service would be if it were alone.
+        is_chosen: Whether somebody has chosen the address, which is not ours to give.
     """
 
     weight: int
     created: str
     host: str
     place: int
-
-    @property
-    def is_chosen(self) -> bool:
-        """Whether somebody has chosen the address, which is not ours to give."""
-        return self.weight == 0
+    is_chosen: bool = False
 
 
 Claims = collections.Index[int, ClaimKey, Claim]
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """What this module declares.
+
+    Attributes:
+        allocated: The address of each service that could need one.
+        refused: Addresses that somebody has chosen and that are somebody else's: whose.
+    """
+
+    allocated: Allocated
+    refused: collections.Collection[ClaimKey, ServiceKey]
 
 
 def place_of(host: str, *, attempt: int = 0, ranges: Ranges = allocations.USUAL) -> int:
@@ -65,8 +77,8 @@ def declare(
     *,
     recorded: Records,
     ranges: Ranges = allocations.USUAL,
-) -> Allocated:
-    """Declare the address of each service that could need one."""
+) -> Nodes:
+    """Declare in `graph_` which addresses services have that need one."""
     claims = graph_.derive("views/claims of addresses", services, _claims(recorded, ranges))
     by_place = graph_.index("views/claims by place", claims, lambda _, claim: (claim.place,))
 
@@ -95,7 +107,17 @@ def declare(
         if place is not None:
             yield key[0], ranges.address_at(place)
 
-    return graph_.derive("views/allocated addresses", claims, allocated)
+    def refused(
+        read: reader.Reader, key: ClaimKey, claim: Claim
+    ) -> Iterator[tuple[ClaimKey, ServiceKey]]:
+        if claim.is_chosen and not _is_first(read, by_place, claim):
+            rivals = read.lookup(by_place, claim.place)
+            yield key, min(rivals, key=lambda other: rivals[other])[0]
+
+    return Nodes(
+        graph_.derive("views/allocated addresses", claims, allocated),
+        graph_.derive("views/refused addresses", claims, refused),
+    )
 
 
 def _claims(
@@ -107,11 +129,12 @@ def _claims(
         for address in service.entry.addresses if service.entry is not None else ():
             place = ranges.place_at(address)
             if place is not None:
-                yield (key, address), Claim(0, service.created, service.hostname, place)
+                chosen = Claim(1, service.created, service.hostname, place, is_chosen=True)
+                yield (key, address), chosen
         if wants_address(service):
             known = read.get(recorded, key)
             place = ranges.place_at(known.address) if known is not None else None
-            weight = 2 if place is None else 1
+            weight = 0 if place is not None else 1 if service.has_full_name_only else 2
             place = place_of(service.hostname, ranges=ranges) if place is None else place
             yield (key, ""), Claim(weight, service.created, service.hostname, place)
 

@@ -54,6 +54,7 @@ class Facts:
         candidates: Endpoints of services, with what policies say of them.
         in_bunches: The same, put together where they look alike.
         allocated: The address of our own making of each service that may need one.
+        refused: Addresses of our range that entries name and somebody else has: who.
     """
 
     model: model.Model
@@ -62,6 +63,7 @@ class Facts:
     services_by_address: collections.Index[tuple[ClusterId, str], ServiceKey, Service]
     services_by_any_address: collections.Index[str, ServiceKey, Service]
     allocated: allocation.Allocated
+    refused: collections.Collection[allocation.ClaimKey, ServiceKey]
     policies_by_namespace: collections.Index[str, Named, policies.PeerAuthentication]
     authorizations_by_namespace: collections.Index[str, Named, AuthorizationPolicy]
     gateway_objects: collections.Collection[Named, policies.Gateway]
@@ -116,6 +118,7 @@ def declare(graph_: graph.Graph, mesh: model.Model) -> Facts:
     policies_by_namespace = _policies(graph_, mesh)
     judged = _candidates(graph_, mesh, policies_by_namespace)
     gateways = graph_.single("views/gateways", _table(mesh))
+    given = allocation.declare(graph_, mesh.services, recorded=mesh.recorded, ranges=mesh.ranges)
     return Facts(
         model=mesh,
         gateways=gateways,
@@ -130,9 +133,8 @@ def declare(graph_: graph.Graph, mesh: model.Model) -> Facts:
             mesh.services,
             lambda _, service: {address for _, address in _addresses(service)},
         ),
-        allocated=allocation.declare(
-            graph_, mesh.services, recorded=mesh.recorded, ranges=mesh.ranges
-        ),
+        allocated=given.allocated,
+        refused=given.refused,
         policies_by_namespace=policies_by_namespace,
         authorizations_by_namespace=_authorizations(graph_, mesh),
         gateway_objects=graph_.derive("views/gateway objects", mesh.gateways, _gateway),

@@ -7,6 +7,7 @@ Each finding names an object and says what goes on working; none stops anything.
     VIEW-003  a DestinationRule wants TLS with a Secret that proxies do not read
     VIEW-004  a Service speaks HTTP on a port where sidecars listen themselves
     VIEW-006  a DestinationRule says where to fail over, but nothing notices failures
+    VIEW-030  a ServiceEntry names an address that another service was given
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -24,6 +25,7 @@ IMPASSABLE: Final = "ISM-VIEW-002"
 FOREIGN_TLS: Final = "ISM-VIEW-003"
 PORT_TAKEN: Final = "ISM-VIEW-004"
 UNNOTICED: Final = "ISM-VIEW-006"
+ADDRESS_TAKEN: Final = "ISM-VIEW-030"
 
 Findings = collections.Collection[Hashable, errors.Finding]
 Found = Iterator[tuple[Hashable, errors.Finding]]
@@ -38,6 +40,7 @@ def declare(graph_: graph.Graph, known: facts.Facts) -> Findings:
         graph_.derive("views/foreign TLS", known.rules, _foreign),
         graph_.derive("views/taken ports", known.model.services, _taken),
         graph_.derive("views/unnoticed failures", known.rules, _unnoticed(known)),
+        graph_.derive("views/taken addresses", known.refused, _refused(known)),
     )
 
 
@@ -64,6 +67,30 @@ def _nowhere(
                     happened=f"leads to `{where}`, which is not there",
                     still_working="its other routes; these requests are answered with 503",
                     hint="check host and port, and that a DestinationRule names the subset",
+                ),
+            )
+
+    return found
+
+
+def _refused(
+    known: facts.Facts,
+) -> Callable[[reader.Reader, tuple[ServiceKey, str], ServiceKey], Found]:
+    def found(read: reader.Reader, key: tuple[ServiceKey, str], owner: ServiceKey) -> Found:
+        named, address = key
+        service = read.get(known.model.services, named)
+        entry = service.entry if service is not None else None
+        if entry is not None:
+            yield (
+                (ADDRESS_TAKEN, *key),
+                errors.Finding(
+                    ADDRESS_TAKEN,
+                    subject=f"ServiceEntry {named.namespace}/{entry.name}",
+                    happened=f"names address `{address}`, which `{owner.name}` of namespace "
+                    f"`{owner.namespace}` was given",
+                    still_working="who has it keeps it; the entry is known by its hosts and by its "
+                    "other addresses",
+                    hint="choose an address outside of the range that addresses are given from",
                 ),
             )
 

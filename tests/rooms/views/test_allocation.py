@@ -21,7 +21,7 @@ class World:
         self.graph = graph.Graph()
         self.services = self.graph.source("services")
         self.recorded = self.graph.source("recorded")
-        self.allocated = allocation.declare(
+        self.nodes = allocation.declare(
             self.graph, self.services, recorded=self.recorded, ranges=ranges
         )
 
@@ -41,8 +41,12 @@ class World:
                 transaction.delete(self.services, one.key)
 
     @property
+    def refused(self):
+        return dict(self.graph.items(self.nodes.refused))
+
+    @property
     def addresses(self):
-        found = self.graph.items(self.allocated).items()
+        found = self.graph.items(self.nodes.allocated).items()
         return {key.name: address for key, address in found}
 
 
@@ -204,6 +208,23 @@ def test_an_address_that_somebody_has_chosen_is_given_to_nobody_else():
 
     assert taken not in world.addresses.values()
     assert set(world.addresses) == {"helloworld"}
+    assert world.refused == {}
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_an_address_that_was_given_before_stays_whose_it_is(is_recorded):
+    """Or anybody could take calls from others by writing their address down."""
+    world = World()
+    one = entry("one", created="2026-03-01")
+    world.put(one)
+    (given_,) = world.addresses.values()
+    if is_recorded:
+        world.record(one, given_)
+    thief = entry("thief", given_, created="2026-01-01" if is_recorded else "2026-04-01")
+    world.put(thief)
+
+    assert list(world.addresses.values()) == [given_]
+    assert world.refused == {(thief.key, given_): one.key}
 
 
 # --- ranges

@@ -425,3 +425,32 @@ def test_a_linked_cluster_is_called_on_the_ports_that_it_has():
     assert [port.service_port for port in told(east)[SHARED].service.ports] == [80, 81]
     assert finding.subject == "Service default/reviews in cluster `west`"
     assert finding.happened.endswith("it lacks 81 and has 99 besides")
+
+
+def test_nobody_takes_the_address_of_a_shared_service_by_an_entry():
+    mesh, east, _ = two_clusters("global", ABSENT)
+    (given, _) = written_of(mesh)
+    mesh.service_entry(
+        "thief",
+        {
+            "hosts": ["thief.example.com"],
+            "addresses": [given],
+            "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+            "resolution": "STATIC",
+            "endpoints": [{"address": "10.9.9.9"}],
+        },
+    )
+    stolen = told(east)["default/thief.example.com"].service
+
+    assert written_of(mesh)[0] == given
+    assert not stolen.addresses
+    (finding,) = [
+        one for one in mesh.graph.items(mesh.views.findings).values() if one.code == "ISM-VIEW-030"
+    ]
+    assert finding.subject == "ServiceEntry default/thief"
+
+
+def written_of(mesh):
+    """Return the addresses that are written down of the shared service."""
+    (shared,) = mesh.graph.items(mesh.views.written.shared).values()
+    return [value for _, value in shared.addresses]

@@ -40,6 +40,9 @@ WHOLE: Final = Whole.WHOLE
 NOTHING: Final[Mapping[object, "Change[object]"]] = MappingProxyType({})
 
 
+NO_ENTRIES: Final[Mapping[object, object]] = MappingProxyType({})
+
+
 class Change(NamedTuple, Generic[V]):
     """One key before and after; None where it did not exist. The two always differ."""
 
@@ -181,6 +184,13 @@ class Source(Collection[K, V]):
     __slots__ = ()
 
 
+class Lone(NamedTuple, Generic[K, V]):
+    """The only entry of a group: most groups have one, and a dict for it would be large."""
+
+    key: K
+    value: V
+
+
 class Index(Readable, Generic[I, K, V]):
     """The entries of a collection, grouped by something about them; an entry may be in many groups.
 
@@ -192,7 +202,35 @@ class Index(Readable, Generic[I, K, V]):
 
     def __init__(self, name: str, *, owner: object, rank: int) -> None:
         super().__init__(name, owner=owner, rank=rank)
-        self.buckets: dict[I, dict[K, V]] = {}
+        self.buckets: dict[I, Lone[K, V] | dict[K, V]] = {}
+
+    def bucket(self, group: I) -> Mapping[K, V]:
+        """Return the entries of a group, read-only; empty when it has none."""
+        found = self.buckets.get(group)
+        if found is None:
+            # Sound: nothing is never written.
+            return cast("Mapping[K, V]", NO_ENTRIES)
+        return MappingProxyType({found.key: found.value} if isinstance(found, Lone) else found)
+
+    def put(self, group: I, key: K, value: V) -> None:
+        """Make an entry part of a group."""
+        found = self.buckets.get(group)
+        if isinstance(found, dict):
+            found[key] = value
+        elif found is None or found.key == key:
+            self.buckets[group] = Lone(key, value)
+        else:
+            self.buckets[group] = {found.key: found.value, key: value}
+
+    def drop(self, group: I, key: K) -> None:
+        """Take an entry out of a group that it is in."""
+        found = self.buckets[group]
+        if not isinstance(found, dict):
+            del self.buckets[group]
+            return
+        del found[key]
+        if len(found) == 1:
+            self.buckets[group] = Lone(*next(iter(found.items())))
 
 
 class Single(Readable, Generic[V]):

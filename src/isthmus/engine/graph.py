@@ -11,7 +11,6 @@ raises; nobody ever sees a part of it. This room knows no Kubernetes and no Envo
 import contextlib
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import MappingProxyType
 from typing import TypeVar
 
 from isthmus.base import errors, hashing
@@ -136,7 +135,7 @@ class Graph:
 
     def lookup(self, index: collections.Index[I, K, V], group: I) -> Mapping[K, V]:
         """Return the entries of one group, read-only."""
-        return MappingProxyType(index.buckets.get(group, {}))
+        return index.bucket(group)
 
     def value(self, single: collections.Single[V]) -> V:
         """Return a single value.

@@ -126,13 +126,29 @@ NO_OUTPUTS: Final[Mapping[object, object]] = MappingProxyType({})
 class DeriveCell(Cell, Generic[K, K2, V2]):
     """One input's run, with its outputs."""
 
-    __slots__ = ("_dirty", "_key", "outputs")
+    __slots__ = ("_dirty", "_key", "_outputs")
 
     def __init__(self, key: K, dirty: DirtyKeys[K]) -> None:
         super().__init__()
         self._key = key
         self._dirty = dirty
-        self.outputs = cast("Mapping[K2, V2]", NO_OUTPUTS)
+        self._outputs: collections.Lone[K2, V2] | Mapping[K2, V2] | None = None
+
+    @property
+    def outputs(self) -> Mapping[K2, V2]:
+        """What it gave last."""
+        found = self._outputs
+        if found is None:
+            # Sound: nothing is never written.
+            return cast("Mapping[K2, V2]", NO_OUTPUTS)
+        return {found.key: found.value} if isinstance(found, collections.Lone) else found
+
+    def give(self, outputs: dict[K2, V2]) -> None:
+        """Note what it gives now."""
+        if len(outputs) > 1:
+            self._outputs = outputs
+        else:
+            self._outputs = next((collections.Lone(*item) for item in outputs.items()), None)
 
     @override
     def mark(self) -> None:
@@ -240,7 +256,7 @@ class Derive(Generic[K, V, K2, V2]):
                 if key2 not in new:
                     is_gone = claims_.remove(key2, key)
                     touched[key2] = collections.ABSENT if is_gone else DISPUTED
-        cell.outputs = new or cast("Mapping[K2, V2]", NO_OUTPUTS)
+        cell.give(new)
 
     def _run(self, cell: DeriveCell[K, K2, V2], key: K, value: V) -> dict[K2, V2] | None:
         read = reader.Reader(owner=self.out.owner, rank=self.out.rank)
@@ -287,8 +303,6 @@ class Grouping(Generic[I, K, V]):
         for key in self._dirty.take():
             self._place(key, woken)
         for group in woken:
-            if not self.out.buckets[group]:
-                del self.out.buckets[group]
             self.out.wake(group)
         return 0
 
@@ -299,7 +313,7 @@ class Grouping(Generic[I, K, V]):
     def origins(self, key: Hashable) -> Iterable[reader.Read]:
         """Yield the entries of one group."""
         # Sound: a dict may be asked for anything hashable.
-        bucket = self.out.buckets.get(key, {})  # type: ignore[arg-type]
+        bucket = self.out.bucket(key)  # type: ignore[arg-type]
         yield from ((self._of, entry) for entry in bucket)
 
     def _place(self, key: K, woken: dict[I, None]) -> None:
@@ -307,21 +321,18 @@ class Grouping(Generic[I, K, V]):
         groups = () if value is collections.ABSENT else self._groups_of(key, value)
         if groups is None:
             return
-        buckets, old = self.out.buckets, self._groups.get(key, ())
+        old = self._groups.get(key, ())
         for group in old:
             woken[group] = None
             if group not in groups:
-                del buckets[group][key]
+                self.out.drop(group, key)
         if value is collections.ABSENT:
             self._failures.pop(key, None)
             self._groups.pop(key, None)
             return
         for group in groups:
             woken[group] = None
-            bucket = buckets.get(group)
-            if bucket is None:
-                bucket = buckets[group] = {}
-            bucket[key] = value
+            self.out.put(group, key, value)
         if groups != old:
             self._groups[key] = groups
 

@@ -6,8 +6,7 @@ the derivation returns. Its order is the order of arrival: a derivation that car
 """
 
 from collections.abc import Hashable, Mapping
-from types import MappingProxyType
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar
 
 from isthmus.engine import collections, faults
 
@@ -19,8 +18,6 @@ Read = tuple[collections.Readable, Hashable]
 """What was read, and which part of it."""
 
 CLOSED: Final = -1
-
-NO_ENTRIES: Final[Mapping[object, object]] = MappingProxyType({})
 
 
 class KeepLast(Exception):  # noqa: N818  # An answer, not an error: "my inputs are broken".
@@ -52,9 +49,7 @@ class Reader:
     def lookup(self, index: collections.Index[I, K, V], group: I) -> Mapping[K, V]:
         """Return the entries of one group; empty when it has none."""
         self._record(index, group)
-        bucket = index.buckets.get(group)
-        # Sound: nothing is never written.
-        return cast("Mapping[K, V]", NO_ENTRIES) if bucket is None else MappingProxyType(bucket)
+        return index.bucket(group)
 
     def value(self, single: collections.Single[V]) -> V:
         """Return a single value; keeps the reader's last answer while there is none."""

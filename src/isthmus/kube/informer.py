@@ -17,7 +17,7 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 
 from isthmus.base import clock, errors, logs
-from isthmus.kube import client, kinds, listwatch, objects, problems
+from isthmus.kube import client, kinds, listwatch, objects, problems, sharing
 
 V = TypeVar("V", bound=objects.Object)
 
@@ -310,7 +310,7 @@ class Informer(Generic[V]):
 
     def _item(self, raw: msgspec.Raw) -> tuple[Key, V | None]:
         try:
-            value = self._decoder.decode(raw)
+            value = sharing.shared(self._decoder.decode(raw))
         except msgspec.DecodeError as error:
             metadata = _BARE.decode(raw).metadata
             key = (metadata.namespace, metadata.name)

@@ -137,9 +137,14 @@ def with_topology(
         HOSTNAME_LABEL: node,
         NETWORK_LABEL: labels.get(NETWORK_LABEL) or network,
     }
-    return tuple(
-        sorted({**labels, **{key: value for key, value in added.items() if value}}.items())
-    )
+    found = {**labels, **{key: value for key, value in added.items() if value}}
+    return tuple([_pair(key, found[key]) for key in sorted(found)])
+
+
+@functools.lru_cache(maxsize=65536)
+def _pair(key: str, value: str) -> tuple[str, str]:
+    """Return a label; pods of one owner, or one node, share theirs."""
+    return key, value
 
 
 @functools.lru_cache(maxsize=4096)

@@ -117,8 +117,8 @@ class Measures:
             len(
                 {
                     (one.cluster, one.address)
-                    for bucket in model.shards.buckets.values()
-                    for slice_ in bucket.values()
+                    for service in tuple(model.shards.buckets)
+                    for slice_ in graph.lookup(model.shards, service).values()
                     for one in slice_.endpoints
                     if one.health is not Health.HEALTHY
                 }

@@ -261,7 +261,8 @@ class Machine(stateful.RuleBasedStateMachine):
             assert self.graph.items(collection) == self.naive.content[collection]
             assert self.mirror.get(collection, {}) == self.naive.content[collection]
         for index in self.indexes:
-            assert index.buckets == self.naive.groups[index]
+            found = {group: dict(index.bucket(group)) for group in index.buckets}
+            assert found == self.naive.groups[index]
         for single in self.singles:
             found = single.content
             assert (ABSENT if found is collections.ABSENT else found) == self.naive.singles[single]

@@ -1,0 +1,68 @@
+"""Objects that were just decoded share what is equal in them, and say the same as before."""
+
+import json
+
+import msgspec
+import pytest
+
+from isthmus.kube import objects, sharing
+
+POD = {
+    "metadata": {
+        "name": "web-1",
+        "namespace": "shop",
+        "labels": {"app": "web", "version": "v1"},
+        "ownerReferences": [{"kind": "ReplicaSet", "name": "web-7d4b"}],
+    },
+    "spec": {"nodeName": "n1", "containers": [{"name": "main", "ports": [{"containerPort": 80}]}]},
+    "status": {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]},
+}
+SLICE = {
+    "metadata": {"name": "web-x", "namespace": "shop"},
+    "endpoints": [
+        {
+            "addresses": ["10.0.0.1"],
+            "conditions": {"ready": True},
+            "targetRef": {"kind": "Pod", "name": "web-1", "namespace": "shop"},
+        }
+    ],
+}
+
+
+def decoded(kind, fields, **metadata):
+    text = json.dumps({**fields, "metadata": {**fields["metadata"], **metadata}})
+    return msgspec.json.decode(text, type=kind)
+
+
+def test_pods_of_one_owner_share_all_but_name_and_address():
+    one, other = (sharing.shared(decoded(objects.Pod, POD, name=name)) for name in "ab")
+
+    assert one.metadata.labels is other.metadata.labels
+    assert one.metadata.owner_references is other.metadata.owner_references
+    assert one.spec.containers is other.spec.containers
+    assert one.spec.node_name is other.spec.node_name
+
+
+@pytest.mark.parametrize(("kind", "fields"), [(objects.Pod, POD), (objects.EndpointSlice, SLICE)])
+def test_what_is_shared_says_the_same(kind, fields):
+    plain, shared = decoded(kind, fields), sharing.shared(decoded(kind, fields))
+
+    if kind is objects.Pod:
+        # One address is said once.
+        assert shared.status.pod_ips == ()
+        msgspec.structs.force_setattr(shared.status, "pod_ips", plain.status.pod_ips)
+    assert shared == plain
+
+
+def test_labels_of_one_pod_are_not_those_of_another():
+    one = sharing.shared(decoded(objects.Pod, POD, labels={"app": "web"}))
+    other = sharing.shared(decoded(objects.Pod, POD, labels={"app": "pay"}))
+
+    assert (one.metadata.labels, other.metadata.labels) == ({"app": "web"}, {"app": "pay"})
+
+
+def test_several_addresses_stay():
+    status = {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}
+    pod = sharing.shared(decoded(objects.Pod, {**POD, "status": status}))
+
+    assert [one.ip for one in pod.status.pod_ips] == ["10.0.0.1", "fd00::1"]

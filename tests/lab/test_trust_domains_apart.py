@@ -1,6 +1,7 @@
 """Two clusters with a trust domain each, in a lab: who is listed is believed, and nobody else."""
 
 import json
+import re
 import time
 
 import meshes
@@ -91,8 +92,8 @@ def until(lab, **expected):
 
 
 def findings(lab, cluster):
-    found = lab.attempt(f"isthmus --context {cluster} findings").stdout
-    return {word.strip(":") for word in found.split() if word.startswith("ISM-")}
+    found = lab.attempt(f"isthmus findings --context {cluster} -o json").stdout
+    return set(re.findall(r"ISM-[A-Z]+-\d+", found))
 
 
 def test_clusters_believe_each_other_from_when_they_are_listed_until_they_are_not(lab):

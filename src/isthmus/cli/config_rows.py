@@ -143,14 +143,32 @@ def secret(entry: Entry, *, now: datetime.datetime) -> Row:
     chain = (entry.resource.get("tls_certificate") or {}).get("certificate_chain")
     roots = (entry.resource.get("validation_context") or {}).get("trusted_ca")
     kind = "Cert Chain" if chain else ("CA" if roots else "")
+    return _certified(entry.name, kind, chain or roots or {}, entry=entry, now=now)
+
+
+def secrets(entry: Entry, *, now: datetime.datetime) -> Iterator[Row]:
+    """Yield the row of a secret; of one that lists trust domains a row for each."""
+    context = entry.resource.get("validation_context") or {}
+    validator = context.get("custom_validator_config") or {}
+    listed = (validator.get("typed_config") or {}).get("trust_domains") or ()
+    for one in listed:
+        name = f"{entry.name}/{one.get('name', '')}"
+        yield _certified(name, "CA", one.get("trust_bundle") or {}, entry=entry, now=now)
+    if not listed:
+        yield secret(entry, now=now)
+
+
+def _certified(
+    name: str, kind: str, source: Document, *, entry: Entry, now: datetime.datetime
+) -> Row:
     state = "WARMING" if entry.is_warming else "ACTIVE"
-    found = certificates(chain or roots or {})
+    found = certificates(source)
     if not found:
-        return (entry.name, kind, state, "false", "", "", "")
+        return (name, kind, state, "false", "", "", "")
     first = found[0]
     is_valid = first.not_valid_before_utc <= now <= first.not_valid_after_utc
     return (
-        entry.name,
+        name,
         kind,
         state,
         str(is_valid).lower(),

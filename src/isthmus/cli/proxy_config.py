@@ -288,7 +288,7 @@ def secret(question: Question) -> int:
         question,
         "secret",
         lambda _: True,
-        lambda entries: [config_rows.secret(one, now=now) for one in entries],
+        lambda entries: [row for one in entries for row in config_rows.secrets(one, now=now)],
     )
 
 
@@ -354,7 +354,11 @@ def everything(question: Question) -> int:
             for one in dumps[0].of(config_dumps.ENDPOINTS)
             for row in config_rows.assignment(one)
         ],
-        "secret": [config_rows.secret(one, now=now) for one in dumps[0].of(config_dumps.SECRETS)],
+        "secret": [
+            row
+            for one in dumps[0].of(config_dumps.SECRETS)
+            for row in config_rows.secrets(one, now=now)
+        ],
     }
     for index, (kind, found) in enumerate(rows.items()):
         if index:

@@ -158,6 +158,8 @@ def test_a_trust_domain_is_believed_by_its_own_bundle_alone(told):
         "listed": True,
         "another account": True,
         "expected account": True,
+        "callers of peers": True,
+        "callers of ours": True,
         "removed": True,
         "minted, by the root": True,
         "minted": True,

@@ -321,6 +321,17 @@ async def trust_domains(world):
     found["another account"] = await stays_out(world, "client")
     one.control.tell({"far": tunnel_world.workload("far", domain=tunnel_world.PEER)})
     found["expected account"] = await world.becomes("far", "client", address("far"))
+    for domain, name in ((tunnel_world.PEER, "of peers"), (tunnel_world.DOMAIN, "of ours")):
+        begins = authorization.Pattern(authorization.Form.PREFIX, f"{domain}/")
+        match = wds.ConnectionMatch(principals=(begins,))
+        two.control.tell({"default/p": tunnel_world.policy(authorization.Action.ALLOW, match)})
+        refused = domain is tunnel_world.PEER
+        found[f"callers {name}"] = await (
+            stays_out(world, "client")
+            if refused
+            else world.becomes("far", "client", address("far"))
+        )
+    two.control.tell({"default/p": None})
     two.control.believe(b_local=peer)
     await one.restart_proxy()
     found["removed"] = await stays_out(world, "client")

@@ -7,6 +7,7 @@ import json
 import click.testing
 import pytest
 
+from isthmus.ca import anchors
 from isthmus.cli import (
     asking,
     config_differences,
@@ -16,8 +17,11 @@ from isthmus.cli import (
     proxies,
     proxy_config,
 )
+from isthmus.mesh import identities, trust
+from isthmus.resources.envoy import secrets, shown
 from isthmus.runtime import dumps
 from isthmus.testing import builders
+from isthmus.testing import certificates as material
 
 NAME = "outbound|80|v1|web.default.svc.cluster.local"
 
@@ -288,3 +292,15 @@ def test_endpoints_in_full_are_narrowed_as_their_table_is():
     found = config_rows.narrowed(statuses, lambda row: row[0] == "10.0.0.2:80")
 
     assert found == {"cluster_statuses": [{"name": "a", "host_statuses": [host("10.0.0.2")]}]}
+
+
+def test_who_vouches_for_a_trust_domain_has_a_row_for_each():
+    anchored = anchors.of([material.intermediate_certificate("b")])
+    listed = [trust.Bundle(identities.TrustDomain(name), anchored) for name in ("a.x", "b.x")]
+    made = shown.as_document(secrets.bundles("trust-bundles", listed))
+    rows = config_rows.secrets(config_dumps.Entry("trust-bundles", made), now=material.NOW)
+
+    assert [row[:4] for row in rows] == [
+        ("trust-bundles/a.x", "CA", "ACTIVE", "true"),
+        ("trust-bundles/b.x", "CA", "ACTIVE", "true"),
+    ]

@@ -10,7 +10,18 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from bench import activation, machine, measures, meshes, page, pipeline, pods, resting, traffic
+from bench import (
+    activation,
+    machine,
+    measures,
+    meshes,
+    nodes,
+    page,
+    pipeline,
+    pods,
+    resting,
+    traffic,
+)
 from bench.scale import parts as scale
 from isthmus.base import errors
 from isthmus.cli import render
@@ -22,6 +33,7 @@ PARTS: Final = {
     "resting": "memory and CPU time of a mesh at rest",
     "start": "how long programs take to start",
     "pipeline": "computing configuration, telling proxies, signing certificates",
+    "node": "a node's proxy with the listeners of a hundred pods",
     "scale": "a control plane among API servers and proxies of a made-up fleet",
 }
 _IN_A_MESH: Final = ("boot", "traffic", "activation", "resting")
@@ -95,6 +107,9 @@ def _measured(parts: set[str], repeat: int, *, is_full: bool) -> dict[str, Any]:
         _tell("computing, telling, signing", lambda: pipeline.measure(results))
     if "start" in parts:
         _tell("programs' start", lambda: _starts(results))
+    if "node" in parts:
+        for _ in range(repeat):
+            _tell("a node of many pods", lambda: nodes.measure(results))
     if "scale" in parts:
         _tell("a fleet of proxies", lambda: scale.measure(results, is_full=is_full))
     if parts & set(_IN_A_MESH):

@@ -35,6 +35,7 @@ PART_TITLES: Final = {
     "compile": "Computing configuration",
     "push": "Telling proxies",
     "csr": "Certificates",
+    "node": "A node of 100 pods in ambient mode",
     "scale": "At scale",
 }
 
@@ -147,6 +148,12 @@ CATALOG: Final[Mapping[str, Meaning]] = {
     "csr/rate": Meaning(
         "certificates requested, checked and signed, on one core", "1/s", 3000, 4000
     ),
+    "node/up": Meaning("all pods' listeners are up, from when they are told", "s", 1, 0.5),
+    "node/memory": Meaning("the node's Envoy, what is its own alone", "MiB"),
+    "node/memory/pod": Meaning("of it, for each pod's listeners", "KiB"),
+    "node/push/pod": Meaning("told to Envoy for a pod that joins", "B"),
+    "node/push/endpoint": Meaning("told to Envoy for a pod that is ready or not", "B"),
+    "node/push/service": Meaning("told to Envoy for a new service, the hundred-first", "B"),
     **_scale(),
     "scale/growth/services": Meaning(
         "CPU time for a change with ten times the services", "x", 1.6, 1.25

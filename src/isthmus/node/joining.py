@@ -154,7 +154,7 @@ class Joining(zds.Pods):
     async def _up(self, joined: _Joined) -> str:
         """Wait until the pod's listeners are up; return why they are not, or nothing."""
         until = self._clock.monotonic() + PATIENCE_S
-        while not _listens(joined.told.network):
+        while not listens(joined.told.network):
             refused = self._agent.refused_of(joined.told.uid)
             if refused or self._clock.monotonic() > until:
                 return self._reason(joined.told, refused)
@@ -173,7 +173,7 @@ class Joining(zds.Pods):
         return reason
 
 
-def _listens(network: int) -> bool:
+def listens(network: int) -> bool:
     """Say whether all listeners of a pod are up, by what the kernel says of its network."""
     with namespaces.entered(network):
         lines = SOCKETS.read_text(encoding="ascii").splitlines()[1:]

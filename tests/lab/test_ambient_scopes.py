@@ -5,10 +5,10 @@ or in both. In cluster3 there is none of them.
 """
 
 import json
-import shlex
 
 import pytest
 import traffic
+import who_answers
 
 pytestmark = pytest.mark.lab
 
@@ -27,29 +27,6 @@ TABLE = [
     ("global-only", "global-only", "v1 v2", "v1 v2"),
     ("global", "planet", "v1", "v1"),
 ]
-CALLS = 24
-"""Chance leaves one of two out once in sixteen million."""
-
-ASK = """
-import http.client, json, re, socket, sys
-def told(host):
-    try:
-        address = socket.gethostbyname(host)
-    except OSError:
-        return ["", ["unknown"]]
-    found = set()
-    for _ in range(int(sys.argv[1])):
-        try:
-            asked = http.client.HTTPConnection(host, 5000, timeout=5)
-            asked.request("GET", "/hello")
-            said = asked.getresponse().read().decode()
-            found.update(re.findall(r"version: (v[0-9])", said) or ["refused"])
-            asked.close()
-        except OSError:
-            found.add("lost")
-    return [address, sorted(found)]
-print(json.dumps({host: told(host) for host in sys.argv[2:]}))
-"""
 
 
 def name_of(number):
@@ -89,13 +66,6 @@ def rows(ambient):
         ambient.kubectl(cluster, "-n sample delete services -l rows=scopes --wait=false")
 
 
-def asked(ambient, cluster, hosts, *, calls=CALLS):
-    """Return the address of each host, and who answers there."""
-    program = f"python3 -c {shlex.quote(ASK)} {calls} {' '.join(hosts)}"
-    said = ambient.kubectl(cluster, f"exec -n sample -c sleep deploy/sleep -- {program}")
-    return {host: (address, " ".join(found)) for host, (address, found) in json.loads(said).items()}
-
-
 def hosts(domain):
     return [f"{name_of(number)}.sample.{domain}" for number in range(len(TABLE))]
 
@@ -117,7 +87,7 @@ def test_every_row_of_the_table_is_answered_as_it_says(rows):
     every = hosts("mesh.internal") + hosts("svc.cluster.local")
 
     def answers():
-        return [who for _, who in asked(rows, "cluster1", every).values()]
+        return [who for _, who in who_answers.asked(rows, "cluster1", every).values()]
 
     traffic.until(lambda: answers() == wanted)
 
@@ -130,7 +100,7 @@ def test_a_cluster_without_any_of_them_calls_those_that_others_share(rows):
     wanted = [" ".join(found) or NOTHING for found in exporters]
 
     def answers():
-        found = asked(rows, "cluster3", hosts("mesh.internal"))
+        found = who_answers.asked(rows, "cluster3", hosts("mesh.internal"))
         return [who for _, who in found.values()]
 
     traffic.until(lambda: answers() == wanted)
@@ -147,7 +117,7 @@ def test_addresses_are_those_that_are_written_down(rows):
 
     traffic.until(is_written)
     down = written(rows, "cluster1")
-    told = asked(rows, "cluster1", sorted(shared), calls=0)
+    told = who_answers.asked(rows, "cluster1", sorted(shared), calls=0)
 
     assert {host: address for host, (address, _) in told.items()} == {
         host: down[host][0] for host in shared
@@ -162,4 +132,6 @@ def test_what_nobody_shares_any_more_is_known_and_written_no_more(rows):
     rows.kubectl("cluster2", f"-n sample label service {name_of(1)} solo.io/service-scope-")
 
     traffic.until(lambda: host not in written(rows, "cluster1"))
-    traffic.until(lambda: asked(rows, "cluster1", [host], calls=0)[host] == ("", NOTHING))
+    traffic.until(
+        lambda: who_answers.asked(rows, "cluster1", [host], calls=0)[host] == ("", NOTHING)
+    )

@@ -1,6 +1,7 @@
 """Ambient mode: pods without sidecars in three clusters, by their nodes' proxies alone."""
 
 import contextlib
+import json
 import secrets
 
 import packets
@@ -174,3 +175,68 @@ def test_who_takes_no_part_is_left_alone_and_refused_where_an_identity_is_wanted
     finally:
         ambient.kubectl("cluster1", "delete -f -", stdin=STRICT)
     traffic.until(lambda: answered() == 4)
+
+
+ALL = "--contexts=cluster1,cluster2,cluster3"
+
+
+def checked(ambient, *more):
+    """Return what a check finds, by what it is about and its title, and its exit status."""
+    ended = ambient.attempt(f"isthmus multicluster check {ALL} -o json {' '.join(more)}")
+    found = json.loads(ended.stdout)
+    return {(one["about"], one["check"].split()[0]): one for one in found}, ended.returncode
+
+
+def test_a_check_climbs_from_each_cluster_to_each_other(ambient):
+    """From inside of the clusters: where the command runs no gateway can be reached."""
+    before, ended_before = checked(ambient, "--precheck")
+    found, ended = checked(ambient)
+
+    assert [one for one in (*before.values(), *found.values()) if not one["good"]] == []
+    assert (ended_before, ended) == (0, 0)
+    ladders = {about: one["found"] for (about, title), one in found.items() if title == "HBONE"}
+    whole = "DNS → TCP → TLS → identity → HBONE → HTTP"
+    pairs = {f"{one} → {other}" for one in CLUSTERS for other in CLUSTERS if one != other}
+    assert ladders == dict.fromkeys(pairs, whole)
+
+
+@pytest.fixture
+def sidecars(ambient):
+    """A namespace with the samples in it, with sidecars."""
+    namespace = f"side-{secrets.token_hex(3)}"
+    ambient.kubectl("cluster1", f"create namespace {namespace}")
+    ambient.kubectl("cluster1", f"label namespace {namespace} istio-injection=enabled")
+    for name in ("helloworld", "sleep"):
+        ambient.kubectl("cluster1", f"apply -n {namespace} -f {wires.SAMPLES}/{name}/{name}.yaml")
+    shared = f"label service helloworld -n {namespace} solo.io/service-scope=global"
+    ambient.kubectl("cluster1", shared)
+    wait = f"-n {namespace} wait --for=condition=Available deployment --all --timeout=60s"
+    ambient.kubectl("cluster1", wait)
+    yield namespace
+    ambient.kubectl("cluster1", f"delete namespace {namespace} --wait=false")
+
+
+def test_pods_with_sidecars_and_those_without_call_each_other_under_strict(
+    ambient, outsider, sidecars
+):
+    """Within a cluster both ways, and from another network to those with sidecars."""
+    calls = {
+        "from a sidecar": ("cluster1", LOCAL, sidecars),
+        "to a sidecar": ("cluster1", f"helloworld.{sidecars}", "sample"),
+        "to a sidecar far away": ("cluster2", f"helloworld.{sidecars}.mesh.internal", "sample"),
+    }
+
+    def answered(cluster, host, namespace):
+        return len(asked(ambient, cluster, host, requests=20, namespace=namespace))
+
+    ambient.kubectl("cluster1", "apply -f -", stdin=STRICT)
+    try:
+        for host in (LOCAL, f"helloworld.{sidecars}"):
+            traffic.until(lambda host=host: answered("cluster1", host, outsider) == 0)
+        for call in calls.values():
+            traffic.until(lambda call=call: answered(*call) == 20)
+        found = {name: answered(*call) for name, call in calls.items()}
+    finally:
+        ambient.kubectl("cluster1", "delete -f -", stdin=STRICT)
+
+    assert found == dict.fromkeys(calls, 20)

@@ -2,7 +2,13 @@
 
 import click
 
-from isthmus.cli import groups, multicluster_expose, multicluster_link, multicluster_trust
+from isthmus.cli import (
+    groups,
+    multicluster_check,
+    multicluster_expose,
+    multicluster_link,
+    multicluster_trust,
+)
 
 
 @click.group(cls=groups.Group)
@@ -17,3 +23,4 @@ command.add_command(multicluster_expose.command, "expose")
 command.add_command(multicluster_trust.command, "trust")
 command.add_command(multicluster_link.link, "link")
 command.add_command(multicluster_link.unlink, "unlink")
+command.add_command(multicluster_check.command, "check")

@@ -107,7 +107,7 @@ async def signer_of(client: kube_client.Client, namespace: str) -> listing.Signe
     held: Mapping[str, str] = secret.get("data") or {}
     names = (authority.TLS_CERTIFICATE, authority.CERTIFICATE)
     name = next((one for one in names if held.get(one)), "")
-    values = await _values(client, namespace)
+    values = await values_of(client, namespace)
     cluster = str(((values.get("global") or {}).get("multiCluster") or {}).get("clusterName") or "")
     if not name or not cluster:
         raise SignerUnknown(
@@ -118,7 +118,7 @@ async def signer_of(client: kube_client.Client, namespace: str) -> listing.Signe
             hint="`isthmus ca push` installs an authority, `isthmus install` the control plane",
         )
     chain = pem.certificates(base64.b64decode(held[name]).decode(errors="replace"), file=name)
-    found = listing.Signer(ClusterId(cluster), await _domain(client, namespace), chain[:1])
+    found = listing.Signer(ClusterId(cluster), await domain_of(client, namespace), chain[:1])
     return listing.with_listed(
         found,
         await client.find(kinds.CONFIG_MAP, listing.name_of(found.cluster), namespace=namespace),
@@ -128,7 +128,7 @@ async def signer_of(client: kube_client.Client, namespace: str) -> listing.Signe
 
 async def manifests(client: kube_client.Client, *, namespace: str) -> list[dict[str, Any]]:
     """Return what lists who signs in a cluster with a trust domain of its own; else nothing."""
-    if await _domain(client, namespace) == settings.DEFAULT_TRUST_DOMAIN:
+    if await domain_of(client, namespace) == settings.DEFAULT_TRUST_DOMAIN:
         return []
     found = await _signers(client, namespace=namespace)
     return [listing.manifest(one, namespace=namespace) for one in found]
@@ -184,7 +184,8 @@ async def listed(
     return list(await apply.apply(client, manifests))
 
 
-async def _values(client: kube_client.Client, namespace: str) -> Mapping[str, Any]:
+async def values_of(client: kube_client.Client, namespace: str) -> Mapping[str, Any]:
+    """Return the values with which a control plane was installed; none where there is none."""
     found = await client.find(kinds.CONFIG_MAP, "istio-sidecar-injector", namespace=namespace)
     try:
         values = json.loads(((found or {}).get("data") or {}).get("values") or "{}")
@@ -193,7 +194,8 @@ async def _values(client: kube_client.Client, namespace: str) -> Mapping[str, An
     return values if isinstance(values, dict) else {}
 
 
-async def _domain(client: kube_client.Client, namespace: str) -> TrustDomain:
+async def domain_of(client: kube_client.Client, namespace: str) -> TrustDomain:
+    """Return the trust domain of a cluster."""
     found = await client.find(kinds.CONFIG_MAP, "istio", namespace=namespace)
     document = documents.parse(((found or {}).get("data") or {}).get("mesh") or "")
     said = document.get("trustDomain") if isinstance(document, dict) else ""

@@ -32,6 +32,8 @@ PROFILE_ENV: Mapping[str, Mapping[str, str]] = {
 }
 PROFILE_CONFIG: Mapping[str, Tree] = {
     "ambient": {
+        # Pods with sidecars talk to those without as well.
+        "defaultConfig": {"proxyMetadata": {"ISTIO_META_ENABLE_HBONE": "true"}},
         "serviceScopeConfigs": [
             {
                 "servicesSelector": {
@@ -41,7 +43,7 @@ PROFILE_CONFIG: Mapping[str, Tree] = {
                 },
                 "scope": "GLOBAL",
             }
-        ]
+        ],
     },
 }
 """What profiles say beside which components there are."""

@@ -1,7 +1,8 @@
-"""The control plane's program: `discovery` runs it, `request` asks a running one.
+"""The control plane's program: `discovery` runs it, `request` asks a running one, `reach` dials.
 
 python -m isthmus.runtime discovery --domain cluster.local
 python -m isthmus.runtime request GET /debug/syncz
+python -m isthmus.runtime reach 203.0.113.2 15008
 """
 
 import asyncio
@@ -20,8 +21,10 @@ def main(arguments: list[str]) -> int:
             return _discovery(rest)
         case ["request", method, path]:
             return _request(method, path)
+        case ["reach", address, port] if port.isdecimal():
+            return _reach(address, int(port))
         case _:
-            sys.stderr.write("usage: discovery [FLAGS] | request GET PATH\n")
+            sys.stderr.write("usage: discovery [FLAGS] | request GET PATH | reach ADDRESS PORT\n")
             return 2
 
 
@@ -39,6 +42,14 @@ def _discovery(arguments: list[str]) -> int:
     except Exception as error:
         sys.stderr.write(boundary.trace(error) + boundary.text(boundary.explained(error)))
         return 1
+    return 0
+
+
+def _reach(address: str, port: int) -> int:
+    with imports.without_authorities():  # as above
+        from isthmus.runtime import reaching
+
+    sys.stdout.write(reaching.tried(address, port) + "\n")
     return 0
 
 

@@ -24,7 +24,7 @@ from isthmus.wire import ladders, tls
 
 _LOG = logs.Log("isthmus.probing")
 
-FRESH_S: Final = 10.0
+FRESH_S: Final = 2.0
 """So long what was found counts for whoever asks."""
 
 MOST_GOALS: Final = 200

@@ -52,7 +52,7 @@ class Climb:
     """
 
     goal: Goal
-    proof: tls.Certificate
+    proof: tls.Certificate | None
     port: int = 0
     rung_s: float = RUNG_S
     steps: list[Step] = field(default_factory=list)
@@ -67,9 +67,14 @@ class Climb:
                 self.steps.append(Step(rung, Outcome.SKIPPED, "not reached"))
         return tuple(self.steps)
 
+    async def connect(self) -> tuple[Step, ...]:
+        """Climb the rungs below TLS, and return them."""
+        with contextlib.suppress(Ended):
+            (await self._connected(await self._named())).close()
+        return tuple(self.steps)
+
     async def _climb(self) -> None:
-        address = await self._named()
-        raw = await self._connected(address)
+        raw = await self._connected(await self._named())
         goal = self.goal
         sni = {Way.DISCOVERY: goal.expected, Way.TUNNELS: ""}.get(goal.way, _server_name(goal))
         if goal.way is Way.MUTUAL_TLS and goal.shared is None:
@@ -140,7 +145,7 @@ class Climb:
 
     async def _encrypted(self, below: pipes.Pipe, sni: str) -> pipes.TlsPipe:
         alpn = HTTP2 if self.goal.way is not Way.MUTUAL_TLS else MESH
-        pipe = pipes.TlsPipe(below, tls.client_context(self.proof, alpn=alpn), server_name=sni)
+        pipe = pipes.TlsPipe(below, self._context(alpn), server_name=sni)
         try:
             async with asyncio.timeout(self.rung_s):
                 await pipe.handshake()
@@ -244,8 +249,7 @@ class Climb:
             )
 
     async def _through(self, outer: pipes.Tunnel, shared: probing.Shared) -> None:
-        context = tls.client_context(self.proof, alpn=HTTP2)
-        inner = pipes.TlsPipe(outer, context)
+        inner = pipes.TlsPipe(outer, self._context(HTTP2))
         place = f"{shared.host}:{shared.port}"
         try:
             async with asyncio.timeout(self.rung_s):
@@ -300,6 +304,10 @@ class Climb:
             )
         said = answer.split(b"\r\n", 1)[0].decode(errors="replace")[:60]
         self._good(Rung.HTTP, f"{place} answers {said}")
+
+    def _context(self, alpn: tuple[str, ...]) -> ssl.SSLContext:
+        assert self.proof is not None  # who has none only connects
+        return tls.client_context(self.proof, alpn=alpn)
 
     # --- what is noted
 
@@ -402,6 +410,11 @@ def _of_pod(status: int, place: str) -> tuple[str, str]:
         f"the pod's proxy answers {status} for {place}",
         "the application does not listen on this port, or the pod's proxy knows no such service",
     )
+
+
+async def connect(goal: Goal) -> tuple[Step, ...]:
+    """Climb the rungs below TLS alone."""
+    return await Climb(goal, None).connect()
 
 
 async def climbed(

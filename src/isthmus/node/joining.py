@@ -24,11 +24,21 @@ from isthmus.views import nodeslices
 
 PATIENCE_S: Final = 5.0
 POLL_S: Final = 0.02
-LINGERS_S: Final = 5.0
-"""So long the network of a pod that has left can still be found, by what is on its way."""
+LISTENERS_LAST_S: Final = 600.0
+"""How long connections of a listener go on that is gone, or is another now."""
+LINGERS_S: Final = LISTENERS_LAST_S + 30.0
+"""So long the network of a pod that has left can still be found, by what comes on these.
+
+Callers keep their tunnels, and begin new connections in them.
+"""
+GONE_S: Final = 5.0
+"""So often it is looked whether such a pod is still connected: who is deleted leaves nothing."""
 
 SOCKETS: Final = pathlib.Path("/proc/thread-self/net/tcp")
 LISTENING: Final = "0A"
+LINKS: Final = pathlib.Path("/proc/thread-self/net/dev")
+_LINKS_OF_NOBODY: Final = 3
+"""Lines: two of heading, and the loopback's."""
 
 _LOG = logs.Log("isthmus.joining")
 
@@ -145,8 +155,11 @@ class Joining(zds.Pods):
             await joined.served.aclose()
 
     async def _forgotten(self, joined: _Joined) -> None:
+        until = self._clock.monotonic() + LINGERS_S
         try:
-            await self._clock.sleep(LINGERS_S)
+            await self._clock.sleep(GONE_S)
+            while _is_connected(joined.told.network) and self._clock.monotonic() < until:
+                await self._clock.sleep(GONE_S)
         finally:
             joined.link.unlink(missing_ok=True)
             os.close(joined.told.network)
@@ -171,6 +184,12 @@ class Joining(zds.Pods):
             reason = f"listeners of {who} are not up yet"
         _LOG.warning("pod does not take part yet", pod=who, reason=reason)
         return reason
+
+
+def _is_connected(network: int) -> bool:
+    """Say whether a network has any link but its own loopback."""
+    with namespaces.entered(network):
+        return len(LINKS.read_text(encoding="ascii").splitlines()) > _LINKS_OF_NOBODY
 
 
 def listens(network: int) -> bool:

@@ -33,8 +33,6 @@ from isthmus.wire import dialing
 BOOTSTRAP = "envoy-bootstrap.json"
 DRAIN = "/drain_listeners?skip_exit"
 """Closes listeners at once: whoever takes over listens already, and open connections stay."""
-LISTENERS_LAST_S = 600.0
-"""How long connections of a listener go on that is gone, or is another now."""
 LIVE = '"state": "LIVE"'
 OK, UNREADY, NOT_FOUND = 200, 503, 404
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104, RUF100  # kubelet and Prometheus ask
@@ -73,7 +71,7 @@ def _habits(wanted: nodesettings.NodeSettings) -> envoy.Habits:
     admin = pages.Question("", 0, "/", deadline_s=envoy.ADMIN_S, socket=wanted.admin_socket)
     return envoy.Habits(
         admin,
-        settings.Draining(wait_s=0.0, until_idle=True, spread_s=LISTENERS_LAST_S),
+        settings.Draining(wait_s=0.0, until_idle=True, spread_s=joining.LISTENERS_LAST_S),
         concurrency=wanted.concurrency,
         drain=DRAIN,
         longest_s=wanted.grace_s,

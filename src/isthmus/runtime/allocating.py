@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from isthmus.base import clock, logs, tasks
+from isthmus.base import clock, errors, logs, tasks
 from isthmus.engine import changes
 from isthmus.fleet.sources import ObjectKey
 from isthmus.kube import client, kinds, objects, problems
@@ -27,6 +27,7 @@ MANAGER: Final = "isthmus-addresses"
 UNHEARD_S: Final = 300.0
 """For so long an entry of ours stays that nobody has shared since we began."""
 
+NAME_TAKEN: Final = "ISM-RUN-030"
 CONFLICT: Final = 409
 PREFIX: Final = "autogen."
 SHARED: Final = "isthmus.dev/shared-service"
@@ -66,6 +67,11 @@ class Addresses:
         finally:
             self._leading = None
 
+    def findings(self) -> list[errors.Finding]:
+        """Name the entries in whose place we would write."""
+        leading = self._leading
+        return [] if leading is None else [found for _, found in sorted(leading.taken.items())]
+
     def _named(self) -> list[Key]:
         objects_ = self._mesh.graph.items(self._mesh.sources.service_entries)
         return [(key.namespace, key.name) for key in objects_]
@@ -102,6 +108,7 @@ class _Leading:
         self._clock = system_clock
         self._began = system_clock.monotonic()
         self._shared = set[Key]()
+        self.taken: dict[Key, errors.Finding] = {}
         self.queue: reconciling.Reconciler[Key] = reconciling.Reconciler(
             "addresses", self._reconcile, system_clock=system_clock
         )
@@ -120,6 +127,7 @@ class _Leading:
         place = ObjectKey(self._mesh.seat.cluster, *key)
         found = graph.get(self._mesh.sources.service_entries, place)
         shared = self._shared_as(key)
+        self.taken.pop(key, None)
         if shared is not None:
             self._shared.add(key)
             return await self._keep(key, found, shared)
@@ -140,10 +148,12 @@ class _Leading:
         self, key: Key, found: objects.ServiceEntry | None, shared: entry_statuses.Shared
     ) -> bool:
         manifest = manifest_of(shared, namespace=key[0])
-        if found is not None and not recorded.is_derived(found):
-            _LOG.warning("an entry has a name that is ours", namespace=key[0], name=key[1])
+        if found is None:
+            return await self._make(manifest)
+        if not recorded.is_derived(found):
+            self.taken[key] = _taken(key, shared.origin)
             return False
-        if found is None or found.spec != manifest["spec"]:
+        if found.spec != manifest["spec"]:
             await self._writes.patch(
                 kinds.SERVICE_ENTRY,
                 key[1],
@@ -155,6 +165,16 @@ class _Leading:
             )
             return True  # Its status follows when it is heard of.
         return await self._say(key, found, shared.addresses)
+
+    async def _make(self, manifest: Manifest) -> bool:
+        """Make an entry, but never over one that we have only not heard of yet."""
+        try:
+            await self._writes.create(kinds.SERVICE_ENTRY, manifest, field_manager=MANAGER)
+        except problems.ApiError as error:
+            # Without the kind there is nothing to write it into.
+            if error.status != CONFLICT and not error.is_missing:
+                raise
+        return True
 
     async def _remove(self, key: Key, found: objects.ServiceEntry) -> bool:
         is_old = self._clock.monotonic() - self._began >= UNHEARD_S
@@ -193,6 +213,17 @@ class _Leading:
             if not error.is_missing:
                 raise
         return True
+
+
+def _taken(key: Key, origin: ServiceKey) -> errors.Finding:
+    return errors.Finding(
+        NAME_TAKEN,
+        subject=f"ServiceEntry {key[0]}/{key[1]}",
+        happened=f"has the name by which Service {origin.namespace}/{origin.name} is written down, "
+        "and is not ours",
+        still_working="the shared service, with its address; the entry, which is left alone",
+        hint=f"give the entry another name; ours bear the label `{recorded.OURS}`",
+    )
 
 
 def name_of(origin: ServiceKey) -> str:

@@ -275,6 +275,7 @@ class Program:
             *self._renewal.findings(),
             *self._credentials.findings(),
             *self._peering.findings(),
+            *self._addresses.findings(),
         ]
 
     def _trust_findings(self) -> list[errors.Finding]:

@@ -212,9 +212,11 @@ async def test_an_entry_of_that_name_without_our_label_is_left_alone(cluster):
         setting.share("other")
         async with setting.at_work():
             await written(cluster, "autogen.shop.other")
+            (finding,) = setting.addresses.findings()
 
     found = await cluster.api.get(ENTRIES, OURS, SYSTEM)
     assert found["spec"] == theirs["spec"]
+    assert (finding.code, finding.subject) == ("ISM-RUN-030", f"ServiceEntry {SYSTEM}/{OURS}")
 
 
 async def test_an_entry_of_a_user_gets_addresses_and_loses_them_with_its_own(cluster):

@@ -23,7 +23,8 @@ from isthmus.node import zds
 from isthmus.views import nodeslices
 
 PATIENCE_S: Final = 5.0
-POLL_S: Final = 0.02
+POLL_S: Final = 0.01
+LONGEST_POLL_S: Final = 0.2
 LISTENERS_LAST_S: Final = 600.0
 """How long connections of a listener go on that is gone, or is another now."""
 LINGERS_S: Final = LISTENERS_LAST_S + 30.0
@@ -167,11 +168,13 @@ class Joining(zds.Pods):
     async def _up(self, joined: _Joined) -> str:
         """Wait until the pod's listeners are up; return why they are not, or nothing."""
         until = self._clock.monotonic() + PATIENCE_S
+        delay_s = POLL_S
         while not listens(joined.told.network):
             refused = self._agent.refused_of(joined.told.uid)
             if refused or self._clock.monotonic() > until:
                 return self._reason(joined.told, refused)
-            await self._clock.sleep(POLL_S)
+            await self._clock.sleep(delay_s)
+            delay_s = min(delay_s * 1.5, LONGEST_POLL_S)
         return ""
 
     def _reason(self, told: zds.Added, refused: str) -> str:

@@ -1,8 +1,9 @@
 """Hears from the agent that enrols pods which pods of this node take part.
 
 One packet is one message; a descriptor of the pod's network namespace comes with each new pod.
-Each message is answered, when it is done, before the next one comes. A connection that ends takes
-nothing away: who takes part is decided anew by the next snapshot.
+Each message is answered when it is done, in the order of the messages; of new pods many may come
+before the first is done. A connection that ends takes nothing away: who takes part is decided anew
+by the next snapshot.
 
 Source: the public definition of the protocol between istio-cni and ztunnel.
 """
@@ -193,16 +194,48 @@ async def _connected(path: pathlib.Path) -> AsyncIterator[socket.socket]:
 
 
 async def _talked(connection: socket.socket, pods: Pods) -> None:
-    loop = asyncio.get_running_loop()
+    """Hear until the connection ends: new pods together, all else when it is its turn."""
     talk = Talk(pods)
-    await loop.sock_sendall(connection, hello())
-    while (packet := await _received(connection)) is not None:
-        try:
-            error = await talk.hear(read(*packet))
-        except BrokenError as broken:
-            await loop.sock_sendall(connection, answer(str(broken)))
-            raise
-        await loop.sock_sendall(connection, answer(error))
+    await asyncio.get_running_loop().sock_sendall(connection, hello())
+    heard: asyncio.Queue[asyncio.Task[str]] = asyncio.Queue()
+    try:
+        async with asyncio.TaskGroup() as group:
+            answering = group.create_task(_answered(connection, heard))
+            while (said := await _said(connection, heard)) is not None:
+                heard.put_nowait(group.create_task(talk.hear(said)))
+                if not isinstance(said, Added):
+                    await heard.join()
+            answering.cancel()
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+
+
+async def _said(
+    connection: socket.socket, heard: "asyncio.Queue[asyncio.Task[str]]"
+) -> Said | None:
+    """Return what is said next, once it is its turn; None at the end."""
+    packet = await _received(connection)
+    if packet is None:
+        return None
+    try:
+        said = read(*packet)
+    except BrokenError as broken:
+        await heard.join()
+        await asyncio.get_running_loop().sock_sendall(connection, answer(str(broken)))
+        raise
+    if not isinstance(said, Added):
+        await heard.join()
+    return said
+
+
+async def _answered(connection: socket.socket, heard: "asyncio.Queue[asyncio.Task[str]]") -> None:
+    """Answer what was heard, in its order, when it is done."""
+    while True:
+        done = answer(await (await heard.get()))
+        # Who tells may be gone; what was told is done all the same.
+        with contextlib.suppress(OSError):
+            await asyncio.get_running_loop().sock_sendall(connection, done)
+        heard.task_done()
 
 
 async def _received(connection: socket.socket) -> tuple[bytes, list[int]] | None:

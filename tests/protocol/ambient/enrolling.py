@@ -27,7 +27,7 @@ from isthmus_proto.istio.workload import zds_pb2
 NODE, GATEWAY = "node1", "169.254.1.1"
 PORTS = (8080, 15001, 15006, 15008)
 NUMBERS = itertools.count(1)
-LIMIT_S = 10.0
+LIMIT_S, CALL_S = 15.0, 6.0
 AMBIENT, NONE = "ambient", "none"
 MODE, REDIRECTION = "istio.io/dataplane-mode", "ambient.istio.io/redirection"
 
@@ -94,7 +94,7 @@ async def held(pod, address, port=8080):
 
         async def carries():
             with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(CALL_S):
                     await loop.sock_sendall(link, b"more")
                     return await loop.sock_recv(link, 99) == b"more"
             return False
@@ -108,12 +108,12 @@ async def call(address, port, *, network=None, mark=0):
     with link:
         if mark:
             link.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
-        async with asyncio.timeout(3):
-            try:
+        try:
+            async with asyncio.timeout(CALL_S):
                 await asyncio.get_running_loop().sock_connect(link, (address, port))
                 said = await asyncio.get_running_loop().sock_recv(link, 99)
-            except OSError as error:
-                return error.strerror
+        except OSError as error:  # a limit of time is one, too
+            return error.strerror or type(error).__name__
     return said.decode()
 
 
@@ -305,7 +305,7 @@ async def asks(pod):
     with server, asker:
         server.bind(("127.0.0.1", 15053))
         await loop.sock_sendto(asker, b"question", ("10.96.0.10", 53))
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(CALL_S):
             asked, who = await loop.sock_recvfrom(server, 99)
             await loop.sock_sendto(server, b"answer", who)
             told, whose = await loop.sock_recvfrom(asker, 99)
@@ -455,7 +455,11 @@ async def started(world, pods):
     }
     with (folder / "ztunnel.log").open("wb") as log:
         running = await asyncio.create_subprocess_exec(
-            os.environ["ISTHMUS_ZTUNNEL"], env=told, stdout=log, stderr=log
+            os.environ["ISTHMUS_ZTUNNEL"],
+            env=told,
+            stdout=log,
+            stderr=log,
+            preexec_fn=namespaces.die_with_parent,
         )
         try:
             yield folder / "ztunnel.log"

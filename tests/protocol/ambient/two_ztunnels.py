@@ -88,7 +88,8 @@ class ControlPlane:
         signing = csr.Signatory(
             Judge(),
             authority=lambda: signer,
-            trust_domain=lambda: TrustDomain("cluster.local"),
+            trust_domain=lambda _: TrustDomain("cluster.local"),
+            own_domain=lambda: TrustDomain("cluster.local"),
             clock=clock.SystemClock(),
             counters=csr.Counters(metrics.Metrics()),
             impersonation=impersonation.Judge(self.mesh, node_accounts=self.accounts).objection,
@@ -150,7 +151,13 @@ def started(name, network, *, binary, folder, port):
         "UNSTABLE_ENABLE_SOCKS5": "true",
     }
     with namespaces.entered(network), (folder / f"{name}.log").open("w") as log:
-        return subprocess.Popen([binary], env=environment, stdout=log, stderr=log)
+        return subprocess.Popen(
+            [binary],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            preexec_fn=namespaces.die_with_parent,
+        )
 
 
 class Answer(http.server.BaseHTTPRequestHandler):

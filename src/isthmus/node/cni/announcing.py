@@ -195,12 +195,14 @@ class _Link:
         except zds.ProtocolBroken as error:
             self.close(error.happened)
             return
-        self._limit.cancel()
         if isinstance(heard, zds.Greeted):
             self._talk.begin(self._owner.snapshot())
         else:
             self._owner.answered(heard)
         self._advance()
+        self._limit.cancel()
+        if self._end.fileno() >= 0 and self._talk.is_waiting:
+            self._expect()
 
     def _advance(self) -> None:
         while self._end.fileno() >= 0 and (order := self._talk.due()) is not None:
@@ -216,6 +218,8 @@ class _Link:
         except OSError as error:
             self.close(str(error))
         else:
-            self._limit = self._loop.call_later(
-                self._answer_s, self.close, "it did not answer in time"
-            )
+            if self._limit.cancelled():
+                self._expect()
+
+    def _expect(self) -> None:
+        self._limit = self._loop.call_later(self._answer_s, self.close, "it did not answer in time")

@@ -1,7 +1,7 @@
 """What the agent says to a node's proxy, and what it hears: ztunnel's own protocol, without a socket.
 
 The proxy greets; then it is told of every pod that takes part, and that these were all; from then
-on of each pod that joins or leaves. Everything said is acknowledged before the next is said.
+on of each pod that joins or leaves. Everything said is acknowledged, in the order in which it was.
 Decides what is due and what an answer is about. Refuses to know descriptors: whoever sends
 `Add` lets the pod's network namespace go with it.
 
@@ -22,6 +22,8 @@ Message = TypeVar("Message", bound=protobuf.Message)
 
 LARGEST_BYTES = 1024
 """Proxies read no more of one message."""
+MOST_AT_ONCE = 64
+"""So much is said ahead of answers, so that a proxy can take many pods together if it likes."""
 
 
 class ProtocolBroken(errors.IsthmusError):
@@ -82,13 +84,18 @@ class Talk:
 
     def __init__(self) -> None:
         self._waiting = deque[Order]()
-        self._open: Order | None = None
+        self._open = deque[Order]()
         self._is_greeted = False
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is left to be said or acknowledged."""
-        return self._open is None and not self._waiting
+        return not self._open and not self._waiting
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something was said that is not acknowledged."""
+        return bool(self._open)
 
     def begin(self, pods: Iterable[Add | Keep]) -> None:
         """Say first, once the proxy has greeted, which pods there are."""
@@ -100,14 +107,14 @@ class Talk:
 
     def due(self) -> Order | None:
         """Return what is to be said now; it then waits for its answer."""
-        if not self._is_greeted or self._open is not None or not self._waiting:
+        if not self._is_greeted or len(self._open) >= MOST_AT_ONCE or not self._waiting:
             return None
-        self._open = self._waiting.popleft()
-        return self._open
+        self._open.append(self._waiting.popleft())
+        return self._open[-1]
 
     def skip(self) -> None:
         """Leave out what was due: it was not said after all."""
-        self._open = None
+        self._open.pop()
 
     def heard(self, packet: bytes) -> Greeted | Acknowledged:
         """Take one packet of the proxy.
@@ -124,10 +131,9 @@ class Talk:
         answer = _read(zds_pb2.WorkloadResponse(), packet)
         if answer.WhichOneof("payload") != "ack":
             raise ProtocolBroken("a proxy answered something else than an acknowledgement")
-        if self._open is None:
+        if not self._open:
             raise ProtocolBroken("a proxy acknowledged what nobody has said")
-        order, self._open = self._open, None
-        return Acknowledged(order, answer.ack.error)
+        return Acknowledged(self._open.popleft(), answer.ack.error)
 
 
 def packet_of(order: Order) -> bytes:

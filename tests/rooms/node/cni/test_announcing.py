@@ -203,15 +203,17 @@ async def test_there_is_an_end_to_how_many_may_connect(proxies, connect):
 
 
 async def test_a_pod_that_left_before_its_turn_is_not_told(proxies, connect):
-    proxies.offer(ONE, null())
+    first = [f"p{number}" for number in range(zds.MOST_AT_ONCE)]
+    for uid in first:
+        proxies.offer(zds.Add(uid, "p", "ns", "sa"), null())
     proxies.offer(TWO, null())
     proxy = connect()
-    assert await proxy.hears() == "add u1+"
+    assert await proxy.hears() == "add p0+"
     proxies.remove("u2")
 
     proxy.answer()
 
-    await proxy.follows("snapshot_sent ", "del u2")
+    await proxy.follows(*(f"add {uid}+" for uid in first[1:]), "snapshot_sent ", "del u2")
 
 
 async def test_an_agent_that_follows_another_replaces_its_socket(tmp_path):

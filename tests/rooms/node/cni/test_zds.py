@@ -41,13 +41,13 @@ def test_a_proxy_hears_of_all_pods_and_that_these_were_all():
     assert talk.is_idle
 
 
-def test_the_next_is_not_said_before_the_last_is_acknowledged():
-    talk = greeted(ONE)
+def test_many_are_said_before_the_first_is_acknowledged_but_not_all():
+    pods = [zds.Add(f"u{number}", "p", "ns", "sa") for number in range(zds.MOST_AT_ONCE + 1)]
+    talk = greeted(*pods)
 
-    assert talk.due() == ONE
-    assert talk.due() is None
-    assert talk.heard(ACK) == zds.Acknowledged(ONE, "")
-    assert talk.due() == zds.SnapshotSent()
+    assert [talk.due() for _ in pods] == [*pods[:-1], None]
+    assert talk.heard(ACK) == zds.Acknowledged(pods[0], "")
+    assert talk.due() == pods[-1]
 
 
 def test_who_joins_and_leaves_meanwhile_comes_after_the_snapshot():
@@ -60,12 +60,14 @@ def test_who_joins_and_leaves_meanwhile_comes_after_the_snapshot():
     assert said(talk, ACK, ACK, ACK, ACK) == [ONE, zds.SnapshotSent(), TWO, zds.Delete("u1")]
 
 
-def test_a_refusal_is_about_what_was_said_last_and_stops_nothing():
+def test_answers_are_about_what_was_said_in_its_order_and_stop_nothing():
     talk = greeted(ONE, TWO)
+    talk.due()
     talk.due()
 
     assert talk.heard(REFUSAL) == zds.Acknowledged(ONE, "full")
-    assert talk.due() == TWO
+    assert talk.heard(ACK) == zds.Acknowledged(TWO, "")
+    assert talk.due() == zds.SnapshotSent()
 
 
 def test_what_is_skipped_is_not_waited_for():

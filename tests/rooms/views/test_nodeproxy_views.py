@@ -281,3 +281,24 @@ def test_the_way_to_another_network_is_there_before_it_is_needed(told):
     assert told.endpoints == ()
     assert told.slices(nodeslices.ServiceEndpoints)[CLUSTER].far == next(iter(doors))
     assert [{key.name for key in keys} for keys in seen] == [{CLUSTER}]
+
+
+def test_each_pod_gets_its_share_wherever_it_is_where_all_are_alike(told):
+    """A gateway stands for as many pods as are behind it."""
+    elsewhere = NetworkId("other")
+    where = wds.NetworkAddress(elsewhere, "10.9.9.9")
+    door = workload(
+        "NetworkGateway/other/10.9.9.9/15008", "10.9.9.9", network=elsewhere, services=()
+    )
+    gateway = wds.GatewayAddress(15008, address=where)
+    hidden = workload("hidden", network=elsewhere, addresses=(), gateway=gateway, capacity=3)
+    told.put(
+        services={"default/web": service(sans=("spiffe://cluster.local/ns/a/sa/b",))},
+        workloads={"near": workload("near"), door.uid: door, "hidden": hidden},
+    )
+
+    (found,) = [
+        one for name, one in told.slices(nodeslices.ServiceEndpoints).items() if name == CLUSTER
+    ]
+
+    assert ([one.weight for one in found.endpoints], found.far_weight) == ([1], 3)

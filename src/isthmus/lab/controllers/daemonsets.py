@@ -76,34 +76,61 @@ class DaemonSets:
         pods = [
             pod for pod in await self._api.list("pods", namespace) if owners.is_owned(pod, found)
         ]
-        kept = await self._settle(found, pods, wanted)
-        await self._replace_one(found, kept, len(wanted))
-        await self._write_status(found, kept, len(wanted))
+        limits = _limits(found, len(wanted))
+        kept = await self._settle(found, pods, wanted, surge=limits.surge)
+        if limits.surge:
+            await self._put_beside(found, kept, surge=limits.surge)
+        else:
+            await self._replace_one(found, _first(kept), len(wanted), limits.unavailable)
+        await self._write_status(found, _first(kept), len(wanted))
 
-    async def _settle(self, found: Obj, pods: list[Obj], wanted: list[str]) -> list[Obj]:
-        """Add what is missing, remove what is too much or has ended; return what stays."""
-        kept: dict[str, Obj] = {}
+    async def _settle(
+        self, found: Obj, pods: list[Obj], wanted: list[str], *, surge: int
+    ) -> dict[str, list[Obj]]:
+        """Add what is missing, remove what is too much or has ended; return what stays, by node.
+
+        Where the next pod may come before the last one goes, a node may have two, the next one
+        last, until that is available.
+        """
+        kept: dict[str, list[Obj]] = {}
         busy: set[str] = set()
         for pod in sorted(pods, key=lambda each: str(each["metadata"]["creationTimestamp"])):
             node = pod["spec"].get("nodeName", "")
+            here = kept.get(node, [])
             if "deletionTimestamp" in pod["metadata"]:
                 busy.add(node)
-            elif node not in wanted or node in kept or not owners.is_active(pod):
+            elif node not in wanted or not owners.is_active(pod):
                 await self._owned.delete(pod, owner=found)
                 busy.add(node)
+            elif not here or (surge and len(here) == 1 and _outdated(found, here)):
+                kept[node] = [*here, pod]
             else:
-                kept[node] = pod
+                await self._owned.delete(pod, owner=found)
+                busy.add(node)
         for node in wanted:
-            if node not in kept and node not in busy:
-                kept[node] = await self._owned.create(_pod(found, node), owner=found)
-        return list(kept.values())
+            if node not in kept and (surge or node not in busy):
+                kept[node] = [await self._owned.create(_pod(found, node), owner=found)]
+        return kept
 
-    async def _replace_one(self, found: Obj, pods: list[Obj], wanted: int) -> None:
-        strategy = found["spec"].get("updateStrategy") or {}
-        if strategy.get("type", "RollingUpdate") != "RollingUpdate":
+    async def _put_beside(self, found: Obj, kept: dict[str, list[Obj]], *, surge: int) -> None:
+        two = 0
+        for node, (first, *others) in sorted(kept.items()):
+            if self._available(found, others):
+                await self._owned.delete(first, owner=found)
+                kept[node] = others
+            else:
+                two += bool(others)
+        for node, pods in sorted(kept.items()):
+            if two < surge and len(pods) == 1 and _outdated(found, pods):
+                pods.append(await self._owned.create(_pod(found, node), owner=found))
+                two += 1
+
+    async def _replace_one(
+        self, found: Obj, pods: list[Obj], wanted: int, unavailable: int
+    ) -> None:
+        if not _is_rolling(found):
             return
-        limit = (strategy.get("rollingUpdate") or {}).get("maxUnavailable", 1)
-        allowed = max(1, pacing.pace(wanted, surge=0, unavailable=limit).unavailable)
+        allowed = max(1, unavailable)
         missing = wanted - len(self._available(found, pods))
         for pod in _outdated(found, pods):
             if not owners.is_ready(pod):
@@ -133,6 +160,21 @@ class DaemonSets:
             "numberReady": sum(map(owners.is_ready, pods)),
         }
         await replicasets.put_status(self._api, _RESOURCE, found, {**wished, **counted})
+
+
+def _is_rolling(found: Obj) -> bool:
+    strategy = found["spec"].get("updateStrategy") or {}
+    return bool(strategy.get("type", "RollingUpdate") == "RollingUpdate")
+
+
+def _limits(found: Obj, wanted: int) -> pacing.Pace:
+    rolling = (found["spec"].get("updateStrategy") or {}).get("rollingUpdate") or {}
+    surge = rolling.get("maxSurge", 0) if _is_rolling(found) else 0
+    return pacing.pace(wanted, surge=surge, unavailable=rolling.get("maxUnavailable", 1))
+
+
+def _first(kept: dict[str, list[Obj]]) -> list[Obj]:
+    return [pods[0] for pods in kept.values()]
 
 
 def _hash(found: Obj) -> str:

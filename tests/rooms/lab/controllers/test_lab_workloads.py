@@ -169,6 +169,34 @@ async def test_a_daemonset_has_one_pod_on_every_fitting_node(machine):
     assert found["status"]["desiredNumberScheduled"] == 3
 
 
+async def test_a_daemonsets_next_pod_comes_before_the_last_one_goes(machine):
+    body = deployment("agent") | {"kind": "DaemonSet"}
+    body["spec"].pop("replicas")
+    body["spec"]["updateStrategy"] = {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    await machine.api.create("daemonsets.apps", body)
+    first = await machine.until("pods", lambda p: p["status"].get("phase") == "Running")
+    template = {"spec": {"containers": [{"name": "main", "image": "two"}]}}
+    change = {"spec": {"minReadySeconds": 3600, "template": template}}
+
+    await machine.api.patch("daemonsets.apps", "agent", change, namespace="default")
+
+    def is_next(pod):
+        return pod["spec"]["containers"][0]["image"] == "two" and "phase" in pod["status"]
+
+    after = await machine.until("pods", is_next)
+    assert after["spec"]["nodeName"] == first["spec"]["nodeName"]
+    both = await machine.api.list("pods", "default")
+    assert len(both) == 2
+    assert not [pod for pod in both if "deletionTimestamp" in pod["metadata"]]
+
+    await machine.api.patch(
+        "daemonsets.apps", "agent", {"spec": {"minReadySeconds": 0}}, namespace="default"
+    )
+    await machine.until(
+        "daemonsets.apps", lambda d: d.get("status", {}).get("updatedNumberScheduled") == 1
+    )
+
+
 async def test_a_statefulset_names_its_pods_in_order(machine):
     body = deployment("db", replicas=2) | {"kind": "StatefulSet"}
     body["spec"]["serviceName"] = "db"

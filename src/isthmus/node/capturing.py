@@ -1,7 +1,7 @@
 """Puts the packet rules of an enrolled pod into its network, and takes them out again.
 
-Acts inside the pod's network namespace; all rules are replaced in one step. The way by which
-answers come back to the proxy stays when all is cleared: without the rules nothing takes it.
+Acts inside the pod's network namespace; all rules are replaced in one step. What a pod that was let
+go keeps concerns connections that the proxy has, and no other.
 
 Source: spec section 5.4; `capture.enrolled`.
 """
@@ -44,16 +44,6 @@ def release(network: str | int) -> None:
     """
     with _inside(network):
         nftables.apply(redirect.messages(enrolled.rules_of_released(), kept=enrolled.KEPT))
-
-
-def clear(network: str | int) -> None:
-    """Leave no rules behind, once the proxy has let go of the pod.
-
-    Raises:
-        OSError: The kernel refused, or the pod is gone.
-    """
-    with _inside(network):
-        nftables.apply(nftables.replaced(redirect.TABLE, family=redirect.FAMILY)[:2])
 
 
 def _let_answers_return() -> None:

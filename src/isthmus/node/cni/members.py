@@ -182,17 +182,13 @@ class Member:
         self._begins = self._begins and not self.pod.status.pod_ip
         was_captured = self._has_rules or membership.was_captured(self.pod)
         if was_captured:
-            await self._undo(capturing.release)
-            self._has_rules = False
+            await self._release()
         await self._mark(None)
         if was_captured and not membership.has_ended(self.pod):
             await self._pass(self._world.linger_s, lambda: self.takes_part)
         if self.takes_part:
             return
         self._forget()
-        if was_captured:
-            await self._undo(capturing.clear)
-            _LOG.info("pod released", pod=self._name)
 
     async def _pass(self, longest_s: float, is_over: Callable[[], bool]) -> None:
         """Wait until something is over, for a while; or until nobody wants it any more."""
@@ -237,12 +233,16 @@ class Member:
             self._world.probed.include({address})
             self._address = address
 
-    async def _undo(self, how: Callable[[int], None]) -> None:
+    async def _release(self) -> None:
+        """Let new connections be; what lets others go on stays, as callers keep their tunnels."""
         try:
             network = self._world.networks.open(self._uid)
         except networks.NetworkMissing:
-            return  # with the network its rules are gone
-        await _in_thread(network, lambda: how(network))
+            pass  # with the network its rules are gone
+        else:
+            await _in_thread(network, lambda: capturing.release(network))
+        self._has_rules = False
+        _LOG.info("pod released", pod=self._name)
 
     def _forget(self) -> None:
         self._world.proxies.remove(self._uid)

@@ -229,7 +229,8 @@ def test_pods_with_sidecars_and_those_without_call_each_other_under_strict(
     def answered(cluster, host, namespace):
         return len(asked(ambient, cluster, host, requests=20, namespace=namespace))
 
-    ambient.kubectl("cluster1", "apply -f -", stdin=STRICT)
+    everywhere = STRICT.replace("namespace: sample", "namespace: istio-system")
+    ambient.kubectl("cluster1", "apply -f -", stdin=everywhere)
     try:
         for host in (LOCAL, f"helloworld.{sidecars}"):
             traffic.until(lambda host=host: answered("cluster1", host, outsider) == 0)
@@ -237,6 +238,6 @@ def test_pods_with_sidecars_and_those_without_call_each_other_under_strict(
             traffic.until(lambda call=call: answered(*call) == 20)
         found = {name: answered(*call) for name, call in calls.items()}
     finally:
-        ambient.kubectl("cluster1", "delete -f -", stdin=STRICT)
+        ambient.kubectl("cluster1", "delete -f -", stdin=everywhere)
 
     assert found == dict.fromkeys(calls, 20)

@@ -39,4 +39,9 @@ def collect_rarely() -> None:
 def give_back() -> None:
     """Collect what refers only to itself, and give the system what the allocator has free."""
     gc.collect()
+    trim()
+
+
+def trim() -> None:
+    """Give the system what the allocator has free; nobody looks for what refers to itself."""
     _TRIM(0)

@@ -57,6 +57,7 @@ SECURE_PORT, WEBHOOK_PORT, MONITORING_PORT, READY_PORT = 15012, 15017, 15014, 80
 ANY = "0.0.0.0"  # inside the pod's own network
 DRAIN_S = 5.0
 TRUST_LOOK_S = 30.0
+TIDY_EVERY_S = 5.0
 TIDY_AFTER_S = 5.0
 """Clusters often change hands one after the other; memory is given back once for all of them."""
 
@@ -337,6 +338,7 @@ class Program:
             stack.push_async_callback(self._stewardship.close)
             _ = nursery.keep("follow certificate authority", self._trust.follow)
             _ = nursery.keep("follow clusters", self._fleet.run)
+            _ = nursery.keep("give memory back", self._tidy)
             _ = nursery.keep("look up gateways", self._resolver.run)
             _ = nursery.keep("look for ways to other clusters", self._prober.run)
             _ = nursery.keep("follow credentials of gateways", self._credentials.run)
@@ -357,13 +359,22 @@ class Program:
                 hint=f"are ports {SECURE_PORT} and {WEBHOOK_PORT} in use by something else?",
             )
 
+    async def _tidy(self) -> None:
+        """Give back what it took to tell proxies all that they asked for, once they have it."""
+        known = 0
+        while True:
+            await self._clock.sleep(TIDY_EVERY_S)
+            if self._discovery.opened != known:
+                known = self._discovery.opened
+                memory.trim()
+
     async def _settle(self) -> None:
         """Take what was learnt at the start out of the garbage collector's sight.
 
         From then on give back what clusters leave behind that change hands or go.
         """
         await self._fleet.ready.wait()
-        gc.collect()
+        memory.give_back()
         gc.freeze()
         _LOG.info("all clusters known", clusters=len(self._fleet.clusters()))
         while True:

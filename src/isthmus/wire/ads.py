@@ -108,6 +108,11 @@ class Service:
         self._recent: deque[tuple[float, str]] = deque(maxlen=self.limits.streams_per_s)
         self._streams: dict[str, _Stream] = {}
 
+    @property
+    def opened(self) -> int:
+        """How many streams there have been."""
+        return self._opened
+
     def handler(self) -> grpc.GenericRpcHandler:
         """Return the service, to be added to a gRPC server."""
         return grpc.method_handlers_generic_handler(

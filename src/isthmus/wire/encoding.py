@@ -7,6 +7,7 @@ are written by hand; a test holds this against the protobuf library.
 Source: performance rules on shared bytes; protobuf encoding specification.
 """
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -107,7 +108,7 @@ def response(offer: messages.Offer, *, flavour: Flavour) -> bytes:
 def _whole(parsed: Any) -> messages.Request:  # noqa: ANN401  # generated messages have no types
     return messages.Request(
         TypeUrl(parsed.type_url),
-        names=tuple(parsed.resource_names),
+        names=tuple(map(sys.intern, parsed.resource_names)),
         version=parsed.version_info,
         nonce=parsed.response_nonce,
         error=_error(parsed),
@@ -117,7 +118,8 @@ def _whole(parsed: Any) -> messages.Request:  # noqa: ANN401  # generated messag
 def _delta(parsed: Any) -> messages.Request:  # noqa: ANN401  # generated messages have no types
     return messages.Request(
         TypeUrl(parsed.type_url),
-        subscribe=tuple(parsed.resource_names_subscribe),
+        # Proxies ask for the same names: each is kept once.
+        subscribe=tuple(map(sys.intern, parsed.resource_names_subscribe)),
         unsubscribe=tuple(parsed.resource_names_unsubscribe),
         initial_versions=dict(parsed.initial_resource_versions),
         nonce=parsed.response_nonce,

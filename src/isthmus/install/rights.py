@@ -89,7 +89,7 @@ def linked() -> list[Rule]:
     return [
         _rule(API, ("gateways", "gatewayclasses"), _FOLLOW),
         _rule(API, ("gatewayclasses",), ("create",)),
-        _rule(API, ("gateways/status",), ("patch",)),
+        _rule(API, ("gatewayclasses/status", "gateways/status"), ("patch",)),
     ]
 
 

@@ -28,6 +28,9 @@ from isthmus.xds import messages
 NAME_IN_ID: Final = 2
 """Which part of a node's id, between tildes, is its name."""
 
+TUNNELLING: Final = frozenset({ProxyKind.ZTUNNEL, ProxyKind.WAYPOINT})
+"""Who is told of services that only linked clusters have."""
+
 Ready = Callable[[ClusterId], str]
 """Says why the proxies of a cluster cannot be served yet; empty when all is well."""
 
@@ -41,12 +44,14 @@ class Connections(ads.Discovery):
         *,
         authenticator: callers.Authenticator,
         unready: Ready,
+        unlinked: Callable[[], str] = str,
         node_accounts: Iterable[tuple[str, str]] = (),
         tunnelling: Tunnelling = NO_TUNNELS,
     ) -> None:
         self.authenticator = authenticator
         self._mesh = mesh
         self._unready = unready
+        self._unlinked = unlinked
         self._node_accounts = frozenset(node_accounts)
         self._tunnelling = tunnelling
         self._catalog = catalog.Catalog()
@@ -60,6 +65,8 @@ class Connections(ads.Discovery):
     def open(self, caller: callers.Caller, node: nodes.Node) -> "ProxyWatch":
         self._check_kind(caller, node)
         reason = self._unready(caller.cluster)
+        if not reason and node.kind in TUNNELLING:
+            reason = self._unlinked()
         if reason:
             # An early answer would take configuration away from a proxy that has some.
             raise ads.NotReady(reason)

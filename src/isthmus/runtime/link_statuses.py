@@ -10,6 +10,7 @@ from typing import Final
 
 from isthmus.base import clock
 from isthmus.gateways import links as said
+from isthmus.gateways import statuses
 from isthmus.kube import client, gateway_api, kinds, problems
 from isthmus.mesh.identities import ClusterId
 from isthmus.registry import links
@@ -62,6 +63,17 @@ class Statuses:
             # It is there, or this cluster knows no Gateways.
             if error.status != CONFLICT and not error.is_missing:
                 raise
+            return
+        accepted = statuses.Book(1, _written(self._clock.now())).condition(
+            "Accepted", statuses.TRUE, "Accepted", "links to other clusters"
+        )
+        await writes.patch(
+            kinds.GATEWAY_CLASS,
+            said.CLASS,
+            {"status": {"conditions": [accepted]}},
+            subresource="status",
+            field_manager=MANAGER,
+        )
 
     async def _look(self, writes: client.Client) -> None:
         own = self._mesh.seat.cluster

@@ -153,6 +153,7 @@ class Program:
             self._mesh,
             authenticator=self._authenticator,
             unready=self._unready_for,
+            unlinked=self._unlinked,
             node_accounts=chosen.node_accounts if chosen.serves_node_proxies else (),
             tunnelling=chosen.tunnelling,
         )
@@ -164,7 +165,7 @@ class Program:
             self._mesh,
             place=place,
             authority=lambda: self._trust.authority,
-            unready=self._unready_by_itself,
+            unready=self.unready,
             system_clock=self._clock,
             registered=self._metrics,
         )
@@ -241,14 +242,6 @@ class Program:
 
     def unready(self) -> str:
         """Say why nothing can be served yet; empty when all is well."""
-        waiting = self._peering.waiting() if self._settings.links_clusters else ()
-        by_itself = self._unready_by_itself()
-        if by_itself or not waiting:
-            return by_itself
-        return f"linked clusters were not heard yet: {', '.join(waiting)}"
-
-    def _unready_by_itself(self) -> str:
-        # Linked clusters wait for this, so that it must not wait for them.
         if self._trust.authority is None:
             fault = self._trust.fault
             return fault.happened if fault else "the certificate authority was not read yet"
@@ -265,6 +258,15 @@ class Program:
             # Their own pods are not known: what they have would be taken away from them.
             return f"cluster `{cluster}` is not known yet"
         return self.unready()
+
+    def _unlinked(self) -> str:
+        """Say which linked clusters proxies would lose if they were told now; empty for none.
+
+        Whether we are ready must not wait for these: they are reached through gateways that learn
+        of control planes from these themselves, and wait for us as we for them.
+        """
+        waiting = self._peering.waiting() if self._settings.links_clusters else ()
+        return f"linked clusters were not heard yet: {', '.join(waiting)}" if waiting else ""
 
     def _own_findings(self) -> list[errors.Finding]:
         """Say what is wrong with the control plane's own files, settings and names, if anything."""

@@ -23,11 +23,12 @@ class Setting:
         self.mesh = assembly.assemble(
             config_cluster=C1, revision="", system_namespace="istio-system", domain="cluster.local"
         )
-        self.reason = ""
+        self.reason = self.unlinked = ""
         self.connections = connections.Connections(
             self.mesh,
             authenticator=None,
             unready=lambda cluster: self.reason,
+            unlinked=lambda: self.unlinked,
             node_accounts=[("istio-system", "ztunnel")],
         )
         self.service("web")
@@ -177,6 +178,24 @@ def test_a_node_proxy_is_told_of_workloads_and_nobody_else_is():
     assert "shop/web.shop.svc.cluster.local" in watch.snapshot().of(snapshot.ADDRESSES)
     assert not watch.snapshot().of(snapshot.CLUSTERS)
     assert not setting.connect().snapshot().of(snapshot.ADDRESSES)
+
+
+async def test_who_would_lose_what_linked_clusters_share_waits_for_these_and_nobody_else():
+    setting = Setting()
+    setting.unlinked = "linked clusters were not heard yet: beta"
+    with pytest.raises(ads.NotReady, match="beta"):
+        setting.connect("ztunnel-1", "istio-system", ProxyKind.ZTUNNEL, "ztunnel")
+    # Links lead through gateways, which must learn of a new control plane for that.
+    setting.connect("gateway-1", kind=ProxyKind.ROUTER)
+    setting.connect()
+
+    setting.unlinked = ""
+    setting.connect("ztunnel-1", "istio-system", ProxyKind.ZTUNNEL, "ztunnel")
+
+
+async def test_no_control_plane_of_another_cluster_is_told_what_proxies_are():
+    with pytest.raises(nodes.NodeRefused):
+        Setting().connect("istiod-1", "istio-system", ProxyKind.CONTROL_PLANE, "istiod")
 
 
 @pytest.mark.parametrize(("namespace", "account"), [("shop", "ztunnel"), ("istio-system", "other")])

@@ -15,6 +15,7 @@ CLUSTERS = {"cluster1": "v1", "cluster2": "v2", "cluster3": "v1"}
 HOST = "helloworld.sample.mesh.internal"
 LOCAL = "helloworld.sample"
 SLEEP = "spiffe://cluster.local/ns/sample/sa/sleep"
+NODES = ("cluster1-node1", "cluster1-node2")
 REQUESTS = 200
 TUNNEL, DISCOVERY, API = 15008, 15012, 6443
 
@@ -138,6 +139,23 @@ def test_a_pod_leaves_and_joins_again_under_load_without_a_restart(ambient):
 def mark_of(ambient, name):
     pod = ambient.json_of("cluster1", f"pod -n sample {name}")
     return (pod["metadata"].get("annotations") or {}).get("ambient.istio.io/redirection")
+
+
+def test_no_new_connection_is_lost_while_the_nodes_proxies_are_replaced(ambient):
+    """Successors listen beside them before they go; connections that stay open end with them."""
+    with traffic.flowing(ambient, "cluster1", host=LOCAL, by=["v1"]) as client:
+        ambient.kubectl("cluster1", "-n istio-system rollout restart daemonset/ztunnel")
+        status = "-n istio-system rollout status daemonset/ztunnel --timeout=50s"
+        ambient.kubectl("cluster1", status)
+        traffic.until(lambda: len(proxies(ambient)) == len(NODES))
+        client.goes_on()
+
+    assert not [one for one in client.lost if one.fresh], client
+    assert len(client.lost) < 4, client
+
+
+def proxies(ambient):
+    return ambient.json_of("cluster1", "pods -n istio-system -l app=ztunnel")["items"]
 
 
 STRICT = """

@@ -3,8 +3,8 @@
 import click
 
 from isthmus.cli import options as cli_options
-from isthmus.install import installing
-from isthmus.kube import apply
+from isthmus.install import ambient_probing, installing
+from isthmus.kube import apply, kinds
 from isthmus.kube import client as kube_client
 
 
@@ -39,6 +39,8 @@ def command(
                 metadata = manifest["metadata"]
                 where = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
                 click.echo(f"  delete {manifest['kind']} {where}{metadata['name']}", err=True)
+            if any(one["kind"] == kinds.DAEMON_SET.kind for one in doomed):
+                await _warn_of_members(client)
             if doomed and not yes and not click.confirm("Proceed?", default=False, err=True):
                 return 1
             await apply.delete(client, doomed)
@@ -46,3 +48,18 @@ def command(
             return 0
 
     return cli_options.run(work())
+
+
+async def _warn_of_members(client: kube_client.Client) -> None:
+    """Say that pods in ambient mode lose their network with their nodes' proxy."""
+    pods = await client.list_(kinds.POD)
+    members = [one["metadata"]["namespace"] for one in pods if ambient_probing.takes_part(one)]
+    if not members:
+        return
+    namespaces = sorted(set(members))
+    click.echo(
+        f"warning: {len(members)} pods take part in ambient mode, and will reach nobody without "
+        f"their nodes' proxy, in: {', '.join(namespaces)}\n"
+        f"  hint: kubectl label namespace {namespaces[0]} istio.io/dataplane-mode-   # first",
+        err=True,
+    )

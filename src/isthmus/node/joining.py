@@ -11,7 +11,8 @@ import contextlib
 import itertools
 import os
 import pathlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -60,8 +61,24 @@ class Enrolling(Protocol):
         """Return why the proxy refuses listeners of a pod, or nothing."""
 
 
+Active = Callable[[], Awaitable[Collection[str]]]
+"""Returns the names of the listeners at which our proxy takes connections."""
+
 Served = Callable[[zds.Added], contextlib.AbstractAsyncContextManager[object]]
 """Answers a pod's questions for names while it is entered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What is of this agent and its proxy, where another's may be beside it.
+
+    Attributes:
+        names: Answers pods' questions for names.
+        active: Tells our proxy's listeners from those of another that is to go.
+    """
+
+    names: Served
+    active: Active
 
 
 @dataclass(slots=True)
@@ -85,7 +102,7 @@ class Joining(zds.Pods):
         agent: Has their listeners made.
         cluster: Which one this is.
         folder: For links to their network namespaces; it is emptied.
-        names: Answers their questions for names.
+        own: What is theirs alone.
         nursery: Closes, later, what those who left may still need.
     """
 
@@ -95,14 +112,14 @@ class Joining(zds.Pods):
         *,
         cluster: ClusterId,
         folder: pathlib.Path,
-        names: Served,
+        own: Own,
         nursery: tasks.Nursery,
         system_clock: clock.Clock,
     ) -> None:
         self._agent = agent
         self._cluster = cluster
         self._folder = folder
-        self._names = names
+        self._own = own
         self._nursery = nursery
         self._clock = system_clock
         self._pods: dict[str, _Joined] = {}
@@ -128,7 +145,7 @@ class Joining(zds.Pods):
         workload = f"{self._cluster}//Pod/{pod.namespace}/{pod.name}"
         self._agent.join(nodeslices.PlacedPod(pod.uid, workload, str(joined.link)))
         try:
-            await joined.served.enter_async_context(self._names(pod))
+            await joined.served.enter_async_context(self._own.names(pod))
         except OSError as error:
             _LOG.warning("names are not answered", pod=workload, reason=str(error))
             return f"names are not answered: {error}"
@@ -150,6 +167,12 @@ class Joining(zds.Pods):
         self.is_complete = True
         return ""
 
+    def is_shared(self, own: int) -> bool:
+        """Say whether another proxy listens for a pod already, beside so many sockets of ours."""
+        return any(
+            _ports(one.told.network)[nodeslices.TUNNEL_PORT] > own for one in self._pods.values()
+        )
+
     async def close(self) -> None:
         """End what was begun for pods; their listeners are the proxy's."""
         for joined in self._pods.values():
@@ -169,13 +192,17 @@ class Joining(zds.Pods):
         """Wait until the pod's listeners are up; return why they are not, or nothing."""
         until = self._clock.monotonic() + PATIENCE_S
         delay_s = POLL_S
-        while not listens(joined.told.network):
+        while not await self._is_up(joined.told):
             refused = self._agent.refused_of(joined.told.uid)
             if refused or self._clock.monotonic() > until:
                 return self._reason(joined.told, refused)
             await self._clock.sleep(delay_s)
             delay_s = min(delay_s * 1.5, LONGEST_POLL_S)
         return ""
+
+    async def _is_up(self, told: zds.Added) -> bool:
+        wanted = {f"{kind}|{told.uid}" for kind in nodeslices.LISTENERS.values()}
+        return listens(told.network) and wanted <= set(await self._own.active())
 
     def _reason(self, told: zds.Added, refused: str) -> str:
         who = f"{told.namespace}/{told.name}"
@@ -197,10 +224,14 @@ def _is_connected(network: int) -> bool:
 
 def listens(network: int) -> bool:
     """Say whether all listeners of a pod are up, by what the kernel says of its network."""
+    return _ports(network).keys() >= set(nodeslices.OWN_PORTS)
+
+
+def _ports(network: int) -> Counter[int]:
+    """Count the sockets that listen in a network by port."""
     with namespaces.entered(network):
         lines = SOCKETS.read_text(encoding="ascii").splitlines()[1:]
-    ports = {int(local.rpartition(":")[2], 16) for local in map(_local, lines) if local}
-    return ports.issuperset(nodeslices.OWN_PORTS)
+    return Counter(int(local.rpartition(":")[2], 16) for local in map(_local, lines) if local)
 
 
 def _local(line: str) -> str:

@@ -59,10 +59,12 @@ async def run(wanted: nodesettings.NodeSettings) -> None:
     try:
         async with tasks.Nursery() as nursery:
             _ = nursery.start("proxy", proxy.watch())
-            async with _looked_after(wanted, proxy=proxy, nursery=nursery):
+            async with _looked_after(wanted, proxy=proxy, nursery=nursery) as pods:
                 await told.wait()
-                _LOG.info("agent is told to end")
-                await proxy.leave()
+                # Whoever comes after us takes what is new. Without one, pods wait for us to go.
+                is_followed = pods.is_shared(wanted.concurrency)
+                _LOG.info("agent is told to end", another_listens=is_followed)
+                await (proxy.leave() if is_followed else proxy.stop())
     finally:
         await proxy.stop()
 
@@ -94,18 +96,19 @@ def _written(wanted: nodesettings.NodeSettings) -> pathlib.Path:
 @contextlib.asynccontextmanager
 async def _looked_after(
     wanted: nodesettings.NodeSettings, *, proxy: envoy.Envoy, nursery: tasks.Nursery
-) -> AsyncIterator[None]:
+) -> AsyncIterator[joining.Joining]:
     """Serve what the proxy asks for, and follow who tells of pods, while this is entered."""
     system_clock = clock.SystemClock()
     counted = metrics.Metrics()
     targets = Targets(wanted)
     servers = [await relay.serve(pathlib.Path(path), to=to) for to, path in targets.relays.items()]
     agent = enrolment.Enrolment(_enrolled(wanted), targets=targets, system_clock=system_clock)
+    answered = _Answered(wanted.names, agent.hosts, answering.Counters(counted), nursery)
     pods = joining.Joining(
         agent,
         cluster=wanted.node.cluster,
         folder=wanted.folder / "pods",
-        names=_Answered(wanted.names, agent.hosts, answering.Counters(counted), nursery).served,
+        own=joining.Own(answered.served, lambda: _listeners(wanted)),
         nursery=nursery,
         system_clock=system_clock,
     )
@@ -121,11 +124,21 @@ async def _looked_after(
     ]
     _LOG.info("agent serves", ready_port=wanted.ports.ready, stats_port=wanted.ports.stats)
     try:
-        yield
+        yield pods
     finally:
         await pods.close()
         for server in servers:
             server.close()
+
+
+async def _listeners(wanted: nodesettings.NodeSettings) -> frozenset[str]:
+    """Return the names of the listeners at which the proxy takes connections."""
+    try:
+        answer = await pages.ask(pages.Question("", 0, "/listeners", socket=wanted.admin_socket))
+    except pages.NoAnswer:
+        return frozenset()
+    lines = answer.body.decode(errors="replace").splitlines()
+    return frozenset(line.partition("::")[0] for line in lines)
 
 
 def _enrolled(wanted: nodesettings.NodeSettings) -> enrolment.Wanted:

@@ -28,7 +28,10 @@ PROBED_FROM: Final = "169.254.7.127"
 
 
 def rules_of(
-    *, probed_from: Sequence[str] = (), captures_dns: bool = False
+    *,
+    probed_from: Sequence[str] = (),
+    captures_dns: bool = False,
+    captures_arriving: bool = True,
 ) -> tuple[rules.Rule, ...]:
     """Return the rules for one pod.
 
@@ -38,13 +41,15 @@ def rules_of(
         probed_from: Ranges from which the node asks how the pod is; these calls go to the pod
             itself, since a node has no identity to show.
         captures_dns: Whether the proxy answers the pod's questions for names.
+        captures_arriving: Whether it takes plain calls to the pod; tunnels it takes in any case.
     """
     arriving, leaving = rules.Way.ARRIVING, rules.Way.LEAVING
+    taken = (rules.Rule(arriving, (), PLAINTEXT_PORT),) if captures_arriving else ()
     return (
         rules.Rule(arriving, (rules.UnderWay(),)),
         *(rules.Rule(arriving, (rules.Source(cidr),)) for cidr in probed_from),
         rules.Rule(arriving, (rules.Port(TUNNEL_PORT),)),
-        rules.Rule(arriving, (), PLAINTEXT_PORT),
+        *taken,
         *rules_of_released(),
         rules.Rule(leaving, (rules.UnderWay(),)),
         rules.Rule(leaving, (rules.Mark(MARK),)),

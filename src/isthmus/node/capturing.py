@@ -18,7 +18,11 @@ LOOPBACK_LINK = 1
 
 
 def capture(
-    network: str | int, *, probed_from: Sequence[str] = (), captures_dns: bool = False
+    network: str | int,
+    *,
+    probed_from: Sequence[str] = (),
+    captures_dns: bool = False,
+    captures_arriving: bool = True,
 ) -> None:
     """Let the pod's traffic go through its node's proxy.
 
@@ -26,11 +30,14 @@ def capture(
         network: The pod's network namespace, as a path or a descriptor.
         probed_from: See `capture.enrolled`.
         captures_dns: See `capture.enrolled`.
+        captures_arriving: See `capture.enrolled`.
 
     Raises:
         OSError: The kernel refused, or the pod is gone.
     """
-    made = enrolled.rules_of(probed_from=probed_from, captures_dns=captures_dns)
+    made = enrolled.rules_of(
+        probed_from=probed_from, captures_dns=captures_dns, captures_arriving=captures_arriving
+    )
     with _inside(network):
         _let_answers_return()
         nftables.apply(redirect.messages(made))

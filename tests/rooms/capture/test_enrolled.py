@@ -75,3 +75,12 @@ def test_a_pod_that_was_let_go_still_answers_what_the_proxy_has():
 
     assert ways == {rules.Way.LEAVING_ROUTED, rules.Way.ARRIVING_ROUTED}
     assert enrolled.KEPT == (rules.Way.ARRIVING, rules.Way.LEAVING)
+
+
+def test_a_pod_may_take_plain_calls_itself_but_no_tunnels():
+    found = of(rules.Way.ARRIVING, captures_arriving=False)
+
+    assert all(rule.to is None for rule in found)
+    assert rules.Rule(rules.Way.LEAVING, (), 15001) in of(
+        rules.Way.LEAVING, captures_arriving=False
+    )

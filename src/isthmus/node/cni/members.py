@@ -222,7 +222,8 @@ class Member:
             lambda: capturing.capture(
                 network,
                 probed_from=self._world.probed_from,
-                captures_dns=self._world.captures_dns,
+                captures_dns=membership.captures_dns(self.pod, usual=self._world.captures_dns),
+                captures_arriving=membership.captures_arriving(self.pod),
             ),
         )
         self._has_rules = True

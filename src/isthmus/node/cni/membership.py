@@ -17,6 +17,9 @@ SIDECAR: Final = "sidecar.istio.io/status"
 REDIRECTION: Final = "ambient.istio.io/redirection"
 ENABLED, PENDING = "enabled", "pending"
 
+DNS: Final = "ambient.istio.io/dns-capture"
+BYPASS: Final = "ambient.istio.io/bypass-inbound-capture"
+
 _AGENTS = (("app", "ztunnel"), ("k8s-app", "istio-cni-node"))
 _ENDED = ("Succeeded", "Failed")
 
@@ -71,6 +74,21 @@ def has_ended(pod: objects.Pod) -> bool:
 def was_captured(pod: objects.Pod) -> bool:
     """Say whether rules of ours may be in the pod's network; a sidecar's own are not."""
     return bears_mark(pod) and not pod.metadata.annotation(SIDECAR)
+
+
+def captures_dns(pod: objects.Pod, *, usual: bool) -> bool:
+    """Say whether the proxy answers the pod's questions for names; its annotation decides."""
+    said = _claim(pod, DNS)
+    return usual if said is None else said
+
+
+def captures_arriving(pod: objects.Pod) -> bool:
+    """Say whether plain calls to the pod go to the proxy: not where the pod takes them itself."""
+    return not _claim(pod, BYPASS)
+
+
+def _claim(pod: objects.Pod, annotation: str) -> bool | None:
+    return {"true": True, "false": False}.get(pod.metadata.annotation(annotation).lower())
 
 
 def bears_mark(pod: objects.Pod) -> bool:

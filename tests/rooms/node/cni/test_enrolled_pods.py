@@ -63,3 +63,28 @@ def test_who_takes_part(made, namespace, takes_part, why):
 )
 def test_whose_network_may_hold_rules_of_ours(annotations, captured):
     assert membership.was_captured(pod(annotations=annotations)) == captured
+
+
+@pytest.mark.parametrize(
+    ("said", "usual", "captured"),
+    [
+        (None, True, True),
+        (None, False, False),
+        ("false", True, False),
+        ("true", False, True),
+        ("perhaps", True, True),
+    ],
+)
+def test_a_pod_decides_about_its_questions_for_names(said, usual, captured):
+    annotations = {"ambient.istio.io/dns-capture": said} if said else None
+
+    assert membership.captures_dns(pod(annotations=annotations), usual=usual) == captured
+
+
+@pytest.mark.parametrize(
+    ("said", "captured"), [(None, True), ("true", False), ("false", True), ("perhaps", True)]
+)
+def test_a_pod_may_take_plain_calls_itself(said, captured):
+    annotations = {"ambient.istio.io/bypass-inbound-capture": said} if said else None
+
+    assert membership.captures_arriving(pod(annotations=annotations)) == captured

@@ -60,7 +60,7 @@ def applied(  # an apply is made of this much
     owners = _owners(live)
     mine = _visible(fieldsets.leaves(shape, config), writer)
     before = fieldsets.leaves(shape, live)
-    last = owners.get(writer.key, (frozenset(), ""))[0]
+    last, when = owners.get(writer.key, (frozenset(), ""))
     others = _others(owners, writer)
     merged = _merged(shape, live, config)
     dropped = _dropped(last - mine.keys(), others)
@@ -72,12 +72,12 @@ def applied(  # an apply is made of this much
     )
     if not force:
         _refuse_conflicts(owners, writer, changed - lenient)
-    owners[writer.key] = (frozenset(mine), writer.now)
+    # Who applies the same again is not noted anew, or its object would change every second.
+    touched = last != frozenset(mine) or bool(changed)
+    owners[writer.key] = (frozenset(mine), writer.now if touched else when)
     kept = _released(owners, writer, changed)
     gone = frozenset(before) - after.keys()
-    return _recorded(
-        merged, kept, gone=gone, writer=writer, touched=last != frozenset(mine) or bool(changed)
-    )
+    return _recorded(merged, kept, gone=gone, writer=writer, touched=touched)
 
 
 def updated(shape: schemas.Schema, old: Obj, new: Obj, *, writer: Writer) -> Obj:

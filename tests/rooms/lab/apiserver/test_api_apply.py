@@ -1,8 +1,11 @@
 """Server-side apply, as managers of fields meet it."""
 
+import datetime
+
 import pytest
 from lab_objects import config, deployment, service
 
+from isthmus.base import clock
 from isthmus.lab.apiserver import applying
 from isthmus.lab.apiserver.api import ApiError, Options
 
@@ -67,6 +70,24 @@ async def test_applying_the_same_again_writes_nothing(api):
     again = await apply(api, "deployments.apps", deployment())
     assert again == first
     assert api.revision == first["metadata"]["resourceVersion"]
+
+
+class Later(clock.SystemClock):
+    """A clock that is an hour ahead."""
+
+    def now(self):
+        return super().now() + datetime.timedelta(hours=1)
+
+
+async def test_applying_the_same_again_later_writes_nothing_either(api):
+    first = await apply(api, "deployments.apps", deployment())
+    api.state.clock = Later()
+
+    assert await apply(api, "deployments.apps", deployment()) == first
+    changed = await apply(api, "deployments.apps", deployment(), by="bob", force=True)
+
+    times = {one["manager"]: one["time"] for one in changed["metadata"]["managedFields"]}
+    assert times["ann"] < times["bob"]
 
 
 async def test_items_of_a_keyed_list_have_owners_of_their_own(api):

@@ -58,3 +58,15 @@ def test_a_whole_response_says_what_was_offered(offer):
     assert [(each.type_url, each.value) for each in read.resources] == [
         (each.type_url, each.body) for each in offer.resources
     ]
+
+
+def test_names_that_several_ask_for_are_kept_once():
+    name = "outbound|80||web.default.svc.cluster.local"
+    told = discovery_pb2.DeltaDiscoveryRequest(resource_names_subscribe=[name])
+
+    one, other = (
+        encoding.request(told.SerializeToString(), flavour=Flavour.DELTA)[0] for _ in range(2)
+    )
+
+    assert one.subscribe[0] == name
+    assert one.subscribe[0] is other.subscribe[0]

@@ -27,6 +27,8 @@ PEER_SILENT: Final = "ISM-RUN-020"
 MOST_REFUSED: Final = 20
 """Records of one cluster that are reported as refused, one by one."""
 
+MOST_REMEMBERED: Final = 1000
+
 
 class Counters:
     """What is counted about linked clusters."""
@@ -140,14 +142,18 @@ class Peer(peerclient.Listener):
         for name in (*told, *removed):
             self.refused.pop(name, None)
         self.refused.update(faults)
+        for name in sorted(self.refused)[MOST_REMEMBERED:]:
+            del self.refused[name]
         self.names |= told.keys() - faults.keys()
         self.names.difference_update(removed)
-        for name, reason in faults.items():
+        if faults:
+            name = min(faults)
             _LOG.warning(
-                "record of a linked cluster refused",
+                "records of a linked cluster refused",
                 peer=str(self.link.peer),
-                service=name[:200],
-                reason=reason,
+                records=len(faults),
+                first=name[:200],
+                reason=faults[name],
             )
         self._count()
 

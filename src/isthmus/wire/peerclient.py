@@ -30,6 +30,13 @@ FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 10.0
 LARGEST_MESSAGE_BYTES: Final = 16 << 20
 MOST_RECORDS: Final = 10_000
 MOST_DETAIL: Final = 300
+MOST_NAME: Final = 512
+MOST_NAMED: Final = 200
+"""Records that are refused by name in one answer; of the others the other side hears no reason."""
+
+PAUSE_S: Final = 0.02
+"""After each message, so that who talks without end costs us a bounded share of our time."""
+
 INVALID_ARGUMENT: Final = 3
 
 
@@ -174,6 +181,9 @@ class Talk:
 
     def _taken(self, said: Any) -> Mapping[str, str]:  # noqa: ANN401  # generated messages have no types
         told = {one.name: one.resource.value for one in said.resources}
+        longest = max(map(len, (*told, *said.removed_resources)), default=0)
+        if longest > MOST_NAME:
+            raise StreamBroken(f"it calls a record by {longest} characters")
         versions = {one.name: one.version for one in said.resources}
         gone = tuple(said.removed_resources)
         room = self.most - len(self.versions.keys() - set(gone))
@@ -199,7 +209,7 @@ class Talk:
         if faults:
             answer.error_detail.code = INVALID_ARGUMENT
             answer.error_detail.message = "; ".join(
-                f"{name}: {why}" for name, why in sorted(faults.items())
+                f"{name}: {why}" for name, why in sorted(faults.items())[:MOST_NAMED]
             )
         reply: bytes = answer.SerializeToString()
         return reply
@@ -249,6 +259,7 @@ async def _one_stream(talk: Talk, chosen: Target, system_clock: clock.Clock, pac
                 _ = nursery.start("beat", _beat(talk, line, system_clock))
                 while (content := await line.hear()) is not None:
                     await line.say(talk.hear(content))
+                    await system_clock.sleep(PAUSE_S)
         finally:
             call.cancel()
 

@@ -201,6 +201,26 @@ def test_who_says_that_he_is_another_is_not_listened_to(line):
     assert line.known() == {}
 
 
+def test_a_flood_of_bad_records_is_kept_in_bounds(line):
+    line.connect()
+    bad = {
+        f"a/{number}": Resource(records.SERVICE, f"a/{number}", "1", b"\xff")
+        for number in range(1500)
+    }
+    line.change_to(bad)
+
+    assert len(line.peer.refused) == peer_imports.MOST_REMEMBERED
+    assert len(line.peer.findings()) == peer_imports.MOST_REFUSED
+    assert all(0 < len(names) <= peerclient.MOST_NAMED for names in line.refused)
+
+
+def test_a_name_beyond_all_measure_ends_the_stream(line):
+    line.connect()
+    name = "a/" + "b" * 600
+    with pytest.raises(peerclient.StreamBroken):
+        line.change_to({name: Resource(records.SERVICE, name, "1", b"")})
+
+
 def test_no_more_records_than_count_are_kept(line):
     line.peer.talk.most = 2
     line.connect(export("a"), export("b"), export("c"))

@@ -6,9 +6,11 @@ east (n1): the gateway; helloworld      west (n2), near (n1): helloworld as well
 import msgspec
 import pytest
 
+from fakes import links
 from isthmus.fleet.sources import ObjectKey
 from isthmus.install import exposing
 from isthmus.kube import gateway_api
+from isthmus.mesh.ambient import Scope
 from isthmus.mesh.proxies import ProxyKind
 from isthmus.resources import consistency, snapshot
 from isthmus.testing import builders, envoys
@@ -74,9 +76,9 @@ def asked(mesh):
     }
 
 
-def behind(mesh):
+def behind(mesh, host=HOST):
     """Return the addresses to which inner tunnels go."""
-    found = told(mesh).of(snapshot.ENDPOINTS).get(CLUSTER)
+    found = told(mesh).of(snapshot.ENDPOINTS).get(f"inbound-vip|5000|tcp|{host}")
     groups = envoys.decoded(found).endpoints if found else ()
     places = [one.endpoint.address.socket_address for group in groups for one in group.lb_endpoints]
     return {(place.address, place.port_value) for place in places}
@@ -101,6 +103,27 @@ def test_each_cluster_gives_its_own_pods_only_if_its_own_service_says_so(mesh):
 
     helloworld(mesh, "east", "10.1.0.1")
     assert behind(mesh) == {("10.1.0.1", 15008)}
+
+
+@pytest.mark.parametrize("scope", ["global", "global-only"])
+def test_what_clusters_share_is_asked_for_by_either_name(mesh, scope):
+    """By which one is decided in the cluster of the client."""
+    shape = builders.Shape(proxy=None, is_captured=True, scope=scope)
+    helloworld(mesh, "east", "10.1.0.1", shape=shape)
+    helloworld(mesh, "near", "10.3.0.1", shape=OWN)
+
+    assert asked(mesh) == {f"{HOST}:5000", "helloworld.sample.mesh.internal:5000"}
+    for host in (HOST, "helloworld.sample.mesh.internal"):
+        assert behind(mesh, host) == {("10.1.0.1", 15008)}
+
+
+def test_what_only_linked_clusters_share_is_not_asked_for_here(mesh):
+    links.put(mesh, peer="far", network="n9")
+    links.tell(mesh, "far", "sample/helloworld", Scope(derives=True, takes_over=True))
+    assert asked(mesh) == set()
+
+    helloworld(mesh, "east", "10.1.0.1", shape=OWN)
+    assert asked(mesh) == set()
 
 
 def test_only_pods_that_are_ready_and_accept_tunnels_are_behind(mesh):

@@ -42,7 +42,7 @@ def declare(graph_: graph.Graph, known: facts.Facts, plans: Plans) -> tuple[Slic
         read: reader.Reader, key: ServiceKey, service: Service
     ) -> Iterator[tuple[Seen, Service]]:
         ending = [scope for scope, plan in read.items(plans).items() if _tunnel_ports(plan)]
-        sharing = read.get(known.model.for_nodes.sharing, key) if ending else None
+        sharing = _given_here(read, known, service) if ending else None
         for scope in ending:
             if sharing is not None and is_exposed(service, sharing, namespace=scope.namespace):
                 yield (scope, key), service
@@ -54,6 +54,16 @@ def declare(graph_: graph.Graph, known: facts.Facts, plans: Plans) -> tuple[Slic
         graph_.derive("views/endpoints behind tunnels", exposed, _endpoints(known)),
         graph_.derive("views/tunnels", plans, _listeners(known, by_scope)),
     )
+
+
+def _given_here(read: reader.Reader, known: facts.Facts, service: Service) -> Sharing | None:
+    """Return who shares a service, but for linked clusters: what is theirs is not behind us."""
+    sharing = read.get(known.model.for_nodes.sharing, service.key)
+    origin = service.key if service.derived is None else service.derived.origin
+    told = read.lookup(known.model.peers.imports_by_service, origin)
+    if sharing is None or not told:
+        return sharing
+    return dataclasses.replace(sharing, givers=sharing.givers - {key.peer for key in told})
 
 
 def is_exposed(service: Service, sharing: Sharing, *, namespace: str) -> bool:

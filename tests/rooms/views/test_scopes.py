@@ -5,8 +5,8 @@ import pathlib
 import re
 
 import pytest
-from tests.fakes import links
 
+from fakes import links
 from isthmus.fleet.sources import ObjectKey
 from isthmus.kube import objects
 from isthmus.mesh.ambient import Scope

@@ -4,8 +4,8 @@ import dataclasses
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.fakes import links
 
+from fakes import links
 from isthmus.fleet.sources import ObjectKey
 from isthmus.kube import objects
 from isthmus.mesh.ambient import Scope

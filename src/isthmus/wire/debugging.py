@@ -30,7 +30,7 @@ PAGES: Final[Mapping[str, str]] = {
     "ambientz": "Always empty: ambient mode is not part of this version",
     "authorizationz": "AuthorizationPolicies in force, by namespace",
     "cachez": "Always empty: resources are kept by content, not in a cache that can be stale",
-    "clusterz": "Clusters that are watched, and how well",
+    "clusterz": "Clusters that are watched or linked, and how well",
     "configz": "The mesh's settings and the policies and rules in force",
     "connections": "Connected proxies",
     "endpointShardz": "Endpoints of each service by cluster",

@@ -25,6 +25,9 @@ from isthmus.wire import pipes, tls
 RUNG_S: Final = 4.0
 """How long one rung may take."""
 
+LISTEN_S: Final = 0.3
+"""How long one listens for a refusal before one speaks."""
+
 NOBODYS: Final = "check.isthmus.invalid:80"
 """What no gateway knows, and answers that."""
 
@@ -188,7 +191,7 @@ class Climb:
         """Say hello in HTTP/2. In TLS 1.3 a client only hears then that it is refused."""
         try:
             async with asyncio.timeout(self.rung_s):
-                await tunnel.begin()
+                await tunnel.begin(listens_s=LISTEN_S)
         except ssl.SSLError as error:
             self._break(
                 Rung.IDENTITY,

@@ -137,12 +137,21 @@ class Tunnel:
         self._inner = inner
         self._rest = b""
 
-    async def begin(self) -> None:
+    async def begin(self, *, listens_s: float = 0.0) -> None:
         """Say hello, and wait until the other side does.
+
+        Who refuses a client's certificate says so and hangs up, and what is written meanwhile makes
+        that unreadable: with `listens_s` the other side may speak first for so long.
 
         Raises:
             Broken: It says something else (ISM-WIRE-020).
         """
+        if listens_s:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(listens_s):
+                    self._rest = await self._inner.read()
+                    if not self._rest:
+                        raise HungUp("it hung up")
         await self._inner.write(PREFACE + _frame(SETTINGS))
         kind, _, _ = await self._frame()
         if kind != SETTINGS:

@@ -14,8 +14,10 @@ from typing import Final
 
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh.ambient import Sharing
+from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.networks import HBONE_PORT
 from isthmus.mesh.services import Protocol, Service, ServiceKey
+from isthmus.mesh.settings import MeshSettings
 from isthmus.mesh.workloads import Endpoint, Health
 from isthmus.views import (
     authorization,
@@ -187,10 +189,29 @@ def _listeners(
                     domains,
                     settings.access_log_path,
                     by_domain=settings.lists_domains,
+                    policies=_judges(read, known, scope, settings),
                 ),
             )
 
     return sliced
+
+
+def _judges(
+    read: reader.Reader, known: facts.Facts, scope: view.GatewayScope, settings: MeshSettings
+) -> tuple[AuthorizationPolicy, ...]:
+    """Return the policies that say of this very gateway who may ask for which tunnel.
+
+    What holds for a whole namespace or mesh is about workloads: they judge the inner tunnel.
+    """
+    found = facts.authorizations_for(
+        read, known, namespace=scope.namespace, root=settings.root_namespace
+    )
+    return authorization.policies_of(
+        [policy for policy in found if policy.selector or policy.targets],
+        namespace=scope.namespace,
+        labels=dict(scope.labels),
+        settings=settings,
+    )
 
 
 def _in_order(item: tuple[Seen, Service]) -> ServiceKey:

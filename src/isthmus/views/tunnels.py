@@ -6,6 +6,7 @@ Source: spec section 7.4.
 from dataclasses import dataclass
 from typing import Final
 
+from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.identities import TrustDomain
 from isthmus.mesh.networks import HBONE_PORT
 
@@ -23,6 +24,7 @@ class GatewayTunnels:
     Attributes:
         trust_domains: Whose identities may come in.
         notes_callers: Whether what is inside the proxy learns who has come in.
+        policies: About who may ask for which tunnel.
         by_domain: Whether each of them has its own bundle by which clients are believed.
     """
 
@@ -31,6 +33,7 @@ class GatewayTunnels:
     trust_domains: tuple[TrustDomain, ...]
     access_log_path: str = ""
     notes_callers: bool = False
+    policies: tuple[AuthorizationPolicy, ...] = ()
     by_domain: bool = False
 
     @property

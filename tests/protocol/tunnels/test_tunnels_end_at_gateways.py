@@ -122,3 +122,43 @@ async def test_a_pod_that_has_just_died_costs_nobody_a_call(tmp_path):
 async def test_a_pod_that_cannot_be_reached_is_unavailable(resources, tmp_path):
     async with tunnelled.running(resources, tmp_path, serves=False) as door:
         assert await door.ask(f"{HOST}:5000") == 503
+
+
+OTHER = "spiffe://cluster.local/ns/sample/sa/other"
+AT_GATEWAY = {"matchLabels": {"gateway.networking.k8s.io/gateway-name": exposing.NAME}}
+NAMED = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": exposing.NAME}
+SLEEP = {"from": [{"source": {"principals": ["cluster.local/ns/sample/sa/sleep"]}}]}
+
+
+async def asked_by(mesh, folder):
+    """Return what becomes of tunnels that two callers ask for."""
+    async with tunnelled.running(told(mesh), folder) as door:
+        who = (tunnelled.CALLER, OTHER)
+        return [await door.ask(f"{HOST}:5000", who=one) == 200 for one in who]
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"selector": AT_GATEWAY, "rules": [SLEEP]}, [True, False]),
+        ({"targetRefs": [NAMED], "rules": [SLEEP]}, [True, False]),
+        ({"selector": AT_GATEWAY, "action": "DENY", "rules": [SLEEP]}, [False, True]),
+        (
+            {
+                "selector": AT_GATEWAY,
+                "action": "DENY",
+                "rules": [{"to": [{"operation": {"hosts": [HOST]}}]}],
+            },
+            [False, False],
+        ),
+        # About workloads, which judge the inner tunnel themselves.
+        ({"rules": []}, [True, True]),
+    ],
+)
+async def test_policies_for_the_gateway_judge_who_asks_for_the_outer_tunnel(
+    spec, expected, tmp_path
+):
+    mesh = mesh_of()
+    mesh.authorization_policy("p", spec, namespace=exposing.NAMESPACE)
+
+    assert await asked_by(mesh, tmp_path) == expected

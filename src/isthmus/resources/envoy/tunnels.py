@@ -20,7 +20,16 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 )
 from google.protobuf import message
 
-from isthmus.resources.envoy import access_logs, actions, callers, filters, listeners, messages, tls
+from isthmus.resources.envoy import (
+    access_logs,
+    actions,
+    callers,
+    filters,
+    listeners,
+    messages,
+    rbac,
+    tls,
+)
 from isthmus.views import view
 
 CONNECT: Final = "CONNECT"
@@ -81,6 +90,7 @@ def _manager(tunnels: view.tunnels.GatewayTunnels) -> messages.Fields:
             "initial_connection_window_size": {"value": CONNECTION_WINDOW_BYTES},
         },
         http_filters=[
+            *rbac.http_filters(tunnels.policies),
             *([callers.noted()] if tunnels.notes_callers else []),
             messages.extension("envoy.filters.http.router", router_pb2.Router()),
         ],

@@ -21,7 +21,7 @@ from bench.scale import shapes, subject
 from isthmus.testing import certificates
 
 PAUSE_S: Final = 0.2
-IDLE_S: Final = 4.0
+IDLE_S: Final = 8.0
 CHECKED: Final = 10
 """So many clients' endpoints are compared with the truth."""
 

@@ -57,7 +57,9 @@ SECURE_PORT, WEBHOOK_PORT, MONITORING_PORT, READY_PORT = 15012, 15017, 15014, 80
 ANY = "0.0.0.0"  # inside the pod's own network
 DRAIN_S = 5.0
 TRUST_LOOK_S = 30.0
-TIDY_EVERY_S = 5.0
+TIDY_EVERY_S, TIDY_TIMES = 5.0, 6
+"""For how long proxies that have come may still be told what they asked for."""
+
 TIDY_AFTER_S = 5.0
 """Clusters often change hands one after the other; memory is given back once for all of them."""
 
@@ -363,11 +365,13 @@ class Program:
 
     async def _tidy(self) -> None:
         """Give back what it took to tell proxies all that they asked for, once they have it."""
-        known = 0
+        known, left = 0, 0
         while True:
             await self._clock.sleep(TIDY_EVERY_S)
             if self._discovery.opened != known:
-                known = self._discovery.opened
+                known, left = self._discovery.opened, TIDY_TIMES
+            if left:
+                left -= 1
                 memory.trim()
 
     async def _settle(self) -> None:

@@ -135,9 +135,22 @@ def _in_meshes(results: measures.Results, parts: set[str], repeat: int) -> None:
         if parts & {"traffic", "activation"}:
             _tell("pods for traffic", lambda: asyncio.run(_deploy(mesh)))
         if "traffic" in parts:
-            _tell("traffic", lambda: asyncio.run(traffic.measure(results, mesh, rounds=repeat)))
+            _traffic(results, mesh, repeat)
         if "activation" in parts:
             _tell("new pods", lambda: asyncio.run(activation.measure(results, mesh)))
+
+
+def _traffic(results: measures.Results, mesh: meshes.Mesh, repeat: int) -> None:
+    with _told("a mesh without sidecars beside it"), meshes.ambient() as ambient:
+        asyncio.run(_deploy_ambient(ambient))
+        act = traffic.measure(results, mesh, ambient, rounds=repeat)
+        _tell("traffic", lambda: asyncio.run(act))
+        _tell("proxies of nodes at rest", lambda: resting.measure_nodes(results, ambient))
+
+
+async def _deploy_ambient(mesh: meshes.Mesh) -> None:
+    async with mesh.client("cluster1") as one, mesh.client("cluster2") as two:
+        await pods.deploy_ambient(one, two)
 
 
 async def _deploy(mesh: meshes.Mesh) -> None:

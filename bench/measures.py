@@ -17,6 +17,8 @@ CASES: Final = {
     "direct": "from pod to pod, in plain text, without proxies",
     "sidecars": "through two sidecars, over mutual TLS",
     "gateway": "through two sidecars and the gateway of another network",
+    "ambient": "through the proxies of two nodes, over mutual TLS",
+    "ambient-gateway": "through the proxies of two nodes and the gateway of another network",
 }
 """The ways from client to server, in the order in which they are compared."""
 
@@ -134,6 +136,8 @@ CATALOG: Final[Mapping[str, Meaning]] = {
     "memory/agent/private": Meaning("the same, what is its own alone", "MiB"),
     "memory/envoy": Meaning("an Envoy, on average (PSS)", "MiB"),
     "memory/envoy/private": Meaning("the same, what is its own alone", "MiB"),
+    "memory/node-agent": Meaning("the agent of a node in ambient mode, on average (PSS)", "MiB"),
+    "memory/node-proxy": Meaning("the Envoy of a node in ambient mode, on average (PSS)", "MiB"),
     "memory/cluster": Meaning("a lab's cluster: API server, controllers, nodes (PSS)", "MiB"),
     "memory/cluster/private": Meaning("the same, what is its own alone", "MiB"),
     "cpu/control-plane/joining": Meaning("the control plane, from its start to the mesh", "s"),

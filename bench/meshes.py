@@ -14,6 +14,7 @@ from isthmus.cli import demo, walkthrough
 from isthmus.kube import access, client
 
 NAME: Final = "bench"
+AMBIENT: Final = "ambient"
 _SAMPLES: Final = Path(__file__).resolve().parents[1] / "samples"
 _LIMIT_S: Final = 180
 
@@ -27,8 +28,10 @@ class Mesh:
         first_answer_s: When another cluster answered first, from the lab's start on.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, topology: str = measures.TOPOLOGY) -> None:
         self._folder = folder
+        self._walk = demo.TOPOLOGIES[topology]
+        self._name = NAME if topology == measures.TOPOLOGY else f"{NAME}-{topology}"
         self._environment = {**demo.environment(folder), "ISTHMUS_LAB_HOME": str(folder / "labs")}
         (folder / "samples").symlink_to(_SAMPLES)
         self.pid = 0
@@ -41,12 +44,14 @@ class Mesh:
     def boot(self) -> None:
         """Run the whole walkthrough."""
         began = time.monotonic()
-        self._run(f"isthmus lab up {measures.TOPOLOGY} --name {NAME}")
+        self._run(f"isthmus lab up {self._walk.lab} --name {self._name}")
         self.boot_s = time.monotonic() - began
-        self._environment["KUBECONFIG"] = self._run(f"isthmus lab kubeconfig --name {NAME}").strip()
+        self._environment["KUBECONFIG"] = self._run(
+            f"isthmus lab kubeconfig --name {self._name}"
+        ).strip()
         self.pid = json.loads(self._run("isthmus lab status -o json"))["labs"][0]["pid"]
         title = ""
-        for step in walkthrough.TOPOLOGIES[measures.TOPOLOGY].steps:
+        for step in self._walk.steps:
             title = step.title or title
             step_began = time.monotonic()
             shown = self._step(step)
@@ -60,7 +65,7 @@ class Mesh:
     def down(self) -> float:
         """Take the lab down, if it is up; return how long that took."""
         began = time.monotonic()
-        self._run(f"isthmus lab down --name {NAME}")
+        self._run(f"isthmus lab down --name {self._name}")
         return time.monotonic() - began
 
     def client(self, cluster: str) -> client.Client:
@@ -94,6 +99,19 @@ class Mesh:
                 hint="isthmus lab doctor checks this machine",
             )
         return ended.stdout
+
+
+@contextlib.contextmanager
+def ambient() -> Iterator[Mesh]:
+    """Boot a mesh without sidecars, to be compared with the other, and take it down."""
+    with tempfile.TemporaryDirectory(prefix="isthmus-bench-") as folder:
+        mesh = Mesh(Path(folder), topology=AMBIENT)
+        try:
+            mesh.boot()
+            yield mesh
+        finally:
+            with contextlib.suppress(demo.StepFailed):
+                mesh.down()
 
 
 @contextlib.contextmanager

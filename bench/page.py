@@ -18,7 +18,8 @@ _SHOWN: Final = (
     ("proxies", "proxies' CPU for a request, µs"),
     ("generator", "load generator busy, %"),
 )
-
+_HEADS: Final = {"rate": "requests/s", "p50": "p50, ms", "p99": "p99, ms", "proxies": "CPU, µs"}
+"""What a terminal shows of that."""
 
 _RATIOS: Final = frozenset({"rate", "p50", "p99"})
 
@@ -30,10 +31,10 @@ def table(run: Mapping[str, Any]) -> Iterator[str]:
     values = _values(run)
     if "traffic/direct/rate" in values:
         yield ""
-        yield f"{'TRAFFIC':32}" + "".join(f"{case:>16}" for case in measures.CASES)
-        for name, label in _SHOWN:
-            cells = "".join(f"{cell:>16}" for cell in _compared(values, name))
-            yield f"{label:32}{cells}"
+        yield f"{'TRAFFIC':16}" + "".join(f"{head:>16}" for head in _HEADS.values())
+        columns = [list(_compared(values, name)) for name in _HEADS]
+        for case, *cells in zip(measures.CASES, *columns, strict=True):
+            yield f"{case:16}" + "".join(f"{cell:>16}" for cell in cells)
     for part, rows in _parts(run):
         if part != "traffic":
             yield ""

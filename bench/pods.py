@@ -104,6 +104,23 @@ async def deploy(one: client.Client, two: client.Client) -> None:
         await ready(where, name)
 
 
+async def deploy_ambient(one: client.Client, two: client.Client) -> None:
+    """Start pods without sidecars: a caller and a server in cluster1, a shared one in cluster2."""
+    home = namespace(MESH)
+    home["metadata"]["labels"] = {"istio.io/dataplane-mode": "ambient"}
+    first = [home, programs(MESH), service(NEAR, MESH)]
+    first.append(deployment(CALLER, MESH, argv=("sleep", "infinity"), node="cluster1-node1"))
+    first.append(deployment(NEAR, MESH, argv=("server.py",), node="cluster1-node2"))
+    shared = service(FAR, MESH)
+    shared["metadata"]["labels"] = {"solo.io/service-scope": "global"}
+    second = [home, programs(MESH), shared]
+    second.append(deployment(FAR, MESH, argv=("server.py",), node="cluster2-node1"))
+    await apply.apply(one, first)
+    await apply.apply(two, second)
+    for where in (one, two):
+        await ready(where, MESH)
+
+
 async def ready(where: client.Client, namespace_: str) -> None:
     """Wait until all Deployments of a namespace have their pods."""
     for each in await where.list_(kinds.DEPLOYMENT, namespace=namespace_):

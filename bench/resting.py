@@ -26,3 +26,17 @@ def measure(results: measures.Results, mesh: meshes.Mesh) -> None:
         if known:
             results.add(f"memory/{part}", statistics.mean(each.pss for each in known))
             results.add(f"memory/{part}/private", statistics.mean(each.private for each in known))
+
+
+def measure_nodes(results: measures.Results, mesh: meshes.Mesh) -> None:
+    """Let a mesh without sidecars rest, and look at what a node's agent and its Envoy hold."""
+    time.sleep(_SETTLE_S)
+    processes = usage.below(mesh.pid)
+    agents = usage.of_part(processes, "node-agent")
+    own = {each.pid for each in agents}
+    proxies = [each for each in usage.of_part(processes, "envoy") if each.parent in own]
+    for name, found in (("node-agent", agents), ("node-proxy", proxies)):
+        held = [usage.memory(each.pid) for each in found]
+        known = [each.pss for each in held if each is not None]
+        if known:
+            results.add(f"memory/{name}", statistics.mean(known))

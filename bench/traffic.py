@@ -1,7 +1,8 @@
-"""What the ways from client to server cost: the same client and server, three ways between them."""
+"""What the ways from client to server cost: the same client and server, five ways between them."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from bench import measures, meshes, pods, server, usage
@@ -12,28 +13,43 @@ RATE: Final = 200
 CLOSED_S: Final = 3.0
 OPEN_S: Final = 5.0
 
-_WAYS: Final = {
-    "direct": (pods.PLAIN, pods.NEAR),
-    "sidecars": (pods.MESH, pods.NEAR),
-    "gateway": (pods.MESH, pods.FAR),
-}
-"""For each case the caller's namespace and whom it calls."""
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """From where a server is called, and by which name."""
+
+    mesh: meshes.Mesh
+    caller: client.Client
+    namespace: str
+    host: str
 
 
-async def measure(results: measures.Results, mesh: meshes.Mesh, *, rounds: int) -> None:
+async def measure(
+    results: measures.Results, mesh: meshes.Mesh, ambient: meshes.Mesh, *, rounds: int
+) -> None:
     """Measure all cases in turn, several times over; their order changes with each round."""
-    latencies: dict[str, list[int]] = {case: [] for case in _WAYS}
+    latencies: dict[str, list[int]] = {case: [] for case in measures.CASES}
     ceilings: list[float] = []
     failed = 0
-    async with mesh.client("cluster1") as one:
-        for namespace, host in _WAYS.values():
-            await pods.answered(one, namespace, host)
+    async with mesh.client("cluster1") as one, ambient.client("cluster1") as other:
+        ways = {
+            "direct": Way(mesh, one, pods.PLAIN, pods.NEAR),
+            "sidecars": Way(mesh, one, pods.MESH, pods.NEAR),
+            "gateway": Way(mesh, one, pods.MESH, pods.FAR),
+            "ambient": Way(ambient, other, pods.MESH, pods.NEAR),
+            "ambient-gateway": Way(
+                ambient, other, pods.MESH, f"{pods.FAR}.{pods.MESH}.mesh.internal"
+            ),
+        }
+        for way in ways.values():
+            await pods.answered(way.caller, way.namespace, way.host)
         for number in range(rounds):
-            cases = list(_WAYS)
-            for case in cases[number % 3 :] + cases[: number % 3]:
-                fast = await _closed(results, mesh, one, case)
+            cases = list(ways)
+            first = number % len(cases)
+            for case in cases[first:] + cases[:first]:
+                fast = await _closed(results, ways[case], case)
                 ceilings.append(fast["ceiling"])
-                slow = await _opened(one, case)
+                slow = await _opened(ways[case])
                 latencies[case] += slow["latencies_us"]
                 failed += fast["failed"] + slow["failed"]
     for case, found in latencies.items():
@@ -43,16 +59,13 @@ async def measure(results: measures.Results, mesh: meshes.Mesh, *, rounds: int) 
     results.add("traffic/failed", failed)
 
 
-async def _closed(
-    results: measures.Results, mesh: meshes.Mesh, one: client.Client, case: str
-) -> dict[str, Any]:
-    namespace, host = _WAYS[case]
-    before_s = usage.cpu_s(mesh.pid, "envoy")
+async def _closed(results: measures.Results, way: Way, case: str) -> dict[str, Any]:
+    before_s = usage.cpu_s(way.mesh.pid, "envoy")
     found = await pods.load(
-        one, namespace, "closed", host, str(server.PORT),
+        way.caller, way.namespace, "closed", way.host, str(server.PORT),
         "--connections", str(CONNECTIONS), "--seconds", str(CLOSED_S),
     )  # fmt: skip
-    used_s = usage.cpu_s(mesh.pid, "envoy") - before_s
+    used_s = usage.cpu_s(way.mesh.pid, "envoy") - before_s
     results.add(f"traffic/{case}/rate", found["requests"] / found["seconds"])
     results.add(f"traffic/{case}/generator", found["busy"] * 100)
     # The time before the counting is proxies' time, too.
@@ -60,10 +73,9 @@ async def _closed(
     return found
 
 
-async def _opened(one: client.Client, case: str) -> dict[str, Any]:
-    namespace, host = _WAYS[case]
+async def _opened(way: Way) -> dict[str, Any]:
     return await pods.load(
-        one, namespace, "open", host, str(server.PORT),
+        way.caller, way.namespace, "open", way.host, str(server.PORT),
         "--rate", str(RATE), "--seconds", str(OPEN_S),
     )  # fmt: skip
 

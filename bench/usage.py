@@ -26,6 +26,8 @@ class Process:
             return "control-plane"
         if "isthmus.node" in self.argv and "proxy" in self.argv:
             return "agent"
+        if "isthmus.node" in self.argv and "ztunnel" in self.argv:
+            return "node-agent"
         if self.argv and self.argv[0].endswith("/envoy"):
             return "envoy"
         if "isthmus.lab.cluster" in self.argv:

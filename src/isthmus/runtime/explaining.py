@@ -261,7 +261,7 @@ class _Story:
         )
         mode = modes.modes_of(found, namespace=namespace, labels=labels, root=root)
         named = None if deciding is None else (deciding.namespace, deciding.name)
-        has_proxy = endpoint.accepts_mtls
+        has_proxy = endpoint.accepts_mtls or endpoint.accepts_tunnels
         return {
             "mode": mode.of(endpoint.port).value if has_proxy else "no proxy",
             "policy": _named(named),
@@ -281,7 +281,9 @@ class _Story:
         identity = str(self.identity) if is_mutual else ""
         found = judgements.judged(held, judgements.Call(identity, endpoint.port))
         return {
-            "outcome": found.outcome.value if endpoint.accepts_mtls else "no proxy",
+            "outcome": found.outcome.value
+            if endpoint.accepts_mtls or endpoint.accepts_tunnels
+            else "no proxy",
             "policies": [
                 {
                     "name": f"{policy.name}.{policy.namespace}",

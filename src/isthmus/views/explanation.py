@@ -137,6 +137,8 @@ def _verdict(
     refused = _reason(question, endpoint, speaks=speaks)
     if refused is not None:
         return Verdict(endpoint, speaks, reason=refused)
+    # In a tunnel mutual TLS is spoken, too, whatever a rule says of the endpoint itself.
+    speaks = speaks or (question.slice is not None and _is_tunnelled(question, candidate))
     own = (endpoint.address, endpoint.port)
     if question.slice is None:
         # The kernel of the client has chosen, before its proxy saw anything.
@@ -151,6 +153,10 @@ def _verdict(
     if is_hidden:
         return Verdict(endpoint, speaks, via=found)
     return Verdict(endpoint, speaks, told=found, share=found[0].share)
+
+
+def _is_tunnelled(question: Question, candidate: splithorizon.Candidate) -> bool:
+    return question.horizon.begins_tunnels and candidate.tunnel_end != ""
 
 
 def _reason(question: Question, endpoint: Endpoint, *, speaks: bool) -> Reason | None:

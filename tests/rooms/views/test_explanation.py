@@ -324,3 +324,17 @@ def test_shares_follow_envoys_rules(groups, weighs, shares):
     found = explanation.shares_of(groups, weighs_places=weighs)
 
     assert [one.share for one in found] == pytest.approx(shares)
+
+
+@pytest.mark.parametrize("speaks_tunnels", [True, False])
+def test_what_is_called_through_a_tunnel_is_not_called_in_plain_text(speaks_tunnels):
+    mesh = builders.Mesh()
+    east = mesh.cluster("east", network="n1")
+    east.service("web", ready=["10.0.0.1"], shape=shapes.CAPTURED)
+    east.pod("client", shape=builders.Shape(speaks_tunnels=speaks_tunnels))
+
+    document, _ = explained(mesh)
+
+    (one,) = endpoints(document).values()
+    assert one["mutualTls"] is speaks_tunnels
+    assert one["peerAuthentication"]["mode"] == "PERMISSIVE"

@@ -22,8 +22,11 @@ Message = TypeVar("Message", bound=protobuf.Message)
 
 LARGEST_BYTES = 1024
 """Proxies read no more of one message."""
-MOST_AT_ONCE = 64
-"""So much is said ahead of answers, so that a proxy can take many pods together if it likes."""
+MOST_AT_ONCE = 4
+"""So much is said ahead of answers, so that a proxy can take some pods together if it likes.
+
+Not more: a proxy that waits for many pods' listeners at once has no time left to make any.
+"""
 
 
 class ProtocolBroken(errors.IsthmusError):

@@ -95,6 +95,9 @@ CONFIGURATION = (
     Followed("service_entries", kinds.SERVICE_ENTRY, objects.ServiceEntry, optional=True),
     Followed("authorization_policies", kinds.AUTHORIZATION_POLICY, objects.FreeForm, optional=True),
     Followed(
+        "request_authentications", kinds.REQUEST_AUTHENTICATION, objects.FreeForm, optional=True
+    ),
+    Followed(
         "peer_authentications", kinds.PEER_AUTHENTICATION, objects.PeerAuthentication, optional=True
     ),
 )

@@ -42,6 +42,7 @@ class Sources:
     service_entries: collections.Source[ObjectKey, objects.ServiceEntry]
     peer_authentications: collections.Source[ObjectKey, objects.PeerAuthentication]
     authorization_policies: collections.Source[ObjectKey, objects.FreeForm]
+    request_authentications: collections.Source[ObjectKey, objects.FreeForm]
     gateway_classes: collections.Source[ObjectKey, gateway_api.GatewayClass]
     kubernetes_gateways: collections.Source[ObjectKey, gateway_api.Gateway]
     http_routes: collections.Source[ObjectKey, gateway_api.HttpRoute]
@@ -63,6 +64,7 @@ def declare(graph_: graph.Graph) -> Sources:
         service_entries=graph_.source("service_entries"),
         peer_authentications=graph_.source("peer_authentications"),
         authorization_policies=graph_.source("authorization_policies"),
+        request_authentications=graph_.source("request_authentications"),
         gateway_classes=graph_.source("gateway_classes"),
         kubernetes_gateways=graph_.source("kubernetes_gateways.objects"),
         http_routes=graph_.source("http_routes.objects"),

@@ -324,6 +324,13 @@ AUTHORIZATION_POLICY: Schema = _kept(
     ),
 )
 
+REQUEST_AUTHENTICATION: Schema = _kept(
+    selector=_kept(matchLabels=LABELS),
+    jwtRules=_several(
+        _needs(_kept(issuer=TEXT, audiences=TEXTS, jwks=TEXT, fromParams=TEXTS), "issuer")
+    ),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
@@ -395,6 +402,14 @@ RESOURCES = (
         ("v1", "v1beta1"),
         AUTHORIZATION_POLICY,
         (("Action", ".spec.action"),),
+    ),
+    Resource(
+        "security.istio.io",
+        "RequestAuthentication",
+        "requestauthentications",
+        ("ra",),
+        ("v1", "v1beta1"),
+        REQUEST_AUTHENTICATION,
     ),
 )
 

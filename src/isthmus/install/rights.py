@@ -42,7 +42,11 @@ def configured() -> list[Rule]:
             ("destinationrules", "gateways", "serviceentries", "virtualservices"),
             _FOLLOW,
         ),
-        _rule("security.istio.io", ("authorizationpolicies", "peerauthentications"), _FOLLOW),
+        _rule(
+            "security.istio.io",
+            ("authorizationpolicies", "peerauthentications", "requestauthentications"),
+            _FOLLOW,
+        ),
     ]
 
 

@@ -109,6 +109,9 @@ AUTHORIZATION_POLICY = Kind(
     "security.istio.io", "v1", "authorizationpolicies", "AuthorizationPolicy"
 )
 PEER_AUTHENTICATION = Kind("security.istio.io", "v1", "peerauthentications", "PeerAuthentication")
+REQUEST_AUTHENTICATION = Kind(
+    "security.istio.io", "v1", "requestauthentications", "RequestAuthentication"
+)
 KUBERNETES_GATEWAY = Kind("gateway.networking.k8s.io", "v1", "gateways", "Gateway")
 GATEWAY_CLASS = _cluster("gateway.networking.k8s.io", "v1", "gatewayclasses", "GatewayClass")
 HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")

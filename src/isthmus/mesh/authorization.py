@@ -53,6 +53,8 @@ class Property(hashing.Word):
     METHOD = "method"
     PATH = "path"
     HEADER = "header"
+    REQUEST_PRINCIPAL = "request principal"
+    CLAIM = "claim"
 
     @property
     def is_identity(self) -> bool:
@@ -74,7 +76,16 @@ _IDENTITIES = frozenset(
         Property.IDENTITY,
     }
 )
-_OF_REQUESTS = frozenset({Property.HOST, Property.METHOD, Property.PATH, Property.HEADER})
+_OF_REQUESTS = frozenset(
+    {
+        Property.HOST,
+        Property.METHOD,
+        Property.PATH,
+        Property.HEADER,
+        Property.REQUEST_PRINCIPAL,
+        Property.CLAIM,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +93,7 @@ class Clause:
     """One of `patterns` must fit, or none of them where it is negated.
 
     Attributes:
-        header: The name of a HEADER, in small letters.
+        header: The name of a HEADER, in small letters; of a CLAIM where it stands, `[a][b]`.
     """
 
     property: Property

@@ -7,6 +7,7 @@ Source: spec section 4.13; docs/reference/authorization.md.
 """
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
@@ -32,6 +33,8 @@ TOKEN: Final = frozenset("!#$%&'*+-.^`|~0123456789abcdefghijklmnopqrstuvwxyz")
 METHOD: Final = TOKEN | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 NAME: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.")
 IDENTITY_PARTS: Final = 5
+CLAIM: Final = re.compile(r"request\.auth\.claims(?:\[[^\[\]]{1,200}\]){1,8}")
+OF_TOKENS: Final = {"request.auth.audiences": "[aud]", "request.auth.presenter": "[azp]"}
 HOST: Final = NAME | frozenset("_")
 
 KINDS: Final = {
@@ -56,8 +59,8 @@ def read(
     if action == "AUDIT":
         spec.problem("action", "AUDIT writes nothing yet, so that this policy has no effect")
         return None
-    selector = _selector(spec)
-    targets = _targets(spec)
+    selector = selector_of(spec)
+    targets = targets_of(spec)
     rules = tuple(_rule(part, origin) for part in _several(spec, "rules", may_be_empty=True))
     spec.refuse_others({"selector", "targetRef", "targetRefs", "action", "rules"})
     if action not in ACTIONS:
@@ -94,14 +97,15 @@ def _source_clusters(annotations: Mapping[str, str]) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(one.strip() for one in text.split(",") if one.strip()))
 
 
-def _selector(spec: fields.Fields) -> tuple[tuple[str, str], ...]:
+def selector_of(spec: fields.Fields) -> tuple[tuple[str, str], ...]:
+    """Return the labels that a workload must have."""
     part = spec.part("selector")
     part.refuse_others({"matchLabels"})
     _refuse_nulls(part)
     return part.pairs("matchLabels")
 
 
-def _targets(spec: fields.Fields) -> tuple[Target, ...] | None:
+def targets_of(spec: fields.Fields) -> tuple[Target, ...] | None:
     """Return the objects that a policy names; None if that is not understood.
 
     It then holds for all that its selector means, which may be more than was meant, never less.
@@ -181,6 +185,10 @@ def _condition(part: fields.Fields, origin: config.Origin) -> Iterator[Clause]:
     header = ""
     if key in CONDITIONS:
         property_, reads = CONDITIONS[key]
+    elif CLAIM.fullmatch(key):
+        property_, reads, header = Property.CLAIM, _plain, key.removeprefix("request.auth.claims")
+    elif key in OF_TOKENS:
+        property_, reads, header = Property.CLAIM, _plain, OF_TOKENS[key]
     elif key.startswith("request.headers[") and key.endswith("]"):
         property_, reads = Property.HEADER, _plain
         header = key.removeprefix("request.headers[").removesuffix("]").lower()
@@ -346,6 +354,7 @@ SOURCE: Final[dict[str, tuple[Property, Reads]]] = {
     "namespaces": (Property.NAMESPACE, _namespace),
     "serviceAccounts": (Property.ACCOUNT, _account),
     "ipBlocks": (Property.ADDRESS, _block),
+    "requestPrincipals": (Property.REQUEST_PRINCIPAL, _plain),
 }
 OPERATION: Final[dict[str, tuple[Property, Reads]]] = {
     "hosts": (Property.HOST, _host),
@@ -359,4 +368,5 @@ CONDITIONS: Final[dict[str, tuple[Property, Reads]]] = {
     "source.trustDomain": (Property.TRUST_DOMAIN, _trust_domain),
     "source.ip": (Property.ADDRESS, _block),
     "destination.port": (Property.PORT, _port),
+    "request.auth.principal": (Property.REQUEST_PRINCIPAL, _plain),
 }

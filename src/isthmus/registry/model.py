@@ -13,6 +13,7 @@ from isthmus.fleet import sources
 from isthmus.fleet.sources import ObjectKey, Sources
 from isthmus.mesh import policies
 from isthmus.mesh.allocations import Ranges
+from isthmus.mesh.authentication import RequestAuthentication
 from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.entries import ServiceEntry
 from isthmus.mesh.identities import ClusterId
@@ -42,6 +43,7 @@ from isthmus.registry import (
     peer_authentications,
     peers,
     recorded,
+    request_authentications,
     scopes,
     service_entries,
     services,
@@ -91,6 +93,7 @@ class Model:
     looked_up: collections.Source[str, tuple[str, ...]]
     peer_authentications: collections.Collection[ObjectKey, policies.PeerAuthentication]
     authorization_policies: collections.Collection[ObjectKey, AuthorizationPolicy]
+    request_authentications: collections.Collection[ObjectKey, RequestAuthentication]
     gateways: collections.Collection[ObjectKey, policies.Gateway]
     virtual_services: collections.Collection[ObjectKey, policies.VirtualService]
     destination_rules: collections.Collection[ObjectKey, policies.DestinationRule]
@@ -139,16 +142,14 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
     told_of = imports_.by_service
     shared = ambient.Known(services_, workloads_, scopes_.by_name, told_of, places, settings_)
     nodes_ = ambient.declare(graph_, sources_, shared)
-    told = accounts.Told(seat.cluster, nodes_.sharing, told_of)
-    accounts_ = accounts.declare(
-        graph_, services=services_, shards=endpoints_.shards, told=told, settings_=settings_
-    )
+    told, all_ = accounts.Told(seat.cluster, nodes_.sharing, told_of), endpoints_.shards
+    ids = accounts.declare(graph_, services=services_, shards=all_, told=told, settings_=settings_)
     placed = gateways.Known(seat, settings_, workloads_, links_.links)
     gateways_ = gateways.declare(graph_, sources_, placed)
     names_ = gateway_names.declare(graph_, gateways=gateways_.gateways)
-    telling = exports.Known(services_, scopes_, endpoints_.shards, places, settings_, nodes_)
+    own_ = exports.Known(services_, scopes_, endpoints_.shards, places, settings_, nodes_)
     peers_ = peers.declare(
-        graph_, sources_, seat=seat, links_=links_, imports_=imports_, known=telling
+        graph_, sources_, seat=seat, links_=links_, imports_=imports_, known=own_
     )
     return Model(
         settings=settings_.settings,
@@ -157,7 +158,7 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
         endpoints=endpoints_.endpoints,
         shards=endpoints_.shards,
         declared_ports=_ports(graph_, sources_, more_ports),
-        accounts=accounts_,
+        accounts=ids,
         workloads=workloads_,
         for_nodes=nodes_,
         network_gateways=names_.gateways,
@@ -165,6 +166,7 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
         looked_up=names_.looked_up,
         peer_authentications=policies_.peer_authentications.values,
         authorization_policies=policies_.authorization_policies.values,
+        request_authentications=policies_.request_authentications.values,
         gateways=policies_.all_gateways,
         virtual_services=policies_.all_virtual_services,
         destination_rules=policies_.destination_rules.values,
@@ -229,6 +231,7 @@ class _Services:
 class _Policies:
     peer_authentications: config.Nodes[policies.PeerAuthentication]
     authorization_policies: config.Nodes[AuthorizationPolicy]
+    request_authentications: config.Nodes[RequestAuthentication]
     gateways: config.Nodes[policies.Gateway]
     virtual_services: config.Nodes[policies.VirtualService]
     all_gateways: collections.Collection[ObjectKey, policies.Gateway]
@@ -242,6 +245,7 @@ class _Policies:
         return (
             self.peer_authentications.findings,
             self.authorization_policies.findings,
+            self.request_authentications.findings,
             self.gateways.findings,
             self.virtual_services.findings,
             self.destination_rules.findings,
@@ -295,6 +299,7 @@ def _policies(
         authorization_policies=source_clusters.declare(
             graph_, _authorizations(graph_, sources_, seat), settings_=settings_, links=links_
         ),
+        request_authentications=request_authentications.declare(graph_, sources_, seat=seat),
         gateways=gateways_,
         virtual_services=config.Nodes(
             whole.values,

@@ -328,6 +328,16 @@ class Mesh:
             objects.FreeForm(metadata, spec=spec),
         )
 
+    def request_authentication(
+        self, name: str, spec: Mapping[str, object], *, namespace: str = DEFAULT
+    ) -> None:
+        """Add or replace a RequestAuthentication."""
+        self.put(
+            self.sources.request_authentications,
+            self._home(namespace, name),
+            objects.FreeForm(shapes.metadata(name, namespace), spec=spec),
+        )
+
     def destination_rule(
         self, name: str, spec: Mapping[str, object], *, namespace: str = DEFAULT
     ) -> None:

@@ -6,6 +6,7 @@ for each place from which proxies look; clusters, listeners and routes only foll
 identities, ports, addresses or rules have changed.
 """
 
+import dataclasses
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ from isthmus.views import (
     outbound_slices,
     sidecar,
     spreading,
+    tokens,
     tunnel_slices,
     unread,
     view,
@@ -180,6 +182,9 @@ def _inbound(
             ),
             settings=settings,
         )
+        near = tokens.near(read, known, {scope.namespace, settings.root_namespace})
+        believed = tokens.of_workload(near, labels=dict(scope.labels))
+        usual = dataclasses.replace(usual, tokens=believed)
         yield view.keyed(scope, usual)
         for slice_ in inbound.tunnels_of(scope, usual):
             yield view.keyed(scope, slice_)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
+from isthmus.mesh.authentication import RequestAuthentication
 from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.identities import ClusterId, TrustDomain
 from isthmus.mesh.services import Protocol, Service, ServiceKey
@@ -66,6 +67,7 @@ class Facts:
     refused: collections.Collection[allocation.ClaimKey, ServiceKey]
     policies_by_namespace: collections.Index[str, Named, policies.PeerAuthentication]
     authorizations_by_namespace: collections.Index[str, Named, AuthorizationPolicy]
+    authentications_by_namespace: collections.Index[str, Named, RequestAuthentication]
     gateway_objects: collections.Collection[Named, policies.Gateway]
     virtual_objects: collections.Collection[Named, policies.VirtualService]
     rules: collections.Collection[ServiceKey, tuple[policies.DestinationRule, ...]]
@@ -137,6 +139,7 @@ def declare(graph_: graph.Graph, mesh: model.Model) -> Facts:
         refused=given.refused,
         policies_by_namespace=policies_by_namespace,
         authorizations_by_namespace=_authorizations(graph_, mesh),
+        authentications_by_namespace=_authentications(graph_, mesh),
         gateway_objects=graph_.derive("views/gateway objects", mesh.gateways, _gateway),
         virtual_objects=graph_.derive("views/virtual services", mesh.virtual_services, _virtual),
         rules=_rules(graph_, mesh),
@@ -206,6 +209,20 @@ def _authorizations(
     objects = graph_.derive("views/authorization policies", mesh.authorization_policies, named)
     return graph_.index(
         "views/authorization policies by namespace", objects, lambda _, policy: (policy.namespace,)
+    )
+
+
+def _authentications(
+    graph_: graph.Graph, mesh: model.Model
+) -> collections.Index[str, Named, RequestAuthentication]:
+    def named(
+        _: reader.Reader, __: object, one: RequestAuthentication
+    ) -> Iterator[tuple[Named, RequestAuthentication]]:
+        yield (one.namespace, one.name), one
+
+    objects = graph_.derive("views/request authentications", mesh.request_authentications, named)
+    return graph_.index(
+        "views/request authentications by namespace", objects, lambda _, one: (one.namespace,)
     )
 
 

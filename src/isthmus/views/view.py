@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from isthmus.base import hashing
 from isthmus.mesh import requests
+from isthmus.mesh.authentication import JwtRule
 from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.identities import TrustDomain
 from isthmus.mesh.policies import USUAL_LIMITS, MtlsMode, ServerTls, TlsLimits
@@ -279,6 +280,7 @@ class Inbound:
         trust_domains: Those whose identities may call.
         by_domain: Whether each of them has its own bundle by which callers are believed.
         policies: About who may call what; their clauses about callers are IDENTITY alone.
+        tokens: Those that are believed in requests.
         is_in_tunnels: Whether this is what came through tunnels: all of it from known callers.
     """
 
@@ -289,6 +291,7 @@ class Inbound:
     policies: tuple[AuthorizationPolicy, ...] = ()
     by_domain: bool = False
     is_in_tunnels: bool = False
+    tokens: tuple[JwtRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

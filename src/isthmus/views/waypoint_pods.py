@@ -12,7 +12,7 @@ from isthmus.engine import collections, graph, reader
 from isthmus.mesh.identities import SpiffeId
 from isthmus.mesh.services import Protocol, ServiceKey
 from isthmus.mesh.workloads import Workload, WorkloadKey
-from isthmus.views import authorization, facts, names, routing, view
+from isthmus.views import authorization, facts, names, routing, tokens, view
 
 Slices = collections.Collection[view.SliceKey, view.Slice]
 Seen = tuple[view.WaypointScope, WorkloadKey]
@@ -74,6 +74,11 @@ def _sliced(known: facts.Facts) -> Callable[[reader.Reader, Seen, Workload], Sli
             service=None,
             settings=settings,
         )
+        believed = tokens.at_waypoint(
+            tokens.near(read, known, (scope.namespace,)),
+            gateway=(scope.namespace, scope.gateway),
+            service=None,
+        )
         end = _identity(read, known, workload) if workload.accepts_tunnels else ""
         for address in workload.addresses:
             name, cluster = names.pod_at_waypoint(address), names.pod(address)
@@ -89,6 +94,7 @@ def _sliced(known: facts.Facts) -> Callable[[reader.Reader, Seen, Workload], Sli
                     ((cluster, 1),),
                     held,
                     settings.access_log_path,
+                    believed,
                 ),
             )
             yield view.keyed(scope, _routes(name, cluster))

@@ -29,6 +29,7 @@ from isthmus.views import (
     outbound,
     outbound_slices,
     routing,
+    tokens,
     view,
     visibility,
     waypoint_pods,
@@ -178,6 +179,11 @@ def _ports(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], Slice
             service=waypoint_uses.origin_of(service),
             settings=settings,
         )
+        believed = tokens.at_waypoint(
+            tokens.near(read, known, sorted(near)),
+            gateway=(scope.namespace, scope.gateway),
+            service=waypoint_uses.origin_of(service),
+        )
         for port in outbound.ports_of(service):
             name = names.at_waypoint(service.hostname, port=port.number)
             yield view.keyed(scope, view.waypoints.Door(name))
@@ -193,6 +199,7 @@ def _ports(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], Slice
                     shares,
                     held,
                     settings.access_log_path,
+                    believed,
                 ),
             )
             if has_requests:

@@ -8,6 +8,7 @@ Source: spec sections 4.7 and 7.4.
 
 from dataclasses import dataclass
 
+from isthmus.mesh.authentication import JwtRule
 from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.identities import TrustDomain
 from isthmus.mesh.services import Protocol
@@ -22,6 +23,7 @@ class ServicePort:
         port: Of the service, which is what policies mean by a port; 0 for all ports of a pod.
         route_name: Of its requests; empty where none are read.
         shares: The clusters to which connections go that are no requests, and how often.
+        tokens: Those that are believed in requests.
         policies: Their clauses about callers are IDENTITY alone.
     """
 
@@ -32,6 +34,7 @@ class ServicePort:
     shares: tuple[tuple[str, int], ...]
     policies: tuple[AuthorizationPolicy, ...] = ()
     access_log_path: str = ""
+    tokens: tuple[JwtRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Waypoints: a real Envoy judges and routes what comes through tunnels, by who began them."""
 
+import tokened
 import waypointed
 from waypointed import CLIENT, HOST, OTHER
 
@@ -134,3 +135,76 @@ async def test_routes_split_by_header_and_weight(tmp_path):
 
     assert named == {"10.1.0.2"}
     assert split == {"10.1.0.1", "10.1.0.2"}
+
+
+ISSUER = "https://issuer.example"
+
+
+def authentication(**rule):
+    return {**TARGET, "jwtRules": [{"issuer": ISSUER, "jwks": tokened.KEYS, **rule}]}
+
+
+def needing(**when):
+    return {**TARGET, "rules": [{"from": [{"source": {"requestPrincipals": [f"{ISSUER}/*"]}}],
+                                 **when}]}  # fmt: skip
+
+
+async def test_requests_are_let_in_by_what_their_tokens_say(tmp_path):
+    """Valid, missing, forged, expired, of another issuer; and by a claim."""
+    mesh = waypointed.a_mesh()
+    mesh.request_authentication("tokens", authentication(), namespace="apps")
+    claim = {"when": [{"key": "request.auth.claims[groups]", "values": ["staff"]}]}
+    mesh.authorization_policy("p", needing(**claim), namespace="apps")
+    said = {"iss": ISSUER, "sub": "ann", "groups": ["x", "staff"]}
+    tokens = {
+        "valid": tokened.token(**said),
+        "missing": None,
+        "forged": tokened.token(**said, key="another"),
+        "changed": tokened.token(**said)[:-6] + "AAAAAA",
+        "expired": tokened.token(**said, exp=1),
+        "another issuer": tokened.token(**said | {"iss": "https://other.example"}),
+        "without the claim": tokened.token(iss=ISSUER, sub="ann", groups=["x"]),
+        "without a subject": tokened.token(iss=ISSUER, groups=["staff"]),
+    }
+    calls = [("/", {"authorization": f"Bearer {one}"} if one else {}) for one in tokens.values()]
+
+    answers = await statuses(mesh, tmp_path, calls)
+
+    assert dict(zip(tokens, answers, strict=True)) == {
+        "valid": 200,
+        "missing": 403,
+        "forged": 401,
+        "changed": 401,
+        "expired": 401,
+        "another issuer": 401,
+        "without the claim": 403,
+        "without a subject": 403,
+    }
+
+
+async def test_no_token_is_believed_whose_keys_are_not_known(tmp_path):
+    mesh = waypointed.a_mesh()
+    uri = "https://issuer.example/keys"
+    mesh.request_authentication("tokens", authentication(jwks="", jwksUri=uri), namespace="apps")
+    odd = {"issuer": "https://odd.example", "jwks": '{"keys": [{"kty": "RSA", "n": 1}]}'}
+    mesh.request_authentication("odd", {**TARGET, "jwtRules": [odd]}, namespace="apps")
+    shown = {"authorization": f"Bearer {tokened.token(iss=ISSUER, sub='ann')}"}
+    odd = {"authorization": f"Bearer {tokened.token(iss=odd['issuer'], sub='ann')}"}
+
+    assert await statuses(mesh, tmp_path, [("/", shown), ("/", odd), ("/", {})]) == [401, 401, 200]
+    (finding, *_) = mesh.graph.items(mesh.model.findings).values()
+    assert finding.subject == "RequestAuthentication apps/tokens"
+
+
+async def test_claims_are_not_what_a_client_only_says(tmp_path):
+    mesh = waypointed.a_mesh()
+    told = {"outputClaimToHeaders": [{"header": "x-who", "claim": "sub"}]}
+    mesh.request_authentication("tokens", authentication(**told), namespace="apps")
+    shown = {"authorization": f"Bearer {tokened.token(iss=ISSUER, sub='ann')}"}
+    async with waypointed.running(mesh, tmp_path) as door:
+        _, by_token = await door.ask(**shown, **{"x-who": "boss"})
+        _, without = await door.ask(**{"x-who": "boss"})
+
+    assert by_token["headers"]["x-who"] == "ann"
+    assert "authorization" not in by_token["headers"]
+    assert "x-who" not in without["headers"]

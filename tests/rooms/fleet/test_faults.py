@@ -187,6 +187,6 @@ async def test_who_leaves_is_heard_of_soon_after_our_own_api_server_came_back():
         secrets = kube_server.failing("/api/v1/namespaces/istio-system/secrets", 503)
         fleet.local.faults.append(secrets)
         await fleet.local.cut()
-        await kube_server.eventually(lambda: len(noting.waits) > 15)
+        await kube_server.eventually(lambda: len(noting.waits) > 18)
 
     assert 1.0 < max(noting.waits) < 3.0

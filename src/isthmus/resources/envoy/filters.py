@@ -20,8 +20,9 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from google.protobuf import message
 
 from isthmus.base import hashing
+from isthmus.mesh.authentication import JwtRule
 from isthmus.mesh.authorization import AuthorizationPolicy
-from isthmus.resources.envoy import access_logs, actions, callers, messages, rbac
+from isthmus.resources.envoy import access_logs, actions, callers, messages, rbac, tokens
 from isthmus.views import view
 
 PLAIN: Final = "raw_buffer"
@@ -150,7 +151,7 @@ def route_of_strangers(
     )
 
 
-def route_inline(
+def route_inline(  # noqa: PLR0913  # each is a part of the filter
     routes: object,
     *,
     side: Side,
@@ -158,6 +159,7 @@ def route_inline(
     log_path: str,
     policies: Sequence[AuthorizationPolicy] = (),
     sight: rbac.Sight = rbac.AT_WORKLOADS,
+    believed: Sequence[JwtRule] = (),
 ) -> messages.Fields:
     """Return the network filter that routes requests by `routes`, a RouteConfiguration."""
     if side is Side.OUTBOUND:
@@ -174,7 +176,14 @@ def route_inline(
                 "uri": True,
             },
             server_header_transformation=Manager.PASS_THROUGH,
-            **_common(stat_prefix, side=side, log_path=log_path, policies=policies, sight=sight),
+            **_common(
+                stat_prefix,
+                side=side,
+                log_path=log_path,
+                policies=policies,
+                sight=sight,
+                believed=believed,
+            ),
         )
     )
 
@@ -190,6 +199,7 @@ def route_from_tunnel(port: view.waypoints.ServicePort) -> messages.Fields:
                 log_path=port.access_log_path,
                 policies=port.policies,
                 sight=rbac.Sight(callers.by_state, port.port),
+                believed=port.tokens,
             ),
         )
     )
@@ -212,6 +222,7 @@ def _common(
     log_path: str,
     policies: Sequence[AuthorizationPolicy] = (),
     sight: rbac.Sight = rbac.AT_WORKLOADS,
+    believed: Sequence[JwtRule] = (),
 ) -> messages.Fields:
     reporter = "source" if side is Side.OUTBOUND else "destination"
     return {
@@ -222,6 +233,7 @@ def _common(
         "stream_idle_timeout": messages.FOREVER,
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "http_filters": [
+            *tokens.filters(believed),
             *rbac.http_filters(policies, sight=sight),
             *(actions.filters() if side is Side.OUTBOUND else ()),
             messages.extension("envoy.filters.http.router", router_pb2.Router()),

@@ -169,5 +169,6 @@ def _filters(
         log_path=inbound.access_log_path,
         policies=inbound.policies,
         sight=sight,
+        believed=inbound.tokens,
     )
     return [routed]

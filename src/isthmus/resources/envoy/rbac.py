@@ -28,12 +28,14 @@ from isthmus.mesh.authorization import (
     Property,
     Rule,
 )
-from isthmus.resources.envoy import callers, messages
+from isthmus.resources.envoy import callers, messages, tokens
 
 HTTP_FILTER: Final = "envoy.filters.http.rbac"
 NETWORK_FILTER: Final = "envoy.filters.network.rbac"
 ENVOYS_ACTION: Final = {Action.ALLOW: rbac_pb2.RBAC.ALLOW, Action.DENY: rbac_pb2.RBAC.DENY}
-IN_SOURCE: Final = frozenset({Property.IDENTITY, Property.ADDRESS})
+IN_SOURCE: Final = frozenset(
+    {Property.IDENTITY, Property.ADDRESS, Property.REQUEST_PRINCIPAL, Property.CLAIM}
+)
 AUTHORITY: Final = ":authority"
 SURE_HOST: Final = r"(?:[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
 ANY: Final[messages.Fields] = {"any": True}
@@ -173,12 +175,31 @@ def _principal(sight: Sight, clause: Clause, is_wide: bool) -> messages.Fields:
         blocks = [{"direct_remote_ip": _block(one.text)} for one in clause.patterns]
         found: messages.Fields = {"or_ids": {"ids": blocks}}
         return {"not_id": found} if clause.is_negated else found
+    if clause.property in {Property.REQUEST_PRINCIPAL, Property.CLAIM}:
+        return _of_token(clause, is_wide)
     names = [sight.named(_matcher(_identity(one))) for one in clause.patterns]
     found = {"or_ids": {"ids": names}}
     said: messages.Fields = {"not_id": found} if clause.is_negated else found
     if is_wide:
         return {"or_ids": {"ids": [{"not_id": sight.known}, said]}}
     return {"and_ids": {"ids": [sight.known, said]}}
+
+
+def _of_token(clause: Clause, is_wide: bool) -> messages.Fields:
+    """Compare with what a request's token says; one without a token says nothing.
+
+    Nobody is allowed for what his token does not say who shows none; what denies him must ask for
+    one, as in Istio.
+    """
+    if clause.property is Property.CLAIM:
+        found = [tokens.claim(clause.header, one) for one in clause.patterns]
+    else:
+        found = [tokens.principal(one) for one in clause.patterns]
+    said: messages.Fields = {"or_ids": {"ids": found}}
+    if not clause.is_negated:
+        return said
+    unlike: messages.Fields = {"not_id": said}
+    return unlike if is_wide else {"and_ids": {"ids": [tokens.known(), unlike]}}
 
 
 def _identity(pattern: Pattern) -> Pattern:

@@ -35,6 +35,7 @@ _EQUAL, _UNEQUAL = 0, 1
 _NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2
 _TCP, _UDP = 6, 17
 _FLAGS_AT, _FIN, _SYN, _RST, _ACK = 13, 1, 2, 4, 16
+_NUMBER_AT = 4
 _IPV4_PROTOCOL = 2
 
 _META = {
@@ -166,6 +167,18 @@ def opening(*, negate: bool = False) -> Expression:
     loaded = _load_header(_TRANSPORT_HEADER, _FLAGS_AT, 1)
     masked = _masked(bytes([_FIN | _SYN | _RST | _ACK]))
     return loaded, masked, _compare(bytes([_SYN]), negate=negate)
+
+
+def refusing() -> Expression:
+    """Match the packet that refuses a connection as it is opened; follows `tcp`.
+
+    One that ends a connection has the number at which that has arrived; RFC 9293 section 3.10.7.1.
+    """
+    flags = _load_header(_TRANSPORT_HEADER, _FLAGS_AT, 1)
+    masked = _masked(bytes([_FIN | _SYN | _RST | _ACK]))
+    numbered = _load_header(_TRANSPORT_HEADER, _NUMBER_AT, 4)
+    told = _compare(bytes([_RST | _ACK]), negate=False)
+    return flags, masked, told, numbered, _compare(_be32(0), negate=False)
 
 
 def destination_port(port: int, *, negate: bool = False) -> Expression:

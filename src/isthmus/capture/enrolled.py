@@ -51,6 +51,7 @@ def rules_of(
         rules.Rule(arriving, (rules.Port(TUNNEL_PORT),)),
         *taken,
         *rules_of_released(),
+        *_waiting(),
         rules.Rule(leaving, (rules.UnderWay(),)),
         rules.Rule(leaving, (rules.Mark(MARK),)),
         rules.Rule(leaving, (rules.Interface(rules.LOOPBACK_INTERFACE),)),
@@ -76,6 +77,16 @@ def rules_of_released() -> tuple[rules.Rule, ...]:
         rules.Rule(rules.Way.ARRIVING_ROUTED, (rules.Mark(MARK),), remember),
         rules.Rule(routed, (rules.ConnectionMark(HANDED_OVER),), rules.Reroute(HANDED_OVER)),
     )
+
+
+def _waiting() -> Iterator[rules.Rule]:
+    """Yield the rules by which calls wait for a proxy that is away, instead of being refused.
+
+    Whoever calls tries again after a second, and so does not notice when a proxy starts again.
+    """
+    for port in (OUTBOUND_PORT, PLAINTEXT_PORT, TUNNEL_PORT):
+        refused = (rules.SourcePort(port), rules.Refusal())
+        yield rules.Rule(rules.Way.LEAVING_ROUTED, refused, rules.Silence())
 
 
 def _names() -> Iterator[rules.Rule]:

@@ -132,6 +132,16 @@ class UnderWay:
     """The packet opens no connection: it belongs to one that was there before."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The packet refuses a connection for which nobody listens; it ends none that was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """The packet is dropped, as if it had been lost on the way."""
+
+
 Match = (
     Port
     | SourcePort
@@ -143,6 +153,7 @@ Match = (
     | User
     | Group
     | UnderWay
+    | Refusal
 )
 
 
@@ -155,7 +166,7 @@ class Rule:
 
     way: Way
     matches: tuple[Match, ...]
-    to: int | Zone | Remember | Reroute | None = None
+    to: int | Zone | Remember | Reroute | Silence | None = None
     transport: Transport = Transport.TCP
 
 

@@ -102,7 +102,7 @@ def _message(rule: rules.Rule) -> netlink.Message:
 
 
 def _outcome(
-    to: int | rules.Zone | rules.Remember | rules.Reroute | None,
+    to: int | rules.Zone | rules.Remember | rules.Reroute | rules.Silence | None,
 ) -> tuple[nftables.Expression, ...]:
     match to:
         case None:
@@ -113,6 +113,8 @@ def _outcome(
             return (nftables.mark_connection(mark),)
         case rules.Reroute(mark):
             return (nftables.set_mark(mark),)
+        case rules.Silence():
+            return (nftables.DROP,)
         case _:
             return (nftables.redirect(to),)
 
@@ -135,13 +137,19 @@ def _expression(match: rules.Match, *, way: rules.Way) -> nftables.Expression:
             made = nftables.meta("iifname" if arrives else "oifname", name)
         case rules.Mark(number):
             made = nftables.meta("mark", number)
-        case rules.UnderWay():
-            made = nftables.opening(negate=True)
+        case rules.UnderWay() | rules.Refusal():
+            made = _of_openings(match)
         case rules.ConnectionMark(number):
             made = nftables.connection_mark(number)
         case _:
             assert_never(match)
     return made
+
+
+def _of_openings(match: rules.UnderWay | rules.Refusal) -> nftables.Expression:
+    if isinstance(match, rules.Refusal):
+        return nftables.refusing()
+    return nftables.opening(negate=True)
 
 
 def _owner(match: rules.User | rules.Group) -> nftables.Expression:

@@ -63,6 +63,16 @@ def test_answers_to_what_either_proxy_hands_over_come_back_to_it():
     assert (remembered.matches, remembered.to) == ((rules.Mark(0x111),), rules.Remember(0x111))
 
 
+def test_calls_wait_for_a_proxy_that_is_away_instead_of_being_refused():
+    *_, out, plain, tunnel = of(rules.Way.LEAVING_ROUTED)
+
+    assert [rule.matches for rule in (out, plain, tunnel)] == [
+        (rules.SourcePort(port), rules.Refusal()) for port in (15001, 15006, 15008)
+    ]
+    assert {rule.to for rule in (out, plain, tunnel)} == {rules.Silence()}
+    assert rules.Silence() not in {rule.to for rule in enrolled.rules_of_released()}
+
+
 def test_connections_that_were_there_before_stay_as_they_are():
     for way in (rules.Way.ARRIVING, rules.Way.LEAVING):
         first, *_ = of(way)

@@ -1,8 +1,11 @@
+import errno
+import select
 import socket
 
 import pytest
 
-from isthmus.base import namespaces, netlink
+from isthmus.base import namespaces, netlink, nftables
+from isthmus.capture import enrolled
 from isthmus.node import redirect
 
 INJECTED = [
@@ -65,3 +68,26 @@ def reached(proxy: socket.socket, *, mark: int) -> bool:
         accepted, _ = proxy.accept()
         accepted.close()
         return True
+
+
+def test_a_call_to_a_nodes_proxy_that_is_away_waits_until_it_is_there():
+    def work():
+        netlink.send([netlink.up(1)])
+        nftables.apply(redirect.messages(enrolled.rules_of()))
+        with socket.socket() as refused:
+            code = refused.connect_ex(("127.0.0.1", 9))
+        with socket.socket() as waiting:
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", enrolled.TUNNEL_PORT))
+            was_answered = select.select([], [waiting], [], 0.2)[1]
+            with socket.create_server(("127.0.0.1", enrolled.TUNNEL_PORT)) as proxy:
+                proxy.settimeout(10)
+                accepted, _ = proxy.accept()
+                # A connection that was made is still ended at once.
+                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                accepted.close()
+                select.select([waiting], [], [], 10)
+                error = waiting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return code, was_answered, error
+
+    assert in_a_network_of_its_own(work) == (errno.ECONNREFUSED, [], errno.ECONNRESET)

@@ -151,5 +151,11 @@ def _verified(title: str) -> Step:
 
 
 TOPOLOGIES: Mapping[str, Walkthrough] = {
-    "ambient": Walkthrough("ambient", tuple(_steps()), clusters=len(NUMBERS))
+    "ambient": Walkthrough(
+        "ambient",
+        tuple(_steps()),
+        clusters=len(NUMBERS),
+        host="helloworld.sample.mesh.internal",
+        page="docs/howto/ambient.md",
+    )
 }

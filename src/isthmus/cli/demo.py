@@ -93,7 +93,7 @@ def command(topology: str, clusters: int | None, name: str, *, keep: bool) -> in
         finally:
             if not keep:
                 show.end()
-    _what_next(name, walk.namespace, keep=keep)
+    _what_next(name, walk, keep=keep)
     return 0
 
 
@@ -135,19 +135,20 @@ def cut(line: str) -> str:
     return line if len(line) <= COLUMNS else f"{line[: COLUMNS - 1].rstrip()}…"
 
 
-def _what_next(name: str, namespace: str, *, keep: bool) -> None:
+def _what_next(name: str, walk: walkthrough.Walkthrough, *, keep: bool) -> None:
     click.echo("\nWhat to try next:")
     if not keep:
         click.echo("  isthmus demo --keep          the same, and the clusters stay for you")
         click.echo("  isthmus lab up --help        clusters of your own on this machine")
     else:
         click.echo(f'  export KUBECONFIG="$(isthmus lab kubeconfig --name {name})"')
-        kubectl = f"kubectl -n {namespace} --context"
+        kubectl = f"kubectl -n {walk.namespace} --context"
         click.echo(f"  {kubectl} cluster1 get pods")
         click.echo(f"  {kubectl} cluster2 scale deploy helloworld-v2 --replicas=0")
-        click.echo(f"  isthmus verify -n {namespace}")
+        host = f" --host {walk.host}" if walk.host else ""
+        click.echo(f"  isthmus verify -n {walk.namespace}{host}")
         click.echo(f"  isthmus lab down --name {name}")
-    click.echo("  docs/tutorial/first-mesh.md  the same steps by hand, and on real clusters")
+    click.echo(f"  {walk.page:28} the same steps by hand, and on real clusters")
 
 
 class _Show:

@@ -315,6 +315,8 @@ class Walkthrough:
         namespace: Where the samples are.
         programs: What the steps call that we do not bring.
         clusters: How many there are.
+        host: What verification calls there.
+        page: Where the same steps stand.
     """
 
     lab: str
@@ -323,6 +325,8 @@ class Walkthrough:
     namespace: str = "sample"
     programs: tuple[str, ...] = ()
     clusters: int = 2
+    host: str = ""
+    page: str = "docs/tutorial/first-mesh.md"
 
 
 def _multi_primary(lab: str, networks: Sequence[str]) -> Walkthrough:

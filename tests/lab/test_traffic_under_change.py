@@ -219,12 +219,18 @@ def hasty_certificates(mesh):
 
 
 def test_certificates_are_replaced_again_and_again(mesh, hasty_certificates):
+    # Those before them may still be ending.
+    pods = [
+        (cluster, traffic.pod_of(mesh, cluster, "sample", name.partition("-")[0]))
+        for cluster, name in WORKLOADS
+    ]
+
     def received():
         return [
-            mesh.kubectl(cluster, f"logs -n sample deploy/{name} -c istio-proxy").count(
+            mesh.kubectl(cluster, f"logs -n sample {pod} -c istio-proxy").count(
                 "certificate received"
             )
-            for cluster, name in WORKLOADS
+            for cluster, pod in pods
         ]
 
     with traffic.flowing(mesh, "cluster1", "cluster2") as clients:

@@ -7,6 +7,7 @@ Each finding names an object and says what goes on working; none stops anything.
     VIEW-003  a DestinationRule wants TLS with a Secret that proxies do not read
     VIEW-004  a Service speaks HTTP on a port where sidecars listen themselves
     VIEW-006  a DestinationRule says where to fail over, but nothing notices failures
+    VIEW-008  an AuthorizationPolicy names a service that no waypoint stands before
     VIEW-030  a ServiceEntry names an address that another service was given
 """
 
@@ -16,15 +17,17 @@ from typing import Final
 from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
+from isthmus.mesh.authorization import AuthorizationPolicy, TargetKind
 from isthmus.mesh.services import Service, ServiceKey
 from isthmus.mesh.traffic import TrafficPolicy
-from isthmus.views import facts, gateway, names, outbound, outbound_slices, rules
+from isthmus.views import facts, gateway, names, outbound, outbound_slices, rules, waypoint_uses
 
 NOWHERE: Final = "ISM-VIEW-001"
 IMPASSABLE: Final = "ISM-VIEW-002"
 FOREIGN_TLS: Final = "ISM-VIEW-003"
 PORT_TAKEN: Final = "ISM-VIEW-004"
 UNNOTICED: Final = "ISM-VIEW-006"
+HELD_NOWHERE: Final = "ISM-VIEW-008"
 ADDRESS_TAKEN: Final = "ISM-VIEW-030"
 
 Findings = collections.Collection[Hashable, errors.Finding]
@@ -40,6 +43,9 @@ def declare(graph_: graph.Graph, known: facts.Facts) -> Findings:
         graph_.derive("views/foreign TLS", known.rules, _foreign),
         graph_.derive("views/taken ports", known.model.services, _taken),
         graph_.derive("views/unnoticed failures", known.rules, _unnoticed(known)),
+        graph_.derive(
+            "views/policies held nowhere", known.model.authorization_policies, _unheld(known)
+        ),
         graph_.derive("views/taken addresses", known.refused, _refused(known)),
     )
 
@@ -71,6 +77,41 @@ def _nowhere(
             )
 
     return found
+
+
+def _unheld(
+    known: facts.Facts,
+) -> Callable[[reader.Reader, Hashable, AuthorizationPolicy], Found]:
+    def found(read: reader.Reader, _: Hashable, policy: AuthorizationPolicy) -> Found:
+        for target in policy.targets:
+            if target.kind is TargetKind.SERVICE:
+                key = ServiceKey(policy.namespace, target.name)
+                service = read.get(known.model.services, key)
+                if service is not None and _has_waypoint(read, known, service):
+                    continue
+            elif target.kind is not TargetKind.ENTRY:
+                continue
+            yield (
+                (HELD_NOWHERE, policy.namespace, policy.name, target.kind.value, target.name),
+                errors.Finding(
+                    HELD_NOWHERE,
+                    subject=f"AuthorizationPolicy {policy.namespace}/{policy.name}",
+                    happened=f"names {target.kind.value} `{target.name}`, before which no waypoint "
+                    "stands: nobody obeys it there",
+                    still_working="where it names something else; all other policies",
+                    hint="give the service a waypoint (label istio.io/use-waypoint), or select the "
+                    "pods by labels instead",
+                ),
+            )
+
+    return found
+
+
+def _has_waypoint(read: reader.Reader, known: facts.Facts, service: Service) -> bool:
+    clusters = (cluster for cluster, _ in service.vips)
+    return any(
+        waypoint_uses.of_service(read, known, service, cluster=one) is not None for one in clusters
+    )
 
 
 def _refused(

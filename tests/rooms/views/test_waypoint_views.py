@@ -152,3 +152,32 @@ def test_a_service_elsewhere_changes_nothing_that_a_waypoint_was_told(mesh):
     mesh.clusters["east"].service("new", namespace="elsewhere", ready=["10.1.0.7"], shape=other)
 
     assert mesh.snapshot_of(mesh.waypoint).resources == before.resources
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "codes"),
+    [
+        ("Service", "web", []),
+        ("Service", "nobody", ["ISM-VIEW-008"]),
+        ("ServiceEntry", "web", ["ISM-VIEW-008"]),
+        ("Gateway", "waypoint", []),
+    ],
+)
+def test_a_policy_that_nobody_holds_to_is_named(mesh, kind, name, codes):
+    group = {"Gateway": "gateway.networking.k8s.io", "ServiceEntry": "networking.istio.io"}
+    target = {"group": group.get(kind, ""), "kind": kind, "name": name}
+
+    mesh.authorization_policy("rule", {"targetRefs": [target], "rules": [{}]}, namespace=APPS)
+
+    assert [found.code for found in mesh.graph.items(mesh.views.findings).values()] == codes
+
+
+def test_a_policy_for_a_service_that_loses_its_waypoint_is_named(mesh):
+    target = {"group": "", "kind": "Service", "name": "web"}
+    mesh.authorization_policy("rule", {"targetRefs": [target], "rules": [{}]}, namespace=APPS)
+    for cluster in mesh.clusters.values():
+        key = ObjectKey(cluster.id, "", APPS)
+        mesh.put(mesh.sources.namespaces, key, objects.Namespace(shapes.metadata(APPS, "")))
+
+    (found,) = mesh.graph.items(mesh.views.findings).values()
+    assert (found.code, found.subject) == ("ISM-VIEW-008", "AuthorizationPolicy apps/rule")

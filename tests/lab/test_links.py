@@ -64,7 +64,7 @@ def test_links_come_and_go_without_a_loss(ambient):
         traffic.flowing(ambient, "cluster1", host=HOST, by=["v1", "v2"]) as client,
     ):
         ambient.run(f"isthmus multicluster unlink {pair}")
-        client.until_answered_by(["v1"])  # That of cluster3.
+        client.until_answered_by(["v1"], on_new_connections=True)  # That of cluster3.
         said = ambient.run(f"isthmus multicluster link {pair}")
         client.until_answered_by(["v1", "v2"])
         again = ambient.run("isthmus multicluster link --contexts=cluster1,cluster2,cluster3")

@@ -83,14 +83,21 @@ class Traffic:
     def lost(self):
         return [each for each in self.answers if each.is_lost]
 
-    def until_answered_by(self, versions, *, limit_s=LIMIT_S):
-        """Wait until just these versions answer what is sent from some moment on."""
+    def until_answered_by(self, versions, *, limit_s=LIMIT_S, on_new_connections=False):
+        """Wait until just these versions answer what is sent from some moment on.
+
+        Connections that are open may stay where they lead to; then only new ones tell.
+        """
+
+        def asked():
+            return [each for each in list(self.answers) if each.fresh or not on_new_connections]
 
         def holds():
-            last = [each.version for each in self.answers[-ENOUGH:] if not each.is_lost]
-            return len(self.answers) >= have + ENOUGH and set(last) == set(versions)
+            found = asked()
+            last = [each.version for each in found[-ENOUGH:] if not each.is_lost]
+            return len(found) >= have + ENOUGH and set(last) == set(versions)
 
-        have = len(self.answers)
+        have = len(asked())
         until(holds, limit_s=limit_s)
 
     def goes_on(self, *, requests=50):

@@ -12,6 +12,8 @@ from isthmus.mesh.policies import HttpMatch
 from isthmus.registry import config, fields, patterns, texts
 
 MOST_PORT: Final = 65535
+LONGEST_NAME: Final = 1024
+"""Bytes of a parameter's name that a proxy takes."""
 MESH: Final = "mesh"
 LEFT: Final = "this match is left out"
 DROPPED: Final = f"is not supported, so that {LEFT}"
@@ -100,6 +102,9 @@ def _named(part: fields.Fields, key: str, *, of_headers: bool) -> Named:
     for name in listed.names():
         if of_headers and (not texts.is_header(name) or name.lower() in texts.HOST):
             listed.problem(name, "is no header to look at, so that this match is left out")
+            continue
+        if not 0 < len(name.encode(errors="replace")) <= LONGEST_NAME:
+            listed.problem(name, "is no name of a parameter, so that this match is left out")
             continue
         pattern = patterns.read(listed, name, may_be_empty=True)
         found.append((name.lower() if of_headers else name, pattern or patterns.PRESENT))

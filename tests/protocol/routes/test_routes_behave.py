@@ -247,7 +247,8 @@ def test_requests_are_delayed(envoy):
     began = time.monotonic()
 
     assert envoy.get("delayed").status == 200
-    assert time.monotonic() - began >= 0.3
+    # Envoy's timers count whole milliseconds, from when its loop last looked at the clock.
+    assert time.monotonic() - began >= 0.29
 
 
 def test_copies_go_to_another_service(envoy):

@@ -103,6 +103,8 @@ def test_requests_are_matched_and_split(world):
         ({"uri": {"regex": "a{1001}"}}, "spec.http[0].match[0].uri"),
         ({"uri": {"exact": "/a", "prefix": "/"}}, "spec.http[0].match[0].uri"),
         ({"queryParams": {"a": {"exakt": "b"}}}, "spec.http[0].match[0].queryParams.a"),
+        ({"queryParams": {"": {"exact": "b"}}}, "spec.http[0].match[0].queryParams."),
+        ({"queryParams": {"ä" * 513: {}}}, f"spec.http[0].match[0].queryParams.{'ä' * 513}"),
         ({"sourceLabels": {"a": 1}}, "spec.http[0].match[0].sourceLabels.a"),
         ({"sourceLabels": ["a"]}, "spec.http[0].match[0].sourceLabels"),
         ({"headers": {"a": {"regex": "["}}}, "spec.http[0].match[0].headers.a"),

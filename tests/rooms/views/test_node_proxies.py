@@ -443,8 +443,9 @@ def test_a_policy_for_all_computes_no_workload_again():
 
     mesh.authorization_policy("all", {"rules": [{}]})
 
-    # The policy: read, checked, found out, told by cluster, checked, arranged twice, judged and said.
-    assert mesh.graph.recomputed() <= 10
+    # The policy: read, checked, found out, told by cluster, checked, arranged twice, judged, said, and
+    # looked at for services without a waypoint.
+    assert mesh.graph.recomputed() <= 11
     assert "default/all" in told(east, snapshot.AUTHORIZATIONS)
 
 

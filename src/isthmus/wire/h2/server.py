@@ -125,10 +125,11 @@ class Server:
         loop.call_later(seconds, self._open, door)
 
     def _accept(self, door: socket.socket) -> None:
-        for _ in range(ACCEPTS_AT_ONCE):
-            if sum(not line.is_shaken for line in self._lines) >= self._limits.shaking:
-                self._shut_for(door, seconds=0.1)
-                return
+        free = self._limits.shaking - sum(not line.is_shaken for line in self._lines)
+        if free <= 0:
+            self._shut_for(door, seconds=0.1)
+            return
+        for _ in range(min(free, ACCEPTS_AT_ONCE)):
             try:
                 sock, _address = door.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

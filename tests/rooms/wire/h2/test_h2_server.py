@@ -297,6 +297,22 @@ async def test_a_handshake_that_does_not_end_is_ended(secured):
         assert running.connections == 0
 
 
+async def test_whoever_comes_while_too_many_shake_hands_waits_for_a_place(secured):
+    roots = secured.certificate.roots_pem.encode()
+    options = (("grpc.ssl_target_name_override", NAME),)
+    async with (
+        listening(secured=secured, shaking=1, shake_s=0.1) as (running, port),
+        Raw.connected(port) as idle,
+        grpc.aio.secure_channel(
+            f"127.0.0.1:{port}", grpc.ssl_channel_credentials(roots), options=options
+        ) as channel,
+    ):
+        assert (await channel.unary_unary("/test/Shout")(b"x")).startswith(b"X")
+        # Its place was the one that the other waited for.
+        assert await idle.ended() == b""
+        assert running.connections == 1
+
+
 async def test_whoever_does_not_answer_is_gone():
     async with listening(quiet_s=0.1, answer_s=0.1) as (_, port), Raw.connected(port) as raw:
         raw.begin()

@@ -182,7 +182,7 @@ class Joining(zds.Pods):
         until = self._clock.monotonic() + LINGERS_S
         try:
             await self._clock.sleep(GONE_S)
-            while _is_connected(joined.told.network) and self._clock.monotonic() < until:
+            while is_connected(joined.told.network) and self._clock.monotonic() < until:
                 await self._clock.sleep(GONE_S)
         finally:
             joined.link.unlink(missing_ok=True)
@@ -216,7 +216,7 @@ class Joining(zds.Pods):
         return reason
 
 
-def _is_connected(network: int) -> bool:
+def is_connected(network: int) -> bool:
     """Say whether a network has any link but its own loopback."""
     with namespaces.entered(network):
         return len(LINKS.read_text(encoding="ascii").splitlines()) > _LINKS_OF_NOBODY

@@ -9,15 +9,6 @@ from test_ambient_mesh import HOST, LOCAL
 
 pytestmark = pytest.mark.lab
 
-GATEWAY = {
-    "apiVersion": "gateway.networking.k8s.io/v1",
-    "kind": "Gateway",
-    "metadata": {"name": "waypoint", "namespace": "sample"},
-    "spec": {
-        "gatewayClassName": "istio-waypoint",
-        "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
-    },
-}
 POLICY = {
     "apiVersion": "security.istio.io/v1",
     "kind": "AuthorizationPolicy",
@@ -37,16 +28,13 @@ POLICY = {
 @pytest.fixture
 def waypoint(ambient):
     """Put a waypoint before `helloworld` of cluster3."""
-    written = json.dumps({"apiVersion": "v1", "kind": "List", "items": [GATEWAY, POLICY]})
-    ambient.kubectl("cluster3", "apply -f -", stdin=written)
-    gateway = (
-        "-n sample wait --for=condition=Programmed gateways.gateway.networking.k8s.io/waypoint"
-    )
-    ambient.kubectl("cluster3", f"{gateway} --timeout=30s")
+    ambient.kubectl("cluster3", "apply -f -", stdin=json.dumps(POLICY))
+    ambient.run("isthmus waypoint apply --context cluster3 -n sample --wait")
     ambient.kubectl("cluster3", "-n sample label svc helloworld istio.io/use-waypoint=waypoint")
     yield
     ambient.kubectl("cluster3", "-n sample label svc helloworld istio.io/use-waypoint-")
-    ambient.kubectl("cluster3", "delete -f - --wait=false", stdin=written)
+    ambient.kubectl("cluster3", "delete -f - --wait=false", stdin=json.dumps(POLICY))
+    ambient.run("isthmus waypoint delete --context cluster3 -n sample waypoint")
     traffic.until(lambda: status(ambient, "cluster3", HOST, "nope") == "404")
 
 

@@ -35,7 +35,6 @@ ISTIOCTL: Final[Mapping[str, str]] = {
     "upgrade": "install again: `isthmus install -f FILE`",
     "validate": "`isthmus findings` names each object that is not understood",
     "wait": "`isthmus proxy-status POD` ends with 0 when the proxy is in step",
-    "waypoint": "`kubectl apply` a Gateway of class `istio-waypoint`: docs/howto/waypoints.md",
     "workload": "virtual machines stand in a ServiceEntry: docs/reference/service-entry.md",
     "ztunnel-config": _AMBIENT,
 }

@@ -36,6 +36,7 @@ COMMANDS = {
     "uninstall": "Remove what `install` applied",
     "verify": "Send real requests between clusters and report what happened",
     "version": "Versions of this program, of control planes and of proxies",
+    "waypoint": "Make, show and remove waypoints",
 }
 """Every command with its one line of help; the module is `cli/<name with underscores>.py`."""
 

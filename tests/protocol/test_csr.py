@@ -16,7 +16,7 @@ from isthmus.ca import keys, pem, signing
 from isthmus.kube import problems
 from isthmus.mesh import identities
 from isthmus.testing import certificates
-from isthmus.wire import callers, csr, csrclient, dialing, listening, tls
+from isthmus.wire import callers, csr, csrclient, dialing, grpc_tls, listening, notary, tls
 from isthmus_proto.istio.v1.auth import ca_pb2
 
 NAME = "istiod.istio-system.svc"
@@ -54,16 +54,15 @@ class Service:
         handler = csr.service(
             csr.Signatory(
                 self.judge,
-                authority=lambda: self.signer,
+                sign=notary.Notary(lambda: self.signer, clock.SystemClock()).asked,
                 trust_domain=lambda cluster: identities.TrustDomain(self.domains[cluster]),
                 own_domain=lambda: identities.TrustDomain("cluster.local"),
-                clock=clock.SystemClock(),
                 counters=csr.Counters(self.metrics),
                 impersonation=lambda *who: self.impersonation(*who),
             )
         )
         if by_grpc:
-            shown = self.serving.server_credentials(**credentials)
+            shown = grpc_tls.server_credentials(self.serving, **credentials)
             server, self.port = await listening.listen_by_grpc(
                 (handler,), address="127.0.0.1:0", credentials=shown
             )

@@ -3,11 +3,14 @@
 python -m isthmus.runtime discovery --domain cluster.local
 python -m isthmus.runtime request GET /debug/syncz
 python -m isthmus.runtime reach 203.0.113.2 15008
+
+It also runs `annex`, which only a control plane starts: with two sockets that it has opened.
 """
 
 import asyncio
 import http
 import os
+import socket
 import sys
 
 from isthmus.base import boundary, imports, logs, memory
@@ -21,6 +24,8 @@ def main(arguments: list[str]) -> int:
             return _discovery(rest)
         case ["request", method, path]:
             return _request(method, path)
+        case ["annex", talk, heard, level] if talk.isdecimal() and heard.isdecimal():
+            return _annex(int(talk), int(heard), level)
         case ["reach", address, port] if port.isdecimal():
             return _reach(address, int(port))
         case _:
@@ -42,6 +47,17 @@ def _discovery(arguments: list[str]) -> int:
     except Exception as error:
         sys.stderr.write(boundary.trace(error) + boundary.text(boundary.explained(error)))
         return 1
+    return 0
+
+
+def _annex(talk: int, heard: int, level: str) -> int:
+    with imports.without_authorities():  # as above
+        from isthmus.base import clock
+        from isthmus.runtime.annex import process
+
+    logs.configure(level)
+    sockets = (socket.socket(fileno=talk), socket.socket(fileno=heard))
+    asyncio.run(process.run(*sockets, system_clock=clock.SystemClock()))
     return 0
 
 

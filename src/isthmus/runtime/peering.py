@@ -21,7 +21,7 @@ from isthmus.engine import changes
 from isthmus.mesh import peering
 from isthmus.mesh.identities import ClusterId, SpiffeId, TrustDomain
 from isthmus.runtime import assembly, peer_acceptance, peer_exports, peer_imports, trusting
-from isthmus.wire import ads, listening, peerclient, tls
+from isthmus.wire import ads, grpc_tls, listening, peerclient, tls
 
 _LOG = logs.Log("isthmus.peering")
 
@@ -240,7 +240,7 @@ class Peering:
         server, self.port = await listening.listen_by_grpc(
             (self._service.handler(),),
             address=f"{self._place.address}:{self._place.port or self.port}",
-            credentials=serving.server_credentials(require_client_certificate=True),
+            credentials=grpc_tls.server_credentials(serving, require_client_certificate=True),
         )
         _LOG.info("telling linked clusters", port=self.port)
         try:

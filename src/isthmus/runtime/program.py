@@ -13,17 +13,12 @@ Source: spec sections 4.1, 6.2 and 8.7; promises P1, P2, P11.
 
 import asyncio
 import contextlib
-import datetime
 import gc
 import signal
 from collections.abc import Callable, Sequence
 
 from isthmus.base import clock, errors, logs, memory, metrics, tasks
-from isthmus.ca import authority as authorities
-from isthmus.ca import signing
 from isthmus.fleet import generations, supervisor
-from isthmus.inject import injection as injecting
-from isthmus.inject import settings as inject_settings
 from isthmus.kube import client as kube_client
 from isthmus.mesh.identities import ClusterId
 from isthmus.runtime import (
@@ -33,11 +28,11 @@ from isthmus.runtime import (
     connections,
     credentials,
     deploying,
-    impersonation,
     injection,
     link_statuses,
     measures,
     peering,
+    ports,
     probing,
     renewing,
     reports,
@@ -49,14 +44,13 @@ from isthmus.runtime import (
     trust,
     trusting,
 )
-from isthmus.wire import admin, ads, csr, debugging, debugstreams, listening, tls, webhook
+from isthmus.wire import admin, ads, debugging, debugstreams
+from isthmus.wire import pages as paging
 
 _LOG = logs.Log("isthmus.discovery")
 
-SECURE_PORT, WEBHOOK_PORT, MONITORING_PORT, READY_PORT = 15012, 15017, 15014, 8080
+MONITORING_PORT, READY_PORT = 15014, 8080
 ANY = "0.0.0.0"  # inside the pod's own network
-DRAIN_S = 5.0
-TRUST_LOOK_S = 30.0
 TIDY_EVERY_S, TIDY_TIMES = 5.0, 6
 """For how long proxies that have come may still be told what they asked for."""
 
@@ -75,7 +69,6 @@ class Program:
 
     def __init__(self, chosen: settings.Settings) -> None:
         self._settings = chosen
-        self._is_serving = False
         self._clock = clock.SystemClock()
         self._metrics = metrics.Metrics()
         self._seats = seating.seats(chosen)
@@ -123,6 +116,7 @@ class Program:
         )
         self._addresses = allocating.Addresses(self._mesh, system_clock=self._clock)
         self._stewardship = self._steward()
+        self._ports = self._opened_ports()
         self._desk = self._opened_desk()
         self._discovery.asides = debugstreams.Asides(self._desk, pod=chosen.pod)
         measures.Measures(
@@ -217,6 +211,23 @@ class Program:
             system_clock=self._clock,
         )
         await said.run(writes, holds)
+
+    def _opened_ports(self) -> ports.Ports:
+        return ports.Ports(
+            self._settings,
+            ports.Behind(
+                mesh=self._mesh,
+                trust=self._trust,
+                fleet=self._fleet,
+                injection=self._injection,
+                authenticator=self._authenticator,
+                discovery=self._discovery,
+            ),
+            unready=self.unready,
+            root_changed=lambda: self._stewardship.root_changed(),
+            system_clock=self._clock,
+            registered=self._metrics,
+        )
 
     def _opened_desk(self) -> debugging.Desk:
         told = reports.Reports(
@@ -318,10 +329,6 @@ class Program:
     ) -> kube_client.Obj:
         return await self._fleet.client(cluster).token_review(token, audiences)
 
-    def _injection_settings(self) -> inject_settings.InjectionSettings | None:
-        own = self._fleet.clusters()[0]
-        return self._injection.settings() if own.status == "synced" else None
-
     def _roots(self) -> str:
         return self._trust.authority.roots_pem if self._trust.authority else ""
 
@@ -348,19 +355,19 @@ class Program:
             _ = nursery.keep("follow credentials of gateways", self._credentials.run)
             if self._settings.links_clusters:
                 _ = nursery.keep("talk to linked clusters", self._peering.run)
-            serving = nursery.start("serve", self._serve(stack, nursery))
+            serving = nursery.start("serve", self._ports.serve(stack, nursery))
             # Without its ports it is of no use: whoever runs it must notice, and start it again.
-            serving.add_done_callback(lambda _: None if self._is_serving else stop.set())
+            serving.add_done_callback(lambda _: None if self._ports.is_serving else stop.set())
             _ = nursery.start("settle memory", self._settle())
             moved = seating.changed(self._settings, self._seats, sleep=self._clock.sleep)
             nursery.start("follow kubeconfig", moved).add_done_callback(lambda _: stop.set())
             await stop.wait()
             _LOG.info("ending")
-        if not self._is_serving and serving.done() and not serving.cancelled():
+        if not self._ports.is_serving and serving.done() and not serving.cancelled():
             raise ServingFailed(
                 "the control plane cannot serve proxies",
                 detail="the log says why, above",
-                hint=f"are ports {SECURE_PORT} and {WEBHOOK_PORT} in use by something else?",
+                hint=f"are ports {ports.SECURE_PORT} and {ports.WEBHOOK_PORT} in use by something else?",
             )
 
     async def _tidy(self) -> None:
@@ -392,7 +399,7 @@ class Program:
     async def _serve_plain(self, stack: contextlib.AsyncExitStack) -> None:
         pages = admin.Pages(
             self._desk,
-            unready=lambda: self.unready() or ("" if self._is_serving else "not serving yet"),
+            unready=lambda: self.unready() or ("" if self._ports.is_serving else "not serving yet"),
             metrics_text=self._metrics_text,
         )
         monitoring = pages.public()
@@ -401,98 +408,10 @@ class Program:
                 self._authenticator, trusts_loopback=self._settings.trusts_loopback
             )
         for port, pages_there in ((READY_PORT, pages.public()), (MONITORING_PORT, monitoring)):
-            await stack.enter_async_context(admin.listening(pages_there, host=ANY, port=port))
+            await stack.enter_async_context(paging.listening(pages_there, host=ANY, port=port))
         socket_path = f"{self._settings.run_directory}/reports.sock"
-        await stack.enter_async_context(admin.listening(pages.private(), path=socket_path))
+        await stack.enter_async_context(paging.listening(pages.private(), path=socket_path))
 
     def _metrics_text(self) -> str:
         self._fleet.show_ages()
         return self._metrics.text()
-
-    async def _serve(self, stack: contextlib.AsyncExitStack, nursery: tasks.Nursery) -> None:
-        signer = await self._first_authority()
-        serving = tls.Serving(self._certificate(signer))
-        self._trust.listen(lambda fresh: self._renew(serving, fresh))
-        _ = nursery.keep("renew serving certificate", lambda: self._keep_fresh(serving))
-        self._mesh.graph.listen(lambda _: self._follow_host(serving))
-        server, _ = listening.listen(
-            (self._discovery.handler(), self._signing()),
-            address=f"{ANY}:{SECURE_PORT}",
-            serving=serving,
-        )
-        stack.push_async_callback(server.stop, DRAIN_S)
-        hook = webhook.application(
-            injecting.injector(self._injection_settings),
-            unready=self.unready,
-            registered=self._metrics,
-        )
-        await stack.enter_async_context(
-            admin.listening(hook, host=ANY, port=WEBHOOK_PORT, tls=serving.web_context())
-        )
-        self._is_serving = True
-        self._stewardship.root_changed()
-        _LOG.info("serving", cluster=self._settings.cluster, secure=SECURE_PORT)
-
-    async def _first_authority(self) -> authorities.Authority:
-        found: asyncio.Future[authorities.Authority] = asyncio.get_running_loop().create_future()
-
-        def take(fresh: authorities.Authority) -> None:
-            if not found.done():
-                found.set_result(fresh)
-
-        self._trust.listen(take)
-        return await found
-
-    def _signing(self) -> csr.Handler:
-        chosen = self._settings
-        return csr.service(
-            csr.Signatory(
-                self._authenticator,
-                authority=lambda: self._trust.authority,
-                trust_domain=lambda cluster: trusting.domain_of(self._mesh, cluster),
-                own_domain=lambda: trusting.domain_of(self._mesh, chosen.cluster),
-                clock=self._clock,
-                counters=csr.Counters(self._metrics),
-                limits=signing.Lifetimes(
-                    usual=datetime.timedelta(seconds=chosen.default_ttl_s),
-                    longest=datetime.timedelta(seconds=chosen.max_ttl_s),
-                ),
-                impersonation=impersonation.Judge(
-                    self._mesh, node_accounts=chosen.node_accounts
-                ).objection,
-            )
-        )
-
-    def _certificate(self, signer: authorities.Authority) -> tls.Certificate:
-        names = signing.serving_names(
-            self._settings.namespace,
-            revision=self._settings.revision,
-            discovery_host=self._discovery_host(),
-            custom_hosts=self._settings.custom_hosts,
-        )
-        return tls.issue(signer, names=names, now=self._clock.now())
-
-    def _discovery_host(self) -> str:
-        """Return the host that proxies are told to find us at; empty while there is none."""
-        told = self._injection.settings()
-        return told.discovery_address.rpartition(":")[0].strip("[]") if told else ""
-
-    def _renew(self, serving: tls.Serving, signer: authorities.Authority) -> None:
-        if serving.certificate.roots_pem != signer.roots_pem:
-            _LOG.info("roots changed")
-        serving.replace(self._certificate(signer))
-        self._stewardship.root_changed()
-
-    def _follow_host(self, serving: tls.Serving) -> None:
-        """Bear the name that proxies are told to call, as soon as it is another."""
-        host = self._discovery_host()
-        if host and host not in serving.certificate.names and self._trust.authority is not None:
-            _LOG.info("serving under another name", host=host)
-            serving.replace(self._certificate(self._trust.authority))
-
-    async def _keep_fresh(self, serving: tls.Serving) -> None:
-        while True:
-            left = serving.certificate.renew_at - self._clock.now()
-            await self._clock.sleep(max(TRUST_LOOK_S, left / datetime.timedelta(seconds=1)))
-            if self._trust.authority is not None:
-                serving.replace(self._certificate(self._trust.authority))

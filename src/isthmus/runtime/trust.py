@@ -45,12 +45,18 @@ class Trust:
         self._authority: authorities.Authority | None = None
         self._fault: errors.IsthmusError | None = None
         self._seen: dict[str, str] | None = None
+        self._files: dict[str, str] = {}
         self._listeners: list[Callable[[authorities.Authority], None]] = []
 
     @property
     def authority(self) -> authorities.Authority | None:
         """The authority in force; None when there was never a usable one."""
         return self._authority
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The files of the authority in force, by name, with its key; empty when there is none."""
+        return self._files
 
     @property
     def fault(self) -> errors.IsthmusError | None:
@@ -79,7 +85,7 @@ class Trust:
             self._note(error)
             return
         self._fault = None
-        self._authority = fresh
+        self._authority, self._files = fresh, files
         _LOG.info("certificate authority in force", ends=fresh.ends.isoformat())
         for listener in self._listeners:
             listener(fresh)

@@ -7,22 +7,17 @@ network, and every forwarded port, comes from there.
 Source: spec section 9.1; security rules of section 4.8; docs/decisions/0014.
 """
 
-import contextlib
 import http
-import pathlib
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
 from isthmus.base import errors, logs, version
-from isthmus.wire import callers, debugging, peers
+from isthmus.wire import callers, debugging, pages, peers
 
 _LOG = logs.Log("isthmus.admin")
-
-Page = Callable[[web.Request], Awaitable[web.Response]]
 
 REGISTRATION: Final = "/v1/registration"
 """Was always laid out in lines, so that people could search it with grep."""
@@ -30,8 +25,6 @@ VERSION_AS_ASKED: Final = "//version"
 """How `istioctl version` asks; Istio's own server takes two slashes for one."""
 
 MOST_BYTES: Final = 64 * 1024
-SHUTDOWN_S: Final = 2.0
-OWNER_ONLY: Final = 0o600
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
 WHO: Final = "prove who you are: send a token of a service account with audience `istio-ca`\n"
 
@@ -52,7 +45,7 @@ class Pages:
     def public(self) -> web.Application:
         """Return the pages for everybody: `/ready`, `/version`, `/metrics`."""
         application = web.Application(client_max_size=MOST_BYTES)
-        application.router.add_get("/ready", ready_page(self.unready))
+        application.router.add_get("/ready", pages.ready_page(self.unready))
         application.router.add_get("/version", _version)
         application.router.add_get(VERSION_AS_ASKED, _version)
         application.router.add_get("/metrics", self._metrics)
@@ -130,50 +123,3 @@ async def _version(_: web.Request) -> web.Response:
 def _shown(answer: debugging.Answer) -> web.Response:
     kind = "application/json" if answer.is_json else "text/plain"
     return web.Response(status=http.HTTPStatus(answer.status), text=answer.text, content_type=kind)
-
-
-def ready_page(unready: Callable[[], str]) -> Page:
-    """Return a page that says whether something can serve, and why not."""
-
-    async def page(_request: web.Request) -> web.Response:
-        reason = unready()
-        return web.Response(status=503 if reason else 200, text=f"{reason}\n" if reason else "")
-
-    return page
-
-
-@contextlib.asynccontextmanager
-async def listening(
-    application: web.Application,
-    *,
-    host: str = "",
-    port: int = 0,
-    path: str = "",
-    tls: ssl.SSLContext | None = None,
-) -> AsyncIterator[int]:
-    """Serve until the block ends, on a port or on a Unix socket that only this user can open.
-
-    Yields the port, which differs from `port` when that is 0.
-    """
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_S)
-    await runner.setup()
-    try:
-        if path:
-            _vacate(path)
-            await web.UnixSite(runner, path).start()
-            _close_to_others(path)
-            yield 0
-        else:
-            await web.TCPSite(runner, host, port, ssl_context=tls).start()
-            yield int(runner.addresses[0][1])
-    finally:
-        await runner.cleanup()
-
-
-def _vacate(path: str) -> None:
-    # A container that starts again finds what the one before left.
-    pathlib.Path(path).unlink(missing_ok=True)
-
-
-def _close_to_others(path: str) -> None:
-    pathlib.Path(path).chmod(OWNER_ONLY)

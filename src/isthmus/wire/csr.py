@@ -1,7 +1,7 @@
 """The certificate service that proxies call: proves the caller, signs its key, answers.
 
 A thin driver: who calls is the authenticator's judgement, what a certificate looks like is `ca`'s.
-Every signature is written to the log before it is made; tokens and keys never are.
+Tokens are never written to the log. What signs may be another process.
 
 A node proxy may have certificates of others, if the judge of that agrees: those of its own node's
 pods.
@@ -10,17 +10,17 @@ Source: spec sections 1.3, 1.3.2, 1.4 and 1.8; security rules CA-3, CA-4 and CA-
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf import message as protobuf_message
 
 from isthmus.base import clock, errors, logs, metrics
-from isthmus.ca import authority, pem, refusals, signing
+from isthmus.ca import authority, refusals, signing
 from isthmus.mesh import identities
 from isthmus.mesh.identities import ClusterId
-from isthmus.wire import callers, peers, tls
+from isthmus.wire import callers, notary, peers
 from isthmus_proto.istio.v1.auth import ca_pb2
 
 SERVICE = "istio.v1.auth.IstioCertificateService"
@@ -46,7 +46,8 @@ def nobody(caller: callers.Caller, identity: identities.SpiffeId) -> str:
     return "certificates of others are for node proxies, and none is trusted here"
 
 
-_BAD_REQUESTS = (refusals.RequestRefused, refusals.KeyRefused, refusals.LifetimeRefused)
+Sign: TypeAlias = Callable[[notary.Wanted], Awaitable[notary.Signed | notary.Unsigned]]
+"""Has a certificate signed, here or elsewhere."""
 
 
 class Counters:
@@ -71,23 +72,19 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Signatory:
-    """What signing needs beside the request.
+    """What answering needs beside the request.
 
     Attributes:
-        authority: Gives the authority of this moment, or None while there is none.
         trust_domain: Gives the trust domain of a cluster, which its workloads' identities bear.
-        own_domain: Gives that of the mesh: others are signed only where the authority is
-            expressly permitted to.
+        own_domain: Gives that of the mesh.
         impersonation: Judges those who ask for others.
     """
 
     authenticator: callers.Authenticator
-    authority: Callable[[], authority.Authority | None]
+    sign: Sign
     trust_domain: Callable[[ClusterId], identities.TrustDomain]
     own_domain: Callable[[], identities.TrustDomain]
-    clock: clock.Clock
     counters: Counters
-    limits: signing.Lifetimes = field(default_factory=signing.Lifetimes)
     impersonation: Impersonation = nobody
 
 
@@ -113,12 +110,10 @@ def handler(
     return service(
         Signatory(
             authenticator,
-            authority,
+            notary.Notary(authority, system_clock, limits or signing.Lifetimes()).asked,
             lambda _: trust_domain(),
             trust_domain,
-            system_clock,
             Counters(registered),
-            limits or signing.Lifetimes(),
         )
     )
 
@@ -160,7 +155,7 @@ async def answered(
     wanted = _parsed(request, signatory)
     if IMPERSONATED in wanted.metadata.fields:
         identity = _impersonated(wanted, caller=caller, signatory=signatory)
-    return _signed(wanted, identity=identity, caller=caller, signatory=signatory)
+    return await _signed(wanted, identity=identity, caller=caller, signatory=signatory)
 
 
 async def _caller(context: grpc.aio.ServicerContext, signatory: Signatory) -> callers.Caller:
@@ -225,45 +220,26 @@ def _impersonated(
     )
 
 
-def _signed(
+async def _signed(
     wanted: ca_pb2.IstioCertificateRequest,
     *,
     identity: identities.SpiffeId,
     caller: callers.Caller,
     signatory: Signatory,
 ) -> tuple[str, ...]:
-    signer = signatory.authority()
-    if signer is None:
-        signatory.counters.failed.add(1, "CA_NOT_READY")
-        raise RefusedError(
-            grpc.StatusCode.INTERNAL, "CSR signing error (no signing certificate yet)"
-        )
-    try:
-        signing.check_domain(identity.trust_domain, signer=signer, own=signatory.own_domain())
-        key = signing.requested_key(wanted.csr)
-        life = signing.lifetime(wanted.validity_duration, limits=signatory.limits)
-        stamp = tls.stamp(signatory.clock.now())
-        _LOG.info(
-            "certificate will be signed",
-            identity=str(identity),
-            cluster=str(caller.cluster),
+    outcome = await signatory.sign(
+        notary.Wanted(
+            csr=wanted.csr,
+            lifetime_s=wanted.validity_duration,
+            identity=identity,
+            own_domain=signatory.own_domain(),
+            cluster=caller.cluster,
             pod=caller.pod,
-            serial=f"{stamp.serial:x}",
-            lifetime_s=int(life.total_seconds()),
-            issuer=pem.subject(signer.issuer.certificate),
         )
-        leaf = signing.workload(key, identity=identity, signer=signer, stamp=stamp, life=life)
-    except _BAD_REQUESTS as error:
-        too_long = isinstance(error, refusals.LifetimeRefused)
-        signatory.counters.failed.add(1, "TTL_ERROR" if too_long else "CSR_ERROR")
-        raise RefusedError(
-            grpc.StatusCode.INVALID_ARGUMENT, f"CSR signing error ({error.happened})"
-        ) from error
-    except refusals.CaRefusal as error:
-        signatory.counters.failed.add(1, "CERT_GEN_ERROR")
-        _LOG.error("certificate not signed", identity=str(identity), reason=error.happened)
-        raise RefusedError(
-            grpc.StatusCode.INTERNAL, f"CSR signing error ({error.happened})"
-        ) from error
+    )
+    if isinstance(outcome, notary.Unsigned):
+        signatory.counters.failed.add(1, outcome.counted_as)
+        status = grpc.StatusCode[outcome.status]
+        raise RefusedError(status, f"CSR signing error ({outcome.reason})")
     signatory.counters.issued.add()
-    return signing.answer(leaf, signer=signer)
+    return outcome.chain

@@ -17,7 +17,6 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -145,35 +144,6 @@ class Serving:
             context = _discovery_context(self._certificate)
             self._discovery = (self._certificate, context)
         return context
-
-    def server_credentials(
-        self, *, require_client_certificate: bool = False
-    ) -> grpc.ServerCredentials:
-        """Make the credentials of a gRPC server that follow this certificate.
-
-        Args:
-            require_client_certificate: Refuse whoever shows no certificate of the mesh.
-        """
-        sent = self._certificate
-
-        def current() -> grpc.ServerCertificateConfiguration | None:
-            # Called by gRPC for each connection, on its own thread; reading one name is atomic.
-            nonlocal sent
-            if sent is self._certificate:
-                return None
-            sent = self._certificate
-            return _configuration(sent)
-
-        return grpc.dynamic_ssl_server_credentials(
-            _configuration(sent), current, require_client_authentication=require_client_certificate
-        )
-
-
-def _configuration(certificate: Certificate) -> grpc.ServerCertificateConfiguration:
-    return grpc.ssl_server_certificate_configuration(
-        [(certificate.key_pem.encode(), certificate.chain_pem.encode())],
-        root_certificates=certificate.roots_pem.encode(),
-    )
 
 
 def _discovery_context(certificate: Certificate) -> ssl.SSLContext:

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from isthmus.base import logs, metrics
 from isthmus.inject import requests, shapes
-from isthmus.wire import admin
+from isthmus.wire import pages
 
 MOST_BYTES: Final = 3 * 1024 * 1024
 MOST_LEVELS: Final = 64
@@ -70,12 +70,12 @@ class Webhook:
     ) -> None:
         self._inject = injector
         self._unready = unready
-        self._counters = Counters(registered or metrics.Metrics())
+        self.counters = Counters(registered or metrics.Metrics())
 
     def application(self) -> web.Application:
         """Return the pages: `/inject` with all below it, and `/ready`."""
         application = web.Application(client_max_size=MOST_BYTES)
-        application.router.add_get("/ready", admin.ready_page(self._unready))
+        application.router.add_get("/ready", pages.ready_page(self._unready))
         application.router.add_post("/inject", self._review)
         application.router.add_post("/inject/{parameters:.*}", self._review)
         return application
@@ -91,7 +91,7 @@ class Webhook:
 
     def answer(self, review: Review, *, path: str) -> dict[str, Any]:
         """Answer one review."""
-        self._counters.requests.add()
+        self.counters.requests.add()
         try:
             made = self._inject(review.pod, namespace=review.namespace, path=path)
         except shapes.InjectionRefused as error:
@@ -105,15 +105,15 @@ class Webhook:
         if made is None:
             return self._refusal(review, "the injector has no settings yet; hint: try again")
         if not made.decision.is_injected:
-            self._counters.skip.add()
+            self.counters.skip.add()
             return _review(review, {"allowed": True})
-        self._counters.success.add()
+        self.counters.success.add()
         _LOG.info("pod gets a proxy", pod=review.subject, rule=made.decision.value)
         patch = base64.b64encode(json.dumps(made.patch).encode()).decode()
         return _review(review, {"allowed": True, "patch": patch, "patchType": "JSONPatch"})
 
     def _refusal(self, review: Review, reason: str) -> dict[str, Any]:
-        self._counters.failure.add()
+        self.counters.failure.add()
         _LOG.warning("pod cannot get a proxy", pod=review.subject, reason=reason)
         message = f"error[{shapes.InjectionRefused.code}]: pod `{review.subject}`: {reason}"
         return _review(review, {"allowed": False, "status": {"message": message, "code": 400}})

@@ -24,7 +24,7 @@ from isthmus.mesh.identities import ClusterId, TrustDomain
 from isthmus.runtime import assembly, connections, impersonation
 from isthmus.testing import builders, certificates
 from isthmus.testing.shapes import Shape
-from isthmus.wire import ads, callers, csr, listening, tls
+from isthmus.wire import ads, callers, csr, listening, notary, tls
 
 NAME = "istiod.istio-system.svc"
 CONTROL, VIP, SOCKS = "10.0.0.254", "10.96.0.1", 15080
@@ -87,10 +87,9 @@ class ControlPlane:
         )
         signing = csr.Signatory(
             Judge(),
-            authority=lambda: signer,
+            sign=notary.Notary(lambda: signer, clock.SystemClock()).asked,
             trust_domain=lambda _: TrustDomain("cluster.local"),
             own_domain=lambda: TrustDomain("cluster.local"),
-            clock=clock.SystemClock(),
             counters=csr.Counters(metrics.Metrics()),
             impersonation=impersonation.Judge(self.mesh, node_accounts=self.accounts).objection,
         )

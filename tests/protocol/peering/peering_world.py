@@ -14,7 +14,7 @@ from isthmus.kube import gateway_api, objects
 from isthmus.mesh.identities import ClusterId
 from isthmus.runtime import assembly, peering
 from isthmus.testing import certificates, shapes
-from isthmus.wire import ads, peerclient, tls
+from isthmus.wire import ads, grpc_tls, peerclient, tls
 
 DEADLINE_S = 20.0
 PACE = peerclient.Pace(0.2, 10.0)
@@ -208,7 +208,7 @@ async def deaf():
     handler = grpc.stream_stream_rpc_method_handler(silent)
     methods = {"DeltaAggregatedResources": handler}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(ads.SERVICE, methods),))
-    port = server.add_secure_port("127.0.0.1:0", tls.Serving(found).server_credentials())
+    port = server.add_secure_port("127.0.0.1:0", grpc_tls.server_credentials(tls.Serving(found)))
     await server.start()
     yield port
     await server.stop(None)

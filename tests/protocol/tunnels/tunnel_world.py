@@ -28,7 +28,7 @@ from isthmus.resources.ztunnel import build
 from isthmus.testing import certificates as material
 from isthmus.testing import envoys
 from isthmus.views import nodeslices, view, wds
-from isthmus.wire import ads, callers, csr, dialing, listening, tls, wdsclient
+from isthmus.wire import ads, callers, csr, dialing, listening, notary, tls, wdsclient
 from isthmus.xds import messages
 
 NOW = clock.SystemClock().now()
@@ -278,10 +278,9 @@ class ControlPlane:
         signing = csr.service(
             csr.Signatory(
                 self,
-                authority=lambda: self.signer,
+                sign=notary.Notary(lambda: self.signer, clock.SystemClock()).asked,
                 trust_domain=lambda _: self.domain,
                 own_domain=lambda: self.domain,
-                clock=clock.SystemClock(),
                 counters=csr.Counters(metrics.Metrics()),
                 impersonation=self.signs_for,
             )

@@ -27,7 +27,7 @@ from google.protobuf import json_format
 from isthmus.base import clock, metrics
 from isthmus.mesh import identities
 from isthmus.testing import certificates
-from isthmus.wire import callers, csr, tls, xdsproxy
+from isthmus.wire import callers, csr, grpc_tls, tls, xdsproxy
 from isthmus_proto.istio.networking.nds.v1 import nds_pb2
 
 DOMAIN = identities.TrustDomain("cluster.local")
@@ -102,7 +102,9 @@ class ControlPlane:
             },
         )
         server = grpc.aio.server(handlers=(signing, discovery))
-        self.port = server.add_secure_port(f"{self.host}:{port}", self.serving.server_credentials())
+        self.port = server.add_secure_port(
+            f"{self.host}:{port}", grpc_tls.server_credentials(self.serving)
+        )
         await server.start()
         try:
             yield self

@@ -7,6 +7,7 @@ import pytest
 
 from isthmus.mesh.identities import ClusterId
 from isthmus.wire import admin, callers, debugging
+from isthmus.wire import pages as paging
 
 OWN, OTHER = ClusterId("c1"), ClusterId("c2")
 PROXIES = [(OWN, "shop", "a"), (OTHER, "shop", "a"), (OTHER, "shop", "b"), (OWN, "bank", "c")]
@@ -77,14 +78,14 @@ async def asked(url, *, path=None, token="", method="GET"):
 @pytest.fixture
 async def local(tmp_path):
     path = str(tmp_path / "reports.sock")
-    async with admin.listening(pages().private(), path=path):
+    async with paging.listening(pages().private(), path=path):
         yield lambda page: asked(f"http://control-plane{page}", path=path)
 
 
 @pytest.fixture
 async def remote():
     application = pages().guarded(FakeAuthenticator())
-    async with admin.listening(application, host="127.0.0.1") as port:
+    async with paging.listening(application, host="127.0.0.1") as port:
 
         async def ask(page, caller="", **more):
             token = caller.replace(" ", "-")
@@ -101,7 +102,7 @@ async def test_everybody_sees_readiness_version_and_metrics(remote):
 
 
 async def test_the_reason_is_said_while_it_is_not_ready():
-    async with admin.listening(pages("no roots").public(), host="127.0.0.1") as port:
+    async with paging.listening(pages("no roots").public(), host="127.0.0.1") as port:
         assert await asked(f"http://127.0.0.1:{port}/ready") == (503, "no roots\n")
 
 
@@ -153,7 +154,7 @@ async def test_loopback_grants_nothing_and_no_proof_is_no_page(remote, caller):
 
 async def test_loopback_counts_only_where_it_was_asked_for():
     application = pages().guarded(FakeAuthenticator(), trusts_loopback=True)
-    async with admin.listening(application, host="127.0.0.1") as port:
+    async with paging.listening(application, host="127.0.0.1") as port:
         assert (await asked(f"http://127.0.0.1:{port}/debug/syncz"))[0] == 200
 
 
@@ -187,7 +188,7 @@ async def test_no_spelling_of_a_path_leads_around_the_proof(remote, path):
 
 async def test_who_asks_too_often_must_wait():
     application = pages(at_once=2).guarded(FakeAuthenticator())
-    async with admin.listening(application, host="127.0.0.1") as port:
+    async with paging.listening(application, host="127.0.0.1") as port:
         url = f"http://127.0.0.1:{port}/debug/clusterz"
         found = {(await asked(url, token="mesh-admin"))[0] for _ in range(6)}
 
@@ -209,7 +210,7 @@ async def test_the_socket_shows_every_page_without_its_keys(local, page):
 async def test_the_socket_is_closed_to_other_users(tmp_path):
     path = tmp_path / "reports.sock"
     path.write_text("left over")
-    async with admin.listening(pages().private(), path=str(path)):
+    async with paging.listening(pages().private(), path=str(path)):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 

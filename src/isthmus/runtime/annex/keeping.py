@@ -1,0 +1,179 @@
+"""Keeps the annex running, tells it what to work with, and asks it for signatures.
+
+When it ends it is started again, and asked again what it had not answered: a signature that nobody
+got harms nobody. Who asks while it starts waits a little, and is then told to come again.
+
+Source: docs/decisions/0044.
+"""
+
+import asyncio
+import itertools
+import socket
+import sys
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from isthmus.base import clock, errors, logs
+from isthmus.runtime.annex import messages
+from isthmus.wire import notary, webhook
+
+MOST_WAITING: Final = 4096
+"""Questions for signatures at one time; what comes beyond is told to come again."""
+
+PATIENCE_S: Final = 5.0
+LOOK_EVERY_S: Final = 0.5
+LOOK_SOONER_S: Final = 0.05
+END_S: Final = 2.0
+
+_LOG = logs.Log("isthmus.annex")
+_BUSY: Final = notary.Unsigned(notary.COME_AGAIN, "CA_NOT_READY", "too busy now; come again")
+
+
+class AnnexEnded(errors.IsthmusError):
+    """The process that signs and injects has ended by itself."""
+
+    code = "ISM-RUN-031"
+
+
+class Annex:
+    """The process, as the control plane sees it.
+
+    Attributes:
+        told: What it works with now; None while it is not there.
+        pid: Of the process that is there, or was last.
+    """
+
+    def __init__(
+        self,
+        heard: socket.socket,
+        *,
+        state: Callable[[], messages.State],
+        counters: webhook.Counters,
+        log_level: str,
+        system_clock: clock.Clock,
+    ) -> None:
+        self._heard = heard
+        self._state = state
+        self._counters = counters
+        self._log_level = log_level
+        self._clock = system_clock
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, tuple[notary.Wanted, asyncio.Future[messages.Signed]]] = {}
+        self._writer: asyncio.StreamWriter | None = None
+        self._is_due = asyncio.Event()
+        self.told: messages.State | None = None
+        self.pid = 0
+
+    async def sign(self, wanted: notary.Wanted) -> notary.Signed | notary.Unsigned:
+        """Have a certificate signed."""
+        if len(self._waiting) >= MOST_WAITING:
+            return _BUSY
+        number = next(self._numbers)
+        answered: asyncio.Future[messages.Signed] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = (wanted, answered)
+        try:
+            self._send(messages.Sign(number, wanted))
+            async with asyncio.timeout(PATIENCE_S):
+                signed = await answered
+        except TimeoutError:
+            return _BUSY
+        finally:
+            del self._waiting[number]
+        return signed.fault or notary.Signed(signed.chain)
+
+    def look(self) -> None:
+        """Tell it soon what has changed, if anything has."""
+        self._is_due.set()
+
+    async def run(self) -> None:
+        """Start it and serve it until it ends.
+
+        Raises:
+            AnnexEnded: It has ended, by itself or by somebody else.
+        """
+        process: asyncio.subprocess.Process | None = None
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=ours, limit=messages.MOST_BYTES)
+        try:
+            with theirs:
+                process = await self._started(theirs)
+            self.pid, self._writer = process.pid, writer
+            self._greet()
+            await self._talk(reader)
+        finally:
+            self._writer, self.told = None, None
+            writer.close()
+            if process is not None:
+                await _ended(process)
+        raise AnnexEnded(
+            f"the process that signs and injects has ended with status {process.returncode}",
+            still_working="proxies are told of changes; pods and certificates wait",
+            hint="it is started again; if it ends again and again, the log says why, above",
+        )
+
+    async def _started(self, talk: socket.socket) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "isthmus.runtime", "annex"),
+            *(str(talk.fileno()), str(self._heard.fileno()), self._log_level),
+            stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=(talk.fileno(), self._heard.fileno()),
+        )
+
+    async def _talk(self, reader: asyncio.StreamReader) -> None:
+        async with asyncio.TaskGroup() as group:
+            telling = group.create_task(self._tell(), name="tell the annex")
+            decoder = msgspec.msgpack.Decoder[messages.Told](messages.Told)
+            while (message := await messages.received(reader, decoder)) is not None:
+                self._take(message)
+            telling.cancel()
+
+    def _greet(self) -> None:
+        """Say first what to work with, then what was asked meanwhile."""
+        self._tell_now()
+        for number, (wanted, _) in self._waiting.items():
+            self._send(messages.Sign(number, wanted))
+
+    async def _tell(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._is_due.wait()
+                await self._clock.sleep(LOOK_SOONER_S)
+            except TimeoutError:
+                pass
+            self._is_due.clear()
+            self._tell_now()
+
+    def _tell_now(self) -> None:
+        state = self._state()
+        if state != self.told:
+            self.told = state
+            self._send(state)
+
+    def _send(self, message: messages.Asked) -> None:
+        if self._writer is not None:
+            self._writer.write(messages.framed(message))
+
+    def _take(self, message: messages.Told) -> None:
+        if isinstance(message, messages.Counted):
+            own = self._counters
+            own.requests.add(message.requests)
+            own.success.add(message.success)
+            own.failure.add(message.failure)
+            own.skip.add(message.skip)
+            return
+        _, answered = self._waiting.get(message.number, (None, None))
+        if answered is not None and not answered.done():
+            answered.set_result(message)
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """Wait until it has seen that nobody talks to it any more."""
+    try:
+        async with asyncio.timeout(END_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

@@ -1,0 +1,186 @@
+"""The ports that proxies and API servers call: 15012 of this process, 15017 of its annex.
+
+They open as soon as there is a certificate authority, bear the names that proxies are told to call,
+and renew their certificate.
+
+Source: spec sections 1.4, 4.1 and 5.2; docs/decisions/0044.
+"""
+
+import asyncio
+import contextlib
+import datetime
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from isthmus.base import clock, logs, metrics, tasks
+from isthmus.ca import authority as authorities
+from isthmus.ca import signing
+from isthmus.fleet import supervisor
+from isthmus.inject import settings as inject_settings
+from isthmus.runtime import assembly, impersonation, injection, settings, trust, trusting
+from isthmus.runtime.annex import keeping, messages
+from isthmus.wire import ads, callers, csr, listening, tls, webhook
+
+SECURE_PORT: Final = 15012
+WEBHOOK_PORT: Final = 15017
+ANY: Final = "0.0.0.0"  # inside the pod's own network
+DRAIN_S: Final = 5.0
+TRUST_LOOK_S: Final = 30.0
+
+_LOG = logs.Log("isthmus.discovery")
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """What answers behind the ports."""
+
+    mesh: assembly.Mesh
+    trust: trust.Trust
+    fleet: supervisor.Supervisor
+    injection: injection.Declared
+    authenticator: callers.Authenticator
+    discovery: ads.Service
+
+
+class Ports:
+    """The ports of one control plane.
+
+    Attributes:
+        is_serving: Whether proxies can call.
+    """
+
+    def __init__(
+        self,
+        chosen: settings.Settings,
+        behind: Behind,
+        *,
+        unready: Callable[[], str],
+        root_changed: Callable[[], None],
+        system_clock: clock.Clock,
+        registered: metrics.Metrics,
+    ) -> None:
+        self._settings = chosen
+        self._behind = behind
+        self._unready = unready
+        self._root_changed = root_changed
+        self._clock = system_clock
+        self._signed = csr.Counters(registered)
+        self._injected = webhook.Counters(registered)
+        self._serving: tls.Serving | None = None
+        self.is_serving = False
+
+    async def serve(self, stack: contextlib.AsyncExitStack, nursery: tasks.Nursery) -> None:
+        """Open the ports; they close with the stack."""
+        heard = stack.enter_context(_bound(WEBHOOK_PORT))
+        annex = keeping.Annex(
+            heard,
+            state=self._state,
+            counters=self._injected,
+            log_level=self._settings.log_level,
+            system_clock=self._clock,
+        )
+        _ = nursery.keep("sign and inject", annex.run)
+        serving = self._serving = tls.Serving(self._certificate(await self._first_authority()))
+        annex.look()
+        self._behind.trust.listen(lambda fresh: self._renew(serving, fresh))
+        _ = nursery.keep("renew serving certificate", lambda: self._keep_fresh(serving))
+        self._behind.mesh.graph.listen(lambda _: self._follow(serving, annex))
+        server, _ = listening.listen(
+            (self._behind.discovery.handler(), self._signing(annex)),
+            address=f"{ANY}:{SECURE_PORT}",
+            serving=serving,
+        )
+        stack.push_async_callback(server.stop, DRAIN_S)
+        self.is_serving = True
+        self._root_changed()
+        _LOG.info("serving", cluster=self._settings.cluster, secure=SECURE_PORT)
+
+    def _state(self) -> messages.State:
+        shown = self._serving.certificate if self._serving else None
+        return messages.State(
+            authority=self._behind.trust.files,
+            chain_pem=shown.chain_pem if shown else "",
+            key_pem=shown.key_pem if shown else "",
+            injection=self._injection_settings(),
+            unready=self._unready(),
+            usual_s=self._settings.default_ttl_s,
+            longest_s=self._settings.max_ttl_s,
+        )
+
+    def _injection_settings(self) -> inject_settings.InjectionSettings | None:
+        own = self._behind.fleet.clusters()[0]
+        return self._behind.injection.settings() if own.status == "synced" else None
+
+    async def _first_authority(self) -> authorities.Authority:
+        found: asyncio.Future[authorities.Authority] = asyncio.get_running_loop().create_future()
+
+        def take(fresh: authorities.Authority) -> None:
+            if not found.done():
+                found.set_result(fresh)
+
+        self._behind.trust.listen(take)
+        return await found
+
+    def _signing(self, annex: keeping.Annex) -> csr.Handler:
+        chosen, mesh = self._settings, self._behind.mesh
+        return csr.service(
+            csr.Signatory(
+                self._behind.authenticator,
+                sign=annex.sign,
+                trust_domain=lambda cluster: trusting.domain_of(mesh, cluster),
+                own_domain=lambda: trusting.domain_of(mesh, chosen.cluster),
+                counters=self._signed,
+                impersonation=impersonation.Judge(
+                    mesh, node_accounts=chosen.node_accounts
+                ).objection,
+            )
+        )
+
+    def _certificate(self, signer: authorities.Authority) -> tls.Certificate:
+        names = signing.serving_names(
+            self._settings.namespace,
+            revision=self._settings.revision,
+            discovery_host=self._discovery_host(),
+            custom_hosts=self._settings.custom_hosts,
+        )
+        return tls.issue(signer, names=names, now=self._clock.now())
+
+    def _discovery_host(self) -> str:
+        """Return the host that proxies are told to find us at; empty while there is none."""
+        told = self._behind.injection.settings()
+        return told.discovery_address.rpartition(":")[0].strip("[]") if told else ""
+
+    def _renew(self, serving: tls.Serving, signer: authorities.Authority) -> None:
+        if serving.certificate.roots_pem != signer.roots_pem:
+            _LOG.info("roots changed")
+        serving.replace(self._certificate(signer))
+        self._root_changed()
+
+    def _follow(self, serving: tls.Serving, annex: keeping.Annex) -> None:
+        """Bear the name that proxies are told to call, as soon as it is another."""
+        annex.look()
+        authority, host = self._behind.trust.authority, self._discovery_host()
+        if host and host not in serving.certificate.names and authority is not None:
+            _LOG.info("serving under another name", host=host)
+            serving.replace(self._certificate(authority))
+
+    async def _keep_fresh(self, serving: tls.Serving) -> None:
+        while True:
+            left = serving.certificate.renew_at - self._clock.now()
+            await self._clock.sleep(max(TRUST_LOOK_S, left / datetime.timedelta(seconds=1)))
+            if self._behind.trust.authority is not None:
+                serving.replace(self._certificate(self._behind.trust.authority))
+
+
+def _bound(port: int) -> socket.socket:
+    """Return a socket that has a port, but refuses calls until somebody listens on it."""
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((ANY, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound

@@ -1,0 +1,193 @@
+"""The annex: a real process that signs and injects, told by whoever keeps it."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import ssl
+
+import aiohttp
+import msgspec
+import pytest
+from cryptography import x509
+
+from isthmus.base import clock, metrics, tasks
+from isthmus.inject.settings import InjectionSettings
+from isthmus.mesh import identities
+from isthmus.runtime.annex import keeping, messages
+from isthmus.testing import certificates
+from isthmus.wire import notary, tls, webhook
+
+NAME = "istiod.istio-system.svc"
+DOMAIN = identities.TrustDomain("cluster.local")
+IDENTITY = identities.SpiffeId(DOMAIN, "sample", "sleep")
+REVIEW = {
+    "apiVersion": "admission.k8s.io/v1",
+    "kind": "AdmissionReview",
+    "request": {
+        "uid": "u1",
+        "namespace": "sample",
+        "object": {"metadata": {"name": "one"}, "spec": {"containers": [{"name": "app"}]}},
+    },
+}
+
+
+async def until(holds):
+    async with asyncio.timeout(10):
+        while True:
+            if holds():
+                return
+            await asyncio.sleep(0.01)
+
+
+class World:
+    """A control plane of which there is nothing but an annex, and what that is told."""
+
+    def __init__(self, heard):
+        now = clock.SystemClock().now()
+        self.files = certificates.files(now=now)
+        self.signer = certificates.signer(now=now)
+        shown = tls.issue(self.signer, names=(NAME,), now=now)
+        self.state = messages.State(
+            authority=self.files,
+            chain_pem=shown.chain_pem,
+            key_pem=shown.key_pem,
+            injection=InjectionSettings(network="network1"),
+            unready="",
+            usual_s=3600,
+            longest_s=7200,
+        )
+        self.counters = webhook.Counters(metrics.Metrics())
+        self.port = heard.getsockname()[1]
+        self.annex = keeping.Annex(
+            heard,
+            state=lambda: self.state,
+            counters=self.counters,
+            log_level="warning",
+            system_clock=clock.SystemClock(),
+        )
+
+    def wanted(self, lifetime_s=0):
+        return notary.Wanted(certificates.request(), lifetime_s, IDENTITY, DOMAIN, "c1", "sleep-1")
+
+    async def changed(self, **fields):
+        """Tell it another state, and wait until it has taken it: what is said comes in order."""
+        self.state = msgspec.structs.replace(self.state, **fields)
+        self.annex.look()
+        await until(lambda: self.annex.told is self.state)
+
+    async def review(self):
+        context = ssl.create_default_context(cadata=self.signer.roots_pem)
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(
+                f"https://127.0.0.1:{self.port}/inject",
+                json=REVIEW,
+                ssl=context,
+                server_hostname=NAME,
+            ) as answer,
+        ):
+            return (await answer.json())["response"]
+
+
+@pytest.fixture
+async def world():
+    with socket.socket() as heard:
+        heard.bind(("127.0.0.1", 0))
+        made = World(heard)
+        async with tasks.Nursery() as nursery:
+            nursery.keep("annex", made.annex.run)
+            yield made
+
+
+async def test_it_signs_with_the_authority_that_it_was_told(world):
+    signed = await world.annex.sign(world.wanted())
+
+    leaf = x509.load_pem_x509_certificate(signed.chain[0].encode())
+    leaf.verify_directly_issued_by(world.signer.issuer.certificate)
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.UniformResourceIdentifier) == [str(IDENTITY)]
+    lived = leaf.not_valid_after_utc - clock.SystemClock().now()
+    assert 3500 < lived.total_seconds() <= 3600
+
+
+async def test_it_says_why_it_does_not_sign(world):
+    assert await world.annex.sign(world.wanted(lifetime_s=7201)) == notary.Unsigned(
+        "INVALID_ARGUMENT",
+        "TTL_ERROR",
+        "requested lifetime 7201 s is greater than the max allowed 7200 s",
+    )
+
+    await world.changed(authority={})
+
+    assert (await world.annex.sign(world.wanted())).counted_as == "CA_NOT_READY"
+
+
+async def test_it_gives_pods_their_proxy_over_tls_by_the_settings_of_the_moment(world):
+    await world.annex.sign(world.wanted())
+    first = await world.review()
+    await world.changed(injection=None)
+    second = await world.review()
+
+    assert first["allowed"]
+    assert first["patchType"] == "JSONPatch"
+    assert not second["allowed"]
+    assert "no settings yet" in json.dumps(second)
+
+
+async def test_what_it_counts_is_counted_by_whoever_keeps_it(world):
+    await world.annex.sign(world.wanted())
+    for _ in range(3):
+        await world.review()
+
+    await until(lambda: world.counters.requests.values.get((), 0) == 3)
+    assert world.counters.success.values[()] == 3
+    assert world.counters.failure.values.get((), 0) == 0
+
+
+async def test_when_it_is_killed_the_next_one_answers_what_it_was_asked(world):
+    await world.annex.sign(world.wanted())
+    killed = world.annex.pid
+    os.kill(killed, signal.SIGSTOP)
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(world.annex.sign(world.wanted())) for _ in range(5)]
+        reviewed = group.create_task(world.review())
+        await asyncio.sleep(0)
+        os.kill(killed, signal.SIGKILL)
+
+    assert world.annex.pid != killed
+    assert [type(each.result()) for each in asked] == [notary.Signed] * 5
+    assert reviewed.result()["allowed"]
+
+
+async def test_it_ends_with_whoever_keeps_it_and_not_by_a_signal_to_all():
+    with socket.socket() as heard:
+        heard.bind(("127.0.0.1", 0))
+        made = World(heard)
+        async with tasks.Nursery() as nursery:
+            nursery.keep("annex", made.annex.run)
+            await made.annex.sign(made.wanted())
+            os.kill(made.annex.pid, signal.SIGTERM)
+            assert isinstance(await made.annex.sign(made.wanted()), notary.Signed)
+            last = made.annex.pid
+
+        with pytest.raises(ProcessLookupError):
+            os.kill(last, 0)
+
+
+async def test_who_asks_when_too_many_wait_is_told_to_come_again():
+    with socket.socket() as heard:
+        heard.bind(("127.0.0.1", 0))
+        made = World(heard)  # it is never started
+        async with asyncio.TaskGroup() as group:
+            waiting = [
+                group.create_task(made.annex.sign(made.wanted()))
+                for _ in range(keeping.MOST_WAITING)
+            ]
+            await asyncio.sleep(0)
+            refused = await made.annex.sign(made.wanted())
+            for each in waiting:
+                each.cancel()
+
+    assert (refused.status, refused.counted_as) == ("UNAVAILABLE", "CA_NOT_READY")

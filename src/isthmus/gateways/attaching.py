@@ -15,6 +15,11 @@ from isthmus.mesh import gateway_classes
 from isthmus.mesh.gateway_classes import Behaviour
 
 KIND: Final = "HTTPRoute"
+SERVICE: Final = "Service"
+SERVICE_ENTRY: Final = "ServiceEntry"
+OF_MESH: Final = {("", SERVICE), ("networking.istio.io", SERVICE_ENTRY)}
+"""Groups and kinds of parents whose routes hold for calls within the mesh."""
+
 ANY: Final = "*"
 Labels = Mapping[str, str]
 
@@ -30,6 +35,44 @@ class Attached:
     listeners: tuple[tuple[str, tuple[str, ...]], ...] = ()
     reason: str = ""
     message: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Called:
+    """What is called by those whose requests a route leads: a Service, or a ServiceEntry."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+def called_by(route: gateway_api.HttpRoute, reference: gateway_api.ParentRef) -> Called | None:
+    """Return the Service or ServiceEntry that a reference names; None for anything else."""
+    kind = reference.kind or "Gateway"
+    group = gateway_classes.GROUP if reference.group is None else reference.group
+    if (group, kind) not in OF_MESH:
+        return None
+    return Called(kind, reference.namespace or route.metadata.namespace, reference.name)
+
+
+def port_of(service_ports: Iterable[tuple[str, int]], reference: gateway_api.ParentRef) -> int:
+    """Return the port that a reference to a Service means: 0 for all, -1 for none."""
+    if reference.section_name:
+        named = dict(service_ports).get(reference.section_name, -1)
+        return named if reference.port in {None, named} else -1
+    return reference.port or 0
+
+
+def namespaces_of(route: gateway_api.HttpRoute) -> frozenset[str]:
+    """Return the namespaces in which there is anything that a route names."""
+    found = {route.metadata.namespace}
+    found |= {one.namespace for one in route.spec.parent_refs or () if one.namespace}
+    for rule in route.spec.rules or ():
+        refs = rule.get("backendRefs")
+        for one in refs if isinstance(refs, list | tuple) else ():
+            if isinstance(one, Mapping) and isinstance(one.get("namespace"), str):
+                found.add(one["namespace"])
+    return frozenset(found)
 
 
 def parent_of(

@@ -1,18 +1,27 @@
 """What is said of an HTTPRoute at each of its parents, in the Gateway API's words.
 
+Of parents that are called within the mesh the controller of class `istio` speaks, as with Istio.
+
 Source: the Gateway API's conditions of routes.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from isthmus.gateways import attaching, rules, statuses
 from isthmus.kube import gateway_api
+from isthmus.mesh import gateway_classes
 from isthmus.mesh.gateway_classes import Behaviour
+
+Within = Mapping[attaching.Called, tuple[tuple[str, int], ...]]
+"""What is called within the mesh and exists: names and numbers of its ports."""
 
 Parents = Mapping[tuple[str, str], tuple[gateway_api.Gateway, Behaviour]]
 """The Gateways that are ours, by namespace and name."""
 
+SPEAKER: Final = gateway_classes.INGRESS.controller
+NO_PARENT: Final = "NoMatchingParent"
 Status = dict[str, Any]
 FIELDS: Final = (
     ("group", "group"),
@@ -24,10 +33,11 @@ FIELDS: Final = (
 )
 
 
-def of_route(
+def of_route(  # each is an independent part of what is so
     route: gateway_api.HttpRoute,
     parents: Parents,
     *,
+    within: Within,
     labels: Mapping[str, str],
     checks: rules.Checks,
     now: str,
@@ -36,19 +46,45 @@ def of_route(
 
     `labels` are those of the route's namespace.
     """
-    read = rules.read(route.spec.rules or (), namespace=route.metadata.namespace, checks=checks)
-    ours = [
-        _parent(route, reference, *parents[parent], read=read, labels=labels, now=now)
-        for reference in route.spec.parent_refs or ()
-        if (parent := attaching.parent_of(route, reference)) in parents and parent is not None
-    ]
-    mine = {behaviour.controller for _, behaviour in parents.values()}
+    crossing = dataclasses.replace(checks, crosses=True)
+    at_gateways, at_calls = _read(route, checks), _read(route, crossing)
+    ours = []
+    for reference in route.spec.parent_refs or ():
+        called = attaching.called_by(route, reference)
+        if called is not None:
+            fault = _missing(called, reference, within)
+            ours.append(_said_at(route, reference, SPEAKER, fault, read=at_calls, now=now))
+            continue
+        named = attaching.parent_of(route, reference)
+        if named is not None and named in parents:
+            gateway, behaviour = parents[named]
+            at = attaching.attached(route, reference, gateway, behaviour, labels=labels)
+            fault = (at.reason, at.message)
+            controller = behaviour.controller
+            ours.append(_said_at(route, reference, controller, fault, read=at_gateways, now=now))
     others = [
         _said(one)
         for one in route.status.parents or ()
-        if one.controller_name not in mine | set(statuses.CONTROLLERS)
+        if one.controller_name not in statuses.CONTROLLERS
     ]
     return {"parents": [*others, *ours]}
+
+
+def _read(route: gateway_api.HttpRoute, checks: rules.Checks) -> rules.Read:
+    return rules.read(route.spec.rules or (), namespace=route.metadata.namespace, checks=checks)
+
+
+def _missing(
+    called: attaching.Called, reference: gateway_api.ParentRef, within: Within
+) -> tuple[str, str]:
+    """Return why a route is for nothing that is called; empty if it is for something."""
+    ports = within.get(called)
+    if ports is None:
+        return NO_PARENT, f"there is no {called.kind} `{called.namespace}/{called.name}`"
+    port = attaching.port_of(ports, reference)
+    if port and port not in {number for _, number in ports}:
+        return NO_PARENT, f"{called.kind} `{called.namespace}/{called.name}` has no such port"
+    return "", ""
 
 
 def is_said(route: gateway_api.HttpRoute, status: Status) -> bool:
@@ -79,22 +115,20 @@ def attached_to(
     return counts
 
 
-def _parent(  # noqa: PLR0913  # each is an independent part of what is so
+def _said_at(  # each is an independent part of what is so
     route: gateway_api.HttpRoute,
     reference: gateway_api.ParentRef,
-    gateway: gateway_api.Gateway,
-    behaviour: Behaviour,
+    controller: str,
+    fault: tuple[str, str],
     *,
     read: rules.Read,
-    labels: Mapping[str, str],
     now: str,
 ) -> Status:
-    at = attaching.attached(route, reference, gateway, behaviour, labels=labels)
     old = next(
         (
             one
             for one in route.status.parents or ()
-            if (one.parent_ref, one.controller_name) == (reference, behaviour.controller)
+            if (one.parent_ref, one.controller_name) == (reference, controller)
         ),
         None,
     )
@@ -103,8 +137,8 @@ def _parent(  # noqa: PLR0913  # each is an independent part of what is so
     )
     wrong = "; ".join(read.unsupported)
     accepted = book.condition("Accepted", statuses.TRUE, "Accepted")
-    if at.reason:
-        accepted = book.condition("Accepted", statuses.FALSE, at.reason, at.message)
+    if fault[0]:
+        accepted = book.condition("Accepted", statuses.FALSE, *fault)
     elif wrong and not read.entries:
         accepted = book.condition("Accepted", statuses.FALSE, "UnsupportedValue", wrong)
     resolved = book.condition("ResolvedRefs", statuses.TRUE, "ResolvedRefs")
@@ -117,7 +151,7 @@ def _parent(  # noqa: PLR0913  # each is an independent part of what is so
         conditions.append(book.condition("PartiallyInvalid", statuses.TRUE, *told))
     return {
         "parentRef": _reference(reference),
-        "controllerName": behaviour.controller,
+        "controllerName": controller,
         "conditions": conditions,
     }
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from isthmus.base import errors
 
 Tree = dict[str, Any]
-RULE: Final = frozenset({"name", "matches", "filters", "backendRefs", "timeouts"})
+RULE: Final = frozenset({"name", "matches", "filters", "backendRefs", "timeouts", "retry"})
 MATCH: Final = frozenset({"path", "headers", "queryParams", "method"})
 BACKEND: Final = frozenset({"group", "kind", "name", "namespace", "port", "weight"})
 FILTERS: Final = {
@@ -24,14 +24,21 @@ FILTERS: Final = {
     "ResponseHeaderModifier": "responseHeaderModifier",
     "RequestRedirect": "requestRedirect",
     "URLRewrite": "urlRewrite",
+    "RequestMirror": "requestMirror",
 }
+REPEATED: Final = "RequestMirror"
+"""The only filter of which a rule may have several."""
+
+RETRIED: Final = ("connect-failure", "refused-stream", "unavailable", "cancelled")
+USUAL_ATTEMPTS: Final = 2
+ENTRIES: Final = "networking.istio.io"
 PREFIX: Final = "%PREFIX()%"
 FAILED: Final = 500
 WHOLE: Final = 100.0
 MOST_WEIGHT: Final = 1_000_000
 
-HasPort = Callable[[str, int], bool]
-"""Whether the route's namespace has a Service of a name with a port."""
+HasPort = Callable[[str, str, int], bool]
+"""Whether a namespace has a Service of a name with a port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +48,16 @@ class Checks:
     Attributes:
         is_regex: Whether proxies take a text as a pattern.
         is_header: Whether a text can be the name of a header.
+        domain: The DNS suffix of Services.
+        crosses: Whether backends may be in other namespaces, as with routes for the mesh's own
+            clients, who might call those themselves.
     """
 
     has_port: HasPort
     is_regex: Callable[[str], bool]
     is_header: Callable[[str], bool]
+    domain: str = "cluster.local"
+    crosses: bool = False
 
 
 class RuleUnsupported(errors.IsthmusError):
@@ -133,10 +145,8 @@ def _acts(rule: Tree, filters: Tree, backends: _Backends) -> Tree:
     }  # fmt: skip
     if headers:
         found["headers"] = headers
-    timeouts = _part(rule, "timeouts")
-    _only(timeouts, {"request"}, "timeouts")
-    if timeouts.get("request"):
-        found["timeout"] = str(timeouts["request"])
+    found |= _limits(rule)
+    found |= _copies(filters.get(FILTERS[REPEATED]) or (), backends)
     if FILTERS["RequestRedirect"] in filters:
         if _parts(rule, "backendRefs") or FILTERS["URLRewrite"] in filters:
             raise RuleUnsupported("a redirect cannot stand beside backends or a rewrite")
@@ -157,38 +167,100 @@ def _destinations(rule: Tree, backends: _Backends) -> Tree:
     return found
 
 
+def _limits(rule: Tree) -> Tree:
+    """Return how long is waited for answers, and when it is tried again."""
+    timeouts, retry = _part(rule, "timeouts"), _part(rule, "retry")
+    _only(timeouts, {"request", "backendRequest"}, "timeouts")
+    _only(retry, {"codes", "attempts", "backoff"}, "retry")
+    found: Tree = {}
+    whole, each = timeouts.get("request"), timeouts.get("backendRequest")
+    if rule.get("retry") is not None:
+        attempts = retry.get("attempts", USUAL_ATTEMPTS)
+        codes = [str(one) for one in retry.get("codes") or ()]
+        found["retries"] = {"attempts": attempts, "retryOn": ",".join((*RETRIED, *codes))}
+        if retry.get("backoff"):
+            found["retries"]["backoff"] = str(retry["backoff"])
+        if each:
+            found["retries"]["perTryTimeout"] = str(each)
+            each = None
+    if each or whole:
+        found["timeout"] = str(each or whole)
+    return found
+
+
+def _copies(mirrors: Sequence[Tree], backends: _Backends) -> Tree:
+    """Return where copies of requests go; one that leads nowhere costs itself."""
+    found = []
+    for one in mirrors:
+        _only(one, {"backendRef", "percent", "fraction"}, "requestMirror")
+        share = one.get("percent")
+        if share is None:
+            share = _fraction(_part(one, "fraction"))
+        target = _target(_part(one, "backendRef"), backends)
+        if target is not None:
+            found.append({"destination": target, "percentage": {"value": share}})
+    return {"mirrors": found} if found else {}
+
+
+def _fraction(said: Tree) -> float:
+    """Return how many of a hundred a fraction means; all, where none is said."""
+    above, below = said.get("numerator", 0), said.get("denominator", 100)
+    if not said:
+        return WHOLE
+    if (
+        not isinstance(above, int)
+        or not isinstance(below, int)
+        or not 0 <= above <= below
+        or not below
+    ):
+        raise RuleUnsupported("a mirror's fraction is of 0 to 1")
+    return WHOLE * above / below
+
+
 def _weigh(one: Tree, backends: _Backends) -> None:
     """Count a backend in, or its share out: requests for what cannot be used are answered by 500."""
     weight = one.get("weight", 1)
     if not isinstance(weight, int) or not 0 <= weight <= MOST_WEIGHT:
         raise RuleUnsupported(f"a weight is from 0 to {MOST_WEIGHT}")
     backends.total += weight
-    name, port = str(one.get("name", "")), one.get("port")
-    fault = ("", "")
-    if (one.get("group") or "", one.get("kind") or "Service") != ("", "Service"):
-        fault = ("InvalidKind", f"backend `{name}` is no Service")
-    elif (one.get("namespace") or backends.namespace) != backends.namespace:
-        fault = ("RefNotPermitted", f"backend `{name}` is in another namespace")
-    elif not isinstance(port, int) or not backends.checks.has_port(name, port):
-        fault = ("BackendNotFound", f"there is no Service `{name}` with port {port}")
-    if fault[0]:
+    target = _target(one, backends)
+    if target is None:
         backends.lost += weight
-        backends.reason, backends.message = (
-            (backends.reason, backends.message) if (backends.reason) else fault
-        )
     elif weight:
-        target = {"host": name, "port": {"number": port}}
         backends.routes.append({"destination": target, "weight": weight})
+
+
+def _target(one: Tree, backends: _Backends) -> Tree | None:
+    """Return what a reference leads to; None, and the reason noted, where that cannot be used."""
+    name, port, checks = str(one.get("name", "")), one.get("port"), backends.checks
+    namespace = str(one.get("namespace") or backends.namespace)
+    kind = (one.get("group") or "", one.get("kind") or "Service")
+    if kind == (ENTRIES, "Hostname") and isinstance(port, int) and "." in name:
+        # Who has such a host is seen where it is resolved; nobody's is answered by 503.
+        return {"host": name, "port": {"number": port}}
+    fault = ("", "")
+    if kind != ("", "Service"):
+        fault = ("InvalidKind", f"backend `{name}` is no Service")
+    elif namespace != backends.namespace and not checks.crosses:
+        fault = ("RefNotPermitted", f"backend `{name}` is in another namespace")
+    elif not isinstance(port, int) or not checks.has_port(namespace, name, port):
+        fault = ("BackendNotFound", f"there is no Service `{name}` with port {port}")
+    if not fault[0]:
+        return {"host": f"{name}.{namespace}.svc.{checks.domain}", "port": {"number": port}}
+    if not backends.reason:
+        backends.reason, backends.message = fault
+    return None
 
 
 def _filters(rule: Tree) -> Tree:
     found: Tree = {}
     for one in _parts(rule, "filters"):
         name = FILTERS.get(str(one.get("type")))
-        if name is None or name in found:
+        if name is None or (name in found and one["type"] != REPEATED):
             raise RuleUnsupported(f"filter `{str(one.get('type'))[:40]}` is not supported")
         _only(one, {"type", name}, "filters")
-        found[name] = _part(one, name)
+        said = _part(one, name)
+        found[name] = [*found.get(name, ()), said] if one["type"] == REPEATED else said
     return found
 
 

@@ -6,6 +6,7 @@ for more headers, for more parameters; of equals the older object counts, then t
 Source: the Gateway API's reference for HTTPRoute.
 """
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -30,6 +31,7 @@ class Ranked:
     route: policies.HttpRoute
 
 
+KIND: Final = attaching.KIND
 NOT_FOUND: Final = 404
 NOWHERE: Final = Ranked(
     ((), "", "", "", 0),
@@ -39,16 +41,23 @@ NOWHERE: Final = Ranked(
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """An HTTPRoute, understood."""
+    """An HTTPRoute, understood.
+
+    Attributes:
+        routes: At Gateways.
+        within: For calls within the mesh, if a parent is called there.
+    """
 
     object_: gateway_api.HttpRoute
     routes: tuple[Ranked, ...]
+    within: tuple[Ranked, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
     """What this module declares."""
 
+    values: collections.Collection[Key, Parsed]
     by_gateway: collections.Index[Key, Key, Parsed]
     findings: checked.Findings
 
@@ -62,23 +71,24 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, *, seat: settings.Se
         if key.cluster != seat.cluster:
             return
 
-        def has_port(name: str, port: int) -> bool:
-            service = read.get(sources_.services, Key(key.cluster, key.namespace, name))
+        def has_port(namespace: str, name: str, port: int) -> bool:
+            service = read.get(sources_.services, Key(key.cluster, namespace, name))
             return service is not None and any(one.port == port for one in service.spec.ports)
 
-        yield key, parsed(found, checks=checks_with(has_port), domain=seat.domain)
+        yield key, parsed(found, checks=checks_with(has_port, domain=seat.domain))
 
     both = graph_.derive("http_routes.checked", sources_.http_routes, check)
     values = checked.values_of(graph_, "http_routes", both)
     return Nodes(
+        values=values,
         by_gateway=graph_.index("http_routes.by_gateway", values, _parents),
         findings=checked.findings_of(graph_, "http_routes", both),
     )
 
 
-def checks_with(has_port: rules.HasPort) -> rules.Checks:
+def checks_with(has_port: rules.HasPort, *, domain: str = "cluster.local") -> rules.Checks:
     """Return how parts of rules are judged."""
-    return rules.Checks(has_port, patterns.is_regex, texts.is_header)
+    return rules.Checks(has_port, patterns.is_regex, texts.is_header, domain)
 
 
 def _parents(key: Key, route: Parsed) -> set[Key]:
@@ -88,15 +98,30 @@ def _parents(key: Key, route: Parsed) -> set[Key]:
     return {Key(key.cluster, *one) for one in found if one is not None}
 
 
-def parsed(
-    found: gateway_api.HttpRoute, *, checks: rules.Checks, domain: str
-) -> checked.Checked[Parsed]:
+def parsed(found: gateway_api.HttpRoute, *, checks: rules.Checks) -> checked.Checked[Parsed]:
     """Say what an HTTPRoute means; what cannot be said costs its own rule."""
+    references = found.spec.parent_refs or ()
+    is_within = any(attaching.called_by(found, one) is not None for one in references)
+    routes, said = _ranked(found, checks)
+    within = tuple[Ranked, ...]()
+    if is_within:
+        # Who is called within the mesh may hand on to other namespaces, as his callers may.
+        within, more = _ranked(found, dataclasses.replace(checks, crosses=True))
+        is_elsewhere = any(attaching.parent_of(found, one) is not None for one in references)
+        said = (*said, *more) if is_elsewhere else more
+    findings = tuple(_finding(found, text) for text in dict.fromkeys(said) if text)
+    return checked.Checked(Parsed(found, routes, within), findings)
+
+
+def _ranked(
+    found: gateway_api.HttpRoute, checks: rules.Checks
+) -> tuple[tuple[Ranked, ...], tuple[str, ...]]:
+    """Return the routes of an object with their places, and what is wrong with it."""
     meta = found.metadata
     said = rules.read(
         found.spec.rules or ({"backendRefs": []},), namespace=meta.namespace, checks=checks
     )
-    origin = config.Origin("HTTPRoute", meta.namespace, meta.name, domain)
+    origin = config.Origin(KIND, meta.namespace, meta.name, checks.domain)
     problems = fields.Problems()
     ranked = []
     for number, entry in enumerate(said.entries):
@@ -104,15 +129,13 @@ def parsed(
         meant = virtual_services.read(origin, objects.FreeForm(meta, spec=spec), problems)
         order = (entry.rank, meta.creation_timestamp, meta.namespace, meta.name, number)
         ranked += [Ranked(order, one) for one in (meant.http if meant is not None else ())]
-    texts = (*said.unsupported, said.backend_message, *problems.texts())
-    findings = tuple(_finding(origin, text) for text in dict.fromkeys(texts) if text)
-    return checked.Checked(Parsed(found, tuple(ranked)), findings)
+    return tuple(ranked), (*said.unsupported, said.backend_message, *problems.texts())
 
 
-def _finding(origin: config.Origin, happened: str) -> errors.Finding:
+def _finding(found: gateway_api.HttpRoute, happened: str) -> errors.Finding:
     return errors.Finding(
         config.OBJECT_DOUBTFUL,
-        f"{origin.kind} {origin.namespace}/{origin.name}",
+        f"{KIND} {found.metadata.namespace}/{found.metadata.name}",
         happened,
         still_working="its other rules are used; requests for a missing backend get 500",
         hint="correct the rule, or remove what is not supported",

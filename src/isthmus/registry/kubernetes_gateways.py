@@ -17,7 +17,7 @@ from isthmus.gateways import listeners, workloads
 from isthmus.kube import gateway_api
 from isthmus.mesh import gateway_classes, peering, policies
 from isthmus.mesh.identities import TrustDomain
-from isthmus.registry import checked, http_routes, settings
+from isthmus.registry import checked, http_routes, mesh_routes, settings
 
 CONTROL_PLANE_PORT: Final = 15012
 Key = sources.ObjectKey
@@ -76,9 +76,11 @@ def declare(
             yield Key(key.cluster, key.namespace, virtual.name), virtual
 
     gateways_ = sources_.kubernetes_gateways
+    within = mesh_routes.declare(graph_, sources_, routes.values, seat=seat)
+    at_gateways = graph_.derive("kubernetes_gateways.routes", gateways_, leading)
     return Nodes(
         gateways=graph_.derive("kubernetes_gateways", gateways_, meant),
-        virtual_services=graph_.derive("kubernetes_gateways.routes", gateways_, leading),
+        virtual_services=graph_.join("kubernetes_routes", at_gateways, within),
         findings=routes.findings,
     )
 

@@ -3,7 +3,7 @@
 What is said is decided in `gateways`; here it is followed and written.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from isthmus.base import clock, tasks
@@ -45,6 +45,7 @@ class Routes:
         self._on_parents = on_parents
         self._clock = system_clock
         self._named: dict[Key, set[Key]] = {}
+        self._near: dict[str, set[Key]] = {}
         self._queue: reconciling.Reconciler[Key] = reconciling.Reconciler(
             "routes", self._reconcile, system_clock=system_clock
         )
@@ -60,7 +61,15 @@ class Routes:
             writes,
             kinds.SERVICE,
             objects.Service,
-            on_batch=self._on_services,
+            on_batch=self._on_called,
+            system_clock=system_clock,
+        )
+        self._entries: informer.Informer[objects.ServiceEntry] = informer.Informer(
+            writes,
+            kinds.SERVICE_ENTRY,
+            objects.ServiceEntry,
+            on_batch=self._on_called,
+            optional=True,
             system_clock=system_clock,
         )
         self._namespaces: informer.Informer[objects.Namespace] = informer.Informer(
@@ -73,9 +82,9 @@ class Routes:
 
     async def follow(self, nursery: tasks.Nursery) -> None:
         """Begin to follow; return when all is known, so that counts are true."""
-        for one in (self._services, self._namespaces, self._routes):
+        for one in (self._services, self._entries, self._namespaces, self._routes):
             _ = nursery.keep(f"follow {one.kind.plural} of routes", one.run)
-        for one in (self._services, self._namespaces, self._routes):
+        for one in (self._services, self._entries, self._namespaces, self._routes):
             await one.synced.wait()
         _ = nursery.keep("keep status of routes", self._queue.run)
 
@@ -95,16 +104,20 @@ class Routes:
         touched = set[Key]()
         for key, route in changes.items():
             touched |= self._named.pop(key, set())
+            for near in self._near.values():
+                near.discard(key)
             if route is not None:
                 found = (attaching.parent_of(route, one) for one in route.spec.parent_refs or ())
                 self._named[key] = {one for one in found if one is not None}
                 touched |= self._named[key]
+                for namespace in attaching.namespaces_of(route):
+                    self._near.setdefault(namespace, set()).add(key)
         self._queue.mark(*changes)
         self._on_parents(touched)
 
-    def _on_services(self, changes: Mapping[Key, objects.Service | None]) -> None:
-        namespaces = {namespace for namespace, _ in changes}
-        self._queue.mark(*(key for key in self._routes.items if key[0] in namespaces))
+    def _on_called(self, changes: Mapping[Key, object]) -> None:
+        for namespace in {namespace for namespace, _ in changes}:
+            self._queue.mark(*self._near.get(namespace, ()))
 
     def _on_namespaces(self, changes: Mapping[Key, objects.Namespace | None]) -> None:
         names = {name for _, name in changes}
@@ -112,19 +125,36 @@ class Routes:
         self._queue.mark(*routes)
         self._on_parents({parent for key in routes for parent in self._named.get(key, ())})
 
+    def _called_by(
+        self, route: gateway_api.HttpRoute
+    ) -> Iterator[tuple[attaching.Called, tuple[tuple[str, int], ...]]]:
+        """Yield the parents of a route that are called within the mesh, and their ports."""
+        for reference in route.spec.parent_refs or ():
+            called = attaching.called_by(route, reference)
+            if called is None:
+                continue
+            place = (called.namespace, called.name)
+            entry = self._entries.items.get(place)
+            service = self._services.items.get(place)
+            if called.kind == attaching.SERVICE and service is not None:
+                yield called, tuple((one.name, one.port) for one in service.spec.ports)
+            elif called.kind == attaching.SERVICE_ENTRY and entry is not None:
+                yield called, tuple(_ports(entry))
+
     async def _reconcile(self, key: Key) -> bool:
         route = self._routes.items.get(key)
         if route is None or route.metadata.deletion_timestamp or not self._may_write():
             return False
         found = {named: self._parent_of(named) for named in self._named.get(key, ())}
 
-        def has_port(name: str, port: int) -> bool:
-            service = self._services.items.get((key[0], name))
+        def has_port(namespace: str, name: str, port: int) -> bool:
+            service = self._services.items.get((namespace, name))
             return service is not None and any(one.port == port for one in service.spec.ports)
 
         status = route_statuses.of_route(
             route,
             {named: parent for named, parent in found.items() if parent is not None},
+            within=dict(self._called_by(route)),
             labels=self._labels_of(key[0]),
             checks=http_routes.checks_with(has_port),
             now=self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -144,3 +174,10 @@ class Routes:
             if not error.is_missing:
                 raise
         return True
+
+
+def _ports(entry: objects.ServiceEntry) -> Iterator[tuple[str, int]]:
+    listed = (entry.spec or {}).get("ports")
+    for one in listed if isinstance(listed, list) else ():
+        if isinstance(one, dict) and isinstance(one.get("number"), int):
+            yield str(one.get("name", "")), one["number"]

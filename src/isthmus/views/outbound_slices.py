@@ -299,7 +299,10 @@ def _hosts(
         scope, name = key
         client = scope.namespace
         routed = [one for one in known.virtuals_of(read, name) if one.http]
-        virtual = routing.chosen(routed, client=client)
+        if service.derived is not None:
+            # Routes for a Service hold under each of its names.
+            of_origin = known.virtuals_of(read, service.derived.origin)
+            routed += [one for one in of_origin if one.is_kubernetes]
         addresses = addressing.addresses_of(
             read, known, service, cluster=scope.cluster, naming=scope.naming
         )
@@ -308,6 +311,8 @@ def _hosts(
             if facts.is_tcp_like(port.protocol) or _is_strange(service, port.protocol):
                 continue
             host = names.sniffed_route(service.hostname, port=port.number)
+            place = _place(scope, port=port.number)
+            virtual = routing.chosen(routed, place=place, owner=service.key.namespace)
             if virtual is None:
                 cluster = _own_cluster(read, known, service, port=port.number)
                 own = policies.Destination(service.hostname, port.number)
@@ -320,7 +325,7 @@ def _hosts(
             else:
                 routes = routing.routes_of(
                     virtual,
-                    place=_place(scope, port=port.number),
+                    place=place,
                     resolve=resolver(
                         read, known, client=client, port=port.number, labels=scope.labels
                     ),

@@ -38,13 +38,40 @@ def plain(
 
 
 def chosen(
-    candidates: Sequence[policies.VirtualService], *, client: str
+    candidates: Sequence[policies.VirtualService], *, place: "Place", owner: str
 ) -> policies.VirtualService | None:
-    """Return the VirtualService that holds for clients in a namespace."""
+    """Return what says where requests go that clients at a place send to a service of `owner`.
+
+    Routes of the Gateway API come before VirtualServices, where they say anything of the port;
+    those of the client's own namespace before those of the service's, and others hold for nobody.
+    """
+    for namespace in (place.namespace, owner):
+        for virtual in candidates:
+            if virtual.is_kubernetes and virtual.namespace == namespace and place.concerns(virtual):
+                return virtual
     for virtual in candidates:
-        if visibility.is_exported(virtual.export_to, owner=virtual.namespace, client=client):
+        if not virtual.is_kubernetes and visibility.is_exported(
+            virtual.export_to, owner=virtual.namespace, client=place.namespace
+        ):
             return virtual
     return None
+
+
+def together(
+    candidates: Sequence[policies.VirtualService], *, place: "Place", owner: str
+) -> tuple[policies.VirtualService, ...]:
+    """Return all that says where requests go at the waypoint of a service of `owner`, in order.
+
+    Routes of the Gateway API in the waypoint's own namespace come first and leave what they do not
+    match to those of the service's; with any of them, VirtualServices say nothing.
+    """
+    ordered = tuple(
+        virtual
+        for namespace in dict.fromkeys((place.namespace, owner))
+        for virtual in candidates
+        if virtual.is_kubernetes and virtual.namespace == namespace and place.concerns(virtual)
+    )
+    return ordered or tuple([one for one in candidates if one.http and not one.is_kubernetes][:1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +106,14 @@ class Place:
             and match.source_namespace in {"", self.namespace}
             and all(own.get(key) == value for key, value in match.source)
             and (isinstance(match, policies.HttpMatch) or self._is_within(match.subnets))
+        )
+
+    def concerns(self, virtual: policies.VirtualService) -> bool:
+        """Say whether anything is said of requests here."""
+        return any(
+            self.is_meant(match)
+            for route in virtual.http
+            for match in route.matches or (policies.HttpMatch(),)
         )
 
     def _is_within(self, subnets: Sequence[str]) -> bool:

@@ -116,7 +116,7 @@ def _targets(
         found = set[ServiceKey]()
         for (_scope, key), service in read.lookup(by_scope, scope).items():
             found.add(key)
-            for virtual in _virtuals(read, known, service):
+            for virtual in _virtuals(read, known, scope, service):
                 for host in _hosts(virtual):
                     target = outbound_slices.service_named(read, known, host)
                     if target is not None and target.is_told_of:
@@ -134,9 +134,9 @@ def _each(
 
 
 def _virtuals(
-    read: reader.Reader, known: facts.Facts, service: Service
+    read: reader.Reader, known: facts.Facts, scope: view.WaypointScope, service: Service
 ) -> list[policies.VirtualService]:
-    """Return what is said of a service's requests and connections by those who offer it.
+    """Return what is said of a service's requests by those who offer it or run the waypoint.
 
     What others have said holds for their own calls, and whose these are is not known here. What is
     shared under a name of its own is routed like the Service that it is made of.
@@ -146,7 +146,8 @@ def _virtuals(
         one
         for key in keys
         for one in known.virtuals_of(read, key)
-        if visibility.is_exported(one.export_to, owner=one.namespace, client=key.namespace)
+        if one.namespace in {key.namespace, scope.namespace}
+        and visibility.is_exported(one.export_to, owner=one.namespace, client=key.namespace)
     ]
 
 
@@ -165,7 +166,7 @@ def _ports(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], Slice
     def sliced(read: reader.Reader, key: Seen, service: Service) -> Sliced:
         scope, _ = key
         settings = read.value(known.model.settings)
-        virtuals = _virtuals(read, known, service)
+        virtuals = _virtuals(read, known, scope, service)
         near = {service.key.namespace, scope.namespace}
         held = authorization.at_waypoint(
             [
@@ -238,8 +239,9 @@ def _routes(
     virtuals: list[policies.VirtualService],
 ) -> view.RouteSlice:
     key_of = outbound_slices.keys_for(read, known, client=scope.namespace, port=port.number)
-    virtual = next((one for one in virtuals if one.http), None)
-    if virtual is None:
+    place = _place(scope, port)
+    said = routing.together(virtuals, place=place, owner=service.key.namespace)
+    if not said:
         routes = routing.plain(
             service.hostname,
             port=port.number,
@@ -247,11 +249,11 @@ def _routes(
             key=key_of(policies.Destination(service.hostname, port.number)),
         )
     else:
-        routes = routing.routes_of(
-            virtual,
-            place=_place(scope, port),
-            resolve=outbound_slices.resolver(read, known, client=scope.namespace, port=port.number),
-            key_of=key_of,
+        resolve = outbound_slices.resolver(read, known, client=scope.namespace, port=port.number)
+        routes = tuple(
+            route
+            for virtual in said
+            for route in routing.routes_of(virtual, place=place, resolve=resolve, key_of=key_of)
         )
     name = names.at_waypoint(service.hostname, port=port.number)
     host = view.VirtualHost(f"{service.hostname}:{port.number}", ("*",), routes)

@@ -1,8 +1,12 @@
 """Waypoints: a real Envoy judges and routes what comes through tunnels, by who began them."""
 
+import msgspec
 import tokened
 import waypointed
 from waypointed import CLIENT, HOST, OTHER
+
+from isthmus.fleet.sources import ObjectKey
+from isthmus.kube import gateway_api
 
 TARGET = {"targetRefs": [{"kind": "Service", "group": "", "name": "web"}]}
 
@@ -135,6 +139,65 @@ async def test_routes_split_by_header_and_weight(tmp_path):
 
     assert named == {"10.1.0.2"}
     assert split == {"10.1.0.1", "10.1.0.2"}
+
+
+PARENT = {"kind": "Service", "group": "", "name": "web"}
+
+
+def route(mesh, name, *rules, parent=PARENT, namespace="apps"):
+    spec = {"parentRefs": [parent], "rules": list(rules)}
+    written = {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
+    key = ObjectKey(mesh.clusters["east"].id, namespace, name)
+    mesh.put(mesh.sources.http_routes, key, msgspec.convert(written, gateway_api.HttpRoute))
+
+
+def at(path, *targets, **rule):
+    return {
+        "matches": [{"path": {"type": "PathPrefix", "value": path}}],
+        "backendRefs": [{"name": one, "port": 80} for one in targets],
+        **rule,
+    }
+
+
+async def test_http_routes_for_a_service_are_followed(tmp_path):
+    """By path, weight and method; headers changed, paths rewritten, answers sent elsewhere."""
+    mesh = waypointed.a_mesh()
+    set_ = {"requestHeaderModifier": {"set": [{"name": "x-by", "value": "route"}]}}
+    move = {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/new"}}
+    route(
+        mesh,
+        "a",
+        at("/next", "next", filters=[{"type": "RequestHeaderModifier", **set_},
+                                     {"type": "URLRewrite", "urlRewrite": move}]),
+        at("/gone", filters=[{"type": "RequestRedirect", "requestRedirect": {"port": 8443}}]),
+        at("/nobody", "absent"),
+        at("/mirrored", "web", filters=[{"type": "RequestMirror",
+                                         "requestMirror": {"backendRef": {"name": "next",
+                                                                          "port": 80}}}],
+           timeouts={"request": "5s"}, retry={"codes": [503], "attempts": 2}),
+    )  # fmt: skip
+    route(mesh, "b", at("/split", "web", "next"))
+    async with waypointed.running(mesh, tmp_path) as door:
+        _, moved = await door.ask("/next/x")
+        statuses_ = [(await door.ask(path))[0] for path in ("/gone", "/nobody", "/else")]
+        copied = await door.pod("/mirrored")
+        split = {await door.pod("/split") for _ in range(40)}
+
+    assert (moved["pod"], moved["path"]) == ("10.1.0.2", "/new/x")
+    assert moved["headers"]["x-by"] == "route"
+    assert statuses_ == [302, 500, 404]
+    assert copied == "10.1.0.1"
+    assert split == {"10.1.0.1", "10.1.0.2"}
+
+
+async def test_routes_of_others_than_those_who_offer_the_service_do_not_hold(tmp_path):
+    mesh = waypointed.a_mesh()
+    parent = {**PARENT, "namespace": "apps"}
+    route(mesh, "thief", at("/", "outside"), parent=parent, namespace="elsewhere")
+    spec = {"hosts": [HOST], "http": [{"route": [{"destination": {"host": "outside"}}]}]}
+    mesh.virtual_service("thief", spec, namespace="elsewhere")
+    async with waypointed.running(mesh, tmp_path) as door:
+        assert await door.pod() == "10.1.0.1"
 
 
 ISSUER = "https://issuer.example"

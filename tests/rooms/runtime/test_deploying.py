@@ -418,6 +418,26 @@ async def test_a_route_says_why_it_does_not_attach(cluster, writes, kinds_served
         await told(cluster, "Accepted", "True", "Accepted")
 
 
+async def test_a_route_for_a_service_says_whether_that_is_there(cluster, writes, kinds_served):
+    led = route()
+    led["spec"]["parentRefs"] = [{"kind": "Service", "group": "", "name": "called", "port": 80}]
+    led["spec"]["rules"] = [{"backendRefs": [{"name": "far", "namespace": "other", "port": 80}]}]
+    await cluster.namespace("other")
+    async with at_work(writes):
+        await cluster.api.create(ROUTES, led)
+        await told(cluster, "Accepted", "False", "NoMatchingParent")
+        await cluster.api.create("services", app("called"))
+        await told(cluster, "Accepted", "True", "Accepted")
+        await told(cluster, "ResolvedRefs", "False", "BackendNotFound")
+        far = app("far")
+        far["metadata"]["namespace"] = "other"
+        await cluster.api.create("services", far)
+        await told(cluster, "ResolvedRefs", "True", "ResolvedRefs")
+        ports = {"spec": {"ports": [{"port": 90}]}}
+        await cluster.api.patch("services", "called", ports, namespace=NAMESPACE)
+        await told(cluster, "Accepted", "False", "NoMatchingParent")
+
+
 async def test_a_rule_that_is_not_supported_is_named(cluster, writes, kinds_served):
     bad = to("app", filters=[{"type": "ExtensionRef"}])
     async with at_work(writes):

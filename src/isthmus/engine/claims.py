@@ -64,6 +64,10 @@ class Claims(Generic[K, C]):
             self._sole[key] = next(iter(rivals))
         return False
 
+    def is_free(self, key: K) -> bool:
+        """Say whether nobody claims a key."""
+        return key not in self._sole and key not in self._contested
+
     def is_contested(self, key: K) -> bool:
         """Say whether several claim a key."""
         return bool(self._contested) and key in self._contested

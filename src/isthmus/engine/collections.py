@@ -195,32 +195,33 @@ class Index(Readable, Generic[I, K, V]):
     """The entries of a collection, grouped by something about them; an entry may be in many groups.
 
     Attributes:
-        buckets: The groups that have entries.
+        buckets: The groups that have entries: the key of the only one, as almost always, or all.
     """
 
-    __slots__ = ("buckets",)
+    __slots__ = ("_of", "buckets")
 
-    def __init__(self, name: str, *, owner: object, rank: int) -> None:
+    def __init__(self, name: str, *, owner: object, rank: int, of: Collection[K, V]) -> None:
         super().__init__(name, owner=owner, rank=rank)
-        self.buckets: dict[I, Lone[K, V] | dict[K, V]] = {}
+        self.buckets: dict[I, K | dict[K, V]] = {}
+        self._of = of.content
 
     def bucket(self, group: I) -> Mapping[K, V]:
         """Return the entries of a group, read-only; empty when it has none."""
-        found = self.buckets.get(group)
-        if found is None:
+        found = self.buckets.get(group, ABSENT)
+        if found is ABSENT:
             # Sound: nothing is never written.
             return cast("Mapping[K, V]", NO_ENTRIES)
-        return MappingProxyType({found.key: found.value} if isinstance(found, Lone) else found)
+        return MappingProxyType(found if isinstance(found, dict) else {found: self._of[found]})
 
     def put(self, group: I, key: K, value: V) -> None:
-        """Make an entry part of a group."""
-        found = self.buckets.get(group)
+        """Make an entry part of a group, or change it there."""
+        found = self.buckets.setdefault(group, key)
         if isinstance(found, dict):
             found[key] = value
-        elif found is None or found.key == key:
-            self.buckets[group] = Lone(key, value)
-        else:
-            self.buckets[group] = {found.key: found.value, key: value}
+        elif found is not key and found != key:
+            # What the other is now. If it is no more, it is about to be dropped from here too.
+            other = cast("V", self._of.get(found))
+            self.buckets[group] = {found: other, key: value}
 
     def drop(self, group: I, key: K) -> None:
         """Take an entry out of a group that it is in."""
@@ -230,7 +231,7 @@ class Index(Readable, Generic[I, K, V]):
             return
         del found[key]
         if len(found) == 1:
-            self.buckets[group] = Lone(*next(iter(found.items())))
+            self.buckets[group] = next(iter(found))
 
 
 class Single(Readable, Generic[V]):

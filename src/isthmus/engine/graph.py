@@ -14,13 +14,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from isthmus.base import errors, hashing
-from isthmus.engine import changes, collections, explanations, faults, nodes, reader, transactions
+from isthmus.engine import (
+    cells,
+    changes,
+    collections,
+    explanations,
+    faults,
+    nodes,
+    reader,
+    transactions,
+)
 
 I = TypeVar("I")  # noqa: E741
 K = TypeVar("K")
 V = TypeVar("V")
 K2 = TypeVar("K2")
 V2 = TypeVar("V2")
+K3 = TypeVar("K3")
+V3 = TypeVar("V3")
 R = TypeVar("R", bound=collections.Readable)
 
 Listener = Callable[[changes.Changes], None]
@@ -58,14 +69,25 @@ class Graph:
         name: str,
         over: collections.Collection[K, V],
         function: nodes.Derivation[K, V, K2, V2],
+        *,
+        while_any: collections.Collection[K3, V3] | None = None,
     ) -> collections.Collection[K2, V2]:
         """Declare what `function` makes of each entry of `over`.
 
         Two outputs of one key: the one of the smaller input key wins, and a finding says so.
+        As long as `while_any` is empty nothing is made.
         """
         self._check_own(over)
         out = self._named(collections.Collection[K2, V2](name, owner=self, rank=len(self._names)))
-        self._add(nodes.Derive(out, over=over, function=function, enqueue=self._enqueue))
+        self._add(
+            nodes.Derive(
+                out,
+                over=over,
+                function=function,
+                enqueue=self._enqueue,
+                gate=self._gate(out, while_any),
+            )
+        )
         return out
 
     def index(
@@ -73,11 +95,21 @@ class Graph:
         name: str,
         of: collections.Collection[K, V],
         by: Callable[[K, V], Iterable[I]],
+        *,
+        while_any: collections.Collection[K3, V3] | None = None,
     ) -> collections.Index[I, K, V]:
-        """Declare groups of the entries of `of`, which may each be in any number of groups."""
+        """Declare groups of the entries of `of`, which may each be in any number of groups.
+
+        As long as `while_any` is empty there are none.
+        """
         self._check_own(of)
-        out = self._named(collections.Index[I, K, V](name, owner=self, rank=len(self._names)))
-        self._add(nodes.Grouping(out, of=of, by=by, enqueue=self._enqueue))
+        rank = len(self._names)
+        out = self._named(collections.Index[I, K, V](name, owner=self, rank=rank, of=of))
+        self._add(
+            nodes.Grouping(
+                out, of=of, by=by, enqueue=self._enqueue, gate=self._gate(out, while_any)
+            )
+        )
         return out
 
     def join(
@@ -192,6 +224,14 @@ class Graph:
     def _check_own(self, readable: collections.Readable) -> None:
         if readable.owner is not self:
             raise faults.ReadOutOfOrder(f"`{readable.name}` belongs to another graph")
+
+    def _gate(
+        self, out: collections.Readable, by: collections.Collection[K, V] | None
+    ) -> cells.Gate | None:
+        if by is None:
+            return None
+        self._check_own(by)
+        return cells.Gate(by, rank=out.rank, enqueue=self._enqueue)
 
     def _enter(self, phase: Phase) -> None:
         if self._phase is not Phase.IDLE:

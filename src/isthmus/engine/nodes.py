@@ -7,21 +7,18 @@ stops nothing: the input keeps its last good answer and the failure becomes a fi
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Final, Generic, Protocol, TypeVar, cast
+from typing import Final, Generic, Protocol, TypeGuard, TypeVar, cast
 
 from typing_extensions import override
 
 from isthmus.base import errors, hashing
-from isthmus.engine import claims, collections, faults, reader
+from isthmus.engine import cells, claims, collections, faults, reader
 
 I = TypeVar("I")  # noqa: E741
 K = TypeVar("K")
 V = TypeVar("V")
 K2 = TypeVar("K2")
 V2 = TypeVar("V2")
-
-Enqueue = Callable[[int], None]
-"""Tells the graph that the node of this rank has something to compute."""
 
 
 class Node(Protocol):
@@ -41,35 +38,6 @@ class Node(Protocol):
         """Yield what the value of `key` was computed from."""
 
 
-class Cell:
-    """One run of a function, to be repeated when something that it read changes."""
-
-    __slots__ = ("reads",)
-
-    def __init__(self) -> None:
-        self.reads: tuple[reader.Read, ...] = ()
-
-    def mark(self) -> None:
-        """Note that what it read has changed."""
-        raise NotImplementedError
-
-    def adopt(self, reads: dict[reader.Read, None]) -> None:
-        """Depend on `reads`, and no longer on what is not among them."""
-        old, new = self.reads, tuple(reads)
-        if old == new:
-            return
-        self.reads = new
-        for read in old:
-            if read not in reads:
-                readable, key = read
-                readable.drop_reader(key, self)
-        kept = set(old)
-        for read in new:
-            if read not in kept:
-                readable, key = read
-                readable.add_reader(key, self)
-
-
 def failure(node: str, key: object, error: Exception) -> errors.Finding:
     """Say that a function raised `error` for `key`."""
     reason = f"{type(error).__name__}: {error}"[:300]
@@ -82,35 +50,6 @@ def failure(node: str, key: object, error: Exception) -> errors.Finding:
     )
 
 
-class DirtyKeys(Generic[K]):
-    """The inputs to compute again, in order of marking."""
-
-    __slots__ = ("_enqueue", "_keys", "_rank")
-
-    def __init__(self, *, rank: int, enqueue: Enqueue) -> None:
-        self._rank = rank
-        self._enqueue = enqueue
-        self._keys: dict[K, object] = {}
-
-    def add(self, key: K) -> None:
-        """Note one input."""
-        if not self._keys:
-            self._enqueue(self._rank)
-        self._keys[key] = None
-
-    def update(self, keys: Mapping[K, object]) -> None:
-        """Note inputs."""
-        if keys and not self._keys:
-            self._enqueue(self._rank)
-        self._keys.update(keys)
-
-    def take(self) -> Iterable[K]:
-        """Return all and forget them."""
-        taken = self._keys
-        self._keys = {}
-        return taken
-
-
 class Disputed(hashing.Word):
     """The type of `DISPUTED`."""
 
@@ -120,70 +59,52 @@ class Disputed(hashing.Word):
 DISPUTED: Final = Disputed.DISPUTED
 """Stands for the value of a key that several inputs claim, or did a moment ago."""
 
+Touched = dict[K2, collections.Absent | Disputed | V2]
+"""What becomes of keys when a derivation has run."""
+
 NO_OUTPUTS: Final[Mapping[object, object]] = MappingProxyType({})
-
-
-class DeriveCell(Cell, Generic[K, K2, V2]):
-    """One input's run, with its outputs."""
-
-    __slots__ = ("_dirty", "_key", "_outputs")
-
-    def __init__(self, key: K, dirty: DirtyKeys[K]) -> None:
-        super().__init__()
-        self._key = key
-        self._dirty = dirty
-        self._outputs: collections.Lone[K2, V2] | Mapping[K2, V2] | None = None
-
-    @property
-    def outputs(self) -> Mapping[K2, V2]:
-        """What it gave last."""
-        found = self._outputs
-        if found is None:
-            # Sound: nothing is never written.
-            return cast("Mapping[K2, V2]", NO_OUTPUTS)
-        return {found.key: found.value} if isinstance(found, collections.Lone) else found
-
-    def give(self, outputs: dict[K2, V2]) -> None:
-        """Note what it gives now."""
-        if len(outputs) > 1:
-            self._outputs = outputs
-        else:
-            self._outputs = next((collections.Lone(*item) for item in outputs.items()), None)
-
-    @override
-    def mark(self) -> None:
-        self._dirty.add(self._key)
 
 
 Derivation = Callable[[reader.Reader, K, V], Iterable[tuple[K2, V2]]]
 
 
 class Derive(Generic[K, V, K2, V2]):
-    """A function from one entry of a collection to any number of entries of another."""
+    """A function from one entry of a collection to any number of entries of another.
 
-    def __init__(
+    Almost always an input gives one output, of its own key, that nobody else claims. Of such an
+    input nothing is kept: its output is what the collection holds.
+    """
+
+    def __init__(  # each argument is an independent choice
         self,
         out: collections.Collection[K2, V2],
         *,
         over: collections.Collection[K, V],
         function: Derivation[K, V, K2, V2],
-        enqueue: Enqueue,
+        enqueue: cells.Enqueue,
+        gate: cells.Gate | None = None,
     ) -> None:
         self.out = out
         self._over = over
         self._function = function
-        self._dirty = DirtyKeys[K](rank=out.rank, enqueue=enqueue)
-        self._cells: dict[K, DeriveCell[K, K2, V2]] = {}
+        self._dirty = cells.DirtyKeys[K](rank=out.rank, enqueue=enqueue)
+        self._ledger = cells.Ledger(self._dirty)
+        self._others: dict[K, collections.Lone[K2, V2] | Mapping[K2, V2]] = {}
+        """The outputs of inputs that give something else than their own key, or nothing."""
         self._claims = claims.Claims[K2, K]()
         self._failures: dict[K, errors.Finding] = {}
         over.followers.append(self._dirty)
+        self._gate = gate
+        self._dirty.rests = gate is not None and gate.is_shut
         self._dirty.update(over.content)
 
     def refresh(self) -> int:
         """Compute the dirty inputs, then settle the keys that they claim or gave up."""
-        touched: dict[K2, V2 | collections.Absent | Disputed] = {}
+        if self._gate is not None and self._gate.is_shut is not self._dirty.rests:
+            self._turn(self._gate)
+        touched: Touched[K2, V2] = {}
         runs = 0
-        content = self._over.content
+        content: Mapping[K, V] = {} if self._dirty.rests else self._over.content
         for key in self._dirty.take():
             value = content.get(key, collections.ABSENT)
             if value is collections.ABSENT:
@@ -211,40 +132,104 @@ class Derive(Generic[K, V, K2, V2]):
 
     def origins(self, key: Hashable) -> Iterable[reader.Read]:
         """Yield the winning input and all that its run read; nothing for what does not exist."""
-        winner = self._claims.winner_of(key)
+        winner: K | collections.Absent = self._claims.winner_of(key)
+        if winner is collections.ABSENT and self._is_plain(key):
+            winner = key
         if winner is not collections.ABSENT:
             yield (self._over, winner)
-            yield from self._cells[winner].reads
+            for readable, keys in self._ledger.reads_of(winner):
+                yield from ((readable, one) for one in keys)
+
+    # --- what inputs give
+
+    def _is_plain(self, key: Hashable) -> TypeGuard[K]:
+        """Say whether a key is an input that gives just its own key, and alone claims that."""
+        # Sound: a dict may be asked for anything hashable.
+        return key in self._ledger and key not in self._others
+
+    def _outputs(self, key: K) -> Mapping[K2, V2]:
+        """Return what an input gave last that is not plain."""
+        found = self._others[key]
+        return {found.key: found.value} if isinstance(found, collections.Lone) else found
+
+    def _give(self, key: K, outputs: dict[K2, V2]) -> None:
+        if len(outputs) == 1:
+            self._others[key] = collections.Lone(*next(iter(outputs.items())))
+        else:
+            # Sound: nothing is never written.
+            self._others[key] = outputs or cast("Mapping[K2, V2]", NO_OUTPUTS)
 
     def _won(self, key2: K2) -> V2 | collections.Absent:
         winner = self._claims.winner(key2)
         if winner is collections.ABSENT:
             return collections.ABSENT
-        return self._cells[winner].outputs[key2]
+        return self._outputs(winner)[key2]
 
-    def _drop(self, key: K, touched: dict[K2, V2 | collections.Absent | Disputed]) -> None:
-        cell = self._cells.pop(key)
+    def _claim(self, key2: K2, key: K, touched: Touched[K2, V2]) -> bool:
+        """Note that an input that is not plain gives a key; say whether it alone does."""
+        if key2 != key and self._is_plain(key2):
+            self._expose(key2, touched)
+        return self._claims.add(key2, key)
+
+    def _expose(self, key: K, touched: Touched[K2, V2]) -> None:
+        """Write down what a plain input gives, since it is plain no more."""
+        own = cast("K2", key)  # Sound: its output has that key.
+        value = touched.get(own, collections.ABSENT)
+        if value is collections.ABSENT or value is DISPUTED:
+            value = self.out.content[own]
+        self._others[key] = collections.Lone(own, value)
+        self._claims.add(own, key)
+
+    # --- running
+
+    def _turn(self, gate: cells.Gate) -> None:
+        """Begin to rest, or end it."""
+        self._dirty.take()
+        self._dirty.rests = False
+        self._dirty.update(self._ledger.keys() if gate.is_shut else self._over.content)
+        self._dirty.rests = gate.is_shut
+
+    def _drop(self, key: K, touched: Touched[K2, V2]) -> None:
+        if self._is_plain(key):
+            touched[cast("K2", key)] = collections.ABSENT
+        else:
+            for key2 in self._outputs(key):
+                is_gone = self._claims.remove(key2, key)
+                touched[key2] = collections.ABSENT if is_gone else DISPUTED
+            del self._others[key]
+        self._ledger.drop(key)
         self._failures.pop(key, None)
-        cell.adopt({})
-        for key2 in cell.outputs:
-            is_gone = self._claims.remove(key2, key)
-            touched[key2] = collections.ABSENT if is_gone else DISPUTED
 
-    def _compute(
-        self, key: K, value: V, touched: dict[K2, V2 | collections.Absent | Disputed]
-    ) -> None:
-        cell = self._cells.get(key)
-        if cell is None:
-            cell = self._cells[key] = DeriveCell(key, self._dirty)
-        new = self._run(cell, key, value)
+    def _compute(self, key: K, value: V, touched: Touched[K2, V2]) -> None:
+        if key not in self._ledger:
+            self._ledger.begin(key)
+            self._give(key, {})
+        new = self._run(key, value)
         if new is None:
             return
-        old, claims_ = cell.outputs, self._claims
+        own = cast("K2", key)  # Sound: looked for only.
+        gives_own = len(new) == 1 and own in new
+        if self._is_plain(key):
+            if gives_own:
+                was, value2 = self.out.content.get(own, collections.ABSENT), new[own]
+                if was is not value2 and was != value2:
+                    touched[own] = value2
+                return
+            self._expose(key, touched)
+        elif gives_own and not self._others[key] and self._claims.is_free(own):
+            del self._others[key]
+            touched[own] = new[own]
+            return
+        self._compare(key, new, touched)
+
+    def _compare(self, key: K, new: dict[K2, V2], touched: Touched[K2, V2]) -> None:
+        """Note what differs from what an input gave before."""
+        old, claims_ = self._outputs(key), self._claims
         kept = 0
         for key2, value2 in new.items():
             was = old.get(key2, collections.ABSENT) if old else collections.ABSENT
             if was is collections.ABSENT:
-                touched[key2] = value2 if claims_.add(key2, key) else DISPUTED
+                touched[key2] = value2 if self._claim(key2, key, touched) else DISPUTED
                 continue
             kept += 1
             if was is value2 or was == value2:
@@ -256,9 +241,9 @@ class Derive(Generic[K, V, K2, V2]):
                 if key2 not in new:
                     is_gone = claims_.remove(key2, key)
                     touched[key2] = collections.ABSENT if is_gone else DISPUTED
-        cell.give(new)
+        self._give(key, new)
 
-    def _run(self, cell: DeriveCell[K, K2, V2], key: K, value: V) -> dict[K2, V2] | None:
+    def _run(self, key: K, value: V) -> dict[K2, V2] | None:
         read = reader.Reader(owner=self.out.owner, rank=self.out.rank)
         try:
             outputs: dict[K2, V2] = {}
@@ -271,37 +256,50 @@ class Derive(Generic[K, V, K2, V2]):
             self._failures[key] = failure(self.out.name, key, error)
             return None
         finally:
-            cell.adopt(read.close())
+            self._ledger.note(key, read.close())
         if self._failures:
             self._failures.pop(key, None)
         return outputs
 
 
+class Several(tuple[I, ...]):
+    """More groups than one, or none."""
+
+    __slots__ = ()
+
+
 class Grouping(Generic[I, K, V]):
     """Keeps an index up to date."""
 
-    def __init__(
+    def __init__(  # each argument is an independent choice
         self,
         out: collections.Index[I, K, V],
         *,
         of: collections.Collection[K, V],
         by: Callable[[K, V], Iterable[I]],
-        enqueue: Enqueue,
+        enqueue: cells.Enqueue,
+        gate: cells.Gate | None = None,
     ) -> None:
         self.out = out
         self._of = of
         self._by = by
-        self._dirty = DirtyKeys[K](rank=out.rank, enqueue=enqueue)
-        self._groups: dict[K, tuple[I, ...]] = {}
+        self._dirty = cells.DirtyKeys[K](rank=out.rank, enqueue=enqueue)
+        self._groups: dict[K, I | Several[I]] = {}
+        """Of entries that are in any; almost always in one."""
         self._failures: dict[K, errors.Finding] = {}
         of.followers.append(self._dirty)
+        self._gate = gate
+        self._dirty.rests = gate is not None and gate.is_shut
         self._dirty.update(of.content)
 
     def refresh(self) -> int:
         """Move the dirty entries to their groups, and mark who has read those."""
+        if self._gate is not None and self._gate.is_shut is not self._dirty.rests:
+            self._turn(self._gate)
         woken: dict[I, None] = {}
+        content: Mapping[K, V] = {} if self._dirty.rests else self._of.content
         for key in self._dirty.take():
-            self._place(key, woken)
+            self._place(key, content.get(key, collections.ABSENT), woken)
         for group in woken:
             self.out.wake(group)
         return 0
@@ -316,12 +314,19 @@ class Grouping(Generic[I, K, V]):
         bucket = self.out.bucket(key)  # type: ignore[arg-type]
         yield from ((self._of, entry) for entry in bucket)
 
-    def _place(self, key: K, woken: dict[I, None]) -> None:
-        value = self._of.content.get(key, collections.ABSENT)
+    def _turn(self, gate: cells.Gate) -> None:
+        """Begin to rest, or end it."""
+        self._dirty.take()
+        self._dirty.rests = False
+        placed = dict.fromkeys([*self._groups, *self._failures])
+        self._dirty.update(placed if gate.is_shut else self._of.content)
+        self._dirty.rests = gate.is_shut
+
+    def _place(self, key: K, value: V | collections.Absent, woken: dict[I, None]) -> None:
+        old = self._groups_now(key)
         groups = () if value is collections.ABSENT else self._groups_of(key, value)
         if groups is None:
-            return
-        old = self._groups.get(key, ())
+            groups = old  # Where it was, it stays.
         for group in old:
             woken[group] = None
             if group not in groups:
@@ -334,7 +339,15 @@ class Grouping(Generic[I, K, V]):
             woken[group] = None
             self.out.put(group, key, value)
         if groups != old:
-            self._groups[key] = groups
+            if groups:
+                self._groups[key] = groups[0] if len(groups) == 1 else Several(groups)
+            else:
+                del self._groups[key]
+
+    def _groups_now(self, key: K) -> tuple[I, ...]:
+        found = self._groups.get(key, NONE)
+        # Sound: which groups several are is known from who wrote them down.
+        return cast("Several[I]", found) if isinstance(found, Several) else (found,)
 
     def _groups_of(self, key: K, value: V) -> tuple[I, ...] | None:
         try:
@@ -349,6 +362,9 @@ class Grouping(Generic[I, K, V]):
         return groups
 
 
+NONE: Final = Several[object]()
+
+
 class Join(Generic[K, V]):
     """The union of collections; of equal keys the earlier collection's wins."""
 
@@ -357,11 +373,11 @@ class Join(Generic[K, V]):
         out: collections.Collection[K, V],
         *,
         members: tuple[collections.Collection[K, V], ...],
-        enqueue: Enqueue,
+        enqueue: cells.Enqueue,
     ) -> None:
         self.out = out
         self._members = members
-        self._dirty = DirtyKeys[K](rank=out.rank, enqueue=enqueue)
+        self._dirty = cells.DirtyKeys[K](rank=out.rank, enqueue=enqueue)
         for member in members:
             member.followers.append(self._dirty)
             self._dirty.update(member.content)
@@ -389,7 +405,7 @@ class Join(Generic[K, V]):
         return collections.ABSENT
 
 
-class SoleCell(Cell):
+class SoleCell(cells.Cell):
     """The run of a single value's function."""
 
     __slots__ = ("_mark",)
@@ -411,7 +427,7 @@ class Sole(Generic[V]):
         out: collections.Single[V],
         *,
         function: Callable[[reader.Reader], V],
-        enqueue: Enqueue,
+        enqueue: cells.Enqueue,
     ) -> None:
         self.out = out
         self._function = function
@@ -442,7 +458,8 @@ class Sole(Generic[V]):
 
     def origins(self, key: Hashable) -> Iterable[reader.Read]:
         """Yield all that it read."""
-        yield from self._cell.reads
+        for readable, keys in self._cell.reads:
+            yield from ((readable, one) for one in keys)
 
     def _mark(self) -> None:
         if not self._is_dirty:

@@ -17,7 +17,13 @@ V = TypeVar("V")
 Read = tuple[collections.Readable, Hashable]
 """What was read, and which part of it."""
 
+Reads = tuple[tuple[collections.Readable, tuple[Hashable, ...]], ...]
+"""All that a run has read: by collection the keys."""
+
 CLOSED: Final = -1
+
+ONCE: Final[dict[Hashable, None]] = {collections.WHOLE: None}
+"""What is read of a single value; never written."""
 
 
 class KeepLast(Exception):  # noqa: N818  # An answer, not an error: "my inputs are broken".
@@ -32,13 +38,17 @@ class Reader:
     def __init__(self, *, owner: object, rank: int) -> None:
         self._owner = owner
         self._rank = rank
-        self._reads: dict[Read, None] = {}
+        self._reads: dict[collections.Readable, dict[Hashable, None]] = {}
 
     def get(self, collection: collections.Collection[K, V], key: K) -> V | None:
         """Return the value of `key`, or None."""
         if collection.rank >= self._rank or collection.owner is not self._owner:
             self._refuse(collection)
-        self._reads[collection, key] = None
+        known = self._reads.get(collection)
+        if known is None:
+            self._reads[collection] = {key: None}
+        else:
+            known[key] = None
         return collection.content.get(key)
 
     def items(self, collection: collections.Collection[K, V]) -> Mapping[K, V]:
@@ -55,20 +65,24 @@ class Reader:
         """Return a single value; keeps the reader's last answer while there is none."""
         if single.rank >= self._rank or single.owner is not self._owner:
             self._refuse(single)
-        self._reads[single, collections.WHOLE] = None
+        self._reads[single] = ONCE
         if single.content is collections.ABSENT:
             raise KeepLast
         return single.content
 
-    def close(self) -> dict[Read, None]:
+    def close(self) -> Reads:
         """End the run and return what was read, in order."""
         self._rank = CLOSED
-        return self._reads
+        return tuple([(readable, tuple(keys)) for readable, keys in self._reads.items()])
 
     def _record(self, readable: collections.Readable, key: Hashable) -> None:
         if readable.rank >= self._rank or readable.owner is not self._owner:
             self._refuse(readable)
-        self._reads[readable, key] = None
+        known = self._reads.get(readable)
+        if known is None:
+            self._reads[readable] = {key: None}
+        else:
+            known[key] = None
 
     def _refuse(self, readable: collections.Readable) -> None:
         if self._rank == CLOSED:

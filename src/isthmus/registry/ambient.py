@@ -4,7 +4,7 @@ Source: spec sections 7.1 and 7.3.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,27 +27,43 @@ REVISION_LABELS: Final = (
 CRONJOB: Final = re.compile(r"(.+)-\d{8,10}")
 """How a CronJob names its Jobs."""
 
+Asking = collections.Collection[Hashable, object]
+"""Who asks for what is kept of pods: if nobody does, it is not kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pods:
+    """What is kept of each pod for node proxies and waypoints.
+
+    Attributes:
+        traits: Of pods that may have traffic.
+        memberships: Of pods in services, by pod; also of those that are not ready.
+        loose_endpoints: Of services, as far as they are no pods; by uid.
+    """
+
+    traits: collections.Collection[WorkloadKey, Traits]
+    memberships: memberships.ByPod
+    loose_endpoints: collections.Collection[str, LooseEndpoint]
+
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
     """What this module declares.
 
     Attributes:
-        traits: Of pods that may have traffic.
         addresses: Of services that have any, in all clusters, sorted.
         sharing: Where there is a Service of a name, and who shares it.
-        by_node: Pods that may have traffic, by cluster and node.
-        memberships: Of pods in services, by pod; also of those that are not ready.
-        loose_endpoints: Of services, as far as they are no pods; by uid.
+        judging: Whether anybody asks which pods a node has; filled from outside.
+        by_node: Pods that may have traffic, by cluster and node, if somebody does.
+        declare_pods: Declares what is kept of each pod while a collection is not empty.
     """
 
-    traits: collections.Collection[WorkloadKey, Traits]
     addresses: collections.Collection[ServiceKey, tuple[PlacedAddress, ...]]
     sharing: collections.Collection[ServiceKey, Sharing]
+    judging: collections.Source[str, bool]
     by_node: collections.Index[tuple[ClusterId, str], WorkloadKey, Workload]
-    memberships: memberships.ByPod
-    loose_endpoints: collections.Collection[str, LooseEndpoint]
     waypoints: waypoints.Nodes
+    declare_pods: Callable[[graph.Graph, Asking], Pods]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +80,7 @@ class Known:
 
 def declare(graph_: graph.Graph, sources_: sources.Sources, known: Known) -> Nodes:
     """Declare what node proxies must know in `graph_`."""
-    services, places, settings_ = known.services, known.places, known.settings
-
-    def traits(
-        read: reader.Reader, key: sources.ObjectKey, pod: objects.Pod
-    ) -> Iterable[tuple[WorkloadKey, Traits]]:
-        if pod.status.phase in workloads.ENDED:
-            return
-        found = traits_of(key, pod, trust_domain=settings_.domain_of(read, key.cluster))
-        yield found.key, found
+    services, places = known.services, known.places
 
     def placed(
         read: reader.Reader, key: ServiceKey, service: Service
@@ -87,19 +95,36 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, known: Known) -> Nod
         if found:
             yield key, tuple(sorted(found))
 
-    members = memberships.declare(graph_, sources_, places=places)
+    judging: collections.Source[str, bool] = graph_.source("ambient.judging")
     return Nodes(
-        traits=graph_.derive("ambient.traits", sources_.pods, traits),
         addresses=graph_.derive("ambient.addresses", services, placed),
         sharing=_sharing(graph_, known),
+        judging=judging,
         by_node=graph_.index(
             "ambient.by_node",
             known.pods,
             lambda key, pod: ((key.cluster, pod.node),) if pod.node else (),
+            while_any=judging,
         ),
+        waypoints=waypoints.declare(graph_, sources_),
+        declare_pods=lambda graph_, asking: _pods(graph_, sources_, known, asking),
+    )
+
+
+def _pods(graph_: graph.Graph, sources_: sources.Sources, known: Known, asking: Asking) -> Pods:
+    def traits(
+        read: reader.Reader, key: sources.ObjectKey, pod: objects.Pod
+    ) -> Iterable[tuple[WorkloadKey, Traits]]:
+        if pod.status.phase in workloads.ENDED:
+            return
+        found = traits_of(key, pod, trust_domain=known.settings.domain_of(read, key.cluster))
+        yield found.key, found
+
+    members = memberships.declare(graph_, sources_, places=known.places, asking=asking)
+    return Pods(
+        traits=graph_.derive("ambient.traits", sources_.pods, traits, while_any=asking),
         memberships=members.by_pod,
         loose_endpoints=members.loose,
-        waypoints=waypoints.declare(graph_, sources_),
     )
 
 

@@ -111,7 +111,14 @@ def declare_shards(
     collections.Collection[sources.ObjectKey, declared.Declared],
 ]:
     """Declare what entries contribute to their services, and the ports of pods that they select."""
-    pods = graph_.index("pods.by_namespace", sources_.pods, lambda key, _: (key.namespace,))
+    selecting = graph_.derive(
+        "entries.selecting",
+        owned,
+        lambda _, key, found: () if found.entry.selector is None else ((key, True),),
+    )
+    pods = graph_.index(
+        "pods.by_namespace", sources_.pods, lambda key, _: (key.namespace,), while_any=selecting
+    )
 
     def shard(
         read: reader.Reader, key: ServiceKey, found: Owned

@@ -9,6 +9,7 @@ Source: spec sections 7.1 and 7.3.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
@@ -18,6 +19,8 @@ from isthmus.mesh.services import ServiceKey
 from isthmus.mesh.workloads import WorkloadKey
 from isthmus.registry import addresses, endpoints, topology
 
+K = TypeVar("K")
+V = TypeVar("V")
 MemberKey = tuple[sources.ObjectKey, str]
 """A slice and the name of a pod in it."""
 
@@ -32,8 +35,14 @@ class Nodes:
     loose: collections.Collection[str, LooseEndpoint]
 
 
-def declare(graph_: graph.Graph, sources_: sources.Sources, *, places: topology.Nodes) -> Nodes:
-    """Declare the memberships of all clusters in `graph_`."""
+def declare(
+    graph_: graph.Graph,
+    sources_: sources.Sources,
+    *,
+    places: topology.Nodes,
+    asking: collections.Collection[K, V],
+) -> Nodes:
+    """Declare the memberships of all clusters in `graph_`, as long as there are any `asking`."""
 
     def loose(
         read: reader.Reader, key: sources.ObjectKey, slice_: objects.EndpointSlice
@@ -44,10 +53,11 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, *, places: topology.
             one = _loose(read, key, slice_, member, places)
             yield one.uid, one
 
-    members = graph_.derive("memberships", sources_.endpoint_slices, _memberships)
+    slices = sources_.endpoint_slices
+    members = graph_.derive("memberships", slices, _memberships, while_any=asking)
     return Nodes(
         by_pod=graph_.index("memberships.by_pod", members, lambda _, one: (one.pod,)),
-        loose=graph_.derive("loose_endpoints", sources_.endpoint_slices, loose),
+        loose=graph_.derive("loose_endpoints", slices, loose, while_any=asking),
     )
 
 

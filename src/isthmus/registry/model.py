@@ -54,6 +54,7 @@ from isthmus.registry import (
     virtual_services,
     workloads,
 )
+from isthmus.registry.ambient import Pods as Pods
 from isthmus.registry.endpoints import Shards
 
 

@@ -36,8 +36,16 @@ class Judge:
         # An account that a pod is said to have is the proxy's too only while the pod runs there.
         if pod.service_account != caller.service_account:
             return "its own pod runs as another account"
+        self._begin()
         neighbours = graph.lookup(model.for_nodes.by_node, (caller.cluster, pod.node)).values()
         wanted = (identity.namespace, identity.service_account)
         if not any((one.key.namespace, one.service_account) == wanted for one in neighbours):
             return f"no pod of account `{'/'.join(wanted)}` runs on node `{pod.node}`"
         return ""
+
+    def _begin(self) -> None:
+        """Have it known which pods each node has, from the first time on that somebody asks."""
+        graph, judging = self._mesh.graph, self._mesh.model.for_nodes.judging
+        if not graph.items(judging):
+            with graph.transaction() as transaction:
+                transaction.put(judging, "node proxies", True)

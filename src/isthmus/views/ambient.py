@@ -19,6 +19,7 @@ from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.policies import PeerAuthentication
 from isthmus.mesh.services import Resolution, Service, ServiceKey
 from isthmus.mesh.workloads import Health, Workload, WorkloadKey
+from isthmus.registry import model
 from isthmus.views import (
     addresses,
     addressing,
@@ -53,7 +54,11 @@ NOBODY = Sharing(frozenset())
 
 
 def declare(
-    graph_: graph.Graph, known: facts.Facts, scopes: collections.Collection[view.Scope, int]
+    graph_: graph.Graph,
+    known: facts.Facts,
+    scopes: collections.Collection[view.Scope, int],
+    *,
+    pods: model.Pods,
 ) -> Nodes:
     """Declare what node proxies are told in `graph_`."""
     places = graph_.derive("views/node proxies", scopes, _nodes_only)
@@ -63,13 +68,16 @@ def declare(
         graph_.derive("views/authorizations that select", authorizations, _selecting),
         lambda _, policy: (policy.namespace,),
     )
-    loose = ambient_loose.declare(graph_, known, places=places)
-    workloads = _workloads(known, places, selecting, loose)
+    loose = ambient_loose.declare(graph_, known, places=places, pods=pods)
+    workloads = _workloads(known, pods, places, selecting, loose)
     slices = (
-        graph_.derive("views/workloads", known.model.workloads, workloads),
+        graph_.derive("views/workloads", known.model.workloads, workloads, while_any=places),
         loose.slices,
         graph_.derive(
-            "views/addresses of services", known.model.services, _services(known, places)
+            "views/addresses of services",
+            known.model.services,
+            _services(known, places),
+            while_any=places,
         ),
         *ambient_networks.declare(graph_, known, places=places),
         graph_.derive("views/strictness", places, _strictness(known)),
@@ -97,16 +105,20 @@ def _nodes_only(
 
 
 def _workloads(
-    known: facts.Facts, places: Places, selecting: Selecting, loose: ambient_loose.Nodes
+    known: facts.Facts,
+    pods: model.Pods,
+    places: Places,
+    selecting: Selecting,
+    loose: ambient_loose.Nodes,
 ) -> Callable[[reader.Reader, WorkloadKey, Workload], Sliced]:
     def sliced(read: reader.Reader, key: WorkloadKey, workload: Workload) -> Sliced:
         scopes = read.items(places)
-        traits = read.get(known.model.for_nodes.traits, key) if scopes else None
+        traits = read.get(pods.traits, key)
         if traits is None or not workload.addresses:
             return
         answers = [
             (service, one)
-            for _, one in sorted(read.lookup(known.model.for_nodes.memberships, key).items())
+            for _, one in sorted(read.lookup(pods.memberships, key).items())
             if not set(workload.addresses).isdisjoint(one.addresses)
             for service in ambient_loose.services_of(read, known, one.service, key.cluster)
         ]

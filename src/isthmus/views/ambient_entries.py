@@ -28,7 +28,10 @@ EVERY: Final = "*"
 def declare(graph_: graph.Graph, known: facts.Facts, *, places: Places) -> Slices:
     """Declare the services that entries are, in `graph_`."""
     return graph_.derive(
-        "views/addresses of entries", known.model.services, _services(known, places)
+        "views/addresses of entries",
+        known.model.services,
+        _services(known, places),
+        while_any=places,
     )
 
 

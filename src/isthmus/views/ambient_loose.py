@@ -17,6 +17,7 @@ from isthmus.mesh.ambient import LooseEndpoint, Sharing
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.services import Service, ServiceKey, derived_key
 from isthmus.mesh.workloads import Workload, WorkloadKey
+from isthmus.registry import model
 from isthmus.views import addresses, ambient_entries, facts, view
 from isthmus.views.wds import AddressPort, WorkloadSlice
 
@@ -56,10 +57,13 @@ class Nodes:
     slices: Slices
 
 
-def declare(graph_: graph.Graph, known: facts.Facts, *, places: Places) -> Nodes:
+def declare(graph_: graph.Graph, known: facts.Facts, *, places: Places, pods: model.Pods) -> Nodes:
     """Declare in `graph_` what answers for services without being a pod."""
-    pods = graph_.index(
-        "views/pods by address", known.model.workloads, lambda _, pod: pod.addresses
+    by_address = graph_.index(
+        "views/pods by address",
+        known.model.workloads,
+        lambda _, pod: pod.addresses,
+        while_any=places,
     )
     virtual = graph_.index(
         "views/entries by address",
@@ -68,16 +72,19 @@ def declare(graph_: graph.Graph, known: facts.Facts, *, places: Places) -> Nodes
     )
     found = graph_.join(
         "views/loose addresses",
+        graph_.derive("views/addresses in slices", pods.loose_endpoints, _in_slices(known)),
         graph_.derive(
-            "views/addresses in slices", known.model.for_nodes.loose_endpoints, _in_slices(known)
+            "views/addresses in entries",
+            known.model.services,
+            _in_entries(known),
+            while_any=places,
         ),
-        graph_.derive("views/addresses in entries", known.model.services, _in_entries(known)),
     )
     return Nodes(
         graph_.index(
             "views/loose addresses by address", found, lambda _, one: one.workload.addresses
         ),
-        graph_.derive("views/loose workloads", found, _sliced(known, places, pods, virtual)),
+        graph_.derive("views/loose workloads", found, _sliced(known, places, by_address, virtual)),
     )
 
 

@@ -46,7 +46,10 @@ def declare(graph_: graph.Graph, known: facts.Facts, *, places: Places) -> tuple
     doors = graph_.single("views/doors of networks", _doors(known))
     return (
         graph_.derive(
-            "views/services behind gateways", known.model.services, _hidden(known, places, doors)
+            "views/services behind gateways",
+            known.model.services,
+            _hidden(known, places, doors),
+            while_any=places,
         ),
         graph_.derive("views/gateways of node proxies", places, _gateways(doors)),
     )

@@ -80,14 +80,16 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
         proxies,
         _scopes_of(known, near=labels, routed=known.labels_asked_for),
     )
-    nodes = ambient.declare(graph_, known, scopes)
+    asking = graph_.derive("views/who asks for pods", scopes, _asking_for_pods)
+    pods = mesh.for_nodes.declare_pods(graph_, asking)
+    nodes = ambient.declare(graph_, known, scopes, pods=pods)
     slices = graph_.join(
         "views/slices",
         *outbound_slices.declare(graph_, known, scopes, behind=behind),
         *horizon_slices.declare(graph_, known, scopes, preferring=preferring),
         *gateway_slices.declare(graph_, known, plans, behind=behind),
         *tunnel_slices.declare(graph_, known, plans),
-        *waypoint_slices.declare(graph_, known, scopes),
+        *waypoint_slices.declare(graph_, known, scopes, pods=pods),
         name_slices.declare(graph_, known, scopes),
         *nodes.slices,
         graph_.derive("views/inbound", scopes, _inbound(known)),
@@ -110,6 +112,13 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
         credentials.declare(graph_, seen, plans),
         entry_statuses.declare(graph_, known, ranges=mesh.ranges),
     )
+
+
+def _asking_for_pods(
+    _: reader.Reader, scope: view.Scope, __: int
+) -> Iterator[tuple[Hashable, object]]:
+    if isinstance(scope, view.NodesScope | view.WaypointScope):
+        yield scope, None
 
 
 def _scopes_of(

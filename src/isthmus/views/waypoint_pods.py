@@ -12,6 +12,7 @@ from isthmus.engine import collections, graph, reader
 from isthmus.mesh.identities import SpiffeId
 from isthmus.mesh.services import Protocol, ServiceKey
 from isthmus.mesh.workloads import Workload, WorkloadKey
+from isthmus.registry import model
 from isthmus.views import authorization, facts, names, routing, tokens, view
 
 Slices = collections.Collection[view.SliceKey, view.Slice]
@@ -33,9 +34,14 @@ class Nodes:
     by_scope: collections.Index[view.WaypointScope, Seen, Workload]
 
 
-def declare(graph_: graph.Graph, known: facts.Facts, places: Places) -> Nodes:
+def declare(graph_: graph.Graph, known: facts.Facts, places: Places, *, pods: model.Pods) -> Nodes:
     """Declare the slices for pods; without waypoints nothing is computed."""
-    served = graph_.derive("views/pods of waypoints", known.model.workloads, _served(known, places))
+    served = graph_.derive(
+        "views/pods of waypoints",
+        known.model.workloads,
+        _served(known, pods, places),
+        while_any=places,
+    )
     return Nodes(
         graph_.derive("views/pods at waypoints", served, _sliced(known)),
         graph_.index("views/pods of waypoints by scope", served, lambda key, _: (key[0],)),
@@ -43,13 +49,13 @@ def declare(graph_: graph.Graph, known: facts.Facts, places: Places) -> Nodes:
 
 
 def _served(
-    known: facts.Facts, places: Places
+    known: facts.Facts, pods: model.Pods, places: Places
 ) -> Callable[[reader.Reader, WorkloadKey, Workload], Iterator[tuple[Seen, Workload]]]:
     def seen(
         read: reader.Reader, key: WorkloadKey, workload: Workload
     ) -> Iterator[tuple[Seen, Workload]]:
         scopes = [one for one in read.items(places) if one.cluster == key.cluster]
-        traits = read.get(known.model.for_nodes.traits, key) if scopes else None
+        traits = read.get(pods.traits, key) if scopes else None
         if traits is None or traits.uses_host_network:
             return
         waypoint = known.model.for_nodes.waypoints.before(

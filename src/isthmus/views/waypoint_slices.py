@@ -20,6 +20,7 @@ from isthmus.mesh.identities import SpiffeId
 from isthmus.mesh.networks import HBONE_PORT
 from isthmus.mesh.services import Protocol, Service, ServiceKey, ServicePort
 from isthmus.mesh.workloads import Endpoint, Workload, WorkloadKey
+from isthmus.registry import model
 from isthmus.views import (
     addressing,
     assignments,
@@ -57,25 +58,32 @@ class _Scoped:
 
 
 def declare(
-    graph_: graph.Graph, known: facts.Facts, scopes: collections.Collection[view.Scope, int]
+    graph_: graph.Graph,
+    known: facts.Facts,
+    scopes: collections.Collection[view.Scope, int],
+    *,
+    pods: model.Pods,
 ) -> tuple[Slices, ...]:
     """Declare the slices of waypoints; without these nothing is computed."""
     places = graph_.derive("views/waypoints", scopes, _waypoints_only)
     served = graph_.derive(
-        "views/services of waypoints", known.model.services, _served(known, places)
+        "views/services of waypoints",
+        known.model.services,
+        _served(known, places),
+        while_any=places,
     )
     by_scope = graph_.index(
         "views/services of waypoints by scope", served, lambda key, _: (key[0],)
     )
-    pods = waypoint_pods.declare(graph_, known, places)
+    doors = waypoint_pods.declare(graph_, known, places, pods=pods)
     wanted = graph_.derive("views/targets of waypoints", places, _targets(known, by_scope))
     targets = graph_.derive("views/each target of waypoints", wanted, _each)
     return (
         graph_.derive("views/ports at waypoints", served, _ports(known)),
         graph_.derive("views/clusters of waypoints", targets, _clusters(known)),
         graph_.derive("views/endpoints of waypoints", targets, _endpoints(known)),
-        pods.slices,
-        graph_.derive("views/tunnels of waypoints", places, _tunnels(known, by_scope, pods)),
+        doors.slices,
+        graph_.derive("views/tunnels of waypoints", places, _tunnels(known, by_scope, doors)),
     )
 
 

@@ -26,7 +26,7 @@ class Node:
 
 nodes = st.builds(
     Node,
-    kind=st.sampled_from(["get", "lookup", "items", "chain", "single", "join", "spread"]),
+    kind=st.sampled_from(["get", "lookup", "items", "chain", "single", "join", "spread", "gated"]),
     over=st.integers(0, 9),
     other=st.integers(0, 9),
     salt=st.integers(0, 9),
@@ -104,7 +104,11 @@ class Naive:
             raise reader.KeepLast
         return self.singles[single]
 
-    def derive(self, out, over, function) -> None:
+    def derive(self, out, over, function, gate=None) -> None:
+        if gate is not None and not self.content[gate]:
+            self.content[out] = {}
+            self.last = {place: found for place, found in self.last.items() if place[0] is not out}
+            return
         self._forget(out, over)
         for key, value in self.content[over].items():
             try:
@@ -118,13 +122,18 @@ class Naive:
         for key in sorted(self.content[over], reverse=True):
             self.content[out].update(self.last[out, key])
 
-    def index(self, out, of) -> None:
+    def index(self, out, of, gate=None) -> None:
+        if gate is not None and not self.content[gate]:
+            self.groups[out] = {}
+            self.last = {place: found for place, found in self.last.items() if place[0] is not out}
+            return
         self._forget(out, of)
         for key, value in self.content[of].items():
             try:
                 self.last[out, key] = (groups(key, value), value)
             except ValueError:
-                self.last.setdefault((out, key), ((), value))
+                placed, _ = self.last.get((out, key), ((), value))
+                self.last[out, key] = (placed, value)
         self.groups[out] = {}
         for key in self.content[of]:
             for group in self.last[out, key][0]:
@@ -169,14 +178,16 @@ class Machine(stateful.RuleBasedStateMachine):
             self.steps.append(lambda: self._join(joined, over, other))
             self.collections.append(joined)
             return
-        index = self.graph.index(f"index{number}", other, groups)
+        gate = over if spec.kind == "gated" else None
+        index = self.graph.index(f"index{number}", other, groups, while_any=gate)
         single = self.graph.single(f"single{number}", lambda read: self._sole(read, other))
         function = Function(spec, over, other, index, single)
-        derived = self.graph.derive(f"derived{number}", over, function)
+        gate = other if spec.kind == "gated" else None
+        derived = self.graph.derive(f"derived{number}", over, function, while_any=gate)
         self.steps += [
-            lambda: self.naive.index(index, other),
+            lambda: self.naive.index(index, other, over if spec.kind == "gated" else None),
             lambda: self.naive.single(single, lambda read: self._sole(read, other)),
-            lambda: self.naive.derive(derived, over, function),
+            lambda: self.naive.derive(derived, over, function, gate),
         ]
         self.indexes.append(index)
         self.singles.append(single)

@@ -16,6 +16,11 @@ def put(graph_, source, **values):
             change.put(source, key, value)
 
 
+def clear(graph_, source):
+    with graph_.transaction() as change:
+        change.replace(source, lambda _: True, {})
+
+
 def refuse_odd(_, key, value):
     if value % 2:
         raise ValueError("odd")
@@ -318,7 +323,7 @@ def test_an_index_keeps_an_entry_where_it_was_while_it_cannot_be_placed(graph_):
 
     put(graph_, source, a=0)
 
-    assert graph_.lookup(index, 2) == {"a": 5}
+    assert graph_.lookup(index, 2) == {"a": 0}
     assert graph_.findings()[0].subject == "index['a']"
 
 
@@ -587,3 +592,44 @@ def test_a_transaction_whose_block_raised_is_of_no_use_either(graph_):
 
     with pytest.raises(faults.HandleClosed):
         change.put(source, "a", 1)
+
+
+def test_what_nobody_asks_for_is_not_computed_and_not_kept(graph_):
+    source, asked = graph_.source("source"), graph_.source("asked")
+    derived = graph_.derive("d", source, lambda _, key, value: [(key, value)], while_any=asked)
+    index = graph_.index("i", source, lambda _, value: (value,), while_any=asked)
+    put(graph_, source, a=5)
+
+    assert graph_.recomputed() == 0
+    assert not graph_.items(derived)
+    assert not graph_.lookup(index, 5)
+
+    put(graph_, asked, somebody=1)
+
+    assert graph_.items(derived) == {"a": 5}
+    assert graph_.lookup(index, 5) == {"a": 5}
+
+    put(graph_, asked, another=1)
+
+    assert graph_.recomputed() == 0
+
+    clear(graph_, asked)
+
+    assert not graph_.items(derived)
+    assert not graph_.lookup(index, 5)
+    assert not index.buckets
+
+
+def test_runs_that_read_the_same_are_all_computed_again_when_it_changes(graph_):
+    source, setting = graph_.source("source"), graph_.source("setting")
+    derived = graph_.derive(
+        "d", source, lambda read, key, _: [(key, read.get(setting, "x"))] if key != "c" else []
+    )
+    put(graph_, source, a=1, b=1, c=1)
+
+    put(graph_, setting, x=7)
+    assert graph_.recomputed() == 2
+    assert graph_.items(derived) == {"a": 7, "b": 7}
+
+    clear(graph_, source)
+    assert not setting.readers

@@ -551,3 +551,28 @@ def test_the_address_of_a_service_is_no_workloads(address):
     written(east, address)
 
     assert not at(east, address)
+
+
+def test_nothing_is_kept_of_pods_for_node_proxies_until_one_asks_and_then_all_of_it():
+    mesh, east, west = two_clusters("n1", "n1")
+    first, late = view.NodesScope("east", "n1"), view.NodesScope("west", "n1")
+    mesh.put(mesh.views.scopes, first, 1)
+    for number, cluster in enumerate((east, west)):
+        cluster.service("reviews", ready=[f"10.{number}.0.1"], shape=GLOBAL)
+    told = dict(mesh.graph.lookup(mesh.views.by_scope, first))
+    names = ("ambient.traits", "memberships", "views/workloads")
+    kept = [mesh.graph.named(name).content for name in names]
+    assert {key.kind for key in told} == {view.Kind.ADDRESS, view.Kind.AUTHORIZATION}
+    assert all(kept)
+
+    mesh.put(mesh.views.scopes, late, 1)
+    with mesh.graph.transaction() as change:
+        change.delete(mesh.views.scopes, first)
+        change.delete(mesh.views.scopes, late)
+
+    assert not any(kept)
+    assert not mesh.graph.lookup(mesh.views.by_scope, first)
+
+    mesh.put(mesh.views.scopes, first, 1)
+
+    assert dict(mesh.graph.lookup(mesh.views.by_scope, first)) == told

@@ -1,0 +1,214 @@
+"""Who computes again when something that was read changes, and what is to be computed again.
+
+Most runs of one derivation read the same few things: the settings, a node, a namespace. They share
+one record of that, so that what is kept of a run is hardly more than its key. When a derivation is
+computed again is not decided here.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sized
+from typing import Final, Generic, TypeVar
+
+from typing_extensions import override
+
+from isthmus.engine import collections, reader
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+Enqueue = Callable[[int], None]
+"""Tells the graph that the node of this rank has something to compute."""
+
+FEW: Final = 6
+"""Runs that read more than so much are hardly alike."""
+
+
+class DirtyKeys(Generic[K]):
+    """The inputs to compute again, in order of marking.
+
+    Attributes:
+        rests: Whether nothing is to be computed at present, whatever changes.
+    """
+
+    __slots__ = ("_enqueue", "_keys", "_rank", "rests")
+
+    def __init__(self, *, rank: int, enqueue: Enqueue) -> None:
+        self._rank = rank
+        self._enqueue = enqueue
+        self._keys: dict[K, object] = {}
+        self.rests = False
+
+    def add(self, key: K) -> None:
+        """Note one input."""
+        if self.rests:
+            return
+        if not self._keys:
+            self._enqueue(self._rank)
+        self._keys[key] = None
+
+    def update(self, keys: Mapping[K, object]) -> None:
+        """Note inputs."""
+        if self.rests:
+            return
+        if keys and not self._keys:
+            self._enqueue(self._rank)
+        self._keys.update(keys)
+
+    def take(self) -> Iterable[K]:
+        """Return all and forget them."""
+        taken = self._keys
+        self._keys = {}
+        return taken
+
+
+class Gate:
+    """Lets a node rest, and hold nothing, as long as a collection is empty."""
+
+    __slots__ = ("_content", "_enqueue", "_rank")
+
+    def __init__(self, by: collections.Collection[K, V], *, rank: int, enqueue: Enqueue) -> None:
+        self._content: Sized = by.content
+        self._rank = rank
+        self._enqueue = enqueue
+        by.followers.append(self)
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether the node should rest."""
+        return not self._content
+
+    def update(self, _: object) -> None:
+        """Let the node look whether it rests."""
+        self._enqueue(self._rank)
+
+
+class Cell:
+    """One run of a function, or several that read the same, to be repeated when that changes."""
+
+    __slots__ = ("reads",)
+
+    def __init__(self) -> None:
+        self.reads: reader.Reads = ()
+
+    def mark(self) -> None:
+        """Note that what it read has changed."""
+        raise NotImplementedError
+
+    def adopt(self, new: reader.Reads) -> None:
+        """Depend on `new`, and no longer on what is not among them."""
+        old = self.reads
+        if old == new:
+            return
+        self.reads = new
+        kept = {readable: set(keys) for readable, keys in new} if old else {}
+        known = {readable: set(keys) for readable, keys in old} if new else {}
+        for readable, keys in old:
+            wanted = kept.get(readable, ())
+            for key in keys:
+                if key not in wanted:
+                    readable.drop_reader(key, self)
+        for readable, keys in new:
+            had = known.get(readable, ())
+            for key in keys:
+                if key not in had:
+                    readable.add_reader(key, self)
+
+
+class Runs(Cell, Generic[K]):
+    """Runs of one derivation that have read the same."""
+
+    __slots__ = ("_dirty", "_keys")
+
+    def __init__(self, dirty: DirtyKeys[K]) -> None:
+        super().__init__()
+        self._dirty = dirty
+        self._keys: K | dict[K, None] | None = None
+
+    def join(self, key: K) -> None:
+        """Make the run of `key` one of them, which it was not."""
+        present = self._keys
+        if present is None:
+            self._keys = key
+        elif isinstance(present, dict):
+            present[key] = None
+        else:
+            # A dict and no set: the order of computation must not depend on memory addresses.
+            self._keys = {present: None, key: None}
+
+    def leave(self, key: K) -> bool:
+        """Make the run of `key` none of them, which it was; say whether none is left."""
+        present = self._keys
+        if isinstance(present, dict):
+            del present[key]
+            return not present
+        self._keys = None
+        return True
+
+    @override
+    def mark(self) -> None:
+        present = self._keys
+        if isinstance(present, dict):
+            self._dirty.update(present)
+        elif present is not None:
+            self._dirty.add(present)
+
+
+class Ledger(Generic[K]):
+    """What the runs of one derivation have read, by their input."""
+
+    __slots__ = ("_alike", "_dirty", "_idle", "_runs")
+
+    def __init__(self, dirty: DirtyKeys[K]) -> None:
+        self._dirty = dirty
+        self._runs: dict[K, Runs[K]] = {}
+        self._alike: dict[reader.Reads, Runs[K]] = {}
+        self._idle = Runs(dirty)
+        """Of all that read nothing: these need not be marked."""
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._runs
+
+    def keys(self) -> dict[K, object]:
+        """Return all inputs that have run."""
+        return dict.fromkeys(self._runs)
+
+    def begin(self, key: K) -> None:
+        """Note that an input runs for the first time."""
+        self._runs[key] = self._idle
+
+    def reads_of(self, key: K) -> reader.Reads:
+        """Return what a run has read."""
+        return self._runs[key].reads
+
+    def note(self, key: K, reads: reader.Reads) -> None:
+        """Note what an input's run has read."""
+        old = self._runs[key]
+        if old.reads == reads:
+            return
+        if not reads:
+            self._runs[key] = self._idle
+        elif sum([len(keys) for _, keys in reads]) <= FEW:
+            new = self._alike.get(reads)
+            if new is None:
+                new = self._alike[reads] = Runs(self._dirty)
+                new.adopt(reads)
+            new.join(key)
+            self._runs[key] = new
+        elif old is not self._idle and old.reads not in self._alike:
+            old.adopt(reads)  # Which is its own: only the differences matter.
+            return
+        else:
+            new = self._runs[key] = Runs(self._dirty)
+            new.adopt(reads)
+            new.join(key)
+        self._leave(old, key)
+
+    def drop(self, key: K) -> None:
+        """Forget an input."""
+        self._leave(self._runs.pop(key), key)
+
+    def _leave(self, runs: Runs[K], key: K) -> None:
+        if runs is self._idle or not runs.leave(key):
+            return
+        if self._alike.get(runs.reads) is runs:
+            del self._alike[runs.reads]
+        runs.adopt(())

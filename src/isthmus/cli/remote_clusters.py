@@ -73,15 +73,22 @@ def rows(answers: Iterable[asking.Answer], *, is_wide: bool) -> list[tuple[str, 
             cluster["istiod"],
             cluster["revision"],
         )
-        shown = age(cluster.get("ageSeconds"))
+        shown = age_of(cluster)
         found.append((*row, shown, str(cluster.get("error") or "")) if is_wide else row)
     return found
 
 
-def age(seconds: float | None) -> str:
+def age_of(cluster: dict[str, Any]) -> str:
+    """Return how long ago a cluster was last heard."""
+    seconds = cluster.get("ageSeconds")
+    if seconds is not None:
+        return age(seconds)
+    is_missed = "ageSeconds" in cluster and cluster.get("syncStatus") != "closed"
+    return "never" if is_missed else "-"
+
+
+def age(seconds: float) -> str:
     """Return how old something is, as kubectl shows it."""
-    if seconds is None:
-        return ""
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * size:
             return f"{seconds // size:.0f}{unit}"

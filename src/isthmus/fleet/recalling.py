@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 
 from isthmus.base import clock, errors, logs
-from isthmus.fleet import snapshots
+from isthmus.fleet import slots
 from isthmus.kube import client, kinds, problems
 
 _LOG = logs.Log("isthmus.fleet")
@@ -19,17 +19,18 @@ _SERVER_ERROR = 500
 
 async def read(
     server: client.Client,
+    shelf: slots.Shelf,
     *,
     namespace: str,
     is_needed: Callable[[], bool],
     system_clock: clock.Clock,
 ) -> list[client.Obj]:
-    """Return all slots; nothing when they are not needed any more, or may not be read."""
+    """Return all slots of a shelf; nothing when they are not needed any more, or may not be read."""
     while is_needed():
         try:
             async with asyncio.timeout(DEADLINE_S):
                 return await server.list_(
-                    kinds.CONFIG_MAP, namespace=namespace, labels=f"{snapshots.LABEL}=true"
+                    kinds.CONFIG_MAP, namespace=namespace, labels=shelf.selector
                 )
         except (errors.IsthmusError, TimeoutError) as error:
             _LOG.warning("snapshots of clusters cannot be read", error=str(error))

@@ -258,6 +258,7 @@ class Supervisor:
         """Take what an earlier control plane knew of linked clusters that do not answer us yet."""
         kept = await recalling.read(
             self._local.client,
+            snapshots.SHELF,
             namespace=self._namespace,
             is_needed=lambda: not all(one.is_known for one in self._members.values()),
             system_clock=self._clock,

@@ -42,10 +42,11 @@ def objects(options: Options) -> list[Manifest]:
 def account(options: Options, name: str) -> list[Manifest]:
     """Return the control plane's account where its mesh is configured, with its rights."""
     shared = rights.shared() if options.writes_addresses else []
+    recalled = rights.recalled(is_linked=options.links_clusters)
     return [
         _service_account(options, name),
         *_cluster_roles(options, name),
-        *_own(options, name, rights.own() + rights.recalled() + shared),
+        *_own(options, name, rights.own() + recalled + shared),
     ]
 
 

@@ -19,6 +19,9 @@ LOCK = "istio-namespace-controller-election"
 SNAPSHOTS = tuple(f"istio-remote-snapshot-{number}" for number in range(64))
 """The ConfigMaps with what is known of remote clusters."""
 
+LINK_SNAPSHOTS = tuple(f"istio-link-snapshot-{number}" for number in range(64))
+"""The ConfigMaps with what linked clusters told."""
+
 API = "gateway.networking.k8s.io"
 """The group of the Gateway API."""
 
@@ -102,9 +105,10 @@ def own() -> list[Rule]:
     return [_rule("", ("configmaps", "secrets"), _FOLLOW)]
 
 
-def recalled() -> list[Rule]:
-    """Return what is needed beside that to leave behind what is known of remote clusters."""
-    return [_rule("", ("configmaps",), ("update",), names=SNAPSHOTS)]
+def recalled(*, is_linked: bool = False) -> list[Rule]:
+    """Return what is needed beside that to leave behind what is known of other clusters."""
+    names = (*SNAPSHOTS, *(LINK_SNAPSHOTS if is_linked else ()))
+    return [_rule("", ("configmaps",), ("update",), names=names)]
 
 
 def _rule(

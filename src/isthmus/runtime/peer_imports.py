@@ -60,7 +60,8 @@ class Status:
 
     Attributes:
         is_connected: Whether it is heard now.
-        is_known: Whether it was ever heard to the end since this control plane started.
+        is_known: Whether it was ever heard to the end.
+        is_recalled: Whether that was by an earlier control plane, and never since.
         age_s: Since it was last heard; None when it never was.
         reason: Why it is not heard; empty when it is.
         version: Of the last message that was taken.
@@ -76,11 +77,18 @@ class Status:
     version: str
     services: int
     refused: Mapping[str, str]
+    is_recalled: bool = False
 
 
 @dataclass(slots=True)
 class Peer(peerclient.Listener):
-    """One linked cluster."""
+    """One linked cluster.
+
+    Attributes:
+        is_heard: Whether it was ever heard to the end by us.
+        is_recalled: Whether what is known of it was told to an earlier control plane.
+        version: Grows with each change of what it tells.
+    """
 
     mesh: assembly.Mesh
     link: peering.Link
@@ -89,11 +97,18 @@ class Peer(peerclient.Listener):
     talk: peerclient.Talk = field(init=False)
     node_id: str = ""
     is_connected: bool = False
-    is_known: bool = False
+    is_heard: bool = False
+    is_recalled: bool = False
+    version: int = 0
     heard_at: float | None = None
     reason: str = "it was not asked yet"
     refused: dict[str, str] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether what it tells is known, of now or of an earlier control plane."""
+        return self.is_heard or self.is_recalled
 
     def __post_init__(self) -> None:
         self.talk = peerclient.Talk(self, self.node_id, self.mesh.seat.cluster)
@@ -146,6 +161,8 @@ class Peer(peerclient.Listener):
             del self.refused[name]
         self.names |= told.keys() - faults.keys()
         self.names.difference_update(removed)
+        if removed or len(told) > len(faults):
+            self.version += 1
         if faults:
             name = min(faults)
             _LOG.warning(
@@ -157,15 +174,37 @@ class Peer(peerclient.Listener):
             )
         self._count()
 
+    def recall(self, told: Mapping[str, bytes], *, age_s: float) -> None:
+        """Begin with what it told an earlier control plane; it must not have been asked yet."""
+        _ = self.take(told, ())
+        self.talk.remember(self.names)
+        self.is_recalled = True
+        self.heard_at = self.clock.monotonic() - max(age_s, 0.0)
+        _LOG.info(
+            "linked cluster is known from a snapshot",
+            peer=str(self.link.peer),
+            services=len(self.names),
+            age_s=round(age_s, 1),
+        )
+
+    def exports(self) -> list[peering.Export]:
+        """Return what it tells, as far as it counts."""
+        found = self.mesh.graph.items(self.mesh.model.peers.told)
+        return [one for key, one in sorted(found.items()) if key.peer == self.link.peer]
+
     @override
     def heard(self) -> None:
-        self.heard_at = self.clock.monotonic()
+        # That it answers does not make young what it has not told us.
+        if not self.is_recalled:
+            self.heard_at = self.clock.monotonic()
 
     @override
     def complete(self) -> None:
         if not self.is_connected:
             _LOG.info("linked cluster heard", peer=str(self.link.peer), services=len(self.names))
-        self.is_connected = self.is_known = True
+        self.is_connected = self.is_heard = True
+        self.is_recalled = False
+        self.heard_at = self.clock.monotonic()
         self.reason = ""
         self._count()
 
@@ -199,6 +238,7 @@ class Peer(peerclient.Listener):
             self.talk.version,
             len(self.names),
             dict(self.refused),
+            self.is_recalled,
         )
 
     def findings(self) -> list[errors.Finding]:
@@ -224,8 +264,9 @@ class Peer(peerclient.Listener):
 def silence(status: Status) -> errors.Finding:
     """Say that a linked cluster cannot be heard, and since when."""
     link = status.link
+    whom = " an earlier control plane" if status.is_recalled else ""
     known = (
-        f"what it told {status.age_s:.0f} s ago goes on counting"
+        f"what it told{whom} {status.age_s:.0f} s ago goes on counting"
         if status.is_known and status.age_s is not None
         else "all other links; what this cluster has itself"
     )

@@ -11,16 +11,24 @@ import asyncio
 import contextlib
 import datetime
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from isthmus.base import clock, errors, logs, metrics, tasks
 from isthmus.ca import authority as authorities
 from isthmus.engine import changes
+from isthmus.kube import client
 from isthmus.mesh import peering
 from isthmus.mesh.identities import ClusterId, SpiffeId, TrustDomain
-from isthmus.runtime import assembly, peer_acceptance, peer_exports, peer_imports, trusting
+from isthmus.runtime import (
+    assembly,
+    peer_acceptance,
+    peer_exports,
+    peer_imports,
+    peer_snapshots,
+    trusting,
+)
 from isthmus.wire import ads, grpc_tls, listening, peerclient, tls
 
 _LOG = logs.Log("isthmus.peering")
@@ -30,6 +38,16 @@ LOOK_S: Final = 5.0
 DRAIN_S: Final = 1.0
 PATIENCE_S: Final = 30.0
 """How long a control plane that starts waits to hear linked clusters before it serves proxies."""
+
+PATIENCE_KNOWN_S: Final = 5.0
+"""How long it waits for those that it knows from a snapshot: most answer within this time."""
+
+Recall = Callable[[Callable[[], bool]], Awaitable[list[client.Obj]]]
+"""Reads what an earlier control plane kept; given whether that is still of use."""
+
+
+async def _nothing(_: Callable[[], bool]) -> list[client.Obj]:
+    return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +59,7 @@ class Place:
         port: On which other clusters' control planes are told.
         pace: How often we ask those whether they are there.
         dialled: What to connect to for an address of a link.
+        recall: Reads what linked clusters told an earlier control plane here.
     """
 
     cluster: ClusterId
@@ -51,6 +70,7 @@ class Place:
     port: int = peering.TELLING_PORT
     pace: peerclient.Pace = peerclient.USUAL
     dialled: Callable[[str], str] = str
+    recall: Recall = _nothing
 
 
 class _Everybody:
@@ -92,9 +112,16 @@ class Peering:
         self._following: dict[ClusterId, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._proof: tuple[authorities.Authority, SpiffeId, tls.Certificate] | None = None
-        self._began: float | None = None
+        self._began = False
+        self._ready_at: float | None = None
         self._is_settled = False
+        self._recalled: dict[ClusterId, peer_snapshots.Recalled] = {}
+        self._refused_snapshots: dict[str, errors.Finding] = {}
         self._unready = unready
+        self.keeper = peer_snapshots.Snapshots(
+            self, namespace=place.namespace, system_clock=system_clock
+        )
+        """Keeps what is told, where we lead."""
         self.port = 0
         """Where it serves; 0 until it does."""
         self._service = ads.Service(
@@ -125,7 +152,15 @@ class Peering:
 
     def findings(self) -> list[errors.Finding]:
         """Say what is wrong with linked clusters and what they tell."""
-        return [finding for _, one in sorted(self._peers.items()) for finding in one.findings()]
+        found = [finding for _, one in sorted(self._peers.items()) for finding in one.findings()]
+        unheard = {peer for peer, one in self._peers.items() if not one.is_heard}
+        refused = sorted(self._refused_snapshots.items())
+        found += [finding for peer, finding in refused if peer in unheard]
+        return found + self.keeper.findings()
+
+    def followed(self) -> Mapping[ClusterId, peer_imports.Peer] | None:
+        """Return the linked clusters; None while it is not known which there are."""
+        return None if self._unready() else dict(self._peers)
 
     def waiting(self) -> list[ClusterId]:
         """Return the linked clusters that proxies should not be served without yet.
@@ -133,41 +168,67 @@ class Peering:
         For a while after the start, those that were not heard: an early answer would take from
         proxies what they have of them.
         """
-        if self._is_settled or self._began is None:
+        if self._is_settled or not self._began:
             return []
-        links = self._mesh.graph.items(self._mesh.model.peers.links)
-        wanted = {peer for peer, link in links.items() if link.discovery_port}
-        found = sorted(wanted - {peer for peer, one in self._peers.items() if one.is_known})
-        if self._clock.monotonic() - self._began > PATIENCE_S:
-            found = []
+        is_ready = not self._unready()
+        now = self._clock.monotonic()
+        if is_ready and self._ready_at is None:
+            self._ready_at = now
+        waited_s = 0.0 if self._ready_at is None else now - self._ready_at
+        found = [peer for peer in sorted(self._wanted()) if waited_s < self._patience_s(peer)]
         # Whoever is linked later keeps nobody waiting.
-        self._is_settled = not found and not self._unready()
+        self._is_settled = not found and is_ready
         return found
+
+    def _patience_s(self, peer: ClusterId) -> float:
+        known = self._peers.get(peer)
+        if known is None or not known.is_known:
+            return PATIENCE_S
+        return PATIENCE_KNOWN_S if known.is_recalled else 0.0
 
     # --- running --------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Tell and follow linked clusters until cancelled."""
-        self._began = self._clock.monotonic()
+        self._began = True
         async with contextlib.AsyncExitStack() as stack:
             nursery = await stack.enter_async_context(tasks.Nursery(system_clock=self._clock))
             stack.callback(self._following.clear)
             _ = nursery.keep("tell linked clusters", self._serve)
+            await self._look_back()
             while True:
                 self._changed.clear()
                 self._follow_all(nursery)
                 await self._changed.wait()
+
+    async def _look_back(self) -> None:
+        """Learn what an earlier control plane knew, before anybody is asked."""
+        kept = await self._place.recall(lambda: bool(self.waiting()) or not self._is_settled)
+        found, self._refused_snapshots = peer_snapshots.recall(kept)
+        self._recalled = {peer: one for peer, one in found.items() if peer not in self._peers}
+
+    def _remember(self, peer: peer_imports.Peer) -> None:
+        """Begin with what an earlier control plane knew of a linked cluster."""
+        recalled = self._recalled.pop(peer.link.peer, None)
+        if recalled is None or self._is_settled:
+            return  # Nobody has anything of whoever is linked later.
+        now = self._clock.now()
+        why = peer_snapshots.objection(recalled, peer.link, now=now)
+        if why:
+            self._refused_snapshots[peer.link.peer] = peer_snapshots.refusal(peer.link.peer, why)
+        else:
+            peer.recall(recalled.records, age_s=(now - recalled.known_at).total_seconds())
+
+    def _wanted(self) -> dict[ClusterId, peering.Link]:
+        links = self._mesh.graph.items(self._mesh.model.peers.links)
+        return {peer: link for peer, link in links.items() if link.discovery_port}
 
     def _published(self, batch: changes.Changes) -> None:
         if batch.of(self._mesh.model.peers.links):
             self._changed.set()
 
     def _follow_all(self, nursery: tasks.Nursery) -> None:
-        wanted = {
-            peer: link
-            for peer, link in self._mesh.graph.items(self._mesh.model.peers.links).items()
-            if link.discovery_port
-        }
+        wanted = self._wanted()
         for peer in [one for one in self._peers if one not in wanted]:
             self._stop_following(peer)
             self._peers.pop(peer).forget()
@@ -177,6 +238,7 @@ class Peering:
                 known = self._peers[peer] = peer_imports.Peer(
                     self._mesh, link, self._clock, self._counters, node_id=self._node_id()
                 )
+                self._remember(known)
             elif known.link == link and peer in self._following:
                 continue
             known.link = link
@@ -295,9 +357,10 @@ def rows(statuses: Iterable[peer_imports.Status]) -> list[dict[str, object]]:
             "secretName": "",
             "link": f"{one.link.namespace}/{one.link.name}",
             "syncStatus": "linked" if one.is_connected else "not heard",
-            "ageSeconds": round(one.age_s or 0.0, 1) if not one.is_connected else 0.0,
+            "ageSeconds": 0.0 if one.is_connected else _rounded(one.age_s),
             "error": one.reason,
             "known": one.is_known,
+            "fromSnapshot": one.is_recalled,
             "network": one.link.network,
             "trustDomain": one.link.trust_domain,
             "appliedVersion": one.version,
@@ -306,3 +369,7 @@ def rows(statuses: Iterable[peer_imports.Status]) -> list[dict[str, object]]:
         }
         for one in statuses
     ]
+
+
+def _rounded(age_s: float | None) -> float | None:
+    return None if age_s is None else round(age_s, 1)

@@ -18,7 +18,7 @@ import signal
 from collections.abc import Callable, Sequence
 
 from isthmus.base import clock, errors, logs, memory, metrics, tasks
-from isthmus.fleet import generations, supervisor
+from isthmus.fleet import generations, recalling, slots, supervisor
 from isthmus.kube import client as kube_client
 from isthmus.mesh.identities import ClusterId
 from isthmus.runtime import (
@@ -156,7 +156,9 @@ class Program:
 
     def _opened_peering(self) -> peering.Peering:
         chosen = self._settings
-        place = peering.Place(chosen.cluster, chosen.namespace, chosen.pod, chosen.account)
+        place = peering.Place(
+            chosen.cluster, chosen.namespace, chosen.pod, chosen.account, recall=self._recall
+        )
         return peering.Peering(
             self._mesh,
             place=place,
@@ -164,6 +166,15 @@ class Program:
             unready=self.unready,
             system_clock=self._clock,
             registered=self._metrics,
+        )
+
+    async def _recall(self, is_needed: Callable[[], bool]) -> list[kube_client.Obj]:
+        return await recalling.read(
+            self._fleet.client(self._settings.cluster),
+            slots.LINKED,
+            namespace=self._settings.namespace,
+            is_needed=is_needed,
+            system_clock=self._clock,
         )
 
     def _credentials_of_gateways(self) -> credentials.Credentials:
@@ -191,6 +202,9 @@ class Program:
             at_home={
                 "keep snapshots of clusters": self._snapshots.run,
                 "renew tokens": self._renewal.run,
+                **(
+                    {"keep what is told": self._peering.keeper.run} if chosen.links_clusters else {}
+                ),
                 **({"run gateways": self._run_gateways} if chosen.runs_gateways else {}),
                 **({"write addresses": self._addresses.run} if writes_addresses else {}),
                 **({"say of links": self._say_of_links} if chosen.knows_gateways else {}),
@@ -284,7 +298,7 @@ class Program:
     def _own_findings(self) -> list[errors.Finding]:
         """Say what is wrong with the control plane's own files, settings and names, if anything."""
         return [
-            *self._trust_findings(),
+            *self._trust.findings(self._settings.namespace),
             *self._mesh.graph.value(self._injection.findings),
             *self._resolver.findings(),
             *self._snapshots.findings(),
@@ -292,22 +306,6 @@ class Program:
             *self._credentials.findings(),
             *self._peering.findings(),
             *self._addresses.findings(),
-        ]
-
-    def _trust_findings(self) -> list[errors.Finding]:
-        fault = self._trust.fault
-        if fault is None:
-            return []
-        working = "certificates are signed with the last good one" if self._trust.authority else ""
-        subject = f"Secret {self._settings.namespace}/cacerts"
-        return [
-            errors.Finding(
-                fault.code,
-                subject,
-                "; ".join([fault.happened, *fault.detail.splitlines()]),
-                still_working=working or fault.still_working,
-                hint=fault.hint,
-            )
         ]
 
     def _send_away(self, cluster: ClusterId) -> None:

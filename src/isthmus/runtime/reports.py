@@ -64,7 +64,7 @@ class Reports:
                 "id": status.cluster,
                 "secretName": status.secret,
                 "syncStatus": status.status,
-                "ageSeconds": round(status.age_s, 1),
+                "ageSeconds": round(status.age_s, 1) if status.known else None,
                 "error": status.error,
                 "generation": status.generation,
                 "known": status.known,

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 from isthmus.base import clock, errors, logs
 from isthmus.fleet import members, snapshots, supervisor
-from isthmus.kube import client, kinds
+from isthmus.kube import client
 from isthmus.mesh.identities import ClusterId
+from isthmus.runtime import shelving
 
 _LOG = logs.Log("isthmus.snapshots")
 EVERY_S = 10.0
@@ -58,13 +59,15 @@ class Snapshots:
             keep_left_s: How long the snapshot of a cluster that left stays.
         """
         self._fleet = fleet
-        self._namespace = namespace
         self._clock = system_clock
         self._every_s = every_s
-        self._keep_left_s = keep_left_s
-        self._slots: dict[str, client.Obj] = {}
+        self._shelving = shelving.Shelving(
+            snapshots.SHELF,
+            namespace=namespace,
+            system_clock=system_clock,
+            keep_left_s=keep_left_s,
+        )
         self._saved: dict[ClusterId, _Saved] = {}
-        self._left: dict[ClusterId, float] = {}
         self._without_room: set[ClusterId] = set()
         self._joined = asyncio.Event()
         fleet.on_added(lambda cluster, _: self._note_joined(cluster))
@@ -76,7 +79,7 @@ class Snapshots:
             errors.Finding(
                 NO_ROOM,
                 f"snapshot of cluster {cluster}",
-                f"there is no room for it in {len(snapshots.SLOTS)} ConfigMaps",
+                f"there is no room for it in {len(snapshots.SHELF.names)} ConfigMaps",
                 still_working="the cluster itself; only a control plane that starts while its API"
                 " server is away will not know it",
                 hint="keep fewer pods or clusters behind one control plane",
@@ -87,7 +90,7 @@ class Snapshots:
     async def run(self, writes: client.Client, may_write: Callable[[], bool]) -> None:
         """Write until cancelled; to be run by the leader only."""
         self._saved.clear()
-        await self._look(writes)
+        await self._shelving.look(writes)
         # Before that, nobody can say which clusters have left.
         await self._fleet.ready.wait()
         while True:
@@ -118,20 +121,9 @@ class Snapshots:
         if cluster not in self._fleet.linked():
             self._saved.pop(cluster, None)
 
-    async def _look(self, writes: client.Client) -> None:
-        """Learn what is in the slots; the parts themselves are not kept in memory."""
-        found = await writes.list_(
-            kinds.CONFIG_MAP, namespace=self._namespace, labels=f"{snapshots.LABEL}=true"
-        )
-        self._slots = {
-            one["metadata"]["name"]: {**one, "binaryData": {}}
-            for one in found
-            if one["metadata"]["name"] in snapshots.SLOTS
-        }
-
     async def _save_all(self, writes: client.Client, may_write: Callable[[], bool]) -> None:
         self._without_room &= self._fleet.linked()
-        await self._empty_left(writes, longer_than_s=self._keep_left_s)
+        await self._shelving.forget(writes, self._fleet.linked())
         await self._save_due(writes, may_write, self._is_due)
 
     async def _save_due(
@@ -146,16 +138,6 @@ class Snapshots:
             # While another was written it may have got a new credential, or left.
             if link.generation.is_live and is_due(link):
                 await self._save(writes, link)
-
-    async def _empty_left(self, writes: client.Client, *, longer_than_s: float) -> None:
-        """Forget the clusters that left so long ago."""
-        now, linked = self._clock.monotonic(), self._fleet.linked()
-        left = [name for name in self._taken() if self._cluster_of(name) not in linked]
-        seen = {cluster: self._left.get(cluster, now) for cluster in map(self._cluster_of, left)}
-        self._left = seen
-        for name in left:
-            if now - seen[self._cluster_of(name)] >= longer_than_s:
-                await self._empty(writes, name)
 
     def _is_due(self, link: members.Link) -> bool:
         saved = self._saved.get(link.cluster)
@@ -173,24 +155,13 @@ class Snapshots:
         packed = await asyncio.to_thread(
             snapshots.pack, link.cluster, generation.items(), server=link.server
         )
-        before = [name for name in self._taken() if self._cluster_of(name) == link.cluster]
-        same = self._whole(before, packed)
-        names = tuple(before) if same else self._room_for(packed, before)
-        if names is None:
-            await self._empty_left(writes, longer_than_s=0.0)
-            names = self._room_for(packed, before)
-        if names is None:
+        is_kept = await self._shelving.put(
+            writes, packed, known_at=known_at, stay=self._fleet.linked()
+        )
+        if not is_kept:
             self._without_room.add(link.cluster)
             return
         self._without_room.discard(link.cluster)
-        for part, name in enumerate(names):
-            await self._write(
-                writes,
-                snapshots.slot(name, packed, part, namespace=self._namespace, known_at=known_at),
-            )
-        for name in before:
-            if name not in names:
-                await self._empty(writes, name)
         if generation.is_live:
             self._saved[link.cluster] = _Saved(number, version, self._clock.monotonic())
         _LOG.debug(
@@ -199,42 +170,3 @@ class Snapshots:
             size_bytes=sum(map(len, packed.parts)),
             parts=len(packed.parts),
         )
-
-    def _room_for(self, packed: snapshots.Packed, held: list[str]) -> tuple[str, ...] | None:
-        return snapshots.room_for(len(packed.parts), held=held, taken=self._taken())
-
-    def _whole(self, names: list[str], packed: snapshots.Packed) -> bool:
-        digests = {self._slots[name]["metadata"]["annotations"][snapshots.DIGEST] for name in names}
-        return digests == {packed.digest} and len(names) == len(packed.parts)
-
-    def _taken(self) -> list[str]:
-        taken = [name for name in self._slots if self._cluster_of(name)]
-        return sorted(taken, key=lambda name: (self._part_of(name), name))
-
-    def _cluster_of(self, name: str) -> ClusterId:
-        return ClusterId(self._annotation(name, snapshots.CLUSTER))
-
-    def _part_of(self, name: str) -> int:
-        number = self._annotation(name, snapshots.PART).partition("/")[0]
-        return int(number) if number.isdecimal() else 0
-
-    def _annotation(self, name: str, key: str) -> str:
-        annotations = self._slots[name]["metadata"].get("annotations") or {}
-        return str(annotations.get(key, ""))
-
-    async def _empty(self, writes: client.Client, name: str) -> None:
-        await self._write(writes, snapshots.empty(name, namespace=self._namespace))
-
-    async def _write(self, writes: client.Client, wanted: client.Obj) -> None:
-        name = wanted["metadata"]["name"]
-        old = self._slots.get(name)
-        if old is None:
-            stored = await writes.create(kinds.CONFIG_MAP, wanted)
-        else:
-            # The version that we saw makes this a compare-and-swap.
-            metadata = {
-                **wanted["metadata"],
-                "resourceVersion": old["metadata"]["resourceVersion"],
-            }
-            stored = await writes.update(kinds.CONFIG_MAP, {**wanted, "metadata": metadata})
-        self._slots[name] = {**stored, "binaryData": {}}

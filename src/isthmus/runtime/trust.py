@@ -63,6 +63,22 @@ class Trust:
         """Why the files as they are now cannot be used; None when they can."""
         return self._fault
 
+    def findings(self, namespace: str) -> list[errors.Finding]:
+        """Say what is wrong with the Secret that the files are of, in a namespace, if anything."""
+        fault = self._fault
+        if fault is None:
+            return []
+        working = "certificates are signed with the last good one" if self._authority else ""
+        return [
+            errors.Finding(
+                fault.code,
+                f"Secret {namespace}/cacerts",
+                "; ".join([fault.happened, *fault.detail.splitlines()]),
+                still_working=working or fault.still_working,
+                hint=fault.hint,
+            )
+        ]
+
     def listen(self, listener: Callable[[authorities.Authority], None]) -> None:
         """Be told of each new authority, and at once of the one in force."""
         self._listeners.append(listener)

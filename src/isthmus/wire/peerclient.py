@@ -39,6 +39,9 @@ PAUSE_S: Final = 0.02
 
 INVALID_ARGUMENT: Final = 3
 
+OF_BEFORE: Final = "of before"
+"""As which version what was not told by the other in our time is known: it is told again, or gone."""
+
 
 class StreamBroken(errors.IsthmusError):
     """A linked cluster cannot be heard now."""
@@ -119,6 +122,13 @@ class Talk:
     version: str = ""
     has_asked: bool = False
     most: int = MOST_RECORDS
+
+    def remember(self, names: Iterable[str]) -> None:
+        """Count records as known that were told to somebody before us; on the next stream they count.
+
+        The other tells them all again, and as removed which of them there are no more.
+        """
+        self.versions.update(dict.fromkeys(names, OF_BEFORE))
 
     def begin(self) -> list[bytes]:
         """Return the first request on a new stream: who are you?"""

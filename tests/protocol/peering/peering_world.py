@@ -32,15 +32,23 @@ class OldClock(clock.SystemClock):
 
     def __init__(self, age):
         self.age = age
+        self.later_s = 0.0
 
     def now(self):
         return super().now() - self.age
+
+    def monotonic(self):
+        return super().monotonic() + self.later_s
 
 
 def signed(name, **changes):
     """Return what signs in a cluster, below the root of all, made a month ago."""
     made = BORN - datetime.timedelta(days=30)
     return certificates.signer(name, now=made, **changes)
+
+
+async def nothing(_):
+    return []
 
 
 class Plane:
@@ -66,6 +74,7 @@ class Plane:
                 port=more.get("port", 0),
                 pace=more.get("pace", PACE),
                 dialled=lambda _: "127.0.0.1",
+                recall=more.get("recall", nothing),
             ),
             authority=lambda: self.signer,
             unready=lambda: self.reason,

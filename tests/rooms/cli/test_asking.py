@@ -228,6 +228,22 @@ def test_remote_clusters_prints_what_each_control_plane_watches():
     assert remote_clusters.document(answers)[1]["istiod"] == "istiod-1"
 
 
+@pytest.mark.parametrize(
+    ("cluster", "shown"),
+    [
+        ({"ageSeconds": 0.0, "syncStatus": "linked"}, "0s"),
+        ({"ageSeconds": 121.0, "syncStatus": "not heard"}, "2m"),
+        ({"ageSeconds": None, "syncStatus": "not heard"}, "never"),
+        ({"ageSeconds": None, "syncStatus": "timeout"}, "never"),
+        ({"ageSeconds": None, "syncStatus": "closed"}, "-"),
+        ({"syncStatus": "synced"}, "-"),
+    ],
+)
+def test_a_cluster_that_was_never_heard_has_no_age(cluster, shown):
+    [row] = remote_clusters.rows([answer(cluster)], is_wide=True)
+    assert row[-2] == shown
+
+
 def test_bootstrap_is_found_in_what_envoy_shows():
     document = {"configs": [{"@type": "other"}, {"@type": bootstrap.BOOTSTRAP, "bootstrap": {}}]}
 

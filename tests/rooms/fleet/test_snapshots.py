@@ -5,7 +5,7 @@ import datetime
 
 import pytest
 
-from isthmus.fleet import snapshots, sources
+from isthmus.fleet import slots, snapshots, sources
 from isthmus.kube import objects
 
 NOW = datetime.datetime(2026, 11, 21, tzinfo=datetime.UTC)
@@ -32,9 +32,9 @@ def content_of(count, cluster="cluster2"):
 
 
 def written(packed, at=NOW):
-    names = snapshots.SLOTS[: len(packed.parts)]
+    names = slots.REMOTE.names[: len(packed.parts)]
     return [
-        snapshots.slot(name, packed, number, namespace="istio-system", known_at=at)
+        slots.slot(slots.REMOTE, name, packed, number, namespace="istio-system", known_at=at)
         for number, name in enumerate(names)
     ]
 
@@ -55,8 +55,8 @@ def test_what_is_packed_is_recalled_without_what_nobody_reads():
     assert pod.metadata.annotations is None
 
 
-def damaged(slots, how):
-    [one, *_] = slots
+def damaged(parts, how):
+    [one, *_] = parts
     match how:
         case "bytes":
             raw = bytearray(base64.b64decode(one["binaryData"]["part"]))
@@ -67,16 +67,16 @@ def damaged(slots, how):
         case "no bytes":
             del one["binaryData"]
         case "time":
-            one["metadata"]["annotations"][snapshots.KNOWN_AT] = "yesterday"
+            one["metadata"]["annotations"][slots.KNOWN_AT] = "yesterday"
         case "parts":
-            one["metadata"]["annotations"][snapshots.PART] = "1/2"
+            one["metadata"]["annotations"][slots.PART] = "1/2"
         case "many parts":
-            one["metadata"]["annotations"][snapshots.PART] = "1/99999999999"
+            one["metadata"]["annotations"][slots.PART] = "1/99999999999"
         case "format":
-            one["metadata"]["annotations"][snapshots.FORMAT] = "2"
+            one["metadata"]["annotations"][slots.FORMAT] = "2"
         case "cluster":
-            one["metadata"]["annotations"][snapshots.CLUSTER] = "cluster3"
-    return slots
+            one["metadata"]["annotations"][slots.CLUSTER] = "cluster3"
+    return parts
 
 
 @pytest.mark.parametrize(
@@ -112,14 +112,16 @@ def test_the_newest_whole_snapshot_counts():
 
 
 def test_an_empty_slot_is_nothing():
-    assert snapshots.recall([snapshots.empty("istio-remote-snapshot-0", namespace="n")]) == ({}, ())
+    assert snapshots.recall(
+        [slots.empty(slots.REMOTE, "istio-remote-snapshot-0", namespace="n")]
+    ) == ({}, ())
 
 
 def test_a_large_snapshot_never_overwrites_the_one_that_is_there():
-    slots = snapshots.SLOTS
+    names = slots.REMOTE.names
 
-    assert snapshots.room_for(1, held=slots[:1], taken=slots[:1]) == slots[:1]
-    assert snapshots.room_for(2, held=slots[:1], taken=slots[:1]) == slots[1:3]
-    assert snapshots.room_for(2, held=slots[:2], taken=slots[:2]) == slots[2:4]
-    assert snapshots.room_for(1, held=slots[:2], taken=slots[:2]) == slots[2:3]
-    assert snapshots.room_for(40, held=slots[:40], taken=slots[:40]) is None
+    assert slots.room_for(slots.REMOTE, 1, held=names[:1], taken=names[:1]) == names[:1]
+    assert slots.room_for(slots.REMOTE, 2, held=names[:1], taken=names[:1]) == names[1:3]
+    assert slots.room_for(slots.REMOTE, 2, held=names[:2], taken=names[:2]) == names[2:4]
+    assert slots.room_for(slots.REMOTE, 1, held=names[:2], taken=names[:2]) == names[2:3]
+    assert slots.room_for(slots.REMOTE, 40, held=names[:40], taken=names[:40]) is None

@@ -242,3 +242,50 @@ def test_whatever_happens_both_sides_agree_in_the_end(history):
         exports = [export(name, pods=pods) for name, pods in world.items()]
         (line.connect if is_broken else line.change)(*exports)
         assert line.known() == world
+
+
+# --- what an earlier control plane was told
+
+
+def kept(*exports):
+    """Return records as an earlier control plane kept them."""
+    return {one.name: one.body for one in map(records.service_resource, exports)}
+
+
+def test_what_was_told_before_counts_with_its_age_until_the_other_is_heard(line):
+    line.peer.recall(kept(export(pods=2)), age_s=40)
+
+    status = line.peer.status()
+    assert line.known() == {"hello": 2}
+    assert (status.is_known, status.is_recalled, status.is_connected) == (True, True, False)
+    assert status.age_s >= 40
+    [finding] = line.peer.findings()
+    assert "an earlier control plane 40 s ago" in finding.still_working
+
+
+def test_what_the_other_tells_replaces_what_it_told_before_in_one_step(line):
+    line.peer.recall(kept(export(pods=2), export("same"), export("gone")), age_s=40)
+    seen = []
+    line.mesh.graph.listen(lambda _: seen.append(line.known()))
+    line.connect(export(pods=3), export("same"), export("newer"))
+
+    assert seen == [{"hello": 3, "same": 1, "newer": 1}]
+    assert line.sent == [("sample/hello", "sample/newer", "sample/same", "sample/gone")]
+    status = line.peer.status()
+    assert (status.is_recalled, status.age_s < 40, line.peer.findings()) == (False, True, [])
+
+
+def test_an_answer_without_services_makes_nothing_younger(line):
+    line.peer.recall(kept(export()), age_s=40)
+    line.peer.heard()
+    assert line.peer.status().age_s >= 40
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_was_told_before_is_judged_as_what_is_told(line, what):
+    line.peer.recall(kept(BAD[what], export("fine")), age_s=40)
+
+    assert line.known() == {"fine": 1}
+    assert "ISM-REG-031" in {one.code for one in line.peer.findings()}
+    line.connect(export(), export("fine"))
+    assert line.known() == {"hello": 1, "fine": 1}

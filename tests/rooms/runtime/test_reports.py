@@ -23,11 +23,20 @@ NAME = "outbound|80||web.shop.svc.cluster.local"
 class Fleet:
     """Two clusters, one of which does not answer."""
 
+    def __init__(self, known):
+        self.known = known
+
     def clusters(self):
         return (
             statuses.ClusterStatus(C1, "", "synced", generation=1),
             statuses.ClusterStatus(
-                C2, "istio-system/s", "timeout", age_s=1.26, error="refused", generation=3
+                C2,
+                "istio-system/s",
+                "timeout",
+                1.26,
+                error="refused",
+                generation=3,
+                known=self.known,
             ),
         )
 
@@ -43,7 +52,7 @@ class NoStreams:
 class Setting:
     """A mesh with one service in two clusters and one proxy."""
 
-    def __init__(self):
+    def __init__(self, *, known=True):
         self.mesh = assembly.assemble(
             config_cluster=C1, revision="", system_namespace="istio-system", domain="cluster.local"
         )
@@ -54,7 +63,7 @@ class Setting:
         )
         self.connect(C1)
         self.reports = reports.Reports(
-            self.mesh, fleet=Fleet(), proxies=self.proxies, discovery=NoStreams()
+            self.mesh, fleet=Fleet(known), proxies=self.proxies, discovery=NoStreams()
         )
 
     def connect(self, cluster):
@@ -97,6 +106,11 @@ def test_clusters_are_shown_with_their_age_and_the_reason_of_silence():
         1.3,
         "refused",
     )
+
+
+def test_a_cluster_of_which_nothing_is_known_has_no_age():
+    _, remote = Setting(known=False).reports.clusterz()
+    assert remote["ageSeconds"] is None
 
 
 def test_endpoints_are_shown_by_cluster_under_the_name_of_their_service():

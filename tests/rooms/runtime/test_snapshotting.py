@@ -8,7 +8,7 @@ import pytest
 from fakes import kube_server
 from fakes.fleets import OWN, fleet_of
 from isthmus.base import clock, tasks
-from isthmus.fleet import generations, recalling, snapshots, supervisor
+from isthmus.fleet import generations, recalling, slots, snapshots, supervisor
 from isthmus.kube import client, kinds
 from isthmus.runtime import snapshotting
 
@@ -26,17 +26,17 @@ async def leading(fleet, **options):
         yield keeper
 
 
-def slots(fleet):
+def held(fleet):
     return [
         one
-        for name in snapshots.SLOTS
+        for name in snapshots.SHELF.names
         if (one := fleet.local.get(kinds.CONFIG_MAP, name, "istio-system"))
         and one["metadata"].get("annotations")
     ]
 
 
 def kept(fleet, cluster="cluster2"):
-    found, findings = snapshots.recall(slots(fleet))
+    found, findings = snapshots.recall(held(fleet))
     assert findings == ()
     if cluster not in found:
         return None
@@ -54,9 +54,9 @@ def crowd(fleet, number):
     """Fill a slot with the snapshot of a cluster that nobody links."""
     nothing = {one.collection: {} for one in generations.EVERYWHERE}
     packed = snapshots.pack(f"left{number}", nothing, server="")
-    name = snapshots.SLOTS[number]
+    name = snapshots.SHELF.names[number]
     known_at = clock.SystemClock().now()
-    one = snapshots.slot(name, packed, 0, namespace="istio-system", known_at=known_at)
+    one = slots.slot(snapshots.SHELF, name, packed, 0, namespace="istio-system", known_at=known_at)
     fleet.local.put(
         kinds.CONFIG_MAP,
         name,
@@ -76,7 +76,7 @@ def unreadable(status):
     """Refuse to list the snapshots."""
 
     async def fault(request):
-        if request.query.get("labelSelector") == f"{snapshots.LABEL}=true":
+        if request.query.get("labelSelector") == snapshots.SHELF.selector:
             return kube_server.refused(status, "Fault", "not now")
         return None
 
@@ -98,7 +98,7 @@ async def test_changes_are_kept_within_a_while(fleet):
 
         await kube_server.eventually(lambda: kept(fleet) == ["cluster2-service", "later"])
 
-    assert len(slots(fleet)) == 1
+    assert len(held(fleet)) == 1
 
 
 async def test_nothing_is_written_while_nothing_changes(fleet):
@@ -131,11 +131,11 @@ async def test_what_was_kept_goes_with_the_cluster(fleet):
         await kube_server.eventually(lambda: kept(fleet))
         fleet.unlink("cluster2")
 
-        await kube_server.eventually(lambda: not slots(fleet))
+        await kube_server.eventually(lambda: not held(fleet))
 
 
 async def test_a_snapshot_of_a_cluster_that_left_makes_room_for_others(fleet):
-    for number in range(len(snapshots.SLOTS)):
+    for number in range(len(snapshots.SHELF.names)):
         crowd(fleet, number)
     async with leading(fleet, every_s=0.1, keep_left_s=1e6) as keeper:
         await kube_server.eventually(lambda: kept(fleet) == ["cluster2-service"])
@@ -272,8 +272,8 @@ async def test_a_snapshot_that_cannot_be_trusted_is_not_used(fleet, how):
     async with leading(fleet):
         await kube_server.eventually(lambda: kept(fleet))
     fleet.remotes["cluster2"].faults.append(kube_server.failing("/", 503))
-    [slot] = slots(fleet)
-    key = snapshots.DIGEST if how == "damaged" else snapshots.SERVER
+    [slot] = held(fleet)
+    key = slots.DIGEST if how == "damaged" else slots.SERVER
     slot["metadata"]["annotations"][key] = "0" * 64
 
     fresh = reborn(fleet)

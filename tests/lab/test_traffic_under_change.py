@@ -267,3 +267,57 @@ def test_a_gateway_goes_and_comes_back(mesh):
         client.goes_on()
 
     assert client.lost == []
+
+
+def leader(mesh):
+    """Return the control plane that writes for all of them."""
+    held = mesh.json_of("cluster1", f"configmap -n {SYSTEM} istio-namespace-controller-election")
+    record = held["metadata"]["annotations"]["control-plane.alpha.kubernetes.io/leader"]
+    return json.loads(record)["holderIdentity"]
+
+
+def control_planes(mesh):
+    pods = traffic.pods_of(mesh, "cluster1", SYSTEM, "istiod")
+    return {pod["metadata"]["name"] for pod in pods if traffic.is_ready(pod)}
+
+
+def told_by(mesh):
+    """Return which proxies each control plane tells, by its name."""
+    shown = json.loads(mesh.run("isthmus --context cluster1 proxy-status -o json"))
+    found = {}
+    for one in shown:
+        found.setdefault(one["istiod"], set()).add(one["proxy"])
+    return found
+
+
+def has_roots(mesh, namespace):
+    words = f"--context cluster2 get configmap -n {namespace} istio-ca-root-cert"
+    return mesh.attempt(f"{mesh.kubectl_program} {words}").returncode == 0
+
+
+def test_of_two_control_planes_the_one_that_leads_goes(mesh):
+    deployment, everybody = f"deploy istiod -n {SYSTEM}", connected(mesh)
+
+    with (
+        traffic.flowing(mesh, "cluster1", "cluster2") as clients,
+        afterwards(lambda: mesh.kubectl("cluster1", f"scale {deployment} --replicas=1")),
+    ):
+        mesh.kubectl("cluster1", f"scale {deployment} --replicas=2")
+        traffic.until(lambda: len(control_planes(mesh)) == 2)
+        gone = leader(mesh)
+        mesh.kubectl("cluster1", f"delete pod -n {SYSTEM} {gone} --wait=false")
+        traffic.until(lambda: leader(mesh) != gone)
+        traffic.until(lambda: gone not in told_by(mesh) and connected(mesh) == everybody)
+
+        # Who leads now writes, and who tells now knows what changes.
+        mesh.kubectl("cluster2", "create namespace second")
+        with afterwards(lambda: mesh.kubectl("cluster2", "delete namespace second")):
+            traffic.until(lambda: has_roots(mesh, "second"))
+        with afterwards(lambda: scale(mesh, 1)):
+            scale(mesh, 0)
+            for client in clients:
+                client.until_answered_by({"v1"})
+        for client in clients:
+            client.until_answered_by({"v1", "v2"})
+
+    assert all(client.lost == [] for client in clients), clients

@@ -12,7 +12,7 @@ from collections import defaultdict, deque
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from isthmus.resources.snapshot import CLUSTERS, ENDPOINTS
+from isthmus.resources.snapshot import CLUSTERS, ENDPOINTS, Snapshot
 from isthmus.testing import playbook
 from isthmus.xds import session
 from isthmus.xds.messages import Flavour, Request
@@ -139,8 +139,8 @@ acts = st.one_of(
 )
 
 
-def live(flavour, history):
-    client = Client(flavour)
+def live(flavour, history, *, client=Client):
+    client = client(flavour)
     for name, *arguments in history:
         if name == "change":
             client.change(arguments[0], known=arguments[1])
@@ -228,3 +228,26 @@ def test_a_settled_client_hears_nothing_more(history, flavour):
     client.change(client.world, known=False)
 
     assert not client.send()
+
+
+class Alone(Client):
+    """A client that shares nothing: every step of its talk is computed for it."""
+
+    def change(self, world, *, known):
+        changed = playbook.difference(self.world, world) if known else None
+        self.world = world
+        self.session.given(Snapshot(playbook.snapshot_of(world).resources), changed)
+
+    def reconnect(self):
+        super().reconnect()
+        self.session.given(Snapshot(playbook.snapshot_of(self.world).resources), None)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(acts, max_size=40), st.sampled_from(list(Flavour)))
+def test_who_shares_steps_with_others_ends_with_the_same_as_who_does_not(history, flavour):
+    others, alone = live(flavour, history), live(flavour, history, client=Alone)
+
+    assert others.cache == alone.cache
+    assert others.nonces == alone.nonces
+    assert others.warming == alone.warming

@@ -17,7 +17,7 @@ from isthmus.testing.playbook import (
     play,
     said,
 )
-from isthmus.xds import session, subscription
+from isthmus.xds import session
 from isthmus.xds.messages import Close, Flavour, Request
 
 FLAVOURS = pytest.mark.parametrize("flavour", list(Flavour))
@@ -88,12 +88,11 @@ def test_a_type_has_a_bounded_number_of_names(flavour):
 def test_only_a_bounded_number_of_offers_waits_for_an_answer(flavour):
     held = session.Session(flavour)
     held.heard(Request(LISTENERS))
-    for number in range(subscription.MOST_OUTSTANDING + 5):
+    for number in range(session.MOST_OUTSTANDING + 5):
         held.given(playbook.snapshot_of({LISTENERS: {"a": str(number)}}))
         assert held.next() is not None
 
-    kept = held._subscriptions[LISTENERS].outstanding
-    assert len(kept) == subscription.MOST_OUTSTANDING
+    assert held.waiting(LISTENERS) == session.MOST_OUTSTANDING
 
 
 @FLAVOURS

@@ -6,7 +6,7 @@ all proxies that see the same share one object.
 Source: spec sections 4.5 and 4.6.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Hashable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final, NewType
 
@@ -34,6 +34,9 @@ PUSH_ORDER: Final = (
     ADDRESSES,
 )
 """The order in which a proxy must hear of changes, so that nothing refers to what is not there."""
+
+EVERYTHING: Final = "*"
+"""The name by which a proxy wants every resource of a type."""
 
 WILDCARD_TYPES: Final = frozenset({CLUSTERS, LISTENERS, NAMES, AUTHORIZATIONS, ADDRESSES})
 """Types of which a proxy gets all without naming any."""
@@ -74,12 +77,22 @@ class Leads:
 NOWHERE: Final = Leads()
 
 
+def _unstamped(_: TypeUrl) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that one proxy should have at one moment, by type and name."""
+    """All that one proxy should have at one moment, by type and name.
+
+    Attributes:
+        stamp_of: Gives what is the same for equal resources of a type only, of any snapshot and at
+            any time; None where nothing is known.
+    """
 
     resources: Mapping[TypeUrl, Mapping[str, Resource]]
     leads: Mapping[TypeUrl, Leads] = field(default_factory=dict)
+    stamp_of: Callable[[TypeUrl], Hashable | None] = _unstamped
 
     def of(self, type_url: TypeUrl) -> Mapping[str, Resource]:
         """Return the resources of one type; empty when there are none."""

@@ -1,17 +1,19 @@
 """What every connected proxy should have, kept by scope, and who must hear of a change.
 
-Resources live once per scope. Proxies with equal scopes share one snapshot, which is a view of
-the scopes' mappings: a change touches only the proxies of its scope and copies nothing.
+Resources live once per scope. Proxies with equal scopes share one view: one snapshot, which follows
+the scopes' mappings, and one list of who waits. A change is told to those of its views' readers
+that want one of its names, and copies nothing; who cares is looked up, not searched for.
 """
 
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 
 from isthmus.resources import snapshot
 from isthmus.resources.snapshot import Resource, Snapshot, TypeUrl
 from isthmus.views.view import Scope, SliceKey
 
-Wake = Callable[[Mapping[TypeUrl, frozenset[str]]], None]
+Changed = Mapping[TypeUrl, frozenset[str]]
+Wake = Callable[[Changed], None]
 """Told which resources have changed, by type and name."""
 
 Named = dict[str, Resource]
@@ -23,10 +25,13 @@ class Shelf:
     def __init__(self) -> None:
         self.by_type: dict[TypeUrl, Named] = {kind: {} for kind in snapshot.PUSH_ORDER}
         self.related: dict[TypeUrl, dict[str, set[str]]] = {}
+        self.editions: dict[TypeUrl, object] = {}
+        """Another object whenever a type has other resources."""
 
     def put(self, type_url: TypeUrl, name: str, resource: Resource | None) -> None:
         """Put, replace or remove a resource."""
         old = self.by_type[type_url].pop(name, None)
+        self.editions[type_url] = object()
         if old is not None:
             self._unrelate(old)
         if resource is not None:
@@ -44,51 +49,26 @@ class Shelf:
                 related.pop(other, None)
 
 
-class Catalog:
-    """All shelves, and the proxies that read them."""
+class View:
+    """What proxies with equal scopes have in common, and who they are."""
 
-    def __init__(self) -> None:
-        self._shelves: dict[Scope, Shelf] = {}
-        self._readers: dict[Scope, set[Wake]] = {}
+    def __init__(
+        self, scopes: tuple[Scope, ...], shelves: tuple[Shelf, ...], implied: frozenset[str]
+    ) -> None:
+        self.scopes = scopes
+        self._shelves = shelves[::-1]
+        self._readers: set[Wake] = set()
+        self._wanting: dict[TypeUrl, dict[frozenset[str], set[Wake]]] = {}
+        self._wants: dict[Wake, dict[TypeUrl, frozenset[str]]] = {}
+        self.snapshot = self.following(implied)
 
-    def change(self, changed: Iterable[tuple[SliceKey, TypeUrl, Resource | None]]) -> None:
-        """Put, replace or remove resources, then wake each proxy that sees one, once."""
-        woken: dict[Wake, dict[TypeUrl, set[str]]] = {}
-        for key, type_url, resource in changed:
-            shelf = self._shelves.setdefault(key.scope, Shelf())
-            shelf.put(type_url, key.name, resource)
-            for wake in self._readers.get(key.scope, ()):
-                woken.setdefault(wake, {}).setdefault(type_url, set()).add(key.name)
-        for wake, names in woken.items():
-            wake({type_url: frozenset(some) for type_url, some in names.items()})
+    def __bool__(self) -> bool:
+        """Tell whether anybody reads it."""
+        return bool(self._readers)
 
-    def drop(self, scope: Scope) -> None:
-        """Forget a scope that nobody reads any more."""
-        if not self._readers.get(scope):
-            self._shelves.pop(scope, None)
-
-    def read(self, scopes: Iterable[Scope], wake: Wake) -> None:
-        """Begin to wake a reader on changes in these scopes."""
-        for scope in scopes:
-            self._readers.setdefault(scope, set()).add(wake)
-
-    def leave(self, scopes: Iterable[Scope], wake: Wake) -> None:
-        """Stop to wake a reader."""
-        for scope in scopes:
-            readers = self._readers.get(scope)
-            if readers is not None:
-                readers.discard(wake)
-                if not readers:
-                    del self._readers[scope]
-
-    def snapshot(
-        self, scopes: Iterable[Scope], *, implied: frozenset[str] = frozenset()
-    ) -> Snapshot:
-        """Return what a proxy with these scopes should have; it follows later changes.
-
-        `implied` are names that it wants without naming them. Of equal names in several scopes the later scope's resource counts.
-        """
-        shelves = [self._shelves.setdefault(scope, Shelf()) for scope in reversed(tuple(scopes))]
+    def following(self, implied: frozenset[str]) -> Snapshot:
+        """Return what such a proxy should have, of which `implied` is wanted without naming it."""
+        shelves = self._shelves
         return Snapshot(
             {
                 type_url: ChainMap(*(shelf.by_type[type_url] for shelf in shelves))
@@ -100,4 +80,138 @@ class Catalog:
                 for shelf in shelves
                 for kind, related in shelf.related.items()
             },
+            self._stamp_of,
         )
+
+    def add(self, wake: Wake) -> None:
+        """Begin to wake a reader on every change."""
+        self._readers.add(wake)
+
+    def remove(self, wake: Wake) -> Changed:
+        """Stop to wake a reader; return what it wanted."""
+        self._readers.discard(wake)
+        wants = self._wants.pop(wake, {})
+        for type_url, names in wants.items():
+            self._unwant(wake, type_url, names)
+        return wants
+
+    def want(self, wake: Wake, type_url: TypeUrl, names: frozenset[str]) -> None:
+        """Wake a reader of a type for these names only, and of what it never said for nothing."""
+        wants = self._wants.setdefault(wake, {})
+        before = wants.get(type_url)
+        if before is names:
+            return
+        if before is not None:
+            self._unwant(wake, type_url, before)
+        wants[type_url] = names
+        self._wanting.setdefault(type_url, {}).setdefault(names, set()).add(wake)
+
+    def wake(self, changed: Changed) -> None:
+        """Wake whom a change concerns, each once."""
+        concerned = {wake for wake in self._readers if wake not in self._wants}
+        for type_url, names in changed.items():
+            for wanted, wakes in self._wanting.get(type_url, {}).items():
+                if snapshot.EVERYTHING in wanted or not wanted.isdisjoint(names):
+                    concerned |= wakes
+        for wake in concerned:
+            wake(changed)
+
+    def _unwant(self, wake: Wake, type_url: TypeUrl, names: frozenset[str]) -> None:
+        groups = self._wanting[type_url]
+        groups[names].discard(wake)
+        if not groups[names]:
+            del groups[names]
+
+    def _stamp_of(self, type_url: TypeUrl) -> Hashable:
+        return tuple(
+            [shelf.editions[type_url] for shelf in self._shelves if shelf.by_type.get(type_url)]
+        )
+
+
+class Catalog:
+    """All shelves, and the proxies that read them."""
+
+    def __init__(self) -> None:
+        self._shelves: dict[Scope, Shelf] = {}
+        self._views: dict[tuple[Scope, ...], View] = {}
+        self._readers: dict[Scope, set[View]] = {}
+
+    def change(self, changed: Iterable[tuple[SliceKey, TypeUrl, Resource | None]]) -> None:
+        """Put, replace or remove resources, then wake each proxy that wants one, once."""
+        touched: dict[Scope, dict[TypeUrl, set[str]]] = {}
+        for key, type_url, resource in changed:
+            shelf = self._shelves.setdefault(key.scope, Shelf())
+            shelf.put(type_url, key.name, resource)
+            touched.setdefault(key.scope, {}).setdefault(type_url, set()).add(key.name)
+        woken: dict[View, list[Changed]] = {}
+        for scope, by_type in touched.items():
+            frozen = {type_url: frozenset(names) for type_url, names in by_type.items()}
+            for view in self._readers.get(scope, ()):
+                woken.setdefault(view, []).append(frozen)
+        for view, parts in woken.items():
+            view.wake(parts[0] if len(parts) == 1 else joined(parts))
+
+    def drop(self, scope: Scope) -> None:
+        """Forget a scope that nobody reads any more."""
+        if not self._readers.get(scope):
+            self._shelves.pop(scope, None)
+
+    def read(self, scopes: Iterable[Scope], wake: Wake) -> View:
+        """Begin to wake a reader on changes in these scopes; return what it shares with others."""
+        wanted = tuple(scopes)
+        view = self._views.get(wanted)
+        if view is None:
+            view = self._views[wanted] = self._view(wanted)
+            for scope in wanted:
+                self._readers.setdefault(scope, set()).add(view)
+        view.add(wake)
+        return view
+
+    def leave(self, scopes: Iterable[Scope], wake: Wake) -> Changed:
+        """Stop to wake a reader; return the names that it wanted, by type."""
+        view = self._views.get(tuple(scopes))
+        if view is None:
+            return {}
+        wants = view.remove(wake)
+        if not view:
+            self._forget(view)
+        return wants
+
+    def names(self, scopes: Iterable[Scope]) -> Changed:
+        """Return the names of all resources in these scopes."""
+        shelves = [self._shelves[scope] for scope in scopes if scope in self._shelves]
+        return joined(
+            {kind: frozenset(held) for kind, held in shelf.by_type.items() if held}
+            for shelf in shelves
+        )
+
+    def _forget(self, view: View) -> None:
+        del self._views[view.scopes]
+        for scope in view.scopes:
+            views = self._readers[scope]
+            views.discard(view)
+            if not views:
+                del self._readers[scope]
+
+    def snapshot(
+        self, scopes: Iterable[Scope], *, implied: frozenset[str] = frozenset()
+    ) -> Snapshot:
+        """Return what a proxy with these scopes should have; it follows later changes.
+
+        `implied` are names that it wants without naming them. Of equal names in several scopes
+        the later scope's resource counts.
+        """
+        return self._view(tuple(scopes), implied).snapshot
+
+    def _view(self, scopes: tuple[Scope, ...], implied: frozenset[str] = frozenset()) -> View:
+        shelves = tuple(self._shelves.setdefault(scope, Shelf()) for scope in scopes)
+        return View(scopes, shelves, implied)
+
+
+def joined(parts: Iterable[Changed]) -> Changed:
+    """Return the names of all parts."""
+    names = dict[TypeUrl, set[str]]()
+    for part in parts:
+        for type_url, some in part.items():
+            names.setdefault(type_url, set()).update(some)
+    return {type_url: frozenset(some) for type_url, some in names.items()}

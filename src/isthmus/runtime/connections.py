@@ -17,7 +17,6 @@ from isthmus.engine import changes
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.proxies import NO_TUNNELS, Proxy, ProxyKind, Tunnelling
 from isthmus.mesh.workloads import WorkloadKey
-from isthmus.resources import snapshot
 from isthmus.resources.snapshot import Snapshot, TypeUrl
 from isthmus.runtime import assembly, catalog
 from isthmus.views import view
@@ -131,7 +130,7 @@ class Connections(ads.Discovery):
         watch = self._watches.pop(key, None)
         if watch is None:
             return
-        watch.move(())
+        watch.leave()
         with self._mesh.graph.transaction() as transaction:
             transaction.delete(self._mesh.views.proxies, key)
 
@@ -191,23 +190,29 @@ class Connections(ads.Discovery):
 
 
 class ProxyWatch(ads.Watch):
-    """What one proxy should have."""
+    """What one proxy should have. It is woken by being called."""
+
+    __slots__ = ("_connections", "_is_closed", "_key", "_sees", "_wakes")
 
     def __init__(self, connections: Connections, key: str) -> None:
         self._connections = connections
         self._key = key
-        self._scopes: tuple[Scope, ...] = ()
-        self._wakes: list[Callable[[Mapping[TypeUrl, frozenset[str]]], None]] = []
+        self._sees = connections.catalog.read((), self)
+        self._wakes: tuple[catalog.Wake, ...] = ()
         self._is_closed = False
 
     @override
     def snapshot(self) -> Snapshot:
         implied = self._connections.implied_of(self._key)
-        return self._connections.catalog.snapshot(self._scopes, implied=implied)
+        return self._sees.following(implied) if implied else self._sees.snapshot
 
     @override
-    def on_change(self, wake: Callable[[Mapping[TypeUrl, frozenset[str]]], None]) -> None:
-        self._wakes.append(wake)
+    def on_change(self, wake: catalog.Wake) -> None:
+        self._wakes = (*self._wakes, wake)
+
+    @override
+    def heeds(self, type_url: TypeUrl, names: frozenset[str]) -> None:
+        self._sees.want(self, type_url, names)
 
     @override
     def status(self, report: messages.Report) -> None:
@@ -221,18 +226,27 @@ class ProxyWatch(ads.Watch):
 
     def move(self, scopes: tuple[Scope, ...]) -> None:
         """See other scopes from now on, and tell the proxy of the difference."""
-        if scopes == self._scopes:
+        old, shelves = self._sees.scopes, self._connections.catalog
+        if scopes == old:
             return
-        before = self.snapshot()  # It follows changes, also those that come of our leaving.
-        names = {type_url: frozenset(before.of(type_url)) for type_url in snapshot.PUSH_ORDER}
-        old, self._scopes = self._scopes, scopes
-        self._connections.catalog.leave(old, self._wake)
+        # Later nothing is known of what nobody else sees.
+        gone = shelves.names(scope for scope in old if scope not in scopes)
+        wants = shelves.leave(old, self)
         self._connections.see(scopes, instead_of=old)
-        self._connections.catalog.read(scopes, self._wake)
-        after = self.snapshot()
-        self._wake({kind: some | frozenset(after.of(kind)) for kind, some in names.items()})
+        self._sees = shelves.read(scopes, self)
+        for type_url, names in wants.items():
+            self._sees.want(self, type_url, names)
+        if self._wakes:
+            come = shelves.names(scope for scope in scopes if scope not in old)
+            self(catalog.joined((gone, come)))
 
-    def _wake(self, changed: Mapping[TypeUrl, frozenset[str]]) -> None:
+    def leave(self) -> None:
+        """See nothing any more."""
+        self._connections.catalog.leave(self._sees.scopes, self)
+        self._connections.see((), instead_of=self._sees.scopes)
+
+    def __call__(self, changed: catalog.Changed) -> None:
+        """Tell the proxy of a change."""
         for wake in self._wakes:
             wake(changed)
 

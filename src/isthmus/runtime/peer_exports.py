@@ -149,6 +149,10 @@ class Watch(ads.Watch):
         self._exports.read(wake)
 
     @override
+    def heeds(self, type_url: TypeUrl, names: frozenset[str]) -> None:
+        """Nothing: linked clusters want all that there is."""
+
+    @override
     def status(self, report: messages.Report) -> None:
         """Nothing: the stream itself keeps the record, and logs what is refused."""
 

@@ -146,7 +146,8 @@ def snapshot_of(world: World) -> Snapshot:
                 for name, version in versions.items()
             }
             for type_url, versions in world.items()
-        }
+        },
+        stamp_of=lambda type_url: tuple(sorted(world.get(type_url, NOTHING).items())),
     )
 
 

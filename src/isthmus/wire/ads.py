@@ -52,6 +52,12 @@ class Watch(Protocol):
     def on_change(self, wake: Callable[[Changed], None]) -> None:
         """Call `wake` with the names that may differ, whenever something changes."""
 
+    def heeds(self, type_url: TypeUrl, names: frozenset[str]) -> None:
+        """Of a type, call `wake` for changes of these names only; `*` stands for all.
+
+        Before this was called for any type, it is called for every change.
+        """
+
     def status(self, report: messages.Report) -> None:
         """Take note that the proxy accepted or refused an offer."""
 
@@ -422,6 +428,7 @@ class _Stream:
                 return
             self._report(action)
         self.record.asked(request.type_url)
+        self.watch.heeds(request.type_url, self.talk.heeds(request.type_url))
 
     def _report(self, report: messages.Report) -> None:
         outcome = report.outcome

@@ -36,7 +36,6 @@ class TypeStatus:
     Attributes:
         sent: Nonce of the newest offer, or empty when none was made.
         acked: Nonce of the newest offer that is in use, or empty.
-        offered: The names in the newest offer.
         refused: The names that the proxy refuses, until it is told something else of them.
         error: What it said when it refused them; empty when it refuses none.
     """
@@ -46,7 +45,6 @@ class TypeStatus:
     version: str = ""
     sent_at: clock.Instant | None = None
     answered_at: clock.Instant | None = None
-    offered: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
     error: str = ""
 
@@ -88,14 +86,14 @@ class Record:
     def sent(self, offer: messages.Offer, *, now: clock.Instant) -> None:
         """Note that an offer is on its way."""
         old = self._types.get(offer.type_url, TypeStatus())
-        names = frozenset(resource.name for resource in offer.resources)
-        refused = old.refused - names - frozenset(offer.removed)
+        refused = old.refused
+        if refused:
+            refused -= {*(resource.name for resource in offer.resources), *offer.removed}
         self._types[offer.type_url] = replace(
             old,
             sent=offer.nonce,
             version=offer.version,
             sent_at=now,
-            offered=names,
             refused=refused,
             error=old.error if refused else "",
         )
@@ -107,7 +105,7 @@ class Record:
             new = replace(old, acked=outcome.nonce, answered_at=now)
         else:
             # It may take the rest when that is offered without what it blames.
-            refused = old.refused | (frozenset(outcome.names) or old.offered)
+            refused = old.refused | frozenset(outcome.names or outcome.offered)
             message = outcome.message or "refused"
             new = replace(old, refused=refused, error=message, answered_at=now)
         self._types[outcome.type_url] = new

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from isthmus.base import hashing
-from isthmus.resources.snapshot import Resource, TypeUrl
+from isthmus.resources.snapshot import EVERYTHING, Resource, TypeUrl
 
-WILDCARD: Final = "*"
+WILDCARD: Final = EVERYTHING
 """The name that stands for every resource of a type."""
 
 
@@ -54,7 +54,7 @@ class Offer:
 
     Attributes:
         version: A digest of what is offered.
-        nonce: Follows from a counter and the content, so that a transcript can be repeated.
+        nonce: Follows from the content, so that one message is the same for all who hear it.
     """
 
     type_url: TypeUrl
@@ -80,6 +80,7 @@ class Refused:
     Attributes:
         names: The resources that its message blames, as far as it names them.
         message: Its own words, cut to a bounded length.
+        offered: All names in what it refuses.
     """
 
     type_url: TypeUrl
@@ -87,6 +88,7 @@ class Refused:
     nonce: str
     names: tuple[str, ...]
     message: str
+    offered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

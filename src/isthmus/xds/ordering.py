@@ -7,6 +7,7 @@ only after everything that could still refer to them has been told.
 Source: spec section 4.6; xDS protocol, "Eventual consistency considerations".
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,6 +49,7 @@ ON_DEMAND: Final = frozenset({snapshot.ADDRESSES})
 """Types of which a client may name something else than it gets: an alias, or a whole."""
 
 
+@functools.lru_cache(maxsize=256)
 def steps(types: frozenset[TypeUrl], *, flavour: Flavour) -> tuple[Step, ...]:
     """Return the order in which changes of `types` are told."""
     others = sorted(types.difference(snapshot.PUSH_ORDER))

@@ -8,19 +8,26 @@ of `next` only the latest state is kept.
 Source: spec section 4.6.
 """
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
 from isthmus.base import hashing
 from isthmus.resources import snapshot as snapshots
 from isthmus.resources.snapshot import Snapshot, TypeUrl
-from isthmus.xds import ordering, subscription
+from isthmus.xds import commons, ordering, subscription
 from isthmus.xds.messages import Accepted, Close, Flavour, Offer, Refused, Report, Request
 
 MOST_TYPES: Final = 32
 MOST_NAMES: Final = 50_000
 """Bounds of what one stream may subscribe to: types, and names of one type."""
+
+MOST_OUTSTANDING: Final = 32
+"""Offers whose answers are still told apart; an answer to an older one counts as stale."""
+
+EVERY_NAME: Final = frozenset({snapshots.EVERYTHING})
 
 
 class State(hashing.Word):
@@ -116,35 +123,78 @@ TABLES: Final[Mapping[Flavour, Table]] = MappingProxyType(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A message, and what is to be known of it until it is answered.
+
+    Attributes:
+        changed: As in `subscription.Draft`.
+        names: Those of its resources.
+    """
+
+    offer: Offer
+    changed: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An offer that was not answered yet."""
+
+    nonce: str
+    version: str
+    names: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Talk:
+    """How far the talk about one type has come with one client."""
+
+    held: subscription.Subscription
+    state: State = State.NEW
+    newest: str = ""
+    waiting: tuple[_Waiting, ...] = ()
+
+
+_Step = tuple[subscription.Subscription, _Told | None]
+_STEPS: Final[commons.Steps[_Step]] = commons.Steps()
+
+
 class Session:
     """The talk with one client about all types."""
+
+    __slots__ = ("_snapshot", "_steps", "_table", "_talks", "flavour")
 
     def __init__(self, flavour: Flavour) -> None:
         self.flavour = flavour
         self._table = TABLES[flavour]
         self._snapshot: Snapshot | None = None
-        self._subscriptions: dict[TypeUrl, subscription.Subscription] = {}
-        self._states: dict[TypeUrl, State] = {}
+        self._talks: dict[TypeUrl, _Talk] = {}
         self._steps: tuple[ordering.Step, ...] = ()
-        self._offers = 0
 
     def heard(self, request: Request) -> list[Report | Close]:
         """Take in a request; return what to report, or that the stream must end."""
-        held = self._subscriptions.get(request.type_url)
-        state = self._states.get(request.type_url, State.NEW)
-        spoken = _classified(request, held)
+        talk = self._talks.get(request.type_url)
+        state = State.NEW if talk is None else talk.state
+        spoken = _classified(request, talk)
         row = self._table.get((state, spoken))
         if row is None or not request.type_url:
             return [Close("INVALID_ARGUMENT", f"{_type(request)}: {spoken.value}: {state.value}")]
-        if held is None:
-            if len(self._subscriptions) >= MOST_TYPES:
+        if talk is None:
+            if len(self._talks) >= MOST_TYPES:
                 return [Close("RESOURCE_EXHAUSTED", f"more than {MOST_TYPES} types")]
-            held = self._opened(request.type_url)
-        effects, self._states[request.type_url] = row
+            talk = self._opened(request.type_url)
+        effects, talk.state = row
         reports: list[Report | Close] = []
         for effect in effects:
-            reports.extend(_applied(effect, request, held))
-        if len(held.names) > MOST_NAMES:
+            if effect is Effect.ACCEPT:
+                answered = _answered(talk, request.nonce)
+                reports.append(Report(Accepted(request.type_url, answered.version, answered.nonce)))
+            elif effect is Effect.REFUSE:
+                reports.append(_refused(talk, request))
+            else:
+                _asked(talk, effect, request)
+        if len(talk.held.names) > MOST_NAMES:
             return [Close("RESOURCE_EXHAUSTED", f"{_type(request)}: more than {MOST_NAMES} names")]
         return reports
 
@@ -158,81 +208,177 @@ class Session:
             changed: Names that may differ from what was given last; None when it is not known.
         """
         self._snapshot = snapshot
-        for type_url in self._subscriptions if changed is None else changed:
-            held = self._subscriptions.get(type_url)
-            if held is not None:
-                held.touch(None if changed is None else changed[type_url])
+        for type_url in self._talks if changed is None else changed:
+            talk = self._talks.get(type_url)
+            if talk is not None:
+                _touched(talk, None if changed is None else changed[type_url])
 
     def next(self) -> Offer | None:
-        """Return the next message for the client and count it as sent; None when all is told."""
+        """Return the next message for the client and count it as sent; None when all is told.
+
+        Clients that hear the same are given the same object.
+        """
         if self._snapshot is None:
             return None
         for step in self._steps:
-            held = self._subscriptions[step.type_url]
-            if held.is_pending:
-                draft = held.take(
-                    self._snapshot.of(step.type_url),
-                    part=step.part,
-                    leads=self._snapshot.leads_of(step.type_url),
-                )
-                if draft is not None:
-                    return self._offered(held, draft)
+            talk = self._talks[step.type_url]
+            if talk.held.is_pending:
+                talk.held, told = _taken(talk.held, step.part, self._snapshot)
+                if told is not None:
+                    return self._offered(talk, told)
         return None
 
     def subscribed(self, type_url: TypeUrl) -> frozenset[str]:
-        """Return the names that the client wants of a type; `*` stands for all."""
-        held = self._subscriptions.get(type_url)
-        return frozenset() if held is None else frozenset(held.names)
+        """Return the names that the client wants of a type; `*` stands for all.
 
-    def _opened(self, type_url: TypeUrl) -> subscription.Subscription:
-        held = subscription.Subscription(type_url, self.flavour)
-        self._subscriptions[type_url] = held
-        self._steps = ordering.steps(frozenset(self._subscriptions), flavour=self.flavour)
-        return held
+        Clients that want the same are said to want the same object.
+        """
+        talk = self._talks.get(type_url)
+        return subscription.NOBODY if talk is None else talk.held.names
 
-    def _offered(self, held: subscription.Subscription, draft: subscription.Draft) -> Offer:
-        self._offers += 1
-        version = draft.digest()
-        nonce = f"{self._offers}-{version}"
-        offer = Offer(held.type_url, version, nonce, draft.resources, draft.removed)
-        held.offered(offer)
-        self._states[held.type_url] = State.OFFERED
-        if held.type_url == snapshots.CLUSTERS and snapshots.ENDPOINTS in self._subscriptions:
+    def heeds(self, type_url: TypeUrl) -> frozenset[str]:
+        """Return the names of a type whose changes matter to the client; `*` stands for all."""
+        talk = self._talks.get(type_url)
+        if talk is None:
+            return subscription.NOBODY
+        return EVERY_NAME if talk.held.is_on_demand else talk.held.names
+
+    def waiting(self, type_url: TypeUrl) -> int:
+        """Return how many offers of a type are remembered until they are answered."""
+        talk = self._talks.get(type_url)
+        return 0 if talk is None else len(talk.waiting)
+
+    def _opened(self, type_url: TypeUrl) -> _Talk:
+        talk = _Talk(subscription.Subscription(type_url, self.flavour).settled())
+        self._talks[type_url] = talk
+        self._steps = ordering.steps(frozenset(self._talks), flavour=self.flavour)
+        return talk
+
+    def _offered(self, talk: _Talk, told: _Told) -> Offer:
+        offer = told.offer
+        if any(one.nonce == offer.nonce for one in talk.waiting):
+            # The same again before it was answered: each answer must say which one it is for.
+            known = {one.nonce for one in talk.waiting}
+            numbered = (f"{offer.nonce}-{number}" for number in itertools.count(2))
+            offer = replace(offer, nonce=next(one for one in numbered if one not in known))
+        talk.newest = offer.nonce
+        talk.state = State.OFFERED
+        waiting = _Waiting(offer.nonce, offer.version, told.names)
+        talk.waiting = (*talk.waiting[-MOST_OUTSTANDING + 1 :], waiting)
+        if offer.type_url == snapshots.CLUSTERS and told.changed:
             # A changed cluster waits for endpoints before it takes traffic, and does not ask
             # for names that it already subscribed to. An endpoint set has its cluster's name.
-            self._subscriptions[snapshots.ENDPOINTS].force(draft.changed)
+            endpoints = self._talks.get(snapshots.ENDPOINTS)
+            if endpoints is not None:
+                _forced(endpoints, told.changed)
         return offer
+
+
+# --- steps, each the same for all clients of which the same is true
+
+
+def _asked(talk: _Talk, effect: Effect, request: Request) -> None:
+    held = talk.held
+    is_empty = held.flavour is Flavour.DELTA and not (request.subscribe or request.unsubscribe)
+    if is_empty and effect is Effect.AMEND:
+        return
+
+    def step() -> tuple[_Step, int]:
+        fresh = held.copied()
+        match effect:
+            case Effect.BEGIN:
+                fresh.begin(request)
+            case Effect.RESTART:
+                fresh.restart(request)
+            case _:
+                fresh.amend(request)
+        return (fresh.settled(), None), len(request.names) + len(request.subscribe) + 10
+
+    if request.initial_versions:
+        talk.held = step()[0][0]
+        return
+    key = (held, effect, request.names, request.subscribe, request.unsubscribe)
+    talk.held = _STEPS.taken(key, step)[0]
+
+
+def _touched(talk: _Talk, names: frozenset[str] | None) -> None:
+    held = talk.held
+
+    def step() -> tuple[_Step, int]:
+        fresh = held.copied()
+        fresh.touch(names)
+        return (fresh.settled(), None), len(names or ()) + 10
+
+    talk.held = _STEPS.taken((held, names), step)[0]
+
+
+def _forced(talk: _Talk, names: tuple[str, ...]) -> None:
+    held = talk.held
+
+    def step() -> tuple[_Step, int]:
+        fresh = held.copied()
+        fresh.force(names)
+        return (fresh.settled(), None), len(names) + 10
+
+    talk.held = _STEPS.taken((held, Effect.BEGIN, names), step)[0]
+
+
+def _taken(held: subscription.Subscription, part: ordering.Part, snapshot: Snapshot) -> _Step:
+    def step() -> tuple[_Step, int]:
+        fresh = held.copied()
+        draft = fresh.take(
+            snapshot.of(held.type_url), part=part, leads=snapshot.leads_of(held.type_url)
+        )
+        told = None if draft is None else _told(held.type_url, draft)
+        weight = 10 if draft is None else len(draft.resources) + len(draft.removed) + 10
+        return (fresh.settled(), told), weight
+
+    stamp = snapshot.stamp_of(held.type_url)
+    if stamp is None or held.is_on_demand:
+        return step()[0]
+    return _STEPS.taken((held, part, stamp), step)
+
+
+def _told(type_url: TypeUrl, draft: subscription.Draft) -> _Told:
+    # Version and nonce follow from the content, for the message to be the same for all.
+    version = draft.digest()
+    offer = Offer(type_url, version, version, draft.resources, draft.removed)
+    is_all = len(draft.changed) == len(draft.resources)
+    names = draft.changed if is_all else tuple(one.name for one in draft.resources)
+    return _Told(offer, draft.changed, names)
+
+
+def _answered(talk: _Talk, nonce: str) -> _Waiting:
+    found = next(one for one in talk.waiting if one.nonce == nonce)
+    talk.waiting = tuple(one for one in talk.waiting if one is not found)
+    return found
+
+
+def _refused(talk: _Talk, request: Request) -> Report:
+    offer = _answered(talk, request.nonce)
+    message = (request.error or "")[: subscription.MOST_MESSAGE]
+    fresh = talk.held.copied()
+    blamed = fresh.refuse(offer.names, message)
+    talk.held = fresh.settled()
+    return Report(
+        Refused(request.type_url, offer.version, offer.nonce, blamed, message, offer.names)
+    )
 
 
 def _type(request: Request) -> str:
     return request.type_url.removeprefix(snapshots.PREFIX)[:200] or "no type"
 
 
-def _classified(request: Request, held: subscription.Subscription | None) -> Input:
+def _classified(request: Request, talk: _Talk | None) -> Input:
     is_refusal = request.error is not None
     if not request.nonce:
         return Input.REFUSE_NOTHING if is_refusal else Input.ASK
-    if held is not None and request.nonce in held.outstanding:
-        if request.nonce == held.newest:
+    if talk is None:
+        return Input.REFUSE_STRANGE if is_refusal else Input.STRANGE
+    if any(one.nonce == request.nonce for one in talk.waiting):
+        if request.nonce == talk.newest:
             return Input.REFUSE if is_refusal else Input.ACCEPT
         return Input.REFUSE_OLDER if is_refusal else Input.ACCEPT_OLDER
-    if held is not None and request.nonce == held.newest:
+    if request.nonce == talk.newest:
         return Input.REFUSE_AGAIN if is_refusal else Input.REPEAT
     return Input.REFUSE_STRANGE if is_refusal else Input.STRANGE
-
-
-def _applied(effect: Effect, request: Request, held: subscription.Subscription) -> Iterator[Report]:
-    match effect:
-        case Effect.BEGIN:
-            held.begin(request)
-        case Effect.RESTART:
-            held.restart(request)
-        case Effect.AMEND:
-            held.amend(request)
-        case Effect.ACCEPT:
-            version = held.accept(request.nonce)
-            yield Report(Accepted(held.type_url, version, request.nonce))
-        case _:
-            message = (request.error or "")[: subscription.MOST_MESSAGE]
-            version, names = held.refuse(request.nonce, message)
-            yield Report(Refused(held.type_url, version, request.nonce, names, message))

@@ -2,23 +2,22 @@
 
 What waits to be told is a set of names, never a queue: however often something changes before
 the client is ready, it hears the latest state once. Whether a request is allowed is decided by
-the session, not here.
+the session, not here. A subscription is made of values and is itself one once it is `settled`:
+what happens is done to a copy, so that all clients of which the same is true share it.
 
 Source: spec section 4.6; xDS protocol, "Subscribing to resources".
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field
+import weakref
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from isthmus.resources.snapshot import ENDPOINTS, NOWHERE, Leads, Resource, TypeUrl
-from isthmus.xds import messages, ordering
+from isthmus.xds import commons, ledgers, messages, ordering
 from isthmus.xds.messages import WILDCARD, Flavour
 from isthmus.xds.ordering import Part
-
-MOST_OUTSTANDING: Final = 32
-"""Offers whose answers are still told apart; an answer to an older one counts as stale."""
 
 MOST_MESSAGE: Final = 4096
 """Characters of a client's refusal that are kept."""
@@ -27,7 +26,23 @@ NAME_PARTS: Final = frozenset("-_|/")
 """Characters that can continue a name, besides letters and digits."""
 
 
-NOBODY: Final[Set[str]] = frozenset()
+NOBODY: Final = frozenset[str]()
+
+_Parts = tuple[
+    TypeUrl,
+    Flavour,
+    frozenset[str],
+    bool,
+    ledgers.Ledger,
+    frozenset[str],
+    frozenset[str],
+    frozenset[str],
+    bool,
+    bool,
+    frozenset[str],
+]
+
+_SETTLED: Final[weakref.WeakValueDictionary[_Parts, "Subscription"]] = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +55,7 @@ class Draft:
 
     resources: tuple[Resource, ...]
     removed: tuple[str, ...]
-    changed: frozenset[str]
+    changed: tuple[str, ...]
 
     def digest(self) -> str:
         """Return a short text that follows from the content alone."""
@@ -52,7 +67,7 @@ class Draft:
         return content.hexdigest()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Subscription:
     """One client's interest in one type.
 
@@ -66,38 +81,62 @@ class Subscription:
         is_whole: Whether every name must be looked at.
         is_owed: Whether it waits for an answer, even an empty one.
         tainted: Names of a refused offer whose culprit the client did not name.
-        outstanding: Names and version of each offer that it has not answered.
+        is_pending: Whether there may be something to tell; true of what is settled.
     """
 
     type_url: TypeUrl
     flavour: Flavour
-    names: set[str] = field(default_factory=set)
+    names: frozenset[str] = NOBODY
     has_named: bool = False
-    known: dict[str, str] = field(default_factory=dict)
-    due: set[str] = field(default_factory=set)
-    forced: set[str] = field(default_factory=set)
-    gone: set[str] = field(default_factory=set)
+    known: ledgers.Ledger = ledgers.NOTHING
+    due: frozenset[str] = NOBODY
+    forced: frozenset[str] = NOBODY
+    gone: frozenset[str] = NOBODY
     is_whole: bool = False
     is_owed: bool = False
-    tainted: set[str] = field(default_factory=set)
-    newest: str = ""
-    outstanding: dict[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
+    tainted: frozenset[str] = NOBODY
+    is_pending: bool = False
+
+    def copied(self) -> "Subscription":
+        """Return another one, to be changed."""
+        return Subscription(*self._parts())
+
+    def settled(self) -> "Subscription":
+        """Return the one subscription of which all of this is true; not to be changed any more."""
+        self.is_pending = self.is_owed or self.is_whole or bool(self.due or self.gone)
+        self.names = commons.names(self.names)
+        return _SETTLED.setdefault(self._parts(), self)
+
+    def _parts(self) -> _Parts:
+        return (
+            self.type_url,
+            self.flavour,
+            self.names,
+            self.has_named,
+            self.known,
+            self.due,
+            self.forced,
+            self.gone,
+            self.is_whole,
+            self.is_owed,
+            self.tainted,
+        )
 
     def begin(self, request: messages.Request) -> None:
         """Start from what the first request says."""
-        self.known = dict(request.initial_versions)
+        self.known = ledgers.of(request.initial_versions)
         if self.flavour is Flavour.DELTA:
-            dropped = set(request.unsubscribe)
-            wanted = (set(request.subscribe) or self._legacy()) - dropped
+            dropped = frozenset(request.unsubscribe)
+            wanted = (frozenset(request.subscribe) or self._legacy()) - dropped
             if WILDCARD not in wanted:
                 # What it has it goes on wanting, without naming it.
                 wanted |= request.initial_versions.keys() - dropped
             self._add(wanted)
-            self.is_whole = self.is_whole or self._is_on_demand
+            self.is_whole = self.is_whole or self.is_on_demand
             if self.type_url != ENDPOINTS:
                 # What the client has from another stream needs no repetition; but endpoints do: a
                 # cluster may wait for them that changed just before that stream ended.
-                self.forced -= self.known.keys()
+                self.forced = self.forced.difference(self.known)
         else:
             self.amend(request)
         # Who subscribes to nothing, by taking it back in the same request, waits all the same.
@@ -105,62 +144,52 @@ class Subscription:
 
     def restart(self, request: messages.Request) -> None:
         """State of the world: forget what was offered and answer anew, in full."""
-        self.known.clear()
+        self.known = ledgers.NOTHING
         self.amend(request)
         self.is_whole = self.is_owed = bool(self.names)
 
     def amend(self, request: messages.Request) -> None:
         """Change the interest as `request` says."""
         if self.flavour is Flavour.DELTA:
-            added, dropped = set(request.subscribe), set(request.unsubscribe)
+            added, dropped = frozenset(request.subscribe), frozenset(request.unsubscribe)
         else:
-            wanted = set(request.names) or self._legacy()
+            wanted = frozenset(request.names) or self._legacy()
             added, dropped = wanted - self.names, self.names - wanted
         self._drop(dropped - added)
         self._add(added)
 
-    def accept(self, nonce: str) -> str:
-        """Note that an offer is in use and return its version."""
-        version, _ = self.outstanding.pop(nonce)
-        return version
-
-    def refuse(self, nonce: str, message: str) -> tuple[str, tuple[str, ...]]:
-        """Note that an offer is not in use; return its version and the names that are blamed.
+    def refuse(self, names: Iterable[str], message: str) -> tuple[str, ...]:
+        """Note that an offer of `names` is not in use; return the names that are blamed.
 
         What is blamed is not offered again before it changes. The rest of the offer may have
         been dropped along with it and is offered again without the culprits; when none is
         named, the whole offer is repeated as soon as a part of it changes.
         """
-        version, names = self.outstanding.pop(nonce)
-        blamed = tuple(sorted(name for name in names if _mentions(message, name)))
+        offered = frozenset(names)
+        blamed = tuple(sorted(name for name in offered if _mentions(message, name)))
         if not self._tells_all:
-            rest = {name for name in names.difference(blamed) if self._wants(name)}
+            rest = frozenset(name for name in offered.difference(blamed) if self._wants(name))
             if blamed:
                 self.due |= rest
                 self.forced |= rest
             else:
                 self.tainted |= rest
-        return version, blamed
+        return blamed
 
     def touch(self, names: frozenset[str] | None) -> None:
         """Look at `names` before the next message; None looks at all."""
         if names is None:
             self.is_whole = True
-        elif WILDCARD in self.names or self._is_on_demand:
+        elif WILDCARD in self.names or self.is_on_demand:
             self.due |= names
         else:
             self.due |= self.names & names
 
     def force(self, names: Iterable[str]) -> None:
         """Tell `names` again even when the client has them: it started to wait for them anew."""
-        wanted = {name for name in names if self._wants(name)}
+        wanted = frozenset(name for name in names if self._wants(name))
         self.due |= wanted
         self.forced |= wanted
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether there may be something to tell."""
-        return self.is_owed or self.is_whole or bool(self.due or self.gone)
 
     def take(
         self,
@@ -174,10 +203,10 @@ class Subscription:
         `leads` says what names lead to beside the resources of these names.
         """
         if part is Part.REMOVALS:
-            return self._finished((), frozenset(), part=part)
+            return self._finished((), part=part)
         is_whole = self.is_whole
         candidates = self._candidates(resources)
-        if self._is_on_demand:
+        if self.is_on_demand:
             if is_whole:
                 candidates.update(*(leads.related.get(name, NOBODY) for name in leads.implied))
             candidates = self._reached(candidates, resources, leads)
@@ -186,23 +215,15 @@ class Subscription:
         changed = {name for name in candidates if self._is_news(name, resources)}
         if not self.tainted.isdisjoint(changed):
             changed |= {name for name in self.tainted if self._wants(name)}
-            self.tainted.clear()
+            self.tainted = NOBODY
         chosen = tuple(resources[name] for name in sorted(changed) if name in resources)
-        self._note_absent(name for name in candidates if name not in resources)
-        self.gone.difference_update(resources.keys() & candidates)
-        self.known.update((resource.name, resource.version) for resource in chosen)
-        self.forced.clear()
-        return self._finished(chosen, frozenset(each.name for each in chosen), part=part)
-
-    def offered(self, offer: messages.Offer) -> None:
-        """Remember an offer until it is answered."""
-        self.newest = offer.nonce
-        self.outstanding[offer.nonce] = (
-            offer.version,
-            frozenset(each.name for each in offer.resources),
+        self._note_absent(frozenset(name for name in candidates if name not in resources))
+        self.gone = frozenset(
+            name for name in self.gone if name not in candidates or name not in resources
         )
-        if len(self.outstanding) > MOST_OUTSTANDING:
-            del self.outstanding[next(iter(self.outstanding))]
+        self.known = self.known.after({each.name: each.version for each in chosen})
+        self.forced = NOBODY
+        return self._finished(chosen, part=part)
 
     @property
     def _tells_all(self) -> bool:
@@ -210,20 +231,21 @@ class Subscription:
         return self.flavour is Flavour.STATE_OF_THE_WORLD and self.type_url not in ordering.NAMED
 
     @property
-    def _is_on_demand(self) -> bool:
+    def is_on_demand(self) -> bool:
+        """Whether it may name something else than it gets."""
         return self.type_url in ordering.ON_DEMAND and WILDCARD not in self.names
 
     def _wants(self, name: str) -> bool:
         if WILDCARD in self.names or name in self.names:
             return True
-        return self._is_on_demand and name in self.known
+        return self.is_on_demand and name in self.known
 
-    def _legacy(self) -> set[str]:
+    def _legacy(self) -> frozenset[str]:
         # A client that never named anything of a wildcard type wants all of it.
         legacy = not self.has_named and self.type_url not in ordering.NAMED
-        return {WILDCARD} if legacy else set()
+        return frozenset({WILDCARD}) if legacy else NOBODY
 
-    def _add(self, names: set[str]) -> None:
+    def _add(self, names: frozenset[str]) -> None:
         if not names:
             return
         explicit = names - {WILDCARD}
@@ -235,27 +257,28 @@ class Subscription:
         self.due |= explicit
         self.forced |= explicit
 
-    def _drop(self, names: set[str]) -> None:
+    def _drop(self, names: frozenset[str]) -> None:
+        if not names:
+            return
         self.names -= names
         if WILDCARD in names:
-            self.known = {name: self.known[name] for name in self.known if name in self.names}
-        for name in names - {WILDCARD}:
-            self.known.pop(name, None)
+            self.known = self.known.without(frozenset(self.known) - self.names)
+        self.known = self.known.without(names - {WILDCARD})
         if WILDCARD in self.names:
             # The client cannot know whether the wildcard still covers them: it must be told.
             self.due |= names
             self.forced |= names
         else:
-            if not self._is_on_demand:
-                self.due = {name for name in self.due if name in self.names}
-                self.gone = {name for name in self.gone if name in self.names}
+            if not self.is_on_demand:
+                self.due &= self.names
+                self.gone &= self.names
             self.forced &= self.due
 
     def _candidates(self, resources: Mapping[str, Resource]) -> set[str]:
-        candidates, self.due = self.due, set()
+        candidates, self.due = set(self.due), NOBODY
         if self.is_whole:
             self.is_whole = False
-            candidates |= self.known.keys() | self.names
+            candidates.update(self.known, self.names)
             candidates |= resources.keys() if WILDCARD in self.names else set()
         candidates.discard(WILDCARD)
         return candidates
@@ -264,35 +287,30 @@ class Subscription:
         self, candidates: set[str], resources: Mapping[str, Resource], leads: Leads
     ) -> set[str]:
         """Return the resources that are wanted among candidates, and what is wanted in vain."""
-        found = set[str]()
+        found, forced, astray = set[str](), set(self.forced), set[str]()
         for name in candidates:
-            if name in self.names:
-                found |= self._led_to(name, resources, leads)
-            elif name in self.known or self._concerns(resources.get(name), leads):
-                found.add(name)
-        return found
-
-    def _led_to(self, name: str, resources: Mapping[str, Resource], leads: Leads) -> set[str]:
-        """Return the resources that a name stands for: by itself, as an alias, with its parts."""
-        direct = {name} & resources.keys() | leads.related.get(name, NOBODY)
-        found = direct.union(*(leads.related.get(one, NOBODY) for one in direct))
-        if name in self.forced:
-            self.forced |= found
-        if not found:
-            return {name}
-        if name not in found and (name in self.forced or name in self.known):
-            # An alias is no resource. Istio's node proxies wait for the very name that they have
-            # asked for, and know of no aliases; that it is not there lets them look again.
-            self.known.pop(name, None)
-            self.forced.discard(name)
-            self.gone.add(name)
+            if name not in self.names:
+                if name in self.known or self._concerns(resources.get(name), leads):
+                    found.add(name)
+                continue
+            led_to = _led_to(name, resources, leads)
+            found |= led_to or {name}
+            if name in forced:
+                forced |= led_to
+            if led_to and name not in led_to and (name in forced or name in self.known):
+                # An alias is no resource. Istio's node proxies wait for the very name that they
+                # have asked for, and know of no aliases; that it is not there lets them look again.
+                astray.add(name)
+        self.forced = frozenset(forced - astray)
+        self.gone |= astray
+        self.known = self.known.without(astray)
         return found
 
     def _concerns(self, resource: Resource | None, leads: Leads) -> bool:
         """Say whether a resource that was not told of yet is wanted under another name."""
         if resource is None:
             return False
-        wanted = (self.known.keys(), self.names, leads.implied)
+        wanted = (self.known, self.names, leads.implied)
         wholes = any(one in names for one in resource.parts_of for names in wanted)
         return wholes or any(one in self.names for one in resource.aliases)
 
@@ -301,26 +319,25 @@ class Subscription:
         version = None if resource is None else resource.version
         return name in self.forced or self.known.get(name) != version
 
-    def _note_absent(self, names: Iterable[str]) -> None:
-        for name in names:
-            was_known = self.known.pop(name, None) is not None
-            if self.flavour is Flavour.DELTA and (was_known or name in self.forced):
-                self.gone.add(name)
+    def _note_absent(self, names: frozenset[str]) -> None:
+        if not names:
+            return
+        if self.flavour is Flavour.DELTA:
+            self.gone |= {name for name in names if name in self.known or name in self.forced}
+        self.known = self.known.without(names)
 
     def _take_all(self, resources: Mapping[str, Resource], candidates: set[str]) -> Draft | None:
         changed = {name for name in candidates if self._is_news(name, resources)}
-        self.forced.clear()
+        self.forced = NOBODY
         if not changed and not self.is_owed:
             return None
         self.is_owed = False
         names = resources if WILDCARD in self.names else self.names & resources.keys()
         chosen = tuple(resources[name] for name in sorted(names))
-        self.known = {resource.name: resource.version for resource in chosen}
-        return Draft(chosen, (), frozenset(changed & resources.keys()))
+        self.known = ledgers.of({resource.name: resource.version for resource in chosen})
+        return Draft(chosen, (), tuple(sorted(changed & resources.keys())))
 
-    def _finished(
-        self, chosen: tuple[Resource, ...], changed: frozenset[str], *, part: Part
-    ) -> Draft | None:
+    def _finished(self, chosen: tuple[Resource, ...], *, part: Part) -> Draft | None:
         is_last = part is not Part.ADDITIONS
         removed = tuple(sorted(self.gone)) if is_last else ()
         # An answer that is owed but empty can wait for the removals, if any follow.
@@ -328,8 +345,15 @@ class Subscription:
         if is_empty and (not self.is_owed or self.gone):
             return None
         self.is_owed = False
-        self.gone.difference_update(removed)
-        return Draft(chosen, removed, changed)
+        if is_last:
+            self.gone = NOBODY
+        return Draft(chosen, removed, tuple(one.name for one in chosen))
+
+
+def _led_to(name: str, resources: Mapping[str, Resource], leads: Leads) -> set[str]:
+    """Return the resources that a name stands for: by itself, as an alias, with its parts."""
+    direct = {name} & resources.keys() | leads.related.get(name, NOBODY)
+    return direct.union(*(leads.related.get(one, NOBODY) for one in direct))
 
 
 def _mentions(message: str, name: str) -> bool:

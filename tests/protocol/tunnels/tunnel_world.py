@@ -242,6 +242,9 @@ class ControlPlane:
     def snapshot(self):
         return snapshot.Snapshot(self.held)
 
+    def heeds(self, type_url, names):
+        """Nothing: every change is told."""
+
     def on_change(self, wake):
         self.wake = wake
 

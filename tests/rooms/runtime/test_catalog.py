@@ -40,6 +40,54 @@ def test_one_batch_wakes_a_reader_once():
     assert woken == [{CLUSTERS: frozenset({"one", "two", "three"})}]
 
 
+def test_who_says_what_it_wants_is_woken_for_that_alone():
+    shelves = catalog.Catalog()
+    some, all_, none = [], [], []
+    for woken, names in ((some, {"one"}), (all_, {"*"}), (none, {"three"})):
+        shelves.read([NEAR, FAR], woken.append).want(woken.append, CLUSTERS, frozenset(names))
+
+    shelves.change([change(NEAR, "one"), change(FAR, "two")])
+
+    assert some == all_ == [{CLUSTERS: frozenset({"one", "two"})}]
+    assert none == []
+
+
+def test_what_is_wanted_can_change_and_ends_with_the_reading():
+    shelves = catalog.Catalog()
+    woken = []
+    seen = shelves.read([NEAR], woken.append)
+    for names in ({"one"}, {"two"}):
+        seen.want(woken.append, CLUSTERS, frozenset(names))
+
+    shelves.change([change(NEAR, "one")])
+    assert woken == []
+    assert shelves.leave([NEAR], woken.append) == {CLUSTERS: frozenset({"two"})}
+    shelves.change([change(NEAR, "two")])
+    assert woken == []
+
+
+def test_proxies_with_equal_scopes_share_one_view():
+    shelves = catalog.Catalog()
+
+    one, two = shelves.read([NEAR, FAR], [].append), shelves.read([NEAR, FAR], [].append)
+
+    assert one is two
+    assert one is not shelves.read([NEAR], [].append)
+
+
+def test_equal_resources_have_equal_stamps_and_others_never():
+    shelves = catalog.Catalog()
+    one, two = shelves.snapshot([NEAR]), shelves.snapshot([NEAR, FAR])
+    stamps = [(one.stamp_of(CLUSTERS), two.stamp_of(CLUSTERS))]
+    for changed in (change(NEAR, "one"), change(NEAR, "one", "v2"), change(FAR, "one")):
+        shelves.change([changed])
+        stamps.append((one.stamp_of(CLUSTERS), two.stamp_of(CLUSTERS)))
+
+    assert [mine == yours for mine, yours in stamps] == [True, True, True, False]
+    assert len({mine for mine, _ in stamps}) == 3
+    assert len({yours for _, yours in stamps}) == 4
+
+
 def test_of_equal_names_the_later_scope_counts_and_removal_uncovers_the_earlier():
     shelves = catalog.Catalog()
     shelves.change([change(NEAR, "one", "v1"), change(FAR, "one", "v2")])

@@ -47,6 +47,9 @@ class FakeWatch:
     def snapshot(self):
         return self.held
 
+    def heeds(self, type_url, names):
+        """Nothing: every change is told."""
+
     def on_change(self, wake):
         self.wake = wake
 

@@ -1,0 +1,52 @@
+"""What talks have in common: each step that one of them took is taken by the others for free.
+
+A subscription is a value, and what follows from it is a function of it and of what happened. Most
+clients want the same, have the same and hear the same, so that a step is computed for the first
+of them and looked up for the rest, with the very message that it leads to. Only so many steps are
+remembered: what is forgotten is computed again.
+"""
+
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+MOST_WEIGHT: Final = 200_000
+"""How much is remembered, in names that the steps are about; one holds some tens of bytes."""
+
+_NAMES: Final[weakref.WeakValueDictionary[int, frozenset[str]]] = weakref.WeakValueDictionary()
+
+
+class Steps(Generic[T]):
+    """Remembers what followed, the newest so many."""
+
+    def __init__(self, most_weight: int = MOST_WEIGHT) -> None:
+        self._most = most_weight
+        self._weight = 0
+        self._known: dict[Hashable, tuple[T, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def taken(self, key: Hashable, compute: Callable[[], tuple[T, int]]) -> T:
+        """Return what follows from `key`; `compute` gives that with its weight if need be."""
+        known = self._known.get(key)
+        if known is not None:
+            return known[0]
+        found, weight = compute()
+        if weight * 4 > self._most:
+            # It would push out too much of what others need.
+            return found
+        self._known[key] = found, weight
+        self._weight += weight
+        while self._weight > self._most:
+            oldest = next(iter(self._known))
+            self._weight -= self._known.pop(oldest)[1]
+        return found
+
+
+def names(wanted: frozenset[str]) -> frozenset[str]:
+    """Return the one set that is equal to this, which it is when there was none."""
+    found = _NAMES.setdefault(hash(wanted), wanted)
+    return found if found == wanted else wanted

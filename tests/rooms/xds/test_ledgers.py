@@ -1,0 +1,53 @@
+"""What clients have, as values that share their parts."""
+
+import sys
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isthmus.xds import ledgers
+
+NAMES = st.text("abcdef", min_size=1, max_size=3)
+VERSIONS = st.dictionaries(NAMES, st.sampled_from("123"), max_size=80)
+CHANGES = st.lists(st.dictionaries(NAMES, st.none() | st.sampled_from("123"), max_size=60))
+
+
+def many(count):
+    return {f"name-{number}": "1" for number in range(count)}
+
+
+def bytes_of(ledger):
+    return {id(leaf): sys.getsizeof(leaf) for leaf in ledger._leaves}
+
+
+@given(VERSIONS, CHANGES)
+def test_a_ledger_holds_what_a_dictionary_would(versions, changes):
+    ledger, model = ledgers.of(versions), dict(versions)
+    for change in changes:
+        before, was = ledger, dict(model)
+        ledger = ledger.after(change)
+        for name, version in change.items():
+            model.pop(name, None)
+            if version is not None:
+                model[name] = version
+
+        assert {name: before.get(name) for name in before} == was
+        assert {name: ledger.get(name) for name in ledger} == model
+        assert len(ledger) == len(model)
+        assert all((name in ledger) == (name in model) for name in change)
+
+
+def test_however_two_came_to_have_the_same_they_share_it():
+    one = ledgers.of(many(1000)).after({"name-3": "2"}).after({"name-4": "2", "other": "1"})
+    two = ledgers.of(many(1000) | {"other": "1", "name-4": "2"}).after({"name-3": "2"})
+
+    assert one == two
+    assert bytes_of(one).keys() == bytes_of(two).keys()
+
+
+def test_who_has_a_little_more_than_another_keeps_only_that():
+    one = ledgers.of(many(1000))
+    two = one.after({"own": "1"})
+
+    own = bytes_of(two).keys() - bytes_of(one).keys()
+    assert sum(bytes_of(two)[leaf] for leaf in own) < 2_000

@@ -1,0 +1,112 @@
+"""Clients that want the same share what they want, what they have and what they hear."""
+
+import gc
+import tracemalloc
+
+from isthmus.resources.snapshot import CLUSTERS, ENDPOINTS
+from isthmus.testing import playbook
+from isthmus.xds import commons, session
+from isthmus.xds.messages import Flavour, Request
+
+NAMES = tuple(f"outbound|80||s{number}" for number in range(1000))
+
+
+def world(version="1", **more):
+    versions = dict.fromkeys(NAMES, version)
+    return {CLUSTERS: {**versions, **more}, ENDPOINTS: versions}
+
+
+def told(client):
+    offers = []
+    while (offer := client.next()) is not None:
+        offers.append(offer)
+        client.heard(Request(offer.type_url, nonce=offer.nonce))
+    return offers
+
+
+def connected(seen):
+    client = session.Session(Flavour.DELTA)
+    client.given(seen)
+    client.heard(Request(CLUSTERS))
+    first = told(client)
+    client.heard(Request(ENDPOINTS, subscribe=tuple(str(name) for name in NAMES)))
+    return client, first + told(client)
+
+
+def test_those_who_want_the_same_are_given_the_same_objects():
+    seen = playbook.snapshot_of(world())
+    (one, to_one), (two, to_two) = connected(seen), connected(seen)
+
+    assert [len(offer.resources) for offer in to_one] == [1000, 1000]
+    assert all(mine is yours for mine, yours in zip(to_one, to_two, strict=True))
+    assert one.subscribed(ENDPOINTS) is two.subscribed(ENDPOINTS)
+
+
+def test_a_change_is_the_same_message_for_all_of_them_whenever_they_came():
+    first, later = (
+        world(),
+        {CLUSTERS: world()[CLUSTERS], ENDPOINTS: world()[ENDPOINTS] | {NAMES[3]: "2"}},
+    )
+    one, _ = connected(playbook.snapshot_of(first))
+    changed = playbook.difference(first, later)
+    one.given(playbook.snapshot_of(later), changed)
+    told(one)
+    two, _ = connected(playbook.snapshot_of(later))
+    last = {CLUSTERS: later[CLUSTERS], ENDPOINTS: later[ENDPOINTS] | {NAMES[5]: "2"}}
+
+    for client in (one, two):
+        client.given(playbook.snapshot_of(last), playbook.difference(later, last))
+
+    [mine], [yours] = told(one), told(two)
+    assert mine is yours
+    assert [each.name for each in mine.resources] == [NAMES[5]]
+
+
+def test_one_more_client_takes_a_thousandth_of_what_it_knows():
+    seen = playbook.snapshot_of(world())
+    kept = [connected(seen) for _ in range(5)]
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        kept += [connected(seen) for _ in range(20)]
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    # Of 2,000 names, each of which would take some tens of bytes of its own.
+    assert (after - before) / 20 < 3_000
+
+
+def test_the_same_said_twice_before_an_answer_has_two_nonces():
+    client = session.Session(Flavour.DELTA)
+    client.given(playbook.snapshot_of({ENDPOINTS: {"a": "1"}}))
+    offers = []
+    for _ in range(3):
+        client.heard(Request(ENDPOINTS, subscribe=("a",)))
+        offers.append(client.next())
+
+    assert len({offer.nonce for offer in offers}) == 3
+    assert client.waiting(ENDPOINTS) == 3
+
+
+def test_only_so_much_is_remembered_and_never_what_is_too_large():
+    steps, computed = commons.Steps(100), []
+
+    def step(key, weight):
+        def compute():
+            computed.append(key)
+            return key, weight
+
+        return steps.taken(key, compute)
+
+    for key in range(30):
+        assert step(key, 10) == key
+    assert len(steps) == 10
+    assert step(29, 10) == 29
+    assert computed == list(range(30))
+    step("large", 60)
+    step("large", 60)
+    assert computed[30:] == ["large", "large"]
+    assert len(steps) == 10

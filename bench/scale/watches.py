@@ -145,8 +145,9 @@ class Stream:
 class Client:
     """What Envoy would answer, as bytes that are the same for all."""
 
-    def __init__(self, seen: snapshot.Snapshot, flavour: Flavour) -> None:
+    def __init__(self, seen: snapshot.Snapshot, flavour: Flavour, *, has_all: bool) -> None:
         self.flavour = flavour
+        self._has = seen if has_all else snapshot.EMPTY
         # An endpoint set has its cluster's name; clusters that need none are not asked for.
         self.names = {kind: sorted(seen.of(kind)) for kind in LED_TO}
         self.first = [self.question(kind) for kind in ASKED]
@@ -212,7 +213,7 @@ def measured(chosen: argparse.Namespace) -> dict[str, Any]:
     warm = chosen.proxies // 2
     fleet.add_pods(range(2 * chosen.proxies + warm))
     seen = fleet.connections.open(callers.Caller(EAST, SHOP, "d", "p0"), _node(0)).snapshot()
-    client, meter = Client(seen, flavour), Meter()
+    client, meter = Client(seen, flavour, has_all=chosen.again), Meter()
     kept = [meter.connected(fleet, number, client) for number in range(warm)]
     gc.collect()
     gc.freeze()
@@ -316,6 +317,7 @@ async def _main() -> None:
     }.items():
         parser.add_argument(f"--{name}", type=int, default=usual)
     parser.add_argument("--sotw", action="store_true", help="the older form of the protocol")
+    parser.add_argument("--again", action="store_true", help="proxies have all from another stream")
     parser.add_argument("--lines", action="store_true", help="memory by line")
     print(json.dumps(measured(parser.parse_args()), indent=1))
 

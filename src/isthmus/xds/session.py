@@ -17,7 +17,7 @@ from typing import Final
 from isthmus.base import hashing
 from isthmus.resources import snapshot as snapshots
 from isthmus.resources.snapshot import Snapshot, TypeUrl
-from isthmus.xds import commons, ordering, subscription
+from isthmus.xds import commons, ledgers, ordering, subscription
 from isthmus.xds.messages import Accepted, Close, Flavour, Offer, Refused, Report, Request
 
 MOST_TYPES: Final = 32
@@ -283,21 +283,21 @@ def _asked(talk: _Talk, effect: Effect, request: Request) -> None:
     if is_empty and effect is Effect.AMEND:
         return
 
+    # What a client has from another stream is the same as what others have, in another order.
+    has = ledgers.of(request.initial_versions)
+
     def step() -> tuple[_Step, int]:
         fresh = held.copied()
         match effect:
             case Effect.BEGIN:
-                fresh.begin(request)
+                fresh.begin(request, has=has)
             case Effect.RESTART:
                 fresh.restart(request)
             case _:
                 fresh.amend(request)
-        return (fresh.settled(), None), len(request.names) + len(request.subscribe) + 10
+        return (fresh.settled(), None), len(request.names) + len(request.subscribe) + len(has) + 10
 
-    if request.initial_versions:
-        talk.held = step()[0][0]
-        return
-    key = (held, effect, request.names, request.subscribe, request.unsubscribe)
+    key = (held, effect, request.names, request.subscribe, request.unsubscribe, has)
     talk.held = _STEPS.taken(key, step)[0]
 
 

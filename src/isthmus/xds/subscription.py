@@ -122,15 +122,15 @@ class Subscription:
             self.tainted,
         )
 
-    def begin(self, request: messages.Request) -> None:
-        """Start from what the first request says."""
-        self.known = ledgers.of(request.initial_versions)
+    def begin(self, request: messages.Request, *, has: ledgers.Ledger = ledgers.NOTHING) -> None:
+        """Start from what the first request says, of a client that `has` something already."""
+        self.known = has
         if self.flavour is Flavour.DELTA:
             dropped = frozenset(request.unsubscribe)
             wanted = (frozenset(request.subscribe) or self._legacy()) - dropped
             if WILDCARD not in wanted:
                 # What it has it goes on wanting, without naming it.
-                wanted |= request.initial_versions.keys() - dropped
+                wanted = wanted.union(has) - dropped
             self._add(wanted)
             self.is_whole = self.is_whole or self.is_on_demand
             if self.type_url != ENDPOINTS:

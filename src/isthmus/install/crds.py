@@ -327,7 +327,9 @@ AUTHORIZATION_POLICY: Schema = _kept(
 REQUEST_AUTHENTICATION: Schema = _kept(
     selector=_kept(matchLabels=LABELS),
     jwtRules=_several(
-        _needs(_kept(issuer=TEXT, audiences=TEXTS, jwks=TEXT, fromParams=TEXTS), "issuer")
+        _needs(
+            _kept(issuer=TEXT, audiences=TEXTS, jwks=TEXT, jwksUri=TEXT, fromParams=TEXTS), "issuer"
+        )
     ),
 )
 

@@ -8,6 +8,20 @@ from dataclasses import dataclass
 from isthmus.mesh.authorization import Target
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class KeySource:
+    """Where the keys of an issuer are had.
+
+    Attributes:
+        uri: Of the set of keys; empty where the issuer says it, as OpenID Connect describes.
+        timeout_s: How long all that may take.
+    """
+
+    issuer: str
+    uri: str = ""
+    timeout_s: float = 5.0
+
+
 @dataclass(frozen=True, slots=True)
 class JwtRule:
     """Tokens of one issuer, where they are found, and what becomes of them.
@@ -20,6 +34,7 @@ class JwtRule:
         forwards: Whether the server is sent the token, too.
         payload_header: In which the server is told what the token says; empty for none.
         claim_headers: In which the server is told claims: header and claim.
+        source: Where the keys are had, if nobody wrote them down.
     """
 
     name: str
@@ -31,6 +46,7 @@ class JwtRule:
     forwards: bool = False
     payload_header: str = ""
     claim_headers: tuple[tuple[str, str], ...] = ()
+    source: KeySource | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from isthmus.registry import (
     gateway_objects,
     gateways,
     imports,
+    key_sets,
     kubernetes_gateways,
     links,
     peer_authentications,
@@ -73,6 +74,7 @@ class Model:
         network_gateways: Sorted, each once.
         gateway_names: Those that somebody should look up.
         looked_up: What those names lead to; filled from outside.
+        key_sets: Keys of tokens that somebody should fetch, and those that were.
         peer_authentications: Of the configuration cluster, as all that follow.
         peers: What is between this cluster and those linked to it.
         recorded: Addresses of our making that services were given before.
@@ -92,6 +94,7 @@ class Model:
     network_gateways: collections.Single[tuple[NetworkGateway, ...]]
     gateway_names: collections.Single[tuple[str, ...]]
     looked_up: collections.Source[str, tuple[str, ...]]
+    key_sets: key_sets.Nodes
     peer_authentications: collections.Collection[ObjectKey, policies.PeerAuthentication]
     authorization_policies: collections.Collection[ObjectKey, AuthorizationPolicy]
     request_authentications: collections.Collection[ObjectKey, RequestAuthentication]
@@ -165,9 +168,10 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
         network_gateways=names_.gateways,
         gateway_names=names_.names,
         looked_up=names_.looked_up,
+        key_sets=policies_.keys,
         peer_authentications=policies_.peer_authentications.values,
         authorization_policies=policies_.authorization_policies.values,
-        request_authentications=policies_.request_authentications.values,
+        request_authentications=policies_.keys.values,
         gateways=policies_.all_gateways,
         virtual_services=policies_.all_virtual_services,
         destination_rules=policies_.destination_rules.values,
@@ -233,6 +237,7 @@ class _Policies:
     peer_authentications: config.Nodes[policies.PeerAuthentication]
     authorization_policies: config.Nodes[AuthorizationPolicy]
     request_authentications: config.Nodes[RequestAuthentication]
+    keys: key_sets.Nodes
     gateways: config.Nodes[policies.Gateway]
     virtual_services: config.Nodes[policies.VirtualService]
     all_gateways: collections.Collection[ObjectKey, policies.Gateway]
@@ -289,6 +294,7 @@ def _policies(
         read=virtual_services.read,
     )
     whole = delegates.declare(graph_, virtuals.values)
+    tokens = request_authentications.declare(graph_, sources_, seat=seat)
     return _Policies(
         peer_authentications=config.declare(
             graph_,
@@ -300,7 +306,8 @@ def _policies(
         authorization_policies=source_clusters.declare(
             graph_, _authorizations(graph_, sources_, seat), settings_=settings_, links=links_
         ),
-        request_authentications=request_authentications.declare(graph_, sources_, seat=seat),
+        request_authentications=tokens,
+        keys=key_sets.declare(graph_, tokens.values),
         gateways=gateways_,
         virtual_services=config.Nodes(
             whole.values,

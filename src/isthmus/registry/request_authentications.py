@@ -6,20 +6,21 @@ refused. An object that cannot be told what it is for holds where its selector s
 Source: Istio's API for RequestAuthentication; docs/reference/authorization.md.
 """
 
-import json
 from typing import Final
 
 from isthmus.engine import graph
 from isthmus.fleet import sources
 from isthmus.kube import objects
-from isthmus.mesh.authentication import JwtRule, RequestAuthentication
-from isthmus.registry import authorization_policies, config, fields, settings, texts
+from isthmus.mesh.authentication import JwtRule, KeySource, RequestAuthentication
+from isthmus.registry import authorization_policies, config, fields, key_sets, settings, texts
 
 RULE: Final = frozenset(
     {
         "issuer",
         "audiences",
         "jwks",
+        "jwksUri",
+        "timeout",
         "fromHeaders",
         "fromParams",
         "forwardOriginalToken",
@@ -27,8 +28,9 @@ RULE: Final = frozenset(
         "outputClaimToHeaders",
     }
 )
-MOST_KEYS: Final = 64 * 1024
-KINDS_OF_KEYS: Final = frozenset({"RSA", "EC", "OKP", "oct"})
+SECURE: Final = "https://"
+LONGEST_S: Final = 10.0
+"""Nobody's keys are waited for any longer."""
 
 
 def declare(
@@ -71,6 +73,7 @@ def _rule(part: fields.Fields, name: str) -> JwtRule:
     if not issuer:
         part.problem("issuer", "must say something")
     keys = _keys(part)
+    source = None if keys or part.noted != before else _source(part, issuer)
     headers = tuple(
         (_header(one, "name"), one.text("prefix", "")) for one in part.parts("fromHeaders")
     )
@@ -88,6 +91,7 @@ def _rule(part: fields.Fields, name: str) -> JwtRule:
         part.flag("forwardOriginalToken", default=False),
         payload,
         claims,
+        source,
     )
     return rule if part.noted == before else JwtRule(name, issuer, "")
 
@@ -100,16 +104,18 @@ def _header(part: fields.Fields, key: str) -> str:
 
 
 def _keys(part: fields.Fields) -> str:
-    text = part.text("jwks", most=MOST_KEYS)
-    try:
-        found = json.loads(text) if text else None
-    except (ValueError, RecursionError):
-        found = None
-    keys = found.get("keys") if isinstance(found, dict) else None
-    is_set = isinstance(keys, list) and bool(keys)
-    if not is_set or not all(
-        isinstance(one, dict) and one.get("kty") in KINDS_OF_KEYS for one in keys or ()
-    ):
+    text = part.text("jwks", most=key_sets.MOST_SET)
+    found = key_sets.whole(text)
+    if text and not found:
         part.problem("jwks", "must be a set of keys: no token of this rule is believed")
-        return ""
-    return text
+    return found
+
+
+def _source(part: fields.Fields, issuer: str) -> KeySource | None:
+    """Return where keys are to be had; nobody is believed by what came over plain text."""
+    uri = part.text("jwksUri")
+    name, place = ("jwksUri", uri) if uri else ("issuer", issuer)
+    if not place.startswith(SECURE) or not texts.is_printable(place):
+        part.problem(name, f"must begin with `{SECURE}`, since keys are to be fetched from there")
+        return None
+    return KeySource(issuer, uri, min(part.seconds("timeout", default=5.0), LONGEST_S))

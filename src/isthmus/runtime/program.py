@@ -29,6 +29,7 @@ from isthmus.runtime import (
     credentials,
     deploying,
     injection,
+    key_sets,
     link_statuses,
     measures,
     peering,
@@ -45,6 +46,7 @@ from isthmus.runtime import (
     trusting,
 )
 from isthmus.wire import admin, ads, debugging, debugstreams
+from isthmus.wire import key_sets as keys_door
 from isthmus.wire import pages as paging
 
 _LOG = logs.Log("isthmus.discovery")
@@ -77,6 +79,7 @@ class Program:
         self._trust.listen(lambda fresh: trusting.tell(self._mesh, fresh))
         self._injection = injection.declare(self._mesh, chosen)
         self._resolver = resolving.Resolver(self._mesh, system_clock=self._clock)
+        self._key_sets = self._opened_key_sets()
         self._fleet = supervisor.Supervisor(
             self._mesh.graph,
             self._mesh.sources,
@@ -123,6 +126,17 @@ class Program:
             self._mesh,
             registered=self._metrics,
             authority=lambda: self._trust.authority,
+            system_clock=self._clock,
+        )
+
+    def _opened_key_sets(self) -> key_sets.KeySets:
+        forbidden = key_sets.confined(self._settings.blocked)
+        fetcher = keys_door.Fetcher(forbidden=forbidden, more_roots=key_sets.MORE_ROOTS)
+        return key_sets.KeySets(
+            self._mesh,
+            fetch=fetcher.fetch,
+            refresh_s=self._settings.keys_refresh_s,
+            registered=self._metrics,
             system_clock=self._clock,
         )
 
@@ -276,7 +290,9 @@ class Program:
             found = self._fleet.clusters()
             waiting = [one.cluster for one in found if one.status == "syncing" and not one.known]
             return f"not all clusters are known yet: {', '.join(waiting) or 'our own'}"
-        return "" if self._resolver.is_settled else "names of gateways are being looked up"
+        if not self._resolver.is_settled:
+            return "names of gateways are being looked up"
+        return "" if self._key_sets.is_settled else "keys of tokens are being fetched"
 
     def _unready_for(self, cluster: ClusterId) -> str:
         """Say why proxies of a cluster cannot be served yet; empty when they can."""
@@ -301,6 +317,7 @@ class Program:
             *self._trust.findings(self._settings.namespace),
             *self._mesh.graph.value(self._injection.findings),
             *self._resolver.findings(),
+            *self._key_sets.findings(),
             *self._snapshots.findings(),
             *self._renewal.findings(),
             *self._credentials.findings(),
@@ -349,6 +366,7 @@ class Program:
             _ = nursery.keep("follow clusters", self._fleet.run)
             _ = nursery.keep("give memory back", self._tidy)
             _ = nursery.keep("look up gateways", self._resolver.run)
+            _ = nursery.keep("fetch keys of tokens", self._key_sets.run)
             _ = nursery.keep("look for ways to other clusters", self._prober.run)
             _ = nursery.keep("follow credentials of gateways", self._credentials.run)
             if self._settings.links_clusters:

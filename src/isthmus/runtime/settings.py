@@ -7,6 +7,7 @@ Source: spec sections 5.5, 6.2, 6.5 and 8.7.
 """
 
 import argparse
+import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,8 @@ class Settings:
             (`PILOT_SKIP_VALIDATE_TRUST_DOMAIN`).
         writes_addresses: Whether addresses of our making are written into ServiceEntries
             (`PILOT_ENABLE_IP_AUTOALLOCATE`).
+        keys_refresh_s: How often keys of tokens are fetched (`PILOT_JWT_PUB_KEY_REFRESH_INTERVAL`).
+        blocked: From where they never are (`BLOCKED_CIDRS_IN_JWKS_URIS`).
         ranges: From where they are given (`PILOT_IP_AUTOALLOCATE_IPV4_PREFIX` and `…_IPV6_PREFIX`).
     """
 
@@ -92,6 +95,8 @@ class Settings:
     account: str = "istiod"
     skips_domains: bool = False
     writes_addresses: bool = False
+    keys_refresh_s: float = 1200.0
+    blocked: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     ranges: allocations.Ranges = allocations.USUAL
 
     @property
@@ -149,8 +154,21 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
         account=environment.get("SERVICE_ACCOUNT", "istiod"),
         skips_domains=_truth(environment, "PILOT_SKIP_VALIDATE_TRUST_DOMAIN"),
         writes_addresses=_truth(environment, "PILOT_ENABLE_IP_AUTOALLOCATE"),
+        keys_refresh_s=max(_seconds(environment, "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL", 1200), 1),
+        blocked=_networks(environment.get("BLOCKED_CIDRS_IN_JWKS_URIS", "")),
         ranges=_ranges(environment),
     )
+
+
+def _networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(word, strict=False) for word in _words(text))
+    except ValueError as error:
+        raise SettingRefused(
+            "`BLOCKED_CIDRS_IN_JWKS_URIS` must be ranges of addresses",
+            detail=str(error)[:200],
+            hint="such as `10.0.0.0/8,192.168.1.0/24`",
+        ) from error
 
 
 def _ranges(environment: Mapping[str, str]) -> allocations.Ranges:

@@ -7,6 +7,7 @@ from waypointed import CLIENT, HOST, OTHER
 
 from isthmus.fleet.sources import ObjectKey
 from isthmus.kube import gateway_api
+from isthmus.registry import key_sets
 
 TARGET = {"targetRefs": [{"kind": "Service", "group": "", "name": "web"}]}
 
@@ -248,15 +249,27 @@ async def test_requests_are_let_in_by_what_their_tokens_say(tmp_path):
 async def test_no_token_is_believed_whose_keys_are_not_known(tmp_path):
     mesh = waypointed.a_mesh()
     uri = "https://issuer.example/keys"
-    mesh.request_authentication("tokens", authentication(jwks="", jwksUri=uri), namespace="apps")
+    mesh.request_authentication("tokens", authentication(jwks=None, jwksUri=uri), namespace="apps")
     odd = {"issuer": "https://odd.example", "jwks": '{"keys": [{"kty": "RSA", "n": 1}]}'}
     mesh.request_authentication("odd", {**TARGET, "jwtRules": [odd]}, namespace="apps")
     shown = {"authorization": f"Bearer {tokened.token(iss=ISSUER, sub='ann')}"}
     odd = {"authorization": f"Bearer {tokened.token(iss=odd['issuer'], sub='ann')}"}
 
     assert await statuses(mesh, tmp_path, [("/", shown), ("/", odd), ("/", {})]) == [401, 401, 200]
-    (finding, *_) = mesh.graph.items(mesh.model.findings).values()
-    assert finding.subject == "RequestAuthentication apps/tokens"
+
+
+async def test_tokens_are_believed_by_keys_that_were_fetched(tmp_path):
+    mesh = waypointed.a_mesh()
+    uri = "https://issuer.example/keys"
+    mesh.request_authentication("tokens", authentication(jwks=None, jwksUri=uri), namespace="apps")
+    (source,) = mesh.graph.value(mesh.model.key_sets.wanted)
+    mesh.put(mesh.model.key_sets.fetched, source, key_sets.known(tokened.KEYS))
+    shown = {"authorization": f"Bearer {tokened.token(iss=ISSUER, sub='ann')}"}
+    forged = {"authorization": f"Bearer {tokened.token(iss=ISSUER, sub='ann', key='another')}"}
+
+    assert await statuses(mesh, tmp_path, [("/", shown), ("/", forged), ("/", {})]) == [
+        200, 401, 200,
+    ]  # fmt: skip
 
 
 async def test_claims_are_not_what_a_client_only_says(tmp_path):

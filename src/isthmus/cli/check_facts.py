@@ -26,6 +26,10 @@ from isthmus.kube import kinds, problems
 from isthmus.mesh import trust
 
 PAGE: Final = "/debug/probez"
+TOLD_PAGE: Final = "/debug/peerz"
+CATCH_UP_S: Final = 4.0
+"""So long may a control plane be behind with what it is told before that is worth telling."""
+
 LOOK_S, PATIENCE_S = 0.5, 60.0
 """How often a control plane is asked whether it has looked, and for how long."""
 
@@ -74,6 +78,8 @@ class Facts:
         offset_s: How far the control plane's clock is ahead of ours.
         ways: From there to others, as its control plane found them.
         known: The clusters that the control plane knows, and how well.
+        told: Control planes of others that hear it, and how far they have come; None when nobody
+            can say.
         findings: What the control plane says is wrong.
     """
 
@@ -91,6 +97,7 @@ class Facts:
     offset_s: float = 0.0
     ways: tuple[Json, ...] = ()
     known: tuple[Json, ...] = ()
+    told: tuple[Json, ...] | None = None
     findings: tuple[Json, ...] = ()
 
     @property
@@ -257,8 +264,25 @@ async def _asked(client: kube_client.Client, known: Facts, *, system: str, looks
         known,
         ways=tuple((await _looked(client, pod, system=system)).get("ways") or ()),
         known=tuple(await _page(client, "/debug/clusterz", pod, system=system)),
+        told=await _told(client, system=system),
         findings=tuple(await _page(client, "/debug/findings", pod, system=system)),
     )
+
+
+async def _told(client: kube_client.Client, *, system: str) -> tuple[Json, ...] | None:
+    """Return whom all control planes tell; who is behind gets time to catch up."""
+    time = clock.SystemClock()
+    began = time.monotonic()
+    while True:
+        try:
+            answers = await asking.control_planes(client, TOLD_PAGE, namespace=system)
+        except errors.IsthmusError:
+            return None  # It is of a version that cannot say.
+        rows: list[Json] = [row for one in answers for row in one.document]
+        is_late = time.monotonic() - began > CATCH_UP_S
+        if is_late or not any(row["behindSeconds"] for row in rows):
+            return tuple(rows)
+        await time.sleep(LOOK_S)
 
 
 def offset_s(said: object, *, before: datetime.datetime, after: datetime.datetime) -> float:

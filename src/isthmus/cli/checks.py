@@ -28,6 +28,10 @@ ABOUT_OTHERS: Final = ("ISM-REG-03", "ISM-FLEET-")
 """How codes of findings begin that are about other clusters."""
 
 TUNNEL_PORT: Final = 15008
+SILENCE_S: Final = 15.0
+"""A control plane that listens says something every five seconds."""
+
+MOST_NAMED, MOST_ERROR = 3, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +323,7 @@ def _clocks(one: Facts, other: Facts) -> Check:
 def after_link(one: Facts, other: Facts) -> Iterator[Check]:
     """Yield what must be so for one cluster to use another."""
     yield _heard(one, other)
+    yield from _applied(one, other)
     ways = [way for way in one.ways if _leads_to(way, other)]
     for way in ways:
         yield _climbed(way, about=pair(one, other))
@@ -355,6 +360,41 @@ def _heard(one: Facts, other: Facts) -> Check:
         return bad(about, "link", said, "mend the first rung below that is broken, or link again")
     version = f", version {row['appliedVersion']} applied" if row.get("appliedVersion") else ""
     return good(about, "link", f"{by}: heard{version}")
+
+
+def _applied(one: Facts, other: Facts) -> Iterator[Check]:
+    """Yield how far a cluster has come with what another one tells it, as that one sees it."""
+    for row in other.told or ():
+        if row["cluster"] == one.cluster:
+            said, fix = _behind(row, one, other) or ("", "")
+            title = f"told {row['istiod']}"
+            if said:
+                yield bad(pair(one, other), title, said, fix)
+            else:
+                version = row["toldVersion"]
+                text = f"version {version} is told, and applied" if version else "nothing to tell"
+                yield good(pair(one, other), title, text)
+
+
+def _behind(row: Mapping[str, Any], one: Facts, other: Facts) -> tuple[str, str] | None:
+    """Return why what is told is not what is applied, and what mends it; None if it is."""
+    told, applied = row["toldVersion"], row["appliedVersion"]
+    restart = f"kubectl --context {one.context} rollout restart deployment istiod -n istio-system"
+    if row["behindSeconds"]:
+        before = f"version {applied}" if applied else "nothing"
+        said = f"version {told} was told {row['behindSeconds']:.0f} s ago, and {before} is applied"
+        if row["heardSeconds"] > SILENCE_S:
+            silent = f"; nothing was heard from it for {row['heardSeconds']:.0f} s"
+            return said + silent, "is what lies between dropping idle connections? Else " + restart
+        return f"{said}; it answers otherwise: it is stuck, or has too much to do", restart
+    if row["refused"]:
+        names = ", ".join(row["refused"][:MOST_NAMED])
+        return (
+            f"version {told} is applied but for {len(row['refused'])} refused: {names}:"
+            f" {str(row['error'])[:MOST_ERROR]}",
+            f"mend these Services in {other.title}, or what the link in {one.title} grants",
+        )
+    return None
 
 
 def _climbed(way: Mapping[str, Any], *, about: str) -> Check:

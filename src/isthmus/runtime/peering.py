@@ -27,6 +27,7 @@ from isthmus.runtime import (
     peer_exports,
     peer_imports,
     peer_snapshots,
+    peer_telling,
     trusting,
 )
 from isthmus.wire import ads, grpc_tls, listening, peerclient, tls
@@ -149,6 +150,10 @@ class Peering:
     def statuses(self) -> list[peer_imports.Status]:
         """Return how well each linked cluster is heard."""
         return [one.status() for _, one in sorted(self._peers.items())]
+
+    def told(self) -> list[peer_telling.Document]:
+        """Return the control planes that listen here, and how far each has come."""
+        return peer_telling.rows(self._service.statuses(), now=self._clock.now())
 
     def findings(self) -> list[errors.Finding]:
         """Say what is wrong with linked clusters and what they tell."""

@@ -269,6 +269,7 @@ class Program:
                 lambda: self._trust.authority,
                 lambda: peering.rows(self._peering.statuses()),
                 self._prober.page,
+                self._peering.told,
             ),
         )
         return debugging.Desk(

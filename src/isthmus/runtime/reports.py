@@ -29,6 +29,7 @@ class Own:
 
     Attributes:
         linked: Clusters that it hears of from their control planes.
+        told: Control planes of other clusters that are told, and how far they have come.
     """
 
     findings: Callable[[], list[errors.Finding]] = list
@@ -36,6 +37,7 @@ class Own:
     authority: Callable[[], authorities.Authority | None] = lambda: None
     linked: Callable[[], list[Document]] = list
     ways: Callable[[], Document] = dict
+    told: Callable[[], Document] = list
 
 
 class Reports:
@@ -117,6 +119,10 @@ class Reports:
             shards.setdefault(f"Kubernetes/{endpoint.cluster}", []).append(_endpoint(endpoint))
         accounts = self._mesh.graph.get(self._mesh.model.accounts, key) or ()
         return {"Shards": shards, "ServiceAccounts": list(accounts)}
+
+    def peerz(self) -> Document:
+        """Return the control planes of linked clusters that are told, and what they apply."""
+        return self._own.told()
 
     def probez(self) -> Document:
         """Return how far one gets from here to other clusters, found out a moment ago or soon."""

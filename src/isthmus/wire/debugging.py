@@ -42,6 +42,7 @@ PAGES: Final[Mapping[str, str]] = {
     "mcsz": "Always empty: services of the MCS API are not followed",
     "mesh": "The mesh's settings, by their names in MeshConfig",
     "networkz": "Gateways through which networks are reached",
+    "peerz": "Control planes of linked clusters that are told, and what they have applied",
     "probez": "Ways to other clusters, and how far this control plane gets on each",
     "push_status": "Always empty: what is wrong stands in `findings`",
     "registryz": "All services, merged across clusters",

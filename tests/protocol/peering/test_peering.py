@@ -8,8 +8,10 @@ import datetime
 import grpc
 import peering_world as world
 import pytest
+from envoy.service.discovery.v3 import discovery_pb2
 
 from isthmus.mesh import identities
+from isthmus.resources import peering as records
 from isthmus.testing import certificates
 from isthmus.wire import csr, peerclient, tls
 
@@ -148,11 +150,11 @@ async def test_while_it_starts_a_control_plane_waits_for_those_that_it_links(alp
 # --- who may listen
 
 
-async def calling(plane, signer, *, cluster="alpha", domain="cluster.local", account="istiod"):
-    """Ask what is shared, as somebody; return how that ends, or None if it is answered."""
+def target_at(plane, signer, *, cluster="alpha", domain="cluster.local", account="istiod"):
+    """Return where a control plane tells, and what proves somebody there."""
     identity = identities.SpiffeId(identities.TrustDomain(domain), "istio-system", account)
     proof = tls.prove(signer, identity=identity, now=plane.clock.now(), lifetime=DAYS)
-    target = peerclient.Target(
+    return peerclient.Target(
         address=f"127.0.0.1:{plane.peering.port}",
         server_name=f"istiod.{plane.name}.{plane.domain}",
         roots_pem=signer.roots_pem,
@@ -160,6 +162,11 @@ async def calling(plane, signer, *, cluster="alpha", domain="cluster.local", acc
         key_pem=proof.key_pem,
         cluster=cluster,
     )
+
+
+async def calling(plane, signer, *, cluster="alpha", **who):
+    """Ask what is shared, as somebody; return how that ends, or None if it is answered."""
+    target = target_at(plane, signer, cluster=cluster, **who)
     talk = peerclient.Talk(None, "istiod~0.0.0.0~x.istio-system~istio-system.svc.d", cluster)
     async with peerclient.channel(target) as opened:
         call = opened.stream_stream(peerclient.METHOD)(metadata=(("clusterid", cluster),))
@@ -277,3 +284,49 @@ async def test_both_say_that_they_are_there_while_nothing_changes(alpha, beta):
         await world.until(lambda: alpha.peering.statuses() and alpha.status().is_known)
         await world.until(is_heard_again)
         assert alpha.status().is_connected
+
+
+# --- who has come how far
+
+
+def telling(plane):
+    """Return whether all is applied, what of it is not, and for how long; None for nobody."""
+    row = next(iter(plane.peering.told()), None)
+    return row and (
+        row["toldVersion"] == row["appliedVersion"],
+        row["refused"],
+        row["behindSeconds"],
+    )
+
+
+async def test_whoever_tells_knows_what_is_applied_of_it(alpha, beta):
+    beta.share("hello", ready=["10.2.0.1"])
+    async with world.running(alpha, beta):
+        alpha.link(beta)
+        await heard(alpha, hello=1)
+        beta.share("hello", ready=["10.2.0.1", "10.2.0.2"])
+        await heard(alpha, hello=2)
+        await world.until(lambda: telling(beta) == (True, [], 0.0))
+        (row,) = beta.peering.told()
+        assert (row["cluster"], row["toldVersion"]) == ("alpha", alpha.status().version)
+
+        alpha.link(beta, **{"isthmus.dev/namespaces": "other"})
+        beta.share("hello", ready=["10.2.0.1"])
+        await world.until(lambda: telling(beta) == (True, ["sample/hello"], 0.0))
+        assert "grants it no word" in beta.peering.told()[0]["error"]
+
+
+async def test_whoever_takes_nothing_in_is_seen_to_be_behind(alpha, beta):
+    beta.share("hello", ready=["10.2.0.1"])
+    async with world.running(beta), peerclient.channel(target_at(beta, alpha.signer)) as opened:
+        call = opened.stream_stream(peerclient.METHOD)(metadata=(("clusterid", "alpha"),))
+        await call.initial_metadata()
+        deaf = peerclient.Talk(None, "istiod~0.0.0.0~x.istio-system~istio-system.svc.d", "alpha")
+        wanted = discovery_pb2.DeltaDiscoveryRequest(type_url=records.SERVICE)
+        for request in (*deaf.begin(), wanted.SerializeToString()):
+            await call.write(request)
+        await world.until(lambda: (telling(beta) or (0, 0, 0))[2])
+        beta.clock.age = -datetime.timedelta(seconds=40)
+        assert telling(beta)[0] is False
+        assert telling(beta)[2] >= 40
+        call.cancel()

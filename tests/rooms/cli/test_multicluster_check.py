@@ -229,6 +229,58 @@ def test_within_a_network_no_gateway_is_needed():
     assert broken(after(facts("east", "n2", ways=()))) == []
 
 
+def telling(told=7, applied=7, **more):
+    usual = {
+        "cluster": "east",
+        "istiod": "istiod-1.istio-system",
+        "toldVersion": f"v{told}" if told else "",
+        "appliedVersion": f"v{applied}" if applied else "",
+        "behindSeconds": 0.0 if told == applied else 40.0,
+        "heardSeconds": 2.0,
+        "refused": [],
+        "error": "",
+    }
+    return {**usual, **more}
+
+
+@pytest.mark.parametrize(
+    ("row", "text", "fix"),
+    [
+        (
+            {"applied": 5},
+            "v7 was told 40 s ago, and version v5 is applied; it answers",
+            "restart",
+        ),
+        ({"applied": 0}, "nothing is applied", "restart"),
+        ({"applied": 5, "heardSeconds": 60.0}, "nothing was heard from it for 60 s", "idle"),
+        ({"refused": ["a/b"], "error": "a/b: no port"}, "but for 1 refused: a/b: a/b: no", "a/b"),
+    ],
+)
+def test_a_control_plane_that_is_behind_is_told_with_cause_and_fix(row, text, fix):
+    other = facts("west", "n2", told=(telling(**row), telling(cluster="south", applied=1)))
+    [found] = [one for one in after(other=other) if not one.is_good]
+
+    assert found.about == "east → west"
+    assert found.title == "told istiod-1.istio-system"
+    assert text in found.said
+    assert fix in found.fix or "mend these Services in west" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("told", "titles"),
+    [
+        (None, []),
+        ((), []),
+        ((telling(),), ["told istiod-1.istio-system"]),
+        ((telling(0, 0),), ["told istiod-1.istio-system"]),
+    ],
+)
+def test_a_control_plane_that_has_all_is_well(told, titles):
+    found = after(other=facts("west", "n2", told=told))
+    assert broken(found) == []
+    assert [one.title for one in found if one.title.startswith("told")] == titles
+
+
 def test_what_control_planes_find_about_others_is_told():
     told = {"code": "ISM-REG-031", "subject": "s", "happened": "h", "hint": "x"}
     other = {**told, "code": "ISM-VIEW-001"}

@@ -5,7 +5,7 @@ it, and reads go through `Graph` (from outside) or `Reader` (from a derivation, 
 Everything but `name` belongs to the engine.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar, cast
 
@@ -191,6 +191,27 @@ class Lone(NamedTuple, Generic[K, V]):
     value: V
 
 
+class Keys(Mapping[K, None]):
+    """The keys of a collection, without their values."""
+
+    __slots__ = ("_content",)
+
+    def __init__(self, content: Mapping[K, object]) -> None:
+        self._content = content
+
+    @override
+    def __getitem__(self, key: K) -> None:
+        return None
+
+    @override
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._content)
+
+    @override
+    def __len__(self) -> int:
+        return len(self._content)
+
+
 class Index(Readable, Generic[I, K, V]):
     """The entries of a collection, grouped by something about them; an entry may be in many groups.
 
@@ -200,10 +221,10 @@ class Index(Readable, Generic[I, K, V]):
 
     __slots__ = ("_of", "buckets")
 
-    def __init__(self, name: str, *, owner: object, rank: int, of: Collection[K, V]) -> None:
+    def __init__(self, name: str, *, owner: object, rank: int, of: Mapping[K, V]) -> None:
         super().__init__(name, owner=owner, rank=rank)
         self.buckets: dict[I, K | dict[K, V]] = {}
-        self._of = of.content
+        self._of = of
 
     def bucket(self, group: I) -> Mapping[K, V]:
         """Return the entries of a group, read-only; empty when it has none."""

@@ -104,12 +104,25 @@ class Graph:
         """
         self._check_own(of)
         rank = len(self._names)
-        out = self._named(collections.Index[I, K, V](name, owner=self, rank=rank, of=of))
+        out = self._named(collections.Index[I, K, V](name, owner=self, rank=rank, of=of.content))
         self._add(
             nodes.Grouping(
                 out, of=of, by=by, enqueue=self._enqueue, gate=self._gate(out, while_any)
             )
         )
+        return out
+
+    def keys(
+        self,
+        name: str,
+        of: collections.Collection[K, V],
+        by: Callable[[K, V], Iterable[I]],
+    ) -> collections.Index[I, K, None]:
+        """Declare groups of the keys of `of`: who reads one hears of its keys, not of their values."""
+        self._check_own(of)
+        rank, content = len(self._names), collections.Keys(of.content)
+        out = self._named(collections.Index[I, K, None](name, owner=self, rank=rank, of=content))
+        self._add(nodes.KeyGrouping(out, of=of, by=by, enqueue=self._enqueue))
         return out
 
     def join(

@@ -268,12 +268,12 @@ class Several(tuple[I, ...]):
     __slots__ = ()
 
 
-class Grouping(Generic[I, K, V]):
+class Grouping(Generic[I, K, V, V2]):
     """Keeps an index up to date."""
 
     def __init__(  # each argument is an independent choice
         self,
-        out: collections.Index[I, K, V],
+        out: collections.Index[I, K, V2],
         *,
         of: collections.Collection[K, V],
         by: Callable[[K, V], Iterable[I]],
@@ -328,21 +328,25 @@ class Grouping(Generic[I, K, V]):
         if groups is None:
             groups = old  # Where it was, it stays.
         for group in old:
-            woken[group] = None
             if group not in groups:
+                woken[group] = None
                 self.out.drop(group, key)
         if value is collections.ABSENT:
             self._failures.pop(key, None)
             self._groups.pop(key, None)
             return
-        for group in groups:
-            woken[group] = None
-            self.out.put(group, key, value)
+        self._put(key, value, groups, woken)
         if groups != old:
             if groups:
                 self._groups[key] = groups[0] if len(groups) == 1 else Several(groups)
             else:
                 del self._groups[key]
+
+    def _put(self, key: K, value: V, groups: tuple[I, ...], woken: dict[I, None]) -> None:
+        for group in groups:
+            woken[group] = None
+            # Sound: an index of entries has their values.
+            self.out.put(group, key, cast("V2", value))
 
     def _groups_now(self, key: K) -> tuple[I, ...]:
         found = self._groups.get(key, NONE)
@@ -360,6 +364,18 @@ class Grouping(Generic[I, K, V]):
         if self._failures:
             self._failures.pop(key, None)
         return groups
+
+
+class KeyGrouping(Grouping[I, K, V, None]):
+    """Keeps an index of keys up to date."""
+
+    @override
+    def _put(self, key: K, value: V, groups: tuple[I, ...], woken: dict[I, None]) -> None:
+        before = set(self._groups_now(key))
+        for group in groups:
+            if group not in before:
+                woken[group] = None
+                self.out.put(group, key, None)
 
 
 NONE: Final = Several[object]()

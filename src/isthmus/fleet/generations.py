@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from isthmus.base import clock, errors, tasks
 from isthmus.fleet import sources
-from isthmus.kube import access, client, gateway_api, informer, kinds, objects
+from isthmus.kube import access, client, gateway_api, informer, kinds, objects, sharing
 from isthmus.mesh import trust
 from isthmus.mesh.identities import ClusterId
 
@@ -157,6 +157,7 @@ class Generation:
             labels=one.labels,
             optional=one.optional,
             admit=self._admit,
+            share=sharing.lean,
             system_clock=self._clock,
         )
 

@@ -7,22 +7,17 @@ Source: design rule 4 (everything per cluster is keyed by cluster and generation
 """
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from isthmus.engine import collections, graph
 from isthmus.kube import gateway_api, objects
+from isthmus.mesh import identities
 from isthmus.mesh.identities import ClusterId
+
+ObjectKey = identities.ObjectKey
 
 HOME: Final = ClusterId("")
 """Stands for the cluster that a control plane runs in where that is no cluster of its mesh."""
-
-
-class ObjectKey(NamedTuple):
-    """Names an object of one kind within the mesh; `namespace` is empty for cluster-wide kinds."""
-
-    cluster: ClusterId
-    namespace: str
-    name: str
 
 
 @dataclass(frozen=True, slots=True)

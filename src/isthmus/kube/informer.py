@@ -87,6 +87,7 @@ class Informer(Generic[V]):
         optional: bool = False,
         longest_delay_s: float = listwatch.LONGEST_DELAY_S,
         admit: Callable[[], Awaitable[None]] | None = None,
+        share: Callable[[V], V] = sharing.shared,
         spread: Callable[[], float] = random.random,
         system_clock: clock.Clock | None = None,
     ) -> None:
@@ -106,6 +107,7 @@ class Informer(Generic[V]):
             longest_delay_s: How long, about, a server that fails is left alone at most.
             admit: Awaited before a server is asked again, once there is something to lose; an
                 `IsthmusError` keeps it from being believed.
+            share: Lets an object that was just decoded share its parts with others.
             spread: Numbers from 0 to 1 that scatter delays.
             system_clock: Time.
         """
@@ -113,6 +115,7 @@ class Informer(Generic[V]):
         self.synced = asyncio.Event()
         self._reads = reads
         self._decoder = msgspec.json.Decoder(decode)
+        self._share = share
         self._on_batch = on_batch
         self._on_finding = on_finding
         self._where = {"namespace": namespace, "labels": labels, "fields": fields}
@@ -310,7 +313,7 @@ class Informer(Generic[V]):
 
     def _item(self, raw: msgspec.Raw) -> tuple[Key, V | None]:
         try:
-            value = sharing.shared(self._decoder.decode(raw))
+            value = self._share(self._decoder.decode(raw))
         except msgspec.DecodeError as error:
             metadata = _BARE.decode(raw).metadata
             key = (metadata.namespace, metadata.name)

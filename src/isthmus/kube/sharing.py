@@ -34,6 +34,19 @@ def shared(fresh: V) -> V:
     return fresh
 
 
+def lean(fresh: V) -> V:
+    """Return the same without what no mesh is made of, where there are many objects of a kind."""
+    if isinstance(fresh, objects.Pod):
+        _put(fresh.metadata, "uid", "")
+        _put(fresh.status, "host_ip", "")
+    elif isinstance(fresh, objects.EndpointSlice):
+        _put(fresh.metadata, "uid", "")
+        for member in fresh.endpoints or ():
+            if member.target_ref is not None:
+                _put(member.target_ref, "uid", "")
+    return shared(fresh)
+
+
 def _metadata(metadata: objects.Metadata) -> None:
     _put(metadata, "namespace", sys.intern(metadata.namespace))
     _put(metadata, "creation_timestamp", sys.intern(metadata.creation_timestamp))
@@ -48,6 +61,7 @@ def _pod(pod: objects.Pod) -> None:
     _put(spec, "node_name", sys.intern(spec.node_name))
     _put(spec, "service_account_name", sys.intern(spec.service_account_name))
     _put(spec, "containers", _same(spec.containers))
+    _put(pod, "spec", _same(spec))
     _put(status, "phase", sys.intern(status.phase))
     _put(status, "conditions", _same(status.conditions))
     if len(status.pod_ips) == 1 and status.pod_ips[0].ip == status.pod_ip:

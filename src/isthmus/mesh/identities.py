@@ -4,7 +4,7 @@ Source: spec section 1.2.
 """
 
 from dataclasses import dataclass
-from typing import NewType
+from typing import NamedTuple, NewType
 
 from typing_extensions import override
 
@@ -21,6 +21,15 @@ Hostname = NewType("Hostname", str)
 
 TrustDomain = NewType("TrustDomain", str)
 """The first part of a SPIFFE identity."""
+
+
+class ObjectKey(NamedTuple):
+    """Names an object of one kind within the mesh; `namespace` is empty for cluster-wide kinds."""
+
+    cluster: ClusterId
+    namespace: str
+    name: str
+
 
 SEGMENTS = 5
 

@@ -4,9 +4,9 @@ Source: spec sections 2.5 and 3.1.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from isthmus.base import hashing
+from isthmus.mesh import identities
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.localities import NOWHERE, Locality
 
@@ -19,12 +19,8 @@ class Health(hashing.Word):
     DRAINING = "draining"
 
 
-class WorkloadKey(NamedTuple):
-    """Names a pod in the mesh."""
-
-    cluster: ClusterId
-    namespace: str
-    name: str
+WorkloadKey = identities.ObjectKey
+"""Names a pod in the mesh."""
 
 
 @dataclass(frozen=True, slots=True)

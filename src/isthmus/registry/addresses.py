@@ -8,11 +8,19 @@ Source: docs/explanation/design.md (hostile answers of an API server).
 
 import functools
 import ipaddress
+import re
 from typing import Final
 
-REMEMBERED: Final = 65536
+REMEMBERED: Final = 4096
 THIS_NETWORK: Final = ipaddress.ip_network("0.0.0.0/8")
 BROADCAST: Final = ipaddress.ip_address("255.255.255.255")
+
+_OCTET: Final = r"(?:[0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5])"
+_USUAL: Final = re.compile(
+    r"(?!127\.|169\.254\.)(?:[1-9]|[1-9][0-9]|1[0-9][0-9]|2[01][0-9]|22[0-3])"
+    rf"(?:\.{_OCTET}){{3}}"
+)
+"""Almost all: IPv4 that one host has, and neither a host for itself nor a link."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -28,9 +36,13 @@ def parsed(text: str) -> Address | None:
     return address
 
 
-@functools.lru_cache(maxsize=REMEMBERED)
 def fault_of(text: str) -> str:
     """Say why no traffic may be sent to an IP address; empty when it may."""
+    return "" if _USUAL.fullmatch(text) else _fault_of(text)
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _fault_of(text: str) -> str:
     address = parsed(text)
     if address is None or "%" in text:
         return "no IP address"

@@ -133,7 +133,7 @@ def traits_of(key: sources.ObjectKey, pod: objects.Pod, *, trust_domain: TrustDo
     labels = pod.metadata.labels or {}
     owner, name = _owner(pod)
     return Traits(
-        key=WorkloadKey(key.cluster, key.namespace, key.name),
+        key=key,
         is_tunnel_end=workloads.ends_tunnels(pod),
         owner=owner,
         workload=name,

@@ -56,6 +56,7 @@ from isthmus.registry import (
     workloads,
 )
 from isthmus.registry.ambient import Pods as Pods
+from isthmus.registry.declared import Declared as Declared
 from isthmus.registry.endpoints import Shards
 
 

@@ -3,6 +3,8 @@
 Source: spec sections 2.5, 3.1 and 7.6.
 """
 
+import functools
+import sys
 from collections.abc import Iterable
 from typing import Final
 
@@ -48,7 +50,7 @@ def workload_of(
         read, cluster=key.cluster, labels=labels, address=own[0] if own else ""
     )
     return Workload(
-        key=WorkloadKey(key.cluster, key.namespace, key.name),
+        key=key,
         addresses=own,
         service_account=pod.spec.service_account_name or "default",
         labels=topology.with_topology(
@@ -88,7 +90,7 @@ def owner_name(pod: objects.Pod) -> str:
         return pod.metadata.name
     template_hash = pod.metadata.label(TEMPLATE_HASH_LABEL)
     if owner.kind == "ReplicaSet" and template_hash:
-        return owner.name.removesuffix(f"-{template_hash}")
+        return sys.intern(owner.name.removesuffix(f"-{template_hash}"))
     return owner.name
 
 
@@ -99,5 +101,11 @@ def _addresses(pod: objects.Pod) -> tuple[str, ...]:
 
 
 def _container_ports(pod: objects.Pod) -> tuple[int, ...]:
-    ports = (port for container in pod.spec.containers for port in container.ports)
+    return _ports_of(pod.spec.containers)
+
+
+@functools.lru_cache(maxsize=4096)
+def _ports_of(containers: tuple[objects.Container, ...]) -> tuple[int, ...]:
+    """Return the ports that containers declare; pods of one owner share them."""
+    ports = (port for container in containers for port in container.ports)
     return tuple(sorted({port.container_port for port in ports if port.protocol == "TCP"}))

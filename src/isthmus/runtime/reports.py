@@ -185,7 +185,7 @@ class Reports:
         graph, views = self._mesh.graph, self._mesh.views
         found: dict[str, list[Document]] = {}
         for proxy in self._proxies.proxies().values():
-            served = graph.lookup(views.facts.served_by_address, (proxy.cluster, proxy.address))
+            served = views.facts.served_at(graph, proxy.cluster, proxy.address)
             found[f"{proxy.id}.{proxy.cluster}"] = [
                 {
                     "service": f"{key.service.name}.{key.service.namespace}",

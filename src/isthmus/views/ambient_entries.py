@@ -47,7 +47,7 @@ def answered_by(
     """Return the entries that select the pod at some addresses, with its ports."""
     found = dict[str, list[AddressPort]]()
     for address in at:
-        served = read.lookup(known.served_by_address, (cluster, address))
+        served = known.served_at(read, cluster, address)
         for key, one in sorted(served.items(), key=lambda item: item[0]):
             service = read.get(known.model.services, key.service)
             if service is not None and is_told_of(service):

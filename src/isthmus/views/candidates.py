@@ -3,6 +3,7 @@
 Source: spec sections 3.4 and 4.7.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -80,12 +81,24 @@ def _disables(policy: PeerAuthentication) -> bool:
 
 def _described(endpoint: Endpoint, service: ServiceKey) -> str:
     """Return who an endpoint is, as telemetry wants it."""
-    told = {key: value for key, value in endpoint.labels if value and key in TOLD}
-    name = _first(told, CANONICAL_NAME) or endpoint.workload
+    namespace = endpoint.namespace or service.namespace
+    return _description(endpoint.workload, namespace, endpoint.cluster, _told_by(endpoint.labels))
+
+
+def _told_by(labels: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    return tuple([pair for pair in labels if pair[0] in TOLD and pair[1]])
+
+
+@functools.lru_cache(maxsize=16384)
+def _description(
+    workload: str, namespace: str, cluster: ClusterId, labels: tuple[tuple[str, str], ...]
+) -> str:
+    """Return one text for all that it describes."""
+    told = dict(labels)
+    name = _first(told, CANONICAL_NAME) or workload
     revision = _first(told, CANONICAL_REVISION)
     shown = "" if revision == LATEST else revision
-    namespace = endpoint.namespace or service.namespace
-    return f"{endpoint.workload};{namespace};{name};{shown};{endpoint.cluster}"
+    return f"{workload};{namespace};{name};{shown};{cluster}"
 
 
 def _first(labels: Mapping[str, str], keys: Sequence[str]) -> str:

@@ -136,7 +136,7 @@ def _scopes_of(
         served = {
             name: one
             for address in addresses
-            for name, one in read.lookup(known.served_by_address, (proxy.cluster, address)).items()
+            for name, one in known.served_at(read, proxy.cluster, address).items()
         }
         yield (
             key,
@@ -214,9 +214,7 @@ def _to_workloads(
         served = [
             (service, one)
             for address in scope.addresses
-            for key, one in sorted(
-                read.lookup(known.served_by_address, (scope.cluster, address)).items()
-            )
+            for key, one in sorted(known.served_at(read, scope.cluster, address).items())
             for named in (key.service, derived_key(key.service))
             if (service := read.get(known.model.services, named)) is not None
         ]

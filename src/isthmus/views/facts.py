@@ -3,20 +3,24 @@
 Nothing here depends on who looks.
 """
 
-from collections.abc import Callable, Iterator
+import typing
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
 from isthmus.mesh.authentication import RequestAuthentication
 from isthmus.mesh.authorization import AuthorizationPolicy
-from isthmus.mesh.identities import ClusterId, TrustDomain
+from isthmus.mesh.identities import ClusterId, ObjectKey, TrustDomain
 from isthmus.mesh.services import Protocol, Service, ServiceKey
 from isthmus.mesh.workloads import Endpoint, Health
 from isthmus.registry import model
 from isthmus.views import allocation, bunches, candidates, routing, rules, splithorizon, visibility
 
+I = TypeVar("I")  # noqa: E741
+K = TypeVar("K")
+V = TypeVar("V")
 Candidates = tuple[splithorizon.Candidate, ...]
 Named = tuple[str, str]
 """Namespace and name of an object."""
@@ -40,6 +44,23 @@ class ServedKey(NamedTuple):
     cluster: ClusterId
     address: str
     port_name: str
+
+
+class Ports(NamedTuple):
+    """What one EndpointSlice declares at all its addresses: ports by the names of the service's."""
+
+    service: ServiceKey
+    ports: tuple[tuple[str, int], ...]
+
+
+class Reads(typing.Protocol):
+    """Whoever can read: a derivation, or the graph from outside."""
+
+    def get(self, collection: collections.Collection[K, V], key: K) -> V | None:
+        """Return the value of `key`, or None."""
+
+    def lookup(self, index: collections.Index[I, K, V], group: I) -> Mapping[K, V]:
+        """Return the entries of one group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +98,24 @@ class Facts:
     speaking: collections.Collection[ServiceKey, bool]
     candidates: collections.Collection[ServiceKey, tuple[splithorizon.Candidate, ...]]
     in_bunches: collections.Collection[ServiceKey, bunches.Bunches]
-    served_by_address: collections.Index[tuple[ClusterId, str], ServedKey, Served]
+    ports_declared: collections.Collection[ObjectKey, Ports]
+    declared_at: collections.Index[tuple[ClusterId, str], ObjectKey, None]
+
+    def served_at(self, read: Reads, cluster: ClusterId, address: str) -> dict[ServedKey, Served]:
+        """Return the ports that a workload at an address serves for services."""
+        found = dict[ServedKey, Served]()
+        for key in sorted(read.lookup(self.declared_at, (cluster, address)), reverse=True):
+            declared = read.get(self.ports_declared, key)
+            service = read.get(self.model.services, declared.service) if declared else None
+            if declared is None or service is None:
+                continue
+            known = {port.name: port for port in service.ports}
+            for name, number in declared.ports:
+                port = known.get(name)
+                if port is not None and port.protocol is not Protocol.UDP and number:
+                    served = Served(number, port.protocol, port.number)
+                    found[ServedKey(service.key, cluster, address, name)] = served
+        return found
 
     def bunches_of(self, read: reader.Reader, key: ServiceKey) -> bunches.Bunches:
         """Return the endpoints of a service for those who are told of them."""
@@ -149,7 +187,10 @@ def declare(graph_: graph.Graph, mesh: model.Model) -> Facts:
         speaking=_speaking(graph_, judged),
         candidates=judged,
         in_bunches=_bunches(graph_, judged, gateways),
-        served_by_address=_served(graph_, mesh),
+        ports_declared=graph_.derive("views/declared ports", mesh.declared_ports, _ports),
+        declared_at=graph_.keys(
+            "views/declared ports by address", mesh.declared_ports, lambda _, one: _at(one)
+        ),
     )
 
 
@@ -388,30 +429,16 @@ def _bunches(
     return graph_.derive("views/endpoints in bunches", judged, together)
 
 
-def _served(
-    graph_: graph.Graph, mesh: model.Model
-) -> collections.Index[tuple[ClusterId, str], ServedKey, Served]:
-    by_service = graph_.index(
-        "views/declared ports by service", mesh.declared_ports, lambda _, one: (one.service,)
-    )
+def _ports(
+    _: reader.Reader, key: ObjectKey, one: model.Declared
+) -> Iterator[tuple[ObjectKey, Ports]]:
+    yield key, Ports(one.service, one.ports)
 
-    def ports(
-        read: reader.Reader, key: ServiceKey, service: Service
-    ) -> Iterator[tuple[ServedKey, Served]]:
-        known = {port.name: port for port in service.ports}
-        for one in read.lookup(by_service, key).values():
-            for name, number in one.ports:
-                port = known.get(name)
-                if port is None or port.protocol is Protocol.UDP or not number:
-                    continue
-                served = Served(number, port.protocol, port.number)
-                for address in one.addresses:
-                    yield ServedKey(key, one.cluster, address, name), served
 
-    served = graph_.derive("views/served ports", mesh.services, ports)
-    return graph_.index(
-        "views/served ports by address", served, lambda key, _: ((key.cluster, key.address),)
-    )
+def _at(one: model.Declared) -> Iterator[tuple[ClusterId, str]]:
+    """Yield where an EndpointSlice, or an entry, declares ports."""
+    for address in one.addresses:
+        yield one.cluster, address
 
 
 def _first(item: tuple[Named, object]) -> Named:

@@ -633,3 +633,21 @@ def test_runs_that_read_the_same_are_all_computed_again_when_it_changes(graph_):
 
     clear(graph_, source)
     assert not setting.readers
+
+
+def test_who_reads_keys_hears_of_keys_and_of_no_values(graph_):
+    source, asked = graph_.source("source"), graph_.source("asked")
+    big = graph_.keys("big", source, lambda _, value: (value > 10,))
+    graph_.derive("d", asked, lambda read, key, _: [(key, sorted(read.lookup(big, True)))])
+    put(graph_, asked, x=1)
+    put(graph_, source, a=11, b=12, c=1)
+
+    put(graph_, source, a=13, c=2)
+    assert graph_.recomputed() == 0
+
+    put(graph_, source, c=14, b=3)
+    assert graph_.recomputed() == 1
+    assert dict(graph_.lookup(big, True)) == {"a": None, "c": None}
+
+    clear(graph_, source)
+    assert not big.buckets

@@ -26,5 +26,13 @@ def test_every_address_of_version_4_is_judged_by_what_it_is(address):
 
 
 def test_what_only_looks_like_an_address_is_none():
-    for text in ("10.0.0.256", "10.0.0.01", "10.0.0", "10.0.0.1\n", "10.0.0.1.2", " 10.0.0.1", "٣.0.0.1"):
+    for text in (
+        "10.0.0.256",
+        "10.0.0.01",
+        "10.0.0",
+        "10.0.0.1\n",
+        "10.0.0.1.2",
+        " 10.0.0.1",
+        "٣.0.0.1",
+    ):
         assert addresses.fault_of(text) == "no IP address"

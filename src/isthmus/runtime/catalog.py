@@ -6,7 +6,9 @@ that want one of its names, and copies nothing; who cares is looked up, not sear
 """
 
 from collections import ChainMap
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+
+from typing_extensions import override
 
 from isthmus.resources import snapshot
 from isthmus.resources.snapshot import Resource, Snapshot, TypeUrl
@@ -23,21 +25,22 @@ class Shelf:
     """The resources of one scope."""
 
     def __init__(self) -> None:
-        self.by_type: dict[TypeUrl, Named] = {kind: {} for kind in snapshot.PUSH_ORDER}
+        self.by_type: dict[TypeUrl, Named] = {}
         self.related: dict[TypeUrl, dict[str, set[str]]] = {}
         self.editions: dict[TypeUrl, object] = {}
         """Another object whenever a type has other resources."""
 
     def put(self, type_url: TypeUrl, name: str, resource: Resource | None) -> None:
         """Put, replace or remove a resource."""
-        old = self.by_type[type_url].pop(name, None)
+        held = self.by_type.setdefault(type_url, {})
+        old = held.pop(name, None)
         self.editions[type_url] = object()
         if old is not None:
             self._unrelate(old)
         if resource is not None:
-            self.by_type[type_url][name] = resource
-            related = self.related.setdefault(type_url, {})
+            held[name] = resource
             for other in (*resource.aliases, *resource.parts_of):
+                related = self.related.setdefault(type_url, {})
                 related.setdefault(other, set()).add(name)
 
     def _unrelate(self, resource: Resource) -> None:
@@ -49,8 +52,56 @@ class Shelf:
                 related.pop(other, None)
 
 
+class _Chains(Mapping[TypeUrl, Mapping[str, Resource]]):
+    """The resources of some shelves by type, of which the earlier ones count more."""
+
+    __slots__ = ("_shelves",)
+
+    def __init__(self, shelves: tuple[Shelf, ...]) -> None:
+        self._shelves = shelves
+
+    @override
+    def __getitem__(self, type_url: TypeUrl) -> Mapping[str, Resource]:
+        held = [found for shelf in self._shelves if (found := shelf.by_type.get(type_url))]
+        # Of most types only one shelf has any.
+        return held[0] if len(held) == 1 else ChainMap(*held)
+
+    @override
+    def __iter__(self) -> Iterator[TypeUrl]:
+        return iter(dict.fromkeys(kind for shelf in self._shelves for kind in shelf.by_type))
+
+    @override
+    def __len__(self) -> int:
+        return len(tuple(iter(self)))
+
+
+class _Leading(Mapping[TypeUrl, snapshot.Leads]):
+    """What names lead to in some shelves: only one of these has resources of such a type."""
+
+    __slots__ = ("_implied", "_shelves")
+
+    def __init__(self, shelves: tuple[Shelf, ...], implied: frozenset[str]) -> None:
+        self._shelves = shelves
+        self._implied = implied
+
+    @override
+    def __getitem__(self, type_url: TypeUrl) -> snapshot.Leads:
+        related = (shelf.related.get(type_url) for shelf in self._shelves)
+        return snapshot.Leads(next(filter(None, related), {}), self._implied)
+
+    @override
+    def __iter__(self) -> Iterator[TypeUrl]:
+        return iter(dict.fromkeys(kind for shelf in self._shelves for kind in shelf.related))
+
+    @override
+    def __len__(self) -> int:
+        return len(tuple(iter(self)))
+
+
 class View:
     """What proxies with equal scopes have in common, and who they are."""
+
+    __slots__ = ("_readers", "_shelves", "_wanting", "_wants", "scopes", "snapshot")
 
     def __init__(
         self, scopes: tuple[Scope, ...], shelves: tuple[Shelf, ...], implied: frozenset[str]
@@ -68,20 +119,7 @@ class View:
 
     def following(self, implied: frozenset[str]) -> Snapshot:
         """Return what such a proxy should have, of which `implied` is wanted without naming it."""
-        shelves = self._shelves
-        return Snapshot(
-            {
-                type_url: ChainMap(*(shelf.by_type[type_url] for shelf in shelves))
-                for type_url in snapshot.PUSH_ORDER
-            },
-            # Only one kind of scope has resources of such a type, and a proxy sees one of it.
-            {
-                kind: snapshot.Leads(related, implied)
-                for shelf in shelves
-                for kind, related in shelf.related.items()
-            },
-            self._stamp_of,
-        )
+        return Snapshot(_Chains(self._shelves), _Leading(self._shelves, implied), self._stamp_of)
 
     def add(self, wake: Wake) -> None:
         """Begin to wake a reader on every change."""

@@ -5,7 +5,6 @@ the scopes' mappings, and one list of who waits. A change is told to those of it
 that want one of its names, and copies nothing; who cares is looked up, not searched for.
 """
 
-from collections import ChainMap
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
 from typing_extensions import override
@@ -63,8 +62,8 @@ class _Chains(Mapping[TypeUrl, Mapping[str, Resource]]):
     @override
     def __getitem__(self, type_url: TypeUrl) -> Mapping[str, Resource]:
         held = [found for shelf in self._shelves if (found := shelf.by_type.get(type_url))]
-        # Of most types only one shelf has any.
-        return held[0] if len(held) == 1 else ChainMap(*held)
+        # Of most types only one shelf has any; to look into several for each name costs more.
+        return held[0] if len(held) == 1 else _merged(held)
 
     @override
     def __iter__(self) -> Iterator[TypeUrl]:
@@ -118,7 +117,10 @@ class View:
         return bool(self._readers)
 
     def following(self, implied: frozenset[str]) -> Snapshot:
-        """Return what such a proxy should have, of which `implied` is wanted without naming it."""
+        """Return what such a proxy should have, of which `implied` is wanted without naming it.
+
+        It follows later changes, by type: what was looked up is what was there then.
+        """
         return Snapshot(_Chains(self._shelves), _Leading(self._shelves, implied), self._stamp_of)
 
     def add(self, wake: Wake) -> None:
@@ -244,6 +246,13 @@ class Catalog:
     def _view(self, scopes: tuple[Scope, ...], implied: frozenset[str] = frozenset()) -> View:
         shelves = tuple(self._shelves.setdefault(scope, Shelf()) for scope in scopes)
         return View(scopes, shelves, implied)
+
+
+def _merged(held: Iterable[Named]) -> Named:
+    merged: Named = {}
+    for one in held:
+        merged = {**one, **merged}
+    return merged
 
 
 def joined(parts: Iterable[Changed]) -> Changed:

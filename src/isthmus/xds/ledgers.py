@@ -50,6 +50,8 @@ class Ledger:
         """Return what follows when these names have other versions, or with None are gone."""
         if not changes:
             return self
+        if not self._size:
+            return of({name: version for name, version in changes.items() if version is not None})
         leaves, mask = list(self._leaves), len(self._leaves) - 1
         fresh = dict[int, Leaf]()
         for name, version in changes.items():

@@ -212,7 +212,7 @@ class Subscription:
             candidates = self._reached(candidates, resources, leads)
         if self._tells_all:
             return self._take_all(resources, candidates)
-        changed = {name for name in candidates if self._is_news(name, resources)}
+        changed = self._news(candidates, resources)
         if not self.tainted.isdisjoint(changed):
             changed |= {name for name in self.tainted if self._wants(name)}
             self.tainted = NOBODY
@@ -314,10 +314,17 @@ class Subscription:
         wholes = any(one in names for one in resource.parts_of for names in wanted)
         return wholes or any(one in self.names for one in resource.aliases)
 
-    def _is_news(self, name: str, resources: Mapping[str, Resource]) -> bool:
-        resource = resources.get(name)
-        version = None if resource is None else resource.version
-        return name in self.forced or self.known.get(name) != version
+    def _news(self, candidates: set[str], resources: Mapping[str, Resource]) -> set[str]:
+        """Return those of which the client has another version, or must hear in any case."""
+        forced, known = self.forced, self.known
+        if not known:
+            return (candidates & resources.keys()) | (candidates & forced)
+        return {
+            name
+            for name in candidates
+            if name in forced
+            or known.get(name) != (resources[name].version if name in resources else None)
+        }
 
     def _note_absent(self, names: frozenset[str]) -> None:
         if not names:
@@ -327,7 +334,7 @@ class Subscription:
         self.known = self.known.without(names)
 
     def _take_all(self, resources: Mapping[str, Resource], candidates: set[str]) -> Draft | None:
-        changed = {name for name in candidates if self._is_news(name, resources)}
+        changed = self._news(candidates, resources)
         self.forced = NOBODY
         if not changed and not self.is_owed:
             return None

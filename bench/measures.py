@@ -39,6 +39,7 @@ PART_TITLES: Final = {
     "csr": "Certificates",
     "node": "A node of 100 pods in ambient mode",
     "scale": "At scale",
+    "growth": "Growth",
 }
 
 
@@ -61,25 +62,78 @@ POINTS: Final = {
 _AT_SCALE: Final = {
     "p50": Meaning("an endpoint's change, until half of the proxies have it", "ms", 60, 40),
     "p99": Meaning("the same, until 99 of 100 do", "ms", 200, 100),
+    "busy": Meaning("how busy the clients' core was meanwhile", "%"),
+    "poisson100-p99": Meaning("100 changes a second, 99 of 100 are known within", "s", 2, 0.5),
     "cpu": Meaning("the control plane's CPU time for a change, for each proxy told", "µs", 45, 30),
-    "endpoint": Meaning("memory for each endpoint, with its pod", "B", 800, 600),
+    "endpoint": Meaning("memory for each endpoint, with its pod and its encoding", "B", 800, 600),
     "proxy": Meaning("memory for each connected proxy", "KiB", 30, 20),
-    "memory": Meaning("memory in all (PSS)", "MiB", 300, 200),
+    "memory": Meaning("memory in all (PSS), with all proxies, at rest", "MiB", 300, 200),
     "cold": Meaning("from its start to the first complete configuration", "s", 8, 5),
-    "restart": Meaning("from its start until all proxies that wait have theirs", "s", 20, 10),
+    "restart": Meaning("from its start until all proxies that wait are in sync", "s", 20, 10),
+    "peak": Meaning("the most memory that it ever held (VmHWM)", "MiB"),
+    "join": Meaning("until all proxies that know nothing have everything", "s"),
+    "bytes": Meaning("told to a proxy for a change", "B"),
+    "poisson10-p99": Meaning("10 changes a second, 99 of 100 are known within", "ms"),
+    "poisson50-p99": Meaning("50 changes a second, 99 of 100 are known within", "ms"),
+    "poisson100-p50": Meaning("100 changes a second, half are known within", "ms"),
+    "poisson100-cpu": Meaning("100 changes a second, CPU time of a core", "%"),
+    "rollout-p99": Meaning("1,000 pods replaced at 400 a second, 99 of 100 are known within", "s"),
+    "rollout-cpu": Meaning("the same, CPU time in all", "s"),
+    "node-p99": Meaning("a node is lost with all pods, 99 of 100 proxies know within", "ms"),
+    "service-added": Meaning("a service is made, 99 of 100 proxies have its endpoints", "ms"),
+    "service-removed": Meaning("a service is deleted, 99 of 100 proxies know", "ms"),
+    "policy-p99": Meaning("one policy for all changes, 99 of 100 proxies obey", "ms"),
+    "relist-cpu": Meaning("one API server lists everything anew, CPU time", "s"),
+    "relist-messages": Meaning("the same, messages to proxies", "messages"),
+    "unreachable-p99": Meaning("one API server is away, changes in others are known within", "ms"),
+    "deaf-p99": Meaning("one proxy of a hundred reads nothing, the others know within", "ms"),
+    "deaf-memory": Meaning("the same, memory for each of them", "MiB"),
+    "idle-cpu": Meaning("nothing happens, CPU time of a core", "%"),
+}
+
+_FLAVOURS: Final = {
+    "whole": "100 sidecars that take the state of the world",
+    "nodes": "20 proxies of nodes in ambient mode",
+}
+_OF_FLAVOURS: Final = ("p50", "p99", "cpu", "bytes", "proxy")
+
+_GROWING: Final = {
+    "services": "services",
+    "clusters": "clusters, with as many endpoints in all",
+    "unaffected": "proxies that are not concerned",
+    "affected": "proxies that must be told",
 }
 
 
 def _scale() -> dict[str, Meaning]:
-    return {
+    found = {
         f"scale/{point}/{name}": Meaning(
             f"{point}: {meaning.text}",
             meaning.unit,
             *((meaning.must, meaning.aim) if point == "base" else ()),
         )
-        for point in POINTS
+        for point in reversed(POINTS)
         for name, meaning in _AT_SCALE.items()
     }
+    for flavour, text in _FLAVOURS.items():
+        for name in _OF_FLAVOURS:
+            meaning = _AT_SCALE[name]
+            if flavour == "nodes" and name == "bytes":
+                continue
+            found[f"scale/{flavour}/{name}"] = Meaning(f"{text}: {meaning.text}", meaning.unit)
+    found["scale/remote/memory"] = Meaning(
+        "memory for an added remote cluster of 300 services, 4,200 endpoints", "MiB", 12, 6
+    )
+    for factor, text in _GROWING.items():
+        limits = () if factor == "affected" else (0.2, 0.1)
+        found[f"growth/{factor}/slope"] = Meaning(
+            f"CPU time for a change against {text}: slope of the logarithms", "", *limits
+        )
+        limits = () if factor == "affected" else (1.6, 1.25)
+        found[f"growth/{factor}/ratio"] = Meaning(
+            f"the same, the largest number against the smallest: {text}", "x", *limits
+        )
+    return found
 
 
 def _traffic() -> dict[str, Meaning]:
@@ -159,9 +213,6 @@ CATALOG: Final[Mapping[str, Meaning]] = {
     "node/push/endpoint": Meaning("told to Envoy for a pod that is ready or not", "B"),
     "node/push/service": Meaning("told to Envoy for a new service, the hundred-first", "B"),
     **_scale(),
-    "scale/growth/services": Meaning(
-        "CPU time for a change with ten times the services", "x", 1.6, 1.25
-    ),
 }
 
 
@@ -182,6 +233,11 @@ class Results:
     """Figures as they come in."""
 
     runs: dict[str, list[float]] = field(default_factory=dict)
+    traces: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+
+    def trace(self, name: str, place: float, value: float) -> None:
+        """Take in a point of a plot."""
+        self.traces.setdefault(name, []).append((place, _rounded(value)))
 
     def add(self, name: str, value: float) -> None:
         """Take in one run's figure."""

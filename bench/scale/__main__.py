@@ -4,6 +4,7 @@ It runs in a network namespace of its own, so that the subject may listen where 
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -16,7 +17,15 @@ from bench.scale import point, shapes
 from isthmus.base import netlink
 
 INSIDE: Final = "ISTHMUS_BENCH_INSIDE"
-CHANGES: Final = 20
+SIZES: Final = {
+    "clusters": "clusters, each with an API server",
+    "services": "services, all of them in every cluster",
+    "endpoints": "endpoints in all clusters together",
+    "proxies": "sidecars",
+    "whole": "of these take the state of the world, the others deltas",
+    "nodes": "proxies of nodes besides, which learn of their own cluster alone",
+    "apart": "sidecars besides that see none of the services",
+}
 
 
 def main() -> int:
@@ -26,23 +35,48 @@ def main() -> int:
         command = ["unshare", "--user", "--map-root-user", "--net", sys.executable, "-m"]
         environment = {**os.environ, INSIDE: "1"}
         return subprocess.call([*command, "bench.scale", *sys.argv[1:]], env=environment)
-    shape = shapes.Shape(
-        chosen.clusters, chosen.services, chosen.endpoints, chosen.proxies, not chosen.networks
-    )
+    shape = _shape(chosen)
     _addresses(shape)
+    plan = point.Plan(
+        tuple(chosen.workload or point.WORKLOADS), chosen.changes, chosen.seconds, chosen.profile
+    )
     with tempfile.TemporaryDirectory(prefix="isthmus-scale-") as folder:
-        found = point.Point(Path(folder), shape).measured(chosen.changes)
+        found = point.Point(Path(folder), shape, plan).measured()
         print(json.dumps(found, indent=1))
     return 0
 
 
+def _shape(chosen: argparse.Namespace) -> shapes.Shape:
+    shape = shapes.read(chosen.shape) if chosen.shape else shapes.POINTS[chosen.point]
+    given = {name: getattr(chosen, name) for name in SIZES if getattr(chosen, name) is not None}
+    shape = dataclasses.replace(shape, **given, is_flat=shape.is_flat and not chosen.networks)
+    if shape.nodes and shape.clusters > 1:
+        raise SystemExit("--nodes needs --clusters 1: proxies of nodes learn of their own alone")
+    return shape
+
+
 def _parser() -> argparse.ArgumentParser:
-    usual = shapes.Shape()
-    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
-    for name in ("clusters", "services", "endpoints", "proxies"):
-        parser.add_argument(f"--{name}", type=int, default=getattr(usual, name))
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.scale",
+        description="Measures a control plane among the API servers and the proxies of a made-up "
+        "fleet: one point of the grid. Prints what was found as JSON.",
+        epilog="workloads: " + "; ".join(f"{key}: {text}" for key, text in point.WORKLOADS.items()),
+    )
+    parser.add_argument("--point", choices=shapes.POINTS, default="short")
+    parser.add_argument("--shape", help=argparse.SUPPRESS)
+    for name, text in SIZES.items():
+        parser.add_argument(
+            f"--{name}", type=int, metavar="N", help=f"instead of the point's: {text}"
+        )
     parser.add_argument("--networks", action="store_true", help="each cluster is a network")
-    parser.add_argument("--changes", type=int, default=CHANGES)
+    parser.add_argument("--workload", action="append", choices=point.WORKLOADS, help="only this")
+    parser.add_argument("--changes", type=int, default=point.CHANGES, metavar="N")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="how long a rate is kept (default: 10)"
+    )
+    parser.add_argument(
+        "--profile", default="", metavar="FILE", help="where py-spy writes of single changes"
+    )
     return parser
 
 

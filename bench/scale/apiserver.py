@@ -1,27 +1,28 @@
 """`python -m bench.scale.apiserver SHAPE FOLDER`: the API servers of a whole fleet, in one process.
 
 They list, page, watch, send bookmarks and answer 410 from objects that they hold as bytes. On
-standard input they are told what to change; they answer with the moment at which the event was
+standard input they are told what happens; they answer with the moments at which events were
 written, on the machine's one monotonic clock.
 """
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import ssl
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
 from bench.scale import shapes
+from bench.scale.shapes import PODS, SLICES
 
 BOOKMARK_S: Final = 10.0
-SLICES: Final = "/apis/discovery.k8s.io/v1/endpointslices"
 FIRST: Final = 10
 ROUTINE: Final = frozenset({"limit", "continue", "watch"})
 """What whoever lists or watches says."""
@@ -32,7 +33,7 @@ class Kind:
     """The objects of one kind in one cluster, and who watches them."""
 
     objects: dict[tuple[str, str], bytes] = field(default_factory=dict)
-    watchers: set[asyncio.Queue[bytes]] = field(default_factory=set)
+    watchers: set["asyncio.Queue[bytes | None]"] = field(default_factory=set)
 
 
 class ApiServer:
@@ -42,7 +43,10 @@ class ApiServer:
         self._shape = shape
         self._cluster = cluster
         self._version = FIRST
+        self._oldest = FIRST
         self._kinds: dict[str, Kind] = {}
+        self._members: dict[int, list[shapes.Member]] = {}
+        self.is_reachable = True
         for path, one in shapes.objects(shape, cluster):
             self._hold(path, one)
         if cluster == 0:
@@ -57,15 +61,119 @@ class ApiServer:
         app.router.add_route("*", "/{path:.*}", self._answer)
         return app
 
-    def ready(self, service: int, ready: frozenset[int]) -> int:
-        """Make just `ready` of a service's pods ready; return when the event was written."""
-        one = shapes.endpoint_slice(self._shape, self._cluster, service, ready)
+    # --- what happens
+
+    def members(self, service: int) -> list[shapes.Member]:
+        """Return a service's pods as they are now."""
+        if service not in self._members:
+            self._members[service] = shapes.members(self._shape, self._cluster, service)
+        return self._members[service]
+
+    def ready(self, service: int, unready: Sequence[int]) -> int:
+        """Make all but `unready` of a service's pods ready; return when the event was written."""
+        own = self.members(service)
+        for number, one in enumerate(own):
+            own[number] = dataclasses.replace(one, is_ready=number not in unready)
+        return self._slice(service)
+
+    def replace(self, service: int, number: int, marker: int) -> int:
+        """Put a new pod in the place of one, with an address of its own."""
+        own = self.members(service)
+        old = own[number]
+        fresh = dataclasses.replace(
+            old, name=f"s{service}-m{marker}", address=shapes.marker(marker), is_ready=True
+        )
+        own[number] = fresh
+        self.put(PODS, shapes.pod_object(self._shape, self._cluster, service, fresh))
+        written = self._slice(service)
+        self.delete(PODS, shapes.NAMESPACES[0], old.name)
+        return written
+
+    def on(self, node: int) -> dict[int, list[str]]:
+        """Return the addresses of a node's pods, by service."""
+        found = dict[int, list[str]]()
+        for service in range(self._shape.services):
+            for one in self.members(service):
+                if one.node == node and one.is_ready:
+                    found.setdefault(service, []).append(one.address)
+        return found
+
+    def lose(self, node: int) -> int:
+        """Make all pods of a node unready at once; return when."""
+        written = time.monotonic_ns()
+        for service in self.on(node):
+            own = self.members(service)
+            for at, one in enumerate(own):
+                own[at] = dataclasses.replace(one, is_ready=one.is_ready and one.node != node)
+            self._slice(service)
+        return written
+
+    def add(self, service: int, marker: int) -> int:
+        """Make a service of one pod."""
+        one = shapes.Member(f"s{service}-m{marker}", shapes.marker(marker), 0, 0)
+        self._members[service] = [one]
+        self.put(PODS, shapes.pod_object(self._shape, self._cluster, service, one))
+        written = self.put(shapes.SERVICES, shapes.service_object(self._shape, service))
+        self._slice(service)
+        return written
+
+    def remove(self, service: int) -> int:
+        """Delete a service with its pods."""
+        (home,) = shapes.NAMESPACES[:1]
+        written = self.delete(shapes.SERVICES, home, f"s{service}")
+        self.delete(SLICES, home, f"s{service}-x7k2p")
+        for one in self._members.pop(service, []):
+            self.delete(PODS, home, one.name)
+        return written
+
+    def truth(self) -> dict[str, list[str]]:
+        """Return the addresses that are ready, by service."""
+        numbers = {*range(self._shape.services), *self._members}
+        return {
+            shapes.host(number): sorted(one.address for one in self.members(number) if one.is_ready)
+            for number in numbers
+        }
+
+    def expire(self) -> None:
+        """End all watches, and remember nothing of what was: 410 to all that go on from there."""
+        self._version += 1
+        self._oldest = self._version
+        self.cut()
+
+    def reach(self, *, is_reachable: bool) -> None:
+        """Answer nobody from now on, or again."""
+        self.is_reachable = is_reachable
+        self.cut()
+
+    def cut(self) -> None:
+        """End all watches."""
+        for kind in self._kinds.values():
+            for watcher in kind.watchers:
+                watcher.put_nowait(None)
+
+    def put(self, path: str, one: shapes.Obj) -> int:
+        """Write an object; return when its event was written."""
         self._version += 1
         one["metadata"]["resourceVersion"] = str(self._version)
-        body = self._hold(SLICES, one)
-        event = b'{"type":"MODIFIED","object":%b}\n' % body
+        key = (one["metadata"].get("namespace", ""), one["metadata"]["name"])
+        is_new = key not in self._kinds.setdefault(path, Kind()).objects
+        return self._tell(path, b"ADDED" if is_new else b"MODIFIED", self._hold(path, one))
+
+    def delete(self, path: str, namespace: str, name: str) -> int:
+        """Delete an object; return when its event was written."""
+        self._version += 1
+        one = json.loads(self._kinds[path].objects.pop((namespace, name)))
+        one["metadata"]["resourceVersion"] = str(self._version)
+        return self._tell(path, b"DELETED", json.dumps(one).encode())
+
+    def _slice(self, service: int) -> int:
+        known = self.members(service)
+        return self.put(SLICES, shapes.endpoint_slice(self._shape, self._cluster, service, known))
+
+    def _tell(self, path: str, kind: bytes, body: bytes) -> int:
+        event = b'{"type":"%b","object":%b}\n' % (kind, body)
         written = time.monotonic_ns()
-        for watcher in self._kinds[SLICES].watchers:
+        for watcher in self._kinds[path].watchers:
             watcher.put_nowait(event)
         return written
 
@@ -76,8 +184,12 @@ class ApiServer:
         kind.objects[metadata.get("namespace", ""), metadata["name"]] = body
         return body
 
+    # --- requests
+
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = "/" + request.match_info["path"]
+        if not self.is_reachable:
+            return _status(503, "ServiceUnavailable")
         if request.method == "POST" and path.endswith("/tokenreviews"):
             return web.json_response(_review(await request.json()), status=201)
         if request.method != "GET":
@@ -125,18 +237,21 @@ class ApiServer:
                 yield body
 
     async def _watch(self, request: web.Request, kind: Kind) -> web.StreamResponse:
-        asked = int(request.query.get("resourceVersion") or FIRST)
-        if asked < FIRST:
+        asked = int(request.query.get("resourceVersion") or self._oldest)
+        if asked < self._oldest:
             return _status(410, "Expired")
         answer = web.StreamResponse(headers={"Content-Type": "application/json"})
         await answer.prepare(request)
-        events = asyncio.Queue[bytes]()
+        events = asyncio.Queue["bytes | None"]()
         kind.watchers.add(events)
         try:
             while True:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(BOOKMARK_S):
-                        await answer.write(await events.get())
+                        event = await events.get()
+                        if event is None:
+                            return answer
+                        await answer.write(event)
                         continue
                 version = {"metadata": {"resourceVersion": str(self._version)}}
                 text = json.dumps({"type": "BOOKMARK", "object": version})
@@ -148,9 +263,9 @@ class ApiServer:
 
 
 def _review(review: shapes.Obj) -> shapes.Obj:
-    namespace, _, name = review["spec"]["token"].partition(".")
+    namespace, account, name = [*review["spec"]["token"].split("."), "", ""][:3]
     user = {
-        "username": f"system:serviceaccount:{namespace}:client",
+        "username": f"system:serviceaccount:{namespace}:{account}",
         "groups": ["system:serviceaccounts"],
         "extra": {"authentication.kubernetes.io/pod-name": [name]},
     }
@@ -162,6 +277,45 @@ def _review(review: shapes.Obj) -> shapes.Obj:
 def _status(code: int, reason: str) -> web.Response:
     body = {"kind": "Status", "status": "Failure", "code": code, "reason": reason}
     return web.json_response(body, status=code)
+
+
+class Servers:
+    """All clusters' API servers, as they are told what happens."""
+
+    def __init__(self, servers: Sequence[ApiServer]) -> None:
+        self._servers = servers
+
+    async def obey(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Let something happen."""
+        if asked["act"] == "replace":
+            return {"found": await self._replaced(asked["events"])}
+        if asked["act"] == "truth":
+            return {"truth": [each.truth() for each in self._servers]}
+        one = self._servers[asked["cluster"]]
+        return {"found": ACTS[asked["act"]](one, asked)}
+
+    async def _replaced(self, events: Sequence[Sequence[float]]) -> dict[str, int]:
+        """Replace pods, each at its moment from now; return when each event was written."""
+        began, written = time.monotonic(), dict[str, int]()
+        for at_s, *numbers in events:
+            cluster, service, number, marker = map(int, numbers)
+            if (left_s := began + at_s - time.monotonic()) > 0:
+                await asyncio.sleep(left_s)
+            moment = self._servers[cluster].replace(service, number, marker)
+            written[shapes.marker(marker)] = moment
+        return written
+
+
+ACTS: Final[Mapping[str, Callable[[ApiServer, dict[str, Any]], object]]] = {
+    "ready": lambda one, asked: one.ready(asked["service"], asked["unready"]),
+    "on": lambda one, asked: {str(key): some for key, some in one.on(asked["node"]).items()},
+    "lose": lambda one, asked: one.lose(asked["node"]),
+    "add": lambda one, asked: one.add(asked["service"], asked["marker"]),
+    "remove": lambda one, asked: one.remove(asked["service"]),
+    "policy": lambda one, asked: one.put(shapes.POLICIES, shapes.policy(asked["number"])),
+    "expire": lambda one, _: one.expire(),
+    "reachable": lambda one, asked: one.reach(is_reachable=asked["is_reachable"]),
+}
 
 
 async def serve(shape: shapes.Shape, folder: Path) -> None:
@@ -178,14 +332,13 @@ async def serve(shape: shapes.Shape, folder: Path) -> None:
             runner, shapes.api_server(number), shapes.API_PORT, ssl_context=tls
         ).start()
     print(json.dumps({"serving": True}), flush=True)
-    commands = asyncio.StreamReader()
+    commands = asyncio.StreamReader(limit=1 << 26)
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(commands), sys.stdin
     )
+    told = Servers(servers)
     while line := await commands.readline():
-        asked = json.loads(line)
-        written = servers[asked["cluster"]].ready(asked["service"], frozenset(asked["ready"]))
-        print(json.dumps({"written_ns": written}), flush=True)
+        print(json.dumps(await told.obey(json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

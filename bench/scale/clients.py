@@ -1,153 +1,132 @@
 """`python -m bench.scale.clients SHAPE HOST:PORT`: the proxies of a whole fleet, in one process.
 
-Each has a connection with TLS and a delta stream, asks for clusters and listeners, then for the
-endpoints and routes that these name, and acknowledges what it gets. On standard input they are
-told which address to wait for; they answer when each client held a response with it.
+Each has a connection with TLS and a stream of its own. On standard input they are told what to
+wait for; they answer when each of them had decoded a response with it, on the machine's one
+monotonic clock.
 """
 
+import array
+import collections
+import hashlib
 import json
 import selectors
 import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
-from envoy.config.listener.v3 import listener_pb2
-from envoy.extensions.filters.network.http_connection_manager.v3 import (
-    http_connection_manager_pb2,
-)
-from envoy.service.discovery.v3 import discovery_pb2
-from google.protobuf import struct_pb2
 
-from bench.scale import http2, shapes
+from bench.scale import http2, shapes, talks
 from isthmus.resources import snapshot
 
-METHOD: Final = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
-MANAGER: Final = "envoy.filters.network.http_connection_manager"
 READ: Final = 1 << 18
-SYNC_S: Final = 200.0
-QUIET_S: Final = 0.5
+SYNC_S: Final = 120.0
+SYNC_EACH_S: Final = 0.3
 RETRY_S: Final = 0.2
+TURN_S: Final = 0.05
+BOTH: Final = selectors.EVENT_READ | selectors.EVENT_WRITE
 
-Request = discovery_pb2.DeltaDiscoveryRequest
-Message = Any
-"""A message of Envoy's: it has no types here."""
 
-named: dict[bytes, tuple[str, ...]] = {}
-"""What resources lead to, by their bytes: most clients are told the same."""
+class Looked:
+    """What clients look for at the moment, and what they have found."""
+
+    def __init__(self) -> None:
+        self.needle = b""
+        self.name = ""
+        self.leaving: dict[str, tuple[bytes, ...]] = {}
+        self.seen: dict[int, int] = {}
+        self.arrived: dict[bytes, array.array[int]] | None = None
+
+    def take_seen(self) -> list[int]:
+        """Return when each client had found what was looked for, and look for nothing."""
+        seen, self.seen = self.seen, {}
+        self.needle = b""
+        self.name, self.leaving = "", {}
+        return sorted(seen.values())
 
 
 class Client:
-    """One proxy's stream."""
+    """One proxy with its connection."""
 
-    def __init__(self, one: shapes.Proxy, network: str) -> None:
-        self.proxy = one
-        self.network = network
+    def __init__(self, number: int, talk: talks.Talk, looked: Looked) -> None:
+        self.number = number
+        self.talk = talk
         self.socket: ssl.SSLSocket | None = None
-        self.is_connected = False
+        self.is_shaken = False
+        self.is_deaf = False
         self.retry_at = 0.0
-        self.begin()
-
-    def begin(self) -> None:
-        """Forget everything, as a proxy that was started anew."""
-        headers = (
-            ("authorization", f"Bearer {self.proxy.token}"),
-            ("clusterid", self.proxy.cluster),
-        )
-        self.stream = http2.Stream(METHOD, headers)
-        self.endpoints: dict[str, bytes] = {}
-        self.asked: dict[str, set[str]] = {snapshot.ENDPOINTS: set(), snapshot.ROUTES: set()}
-        self.missing = {snapshot.CLUSTERS, snapshot.LISTENERS}
         self.synced_ns = 0
-        self.is_connected = False
-        for kind in (snapshot.CLUSTERS, snapshot.LISTENERS):
-            self.stream.send(
-                Request(type_url=kind, node=_node(self.proxy, self.network)).SerializeToString()
-            )
+        self.bytes = self.messages = 0
+        self._looked = looked
+        self._left: set[str] = set()
+        self._out = b""
+        self.begin(is_new=True)
 
-    def hear(self, data: bytes, marker: bytes) -> bool:
-        """Take in what was read; say whether `marker` is in it."""
-        has_marker = False
-        for message in self.stream.hear(data):
-            answer = discovery_pb2.DeltaDiscoveryResponse.FromString(message)
-            for resource in answer.resources:
-                has_marker |= self._resource(answer.type_url, resource, marker)
-            for name in answer.removed_resources:
-                self.endpoints.pop(name, None)
-            ack = Request(type_url=answer.type_url, response_nonce=answer.nonce)
-            self.stream.send(ack.SerializeToString())
-            self.missing.discard(answer.type_url)
-        if not self.synced_ns and self.is_synced:
+    def begin(self, *, is_new: bool) -> None:
+        """Begin a stream; a proxy that is not new goes on with what it has."""
+        headers = (
+            ("authorization", f"Bearer {self.talk.proxy.token}"),
+            ("clusterid", self.talk.proxy.cluster),
+        )
+        self.stream = http2.Stream(talks.METHODS[self.talk.proxy.is_whole], headers)
+        self.is_shaken = False
+        self._out = b""
+        self._is_new = is_new
+        self._has_begun = False
+
+    def take(self) -> bytes:
+        """Return what is to be written now."""
+        if not self._has_begun:
+            self._has_begun = True
+            for request in self.talk.begin(is_new=self._is_new):
+                self.stream.send(request)
+        out, self._out = self._out + self.stream.take(), b""
+        return out
+
+    def keep(self, rest: bytes) -> None:
+        """Write this later."""
+        self._out = rest
+
+    def hear(self, heard: bytes) -> None:
+        """Take in what was read."""
+        self.bytes += len(heard)
+        for message in self.stream.hear(heard):
+            self.messages += 1
+            for said in self.talk.hear(message, self._resource):
+                self.stream.send(said)
+        if not self.synced_ns and self.talk.is_synced:
             self.synced_ns = time.monotonic_ns()
-        return has_marker
 
-    @property
-    def is_synced(self) -> bool:
-        """Whether it has an answer to all that it has asked for."""
-        return not self.missing and self.asked[snapshot.ENDPOINTS] <= self.endpoints.keys()
+    def _resource(self, kind: str, name: str, one: talks.Held | None) -> None:
+        looked = self._looked
+        if one is None:
+            if name == looked.name:
+                self._saw()
+            return
+        if looked.needle and looked.needle in one.body:
+            self._saw()
+        if name in looked.leaving and kind == snapshot.ENDPOINTS:
+            self._leave(name, one.body)
+        if one.markers and looked.arrived is not None:
+            old = self.talk.held[kind].get(name)
+            fresh = one.markers - old.markers if old is not None else one.markers
+            now = time.monotonic_ns()
+            for marker in fresh:
+                looked.arrived.setdefault(marker, array.array("q")).append(now)
 
-    def _resource(self, kind: str, resource: Message, marker: bytes) -> bool:
-        body = resource.resource.value
-        if kind == snapshot.ENDPOINTS:
-            self.endpoints[resource.name] = body
-            return bool(marker) and marker in body
-        if kind == snapshot.CLUSTERS:
-            self._ask(snapshot.ENDPOINTS, _leads(body, _endpoints_of))
-        elif kind == snapshot.LISTENERS:
-            self._ask(snapshot.ROUTES, _leads(body, _routes_of))
-        return False
+    def _leave(self, name: str, body: bytes) -> None:
+        """Note that addresses are gone from a set; all sets without theirs is what is looked for."""
+        if not any(address in body for address in self._looked.leaving[name]):
+            self._left.add(name)
+            if len(self._left) == len(self._looked.leaving):
+                self._saw()
+                self._left.clear()
 
-    def _ask(self, kind: snapshot.TypeUrl, names: Iterable[str]) -> None:
-        fresh = [name for name in names if name not in self.asked[kind]]
-        if fresh:
-            self.asked[kind].update(fresh)
-            request = Request(type_url=kind, resource_names_subscribe=fresh)
-            self.stream.send(request.SerializeToString())
-
-
-def _leads(body: bytes, read: Callable[[bytes], Iterable[str]]) -> tuple[str, ...]:
-    if body not in named:
-        named[body] = tuple(read(body))
-    return named[body]
-
-
-def _endpoints_of(body: bytes) -> Iterable[str]:
-    cluster = cluster_pb2.Cluster.FromString(body)
-    if cluster.type == cluster_pb2.Cluster.EDS:
-        yield cluster.eds_cluster_config.service_name or cluster.name
-
-
-def _routes_of(body: bytes) -> Iterable[str]:
-    for chain in listener_pb2.Listener.FromString(body).filter_chains:
-        for one in chain.filters:
-            if one.name == MANAGER:
-                manager = http_connection_manager_pb2.HttpConnectionManager()
-                one.typed_config.Unpack(manager)
-                if manager.HasField("rds"):
-                    yield manager.rds.route_config_name
-
-
-def _node(one: shapes.Proxy, network: str) -> Message:
-    metadata = struct_pb2.Struct()
-    metadata.update(
-        {
-            "CLUSTER_ID": one.cluster,
-            "NETWORK": network,
-            "NAMESPACE": one.namespace,
-            "SERVICE_ACCOUNT": "client",
-            "LABELS": {"app": "client"},
-            "INSTANCE_IPS": one.address,
-        }
-    )
-    domain = f"{one.namespace}.svc.cluster.local"
-    return {
-        "id": f"sidecar~{one.address}~{one.name}.{one.namespace}~{domain}",
-        "metadata": metadata,
-    }
+    def _saw(self) -> None:
+        self._looked.seen.setdefault(self.number, time.monotonic_ns())
 
 
 class Fleet:
@@ -160,85 +139,198 @@ class Fleet:
         self._tls.check_hostname = False
         self._tls.verify_mode = ssl.CERT_NONE
         self._tls.set_alpn_protocols(["h2"])
-        proxies = [shapes.proxy(shape, number) for number in range(shape.proxies)]
-        self.clients = [Client(one, shape.network(one.cluster)) for one in proxies]
-        self._marker = b""
-        self._seen: dict[int, int] = {}
+        self._retry_at = 0.0
+        self._wanted: Sequence[Client] = ()
+        self._shape = shape
+        self.looked = Looked()
+        proxies = [shapes.proxy(shape, number) for number in range(shape.clients)]
+        self.clients = [
+            Client(number, talks.Talk(one, shape.network(one.cluster)), self.looked)
+            for number, one in enumerate(proxies)
+        ]
+
+    # --- what they are told to do
 
     def sync(self, count: int | None = None) -> list[float]:
-        """Connect `count` or all, until all have what they ask for; return when, sorted."""
-        until = time.monotonic() + SYNC_S
-        wanted = self.clients[:count]
+        """Connect `count` or all, until all have what they ask for; return when, sorted.
+
+        Raises:
+            TimeoutError: Some have not.
+        """
+        wanted = self._wanted = self.clients[:count]
+        until = time.monotonic() + SYNC_S + SYNC_EACH_S * len(wanted)
         while time.monotonic() < until:
-            for one in wanted:
-                if one.socket is None and time.monotonic() >= one.retry_at:
-                    self._connect(one)
-            self._turn(0.05)
+            self._turn()
             if all(one.synced_ns for one in wanted):
+                talks.forget()
                 return sorted(one.synced_ns / 1e9 for one in wanted)
-        late = [one.proxy.name for one in wanted if not one.is_synced]
+        late = [one.talk.proxy.name for one in wanted if not one.synced_ns]
         raise TimeoutError(f"{len(late)} of {len(wanted)} have no configuration: {late[:3]}")
 
-    def wait(self, marker: str, *, count: int, timeout_s: float) -> list[int]:
-        """Return when each of `count` clients held a response with `marker`, in nanoseconds."""
-        self._marker = _said(marker)
-        until = time.monotonic() + timeout_s
-        while len(self._seen) < count and time.monotonic() < until:
-            self._turn(0.05)
-        self._marker, seen = b"", self._seen
-        self._seen = {}
-        return sorted(seen.values())
+    def wait(self, asked: Mapping[str, Any]) -> list[int]:
+        """Return when each of `count` clients held a response with what is asked for."""
+        looked, until = self.looked, time.monotonic() + asked["timeout_s"]
+        while len(looked.seen) < asked["count"] and time.monotonic() < until:
+            self._turn()
+        return looked.take_seen()
 
-    def lack(self, marker: str, *, name: str, count: int, timeout_s: float) -> int:
-        """Wait until `count` clients have the endpoints `name` without `marker`; return how many."""
-        said, found = _said(marker), 0
+    def look(self, asked: Mapping[str, Any]) -> None:
+        """Look for an address, for any words, for a name that goes, or for addresses that go."""
+        self.looked.take_seen()
+        if "marker" in asked:
+            self.looked.needle = said(asked["marker"])
+        self.looked.needle = asked.get("words", "").encode() or self.looked.needle
+        self.looked.name = asked.get("gone", "")
+        self.looked.leaving = {
+            name: tuple(map(said, some)) for name, some in asked.get("leaving", {}).items()
+        }
+
+    def lack(self, marker: str, *, name: str, timeout_s: float) -> int:
+        """Wait until no client has the endpoints `name` with `marker`; return how many have."""
+        words, left = said(marker), [one for one in self.clients if not one.is_deaf]
         until = time.monotonic() + timeout_s
-        while found < count and time.monotonic() < until:
-            self._turn(0.05)
-            found = sum(said not in one.endpoints.get(name, said) for one in self.clients)
-        return found
+        while left and time.monotonic() < until:
+            self._turn()
+            with_it = dict[int, bool]()
+            left = [one for one in left if self._has(one, name, words, with_it)]
+        return len(left)
+
+    @staticmethod
+    def _has(one: Client, name: str, words: bytes, known: dict[int, bool]) -> bool:
+        held = one.talk.held.get(snapshot.ENDPOINTS, {}).get(name)
+        if held is None:
+            return False
+        if id(held) not in known:
+            known[id(held)] = words in held.body
+        return known[id(held)]
 
     def rest(self, seconds: float) -> None:
         """Let clients answer whatever comes."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            self._turn(0.05)
+            self._turn()
 
-    def drop(self) -> None:
-        """Start all clients anew."""
+    def track(self) -> None:
+        """Note from now on when addresses arrive that came with events."""
+        self.looked.arrived = {}
+
+    def renew(self, *, is_new: bool) -> None:
+        """Break all connections; proxies that are new have forgotten everything."""
         for one in self.clients:
             self._lose(one, retry_s=0.0)
+            one.begin(is_new=is_new)
+            one.synced_ns = 0
 
-    def _connect(self, one: Client) -> None:
+    def stop_reading(self, numbers: Iterable[int], *, is_deaf: bool) -> None:
+        """Let some read no more, or again."""
+        for number in numbers:
+            one = self.clients[number]
+            if one.socket is not None and one.is_deaf is not is_deaf:
+                if is_deaf:
+                    self._selector.unregister(one.socket)
+                else:
+                    self._selector.register(one.socket, BOTH, one)
+            one.is_deaf = is_deaf
+
+    def arrivals(self, written: Mapping[str, int], *, expected: int) -> dict[str, Any]:
+        """Return how late events arrived that were `written`, of which each client gets each."""
+        arrived = self.looked.arrived or {}
+        delays = array.array("d")
+        missing = 0
+        for marker, moment in written.items():
+            some = arrived.get(marker.encode(), ())
+            missing += max(0, expected - len(some))
+            delays.extend((one - moment) / 1e6 for one in some)
+        ordered = sorted(delays)
+        return {"missing": missing, **quantiles(ordered)}
+
+    def until_arrived(self, markers: Iterable[str], *, expected: int, timeout_s: float) -> None:
+        """Wait until every client has each marker."""
+        until = time.monotonic() + timeout_s
+        left = [marker.encode() for marker in markers]
+        while left and time.monotonic() < until:
+            self._turn()
+            arrived = self.looked.arrived or {}
+            left = [one for one in left if len(arrived.get(one, ())) < expected]
+
+    def sets(self) -> dict[str, list[int]]:
+        """Return which clients hold the same endpoints, by a digest of them."""
+        texts, found = dict[int, str](), collections.defaultdict[str, list[int]](list)
+        for one in self.clients:
+            held = one.talk.held.get(snapshot.ENDPOINTS)
+            if one.number >= self._shape.proxies or held is None:
+                continue
+            shown = {name: each for name, each in held.items() if name.endswith(shapes.DOMAIN)}
+            for name, each in shown.items():
+                if id(each) not in texts:
+                    texts[id(each)] = f"{name}={','.join(endpoints_of(each.body))}"
+            found[digest(texts[id(each)] for each in shown.values())].append(one.number)
+        return found
+
+    # --- connections
+
+    def _connect_all(self, wanted: Sequence[Client]) -> None:
+        now = time.monotonic()
+        if now < self._retry_at:
+            return
+        for one in wanted:
+            if one.socket is None and now >= one.retry_at and not self._connect(one):
+                self._retry_at = now + RETRY_S
+                return
+
+    def _connect(self, one: Client) -> bool:
+        """Open a connection; say whether somebody listens."""
         try:
             plain = socket.create_connection(self._place, timeout=5)
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            one.socket = self._tls.wrap_socket(plain)
         except OSError:
-            one.retry_at = time.monotonic() + RETRY_S
-            return
-        one.socket.setblocking(False)
+            return False
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        plain.setblocking(False)
+        one.socket = self._tls.wrap_socket(plain, do_handshake_on_connect=False)
         self._selector.register(one.socket, selectors.EVENT_READ, one)
+        self._shake(one)
+        return True
+
+    def _shake(self, one: Client) -> None:
+        assert one.socket is not None
+        try:
+            one.socket.do_handshake()
+        except ssl.SSLWantReadError:
+            return
+        except OSError:
+            self._lose(one)
+            return
+        one.is_shaken = True
         self._write(one)
 
     def _lose(self, one: Client, *, retry_s: float = RETRY_S) -> None:
         if one.socket is not None:
-            self._selector.unregister(one.socket)
+            if not one.is_deaf:
+                self._selector.unregister(one.socket)
             one.socket.close()
+        one.is_deaf = False
         one.socket = None
         one.retry_at = time.monotonic() + retry_s
-        one.begin()
+        one.begin(is_new=one.synced_ns == 0 and bool(one.talk.missing))
 
-    def _turn(self, timeout_s: float) -> None:
-        for key, _ in self._selector.select(timeout_s):
-            self._read(key.data)
+    def _turn(self) -> None:
+        self._connect_all(self._wanted)
+        for key, events in self._selector.select(TURN_S):
+            one: Client = key.data
+            if one.socket is None:
+                continue
+            if not one.is_shaken:
+                self._shake(one)
+            elif events & selectors.EVENT_READ:
+                self._read(one)
+            else:
+                self._write(one)
 
     def _read(self, one: Client) -> None:
         assert one.socket is not None
         try:
             while data := one.socket.recv(READ):
-                if one.hear(data, self._marker):
-                    self._seen.setdefault(id(one), time.monotonic_ns())
+                one.hear(data)
             self._lose(one)
         except ssl.SSLWantReadError:
             self._write(one)
@@ -247,60 +339,92 @@ class Fleet:
 
     def _write(self, one: Client) -> None:
         assert one.socket is not None
-        if out := one.stream.take():
-            one.socket.setblocking(True)
-            one.socket.sendall(out)
-            one.socket.setblocking(False)
+        out = one.take()
+        try:
+            while out:
+                out = out[one.socket.send(out) :]
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            one.keep(out)
+        except OSError:
+            self._lose(one)
+            return
+        wanted = BOTH if out else selectors.EVENT_READ
+        if self._selector.get_key(one.socket).events != wanted:
+            self._selector.modify(one.socket, wanted, one)
 
 
-def _said(address: str) -> bytes:
+def said(address: str) -> bytes:
     """Return how an endpoint's message says an address: with its length, so that none is part of one."""
     return bytes([0x12, len(address)]) + address.encode()
 
 
-def held(one: Client) -> dict[str, list[str]]:
-    """Return the addresses that a client has, by cluster of Envoy."""
-    found = {}
-    for name, body in one.endpoints.items():
-        assignment = endpoint_pb2.ClusterLoadAssignment.FromString(body)
-        found[name] = sorted(
-            f"{endpoint.endpoint.address.socket_address.address} "
-            f"{endpoint.load_balancing_weight.value}"
-            for group in assignment.endpoints
-            for endpoint in group.lb_endpoints
-        )
+def endpoints_of(body: bytes) -> list[str]:
+    """Return the addresses in an endpoint set, each with its weight."""
+    assignment = endpoint_pb2.ClusterLoadAssignment.FromString(body)
+    return sorted(
+        f"{one.endpoint.address.socket_address.address} {one.load_balancing_weight.value or 1}"
+        for group in assignment.endpoints
+        for one in group.lb_endpoints
+    )
+
+
+def digest(lines: Iterable[str]) -> str:
+    """Return what says in short which endpoints somebody has."""
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def quantiles(ordered: Sequence[float]) -> dict[str, float]:
+    """Return what is told of delays."""
+    if not ordered:
+        return {"count": 0, "p50_ms": -1.0, "p99_ms": -1.0, "max_ms": -1.0}
+    return {
+        "count": len(ordered),
+        "p50_ms": ordered[len(ordered) // 2],
+        "p99_ms": ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))],
+        "max_ms": ordered[-1],
+    }
+
+
+Asked = dict[str, Any]
+
+
+def _arrivals(fleet: Fleet, asked: Asked) -> Asked:
+    written, expected = asked["written"], asked["expected"]
+    fleet.until_arrived(written, expected=expected, timeout_s=asked["timeout_s"])
+    found = fleet.arrivals(written, expected=expected)
+    fleet.looked.arrived = None
     return found
 
 
-def answer(fleet: Fleet, asked: dict[str, Any]) -> dict[str, Any]:
+def _lack(fleet: Fleet, asked: Asked) -> Asked:
+    left = fleet.lack(asked["marker"], name=asked["name"], timeout_s=asked["timeout_s"])
+    return {"left": left}
+
+
+ACTS: Final[Mapping[str, Callable[[Fleet, Asked], Asked | None]]] = {
+    "sync": lambda fleet, asked: {"synced_at": fleet.sync(asked.get("count"))},
+    "renew": lambda fleet, asked: fleet.renew(is_new=asked["is_new"]),
+    "look": lambda fleet, asked: fleet.look(asked),
+    "wait": lambda fleet, asked: {"seen_ns": fleet.wait(asked)},
+    "lack": _lack,
+    "rest": lambda fleet, asked: fleet.rest(asked["seconds"]),
+    "deaf": lambda fleet, asked: fleet.stop_reading(asked["numbers"], is_deaf=asked["is_deaf"]),
+    "track": lambda fleet, _: fleet.track(),
+    "arrivals": _arrivals,
+    "counted": lambda fleet, _: dict(_counted(fleet)),
+    "sets": lambda fleet, _: {"sets": fleet.sets()},
+}
+
+
+def answer(fleet: Fleet, asked: Asked) -> Asked:
     """Obey one command."""
-    match asked["act"]:
-        case "sync":
-            return {"synced_at": fleet.sync(asked.get("count"))}
-        case "drop":
-            fleet.drop()
-            return {"synced_at": fleet.sync()}
-        case "wait":
-            found = fleet.wait(asked["marker"], count=asked["count"], timeout_s=asked["timeout_s"])
-            return {"seen_ns": found}
-        case "lack":
-            found_ = fleet.lack(
-                asked["marker"], name=asked["name"], count=asked["count"], timeout_s=20.0
-            )
-            return {"count": found_}
-        case "rest":
-            fleet.rest(asked["seconds"])
-            return {}
-        case "held":
-            names = asked["clusters"]
-            return {
-                "held": [
-                    {name: found.get(name) for name in names}
-                    for found in map(held, fleet.clients[: asked["clients"]])
-                ]
-            }
-        case _:
-            raise ValueError(asked)
+    return ACTS[asked["act"]](fleet, asked) or {}
+
+
+def _counted(fleet: Fleet) -> Iterator[tuple[str, int]]:
+    yield "bytes", sum(one.bytes for one in fleet.clients)
+    yield "messages", sum(one.messages for one in fleet.clients)
+    yield "connected", sum(one.is_shaken for one in fleet.clients)
 
 
 def main() -> None:

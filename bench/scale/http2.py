@@ -31,7 +31,7 @@ class Stream:
     """One connection with one stream."""
 
     def __init__(self, path: str, headers: Iterable[tuple[str, str]]) -> None:
-        self._in = bytearray()
+        self._rest = b""
         self._message = bytearray()
         self._waiting = bytearray()
         self._window = {0: USUAL, STREAM: USUAL}
@@ -69,20 +69,20 @@ class Stream:
         Raises:
             Ended: The server has ended the stream.
         """
-        self._in += heard
-        at, known = 0, len(self._in)
+        heard = self._rest + heard if self._rest else heard
+        at, known = 0, len(heard)
         while known - at >= 9:
-            size = int.from_bytes(self._in[at : at + 3])
+            size = int.from_bytes(heard[at : at + 3])
             if known - at < 9 + size:
                 break
-            kind, flags = self._in[at + 3], self._in[at + 4]
-            payload = bytes(self._in[at + 9 : at + 9 + size])
-            stream = int.from_bytes(self._in[at + 5 : at + 9]) & LARGEST
+            kind, flags = heard[at + 3], heard[at + 4]
+            payload = heard[at + 9 : at + 9 + size]
+            stream = int.from_bytes(heard[at + 5 : at + 9]) & LARGEST
             at += 9 + size
             if kind == DATA:
                 yield from self._data(payload)
             self._control(kind, flags, stream, payload)
-        del self._in[:at]
+        self._rest = heard[at:]
 
     def _data(self, payload: bytes) -> Iterator[bytes]:
         self._message += payload
@@ -90,8 +90,13 @@ class Stream:
             size = int.from_bytes(self._message[1:5])
             if len(self._message) < 5 + size:
                 return
-            yield bytes(self._message[5 : 5 + size])
-            del self._message[: 5 + size]
+            with memoryview(self._message) as view:
+                message = bytes(view[5 : 5 + size])
+            if len(self._message) == 5 + size:
+                self._message = bytearray()
+            else:
+                del self._message[: 5 + size]
+            yield message
 
     def _control(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind in {RESET, GOAWAY} or (kind in {DATA, HEADERS} and flags & END_STREAM):

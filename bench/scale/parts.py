@@ -1,63 +1,176 @@
 """The figures at scale, by the names that the results know: which points, and what is told of them."""
 
+import dataclasses
 import json
+import math
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from bench import measures
 from bench.scale import shapes
 
-TINY: Final = shapes.Shape(1, 1, 1, 1)
-POINTS: Final[Mapping[str, shapes.Shape]] = {
-    "short": shapes.Shape(2, 200, 4_000, 100),
-    "base": shapes.Shape(10, 1_000, 100_000, 2_000),
-}
-"""`make bench` measures the first one, `make bench-full` all."""
-
-GROWN: Final = shapes.Shape(2, 2_000, 40_000, 100)
-"""The first point with ten times the services, and as many endpoints behind each."""
-
 MIB: Final = 1 << 20
+SHORT: Final = shapes.POINTS["short"]
+BASE: Final = shapes.POINTS["base"]
+
+REMOTE_SERVICES, REMOTE_ENDPOINTS = 300, 4_200
+"""A remote cluster as targets know it; services have whole numbers of endpoints."""
+
+Found = Mapping[str, Any]
+
+FIGURES: Final[Mapping[str, Callable[[Found], float]]] = {
+    "p50": lambda found: found["singles"]["p50_ms"],
+    "p99": lambda found: found["singles"]["p99_ms"],
+    "busy": lambda found: found["singles"]["client_busy_percent"],
+    "cpu": lambda found: found["singles"]["cpu_us_per_proxy"],
+    "bytes": lambda found: found["singles"]["bytes_per_proxy"],
+    "poisson10-p99": lambda found: found["poisson10"]["p99_ms"],
+    "poisson50-p99": lambda found: found["poisson50"]["p99_ms"],
+    "poisson100-p50": lambda found: found["poisson100"]["p50_ms"],
+    "poisson100-p99": lambda found: found["poisson100"]["p99_ms"] / 1000,
+    "poisson100-cpu": lambda found: found["poisson100"]["cpu_percent"],
+    "rollout-p99": lambda found: found["rollout"]["p99_ms"] / 1000,
+    "rollout-cpu": lambda found: found["rollout"]["cpu_s"],
+    "node-p99": lambda found: found["node"]["p99_ms"],
+    "service-added": lambda found: found["service"]["added"]["p99_ms"],
+    "service-removed": lambda found: found["service"]["removed"]["p99_ms"],
+    "policy-p99": lambda found: found["policy"]["p99_ms"],
+    "relist-cpu": lambda found: found["relist"]["cpu_s"],
+    "relist-messages": lambda found: found["relist"]["messages"],
+    "unreachable-p99": lambda found: found["unreachable"]["p99_ms"],
+    "deaf-p99": lambda found: found["deaf"]["p99_ms"],
+    "deaf-memory": lambda found: found["deaf"]["more_mib"] / found["deaf"]["deaf"],
+    "idle-cpu": lambda found: found["idle"]["cpu_percent"],
+    "proxy": lambda found: found["memory"]["proxy_kib"],
+    "memory": lambda found: found["memory"]["pss_mib"],
+    "peak": lambda found: found["peak_mib"],
+    "cold": lambda found: found["cold"]["first_s"],
+    "join": lambda found: found["join"]["all_s"],
+    "restart": lambda found: found["restart"]["all_s"],
+}
+
+GROWN: Final[Mapping[str, Sequence[shapes.Shape]]] = {
+    "services": (
+        dataclasses.replace(SHORT, services=100, endpoints=2_000, proxies=50),
+        dataclasses.replace(SHORT, services=1_000, endpoints=20_000, proxies=50),
+    ),
+    "clusters": (
+        dataclasses.replace(SHORT, clusters=1, endpoints=4_000, proxies=50),
+        dataclasses.replace(SHORT, clusters=10, endpoints=4_000, proxies=50),
+    ),
+    "unaffected": (
+        dataclasses.replace(SHORT, proxies=50, apart=50),
+        dataclasses.replace(SHORT, proxies=50, apart=500),
+    ),
+    "affected": (
+        dataclasses.replace(SHORT, proxies=50),
+        dataclasses.replace(SHORT, proxies=500),
+    ),
+}
+"""By factor the fleets of which only that one differs; `make bench` measures these."""
+
+GRID: Final[Mapping[str, Sequence[shapes.Shape]]] = {
+    "services": [
+        dataclasses.replace(BASE, services=count, endpoints=count * 100, proxies=200)
+        for count in (100, 300, 1_000)
+    ],
+    "clusters": [
+        dataclasses.replace(BASE, clusters=count, proxies=200) for count in (1, 5, 10, 20)
+    ],
+    "unaffected": [
+        dataclasses.replace(BASE, proxies=200, apart=count) for count in (200, 600, 2_000)
+    ],
+    "affected": [dataclasses.replace(BASE, proxies=count) for count in (100, 500, 1_000)],
+}
+"""The same around the base point, for `make bench-full`."""
+
+SIZES: Final[Mapping[str, Callable[[shapes.Shape], int]]] = {
+    "services": lambda shape: shape.services,
+    "clusters": lambda shape: shape.clusters,
+    "unaffected": lambda shape: shape.apart,
+    "affected": lambda shape: shape.proxies,
+}
 
 
 def measure(results: measures.Results, *, is_full: bool) -> None:
     """Measure the points of the grid."""
-    empty = _point(TINY)["memory"]["alone_mib"]
-    found = {name: _point(POINTS[name]) for name in (POINTS if is_full else ("short",))}
-    for name, one in found.items():
-        _note(results, name, one, empty_mib=empty)
+    empty_mib = point(shapes.POINTS["tiny"], workloads=("idle",), seconds=1)["memory"]["alone_mib"]
+    short = point(SHORT, seconds=5)
+    _note(results, "short", short, empty_mib=empty_mib)
+    _note_flavours(results)
+    _note_remotes(results, more=10 if is_full else 2)
+    for factor, grown in (GRID if is_full else GROWN).items():
+        _note_growth(results, factor, grown)
     if is_full:
-        few, many = found["short"]["changes"]["cpu_ms"], _point(GROWN)["changes"]["cpu_ms"]
-        results.add("scale/growth/services", many / few)
+        _note(results, "base", point(BASE, seconds=20), empty_mib=empty_mib)
 
 
-def _note(
-    results: measures.Results, name: str, found: Mapping[str, Any], *, empty_mib: float
-) -> None:
-    if found["wrong"] or found["changes"]["lost"]:
-        raise RuntimeError(f"clients do not have the truth, so that no figure counts: {found}")
-    changes, memory = found["changes"], found["memory"]
-    alone = (memory["alone_mib"] - empty_mib) * MIB / found["shape"]["endpoints"]
-    for figure, value in {
-        "p50": changes["p50_ms"],
-        "p99": changes["p99_ms"],
-        "cpu": changes["cpu_us_per_proxy"],
-        "endpoint": alone,
-        "proxy": memory["proxy_kib"],
-        "memory": memory["pss_mib"],
-        "cold": found["cold"]["first_s"],
-        "restart": found["restart"]["all_s"],
-    }.items():
-        results.add(f"scale/{name}/{figure}", value)
-
-
-def _point(shape: shapes.Shape) -> dict[str, Any]:
-    sizes = ("clusters", "services", "endpoints", "proxies")
-    words = [word for name in sizes for word in (f"--{name}", str(getattr(shape, name)))]
+def point(
+    shape: shapes.Shape, *, workloads: Sequence[str] = (), changes: int = 20, seconds: float = 5
+) -> dict[str, Any]:
+    """Measure one point, in a program of its own."""
+    words = ["--shape", shape.write(), "--changes", str(changes), "--seconds", str(seconds)]
+    for one in workloads:
+        words += ["--workload", one]
     command = [sys.executable, "-m", "bench.scale", *words]
     ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found = json.loads(ended.stdout)
     assert isinstance(found, dict)
     return found
+
+
+def _note(results: measures.Results, name: str, found: Found, *, empty_mib: float) -> None:
+    for figure, read in FIGURES.items():
+        results.add(f"scale/{name}/{figure}", read(found))
+    alone = (found["memory"]["alone_mib"] - empty_mib) * MIB / found["shape"]["endpoints"]
+    results.add(f"scale/{name}/endpoint", alone)
+
+
+def _note_flavours(results: measures.Results) -> None:
+    """Measure clients that take the state of the world, and proxies of nodes."""
+    found = point(
+        dataclasses.replace(SHORT, whole=SHORT.proxies), workloads=("singles",), changes=10
+    )
+    for figure in ("p50", "p99", "cpu", "bytes", "proxy"):
+        results.add(f"scale/whole/{figure}", FIGURES[figure](found))
+    nodes = dataclasses.replace(SHORT, clusters=1, proxies=1, nodes=20)
+    found = point(nodes, workloads=("poisson10",), seconds=5)
+    for figure, value in {
+        "p50": found["poisson10"]["p50_ms"],
+        "p99": found["poisson10"]["p99_ms"],
+        "cpu": found["poisson10"]["cpu_s"] / found["poisson10"]["count"] * 1e6,
+        "proxy": found["memory"]["proxy_kib"],
+    }.items():
+        results.add(f"scale/nodes/{figure}", value)
+
+
+def _note_remotes(results: measures.Results, *, more: int) -> None:
+    """Measure what a remote cluster costs, by the difference of fleets with and without."""
+    held = []
+    for clusters in (1, 1 + more):
+        shape = shapes.Shape(clusters, REMOTE_SERVICES, REMOTE_ENDPOINTS * clusters, 1)
+        held.append(point(shape, workloads=("idle",), seconds=1)["memory"]["alone_mib"])
+    results.add("scale/remote/memory", (held[1] - held[0]) / more)
+
+
+def _note_growth(results: measures.Results, factor: str, grown: Sequence[shapes.Shape]) -> None:
+    """Measure how the CPU time for a change grows with one factor."""
+    costs = list[tuple[float, float]]()
+    for shape in grown:
+        found = point(shape, workloads=("singles",), changes=20)
+        costs.append((SIZES[factor](shape), found["singles"]["cpu_ms"]))
+    results.add(f"growth/{factor}/slope", slope(costs))
+    results.add(f"growth/{factor}/ratio", costs[-1][1] / costs[0][1])
+    for size, cost in costs:
+        results.trace(f"growth/{factor}", size, cost)
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """Return the slope of the line that fits the points' logarithms best."""
+    places = [(math.log(size), math.log(cost)) for size, cost in points]
+    middle = sum(one for one, _ in places) / len(places)
+    height = sum(one for _, one in places) / len(places)
+    above = sum((one - middle) * (other - height) for one, other in places)
+    return above / sum((one - middle) ** 2 for one, _ in places)

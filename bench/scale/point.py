@@ -4,12 +4,14 @@ import base64
 import contextlib
 import dataclasses
 import datetime
+import functools
 import ipaddress
+import json
 import random
-import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,27 +19,71 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from bench.scale import shapes, subject
+from bench.scale import clients, shapes, subject, workloads
 from isthmus.testing import certificates
 
-PAUSE_S: Final = 0.2
-IDLE_S: Final = 8.0
-CHECKED: Final = 10
-"""So many clients' endpoints are compared with the truth."""
-
 MIB: Final = 1 << 20
+IDLE_S: Final = 5.0
+CHANGES: Final = 20
+RATES: Final = (10, 50, 100)
+
+WORKLOADS: Final[Mapping[str, str]] = {
+    "singles": "a pod leaves its service and comes back, alone",
+    "poisson10": "10 pods a second are replaced, at random moments",
+    "poisson50": "50 pods a second",
+    "poisson100": "100 pods a second",
+    "rollout": "1,000 pods of ten services are replaced, 400 a second",
+    "node": "a node is lost with all its pods",
+    "service": "a service is made and deleted",
+    "policy": "a policy of the whole mesh changes",
+    "relist": "one API server lists everything anew (410)",
+    "unreachable": "one API server answers nothing; changes in others go on",
+    "deaf": "one client of a hundred does not read",
+    "idle": "nothing happens",
+    "restart": "the control plane starts anew; proxies come back with what they have",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured at a point."""
+
+    workloads: Sequence[str] = tuple(WORKLOADS)
+    changes: int = CHANGES
+    seconds: float = 10.0
+    profile: str = ""
+
+
+ACTS: Final[Mapping[str, Callable[[workloads.Field, Plan], workloads.Found]]] = {
+    "singles": lambda here, plan: workloads.singles(here, changes=plan.changes),
+    **{
+        f"poisson{rate}": functools.partial(
+            lambda rate, here, plan: workloads.poisson(here, rate=rate, seconds=plan.seconds), rate
+        )
+        for rate in RATES
+    },
+    "rollout": lambda here, _: workloads.rollout(here),
+    "node": lambda here, _: workloads.node(here),
+    "service": lambda here, _: workloads.service(here),
+    "policy": lambda here, _: workloads.policy(here),
+    "relist": lambda here, plan: workloads.relist(here, seconds=min(5.0, plan.seconds)),
+    "unreachable": lambda here, _: workloads.unreachable(here),
+    "deaf": lambda here, plan: workloads.deaf(here, changes=max(2, plan.changes // 4)),
+    "idle": lambda here, plan: workloads.idle(here, seconds=plan.seconds),
+}
 
 
 class Point:
     """One fleet of a shape, measured."""
 
-    def __init__(self, folder: Path, shape: shapes.Shape) -> None:
+    def __init__(self, folder: Path, shape: shapes.Shape, plan: Plan) -> None:
         self._folder = folder
         self._shape = shape
+        self._plan = plan
         self._found: dict[str, Any] = {"shape": dataclasses.asdict(shape)}
         _write_authority(folder, shape)
 
-    def measured(self, changes: int) -> dict[str, Any]:
+    def measured(self) -> dict[str, Any]:
         """Return all that was found."""
         shape = self._shape.write()
         api = subject.helper("bench.scale.apiserver", shape, str(self._folder))
@@ -45,16 +91,26 @@ class Point:
         with api as servers, subject.helper("bench.scale.clients", shape, place) as clients:
             servers.hear()
             with self._running() as plane:
-                self._start("cold", plane, clients.ask(act="sync", count=1)["synced_at"])
-                clients.ask(act="rest", seconds=IDLE_S)
-                alone = plane.memory()
-                self._start("joined", plane, clients.ask(act="sync")["synced_at"])
-                clients.ask(act="rest", seconds=IDLE_S)
-                self._note_memory(plane, alone.pss)
-                self._change(plane, servers, clients, changes)
-                self._compare(clients)
-            with self._running() as plane:
-                self._start("restart", plane, clients.ask(act="drop")["synced_at"])
+                self._joined(plane, clients)
+                here = workloads.Field(
+                    self._shape,
+                    plane,
+                    servers,
+                    clients,
+                    random.Random(self._shape.seed),
+                    range(self._shape.clusters),
+                )
+                for name in self._plan.workloads:
+                    if name != "restart":
+                        _say(name)
+                        with plane.profiled(self._plan.profile if name == "singles" else ""):
+                            self._found[name] = ACTS[name](here, self._plan)
+                        _check(name, self._found[name])
+                self._found["peak_mib"] = plane.peak_mib()
+                self._compare(here)
+            if "restart" in self._plan.workloads:
+                _say("restart")
+                self._restart(here)
         return self._found
 
     @contextlib.contextmanager
@@ -69,95 +125,107 @@ class Point:
         finally:
             plane.stop()
 
-    def _start(self, name: str, plane: subject.Subject, synced: list[float]) -> None:
-        self._found[name] = {
-            "first_s": synced[0] - plane.began,
-            "all_s": synced[-1] - plane.began,
-            "cpu_s": plane.cpu_s(),
-        }
-
-    def _note_memory(self, plane: subject.Subject, alone_mib: float) -> None:
-        held = plane.memory().pss
-        more = max(1, self._shape.proxies - 1)
+    def _joined(self, plane: subject.Subject, helper: subject.Helper) -> None:
+        """Let one proxy come, then all, and note what the control plane holds."""
+        _say("start")
+        first = helper.ask(act="sync", count=1)["synced_at"][0]
+        self._found["cold"] = {"first_s": first - plane.began, "cpu_s": plane.cpu_s()}
+        helper.ask(act="rest", seconds=IDLE_S)
+        alone, alone_s, began = plane.memory().pss, plane.cpu_s(), time.monotonic()
+        _say("join")
+        last = helper.ask(act="sync")["synced_at"][-1]
+        self._found["join"] = {"all_s": last - began, "cpu_s": plane.cpu_s() - alone_s}
+        peak = plane.peak_mib()
+        helper.ask(act="rest", seconds=IDLE_S)
+        held, endpoints = plane.memory().pss, self._shape.endpoints
+        more = max(1, self._shape.clients - 1)
         self._found["memory"] = {
-            "alone_mib": alone_mib,
+            "alone_mib": alone,
             "pss_mib": held,
-            "peak_mib": plane.peak_mib(),
-            "proxy_kib": (held - alone_mib) * 1024 / more,
+            "peak_of_join_mib": peak,
+            "proxy_kib": (held - alone) * 1024 / more,
+            "alone_per_endpoint_bytes": alone * MIB / endpoints,
         }
+        sys.stderr.write(json.dumps({**self._found["memory"], **self._found["join"]}) + "\n")
 
-    def _change(
-        self, plane: subject.Subject, servers: subject.Helper, clients: subject.Helper, changes: int
-    ) -> None:
-        """Take a pod out of a service, and bring it back; the latter is what is waited for."""
-        draw = random.Random(self._shape.seed)
-        everyone = frozenset(range(self._shape.behind))
-        delays_ms, used_s, lost = list[float](), 0.0, 0
-        for _ in range(changes):
-            cluster = draw.randrange(self._shape.clusters)
-            service = draw.randrange(self._shape.services)
-            pod = draw.randrange(self._shape.behind)
-            where = {"cluster": cluster, "service": service}
-            affected, marker = self._affected(cluster), shapes.pod(cluster, service, pod)
-            servers.ask(**where, ready=sorted(everyone - {pod}))
-            # What comes back before it was gone is no change, and nobody is told.
-            name = f"outbound|80||{shapes.host(service)}"
-            clients.ask(act="lack", marker=marker, name=name, count=self._shape.proxies)
-            clients.ask(act="rest", seconds=PAUSE_S)
-            before_s = plane.cpu_s()
-            written = servers.ask(**where, ready=sorted(everyone))["written_ns"]
-            seen = clients.ask(
-                act="wait",
-                marker=marker,
-                count=affected,
-                timeout_s=20.0,
-            )["seen_ns"]
-            clients.ask(act="rest", seconds=PAUSE_S)
-            used_s += plane.cpu_s() - before_s
-            lost += affected - len(seen)
-            delays_ms += [(one - written) / 1e6 for one in seen]
-        delays_ms.sort()
-        told = sum(self._affected(cluster) for cluster in range(self._shape.clusters))
-        self._found["changes"] = {
-            "p50_ms": statistics.median(delays_ms),
-            "p99_ms": delays_ms[int(len(delays_ms) * 0.99)],
-            "max_ms": delays_ms[-1],
-            "lost": lost,
-            "cpu_ms": used_s / changes * 1000,
-            "cpu_us_per_proxy": used_s / changes / (told / self._shape.clusters) * 1e6,
-        }
+    def _restart(self, here: workloads.Field) -> None:
+        """Start it anew; proxies have what they had, and must learn what happened meanwhile."""
+        events, expected = list[list[float]](), 0
+        for cluster in range(1 if self._shape.is_flat else self._shape.clusters):
+            events.append([0.0, cluster, 0, 0, here.marker()])
+            expected += here.told if self._shape.is_flat else here.affected(cluster)
+        here.clients.ask(act="track")
+        here.servers.ask(act="replace", events=events)
+        markers = [shapes.marker(int(one[-1])) for one in events]
+        here.clients.ask(act="renew", is_new=False)
+        with self._running() as plane:
+            began_ns = int(plane.began * 1e9)
+            found = here.clients.ask(
+                act="arrivals",
+                written=dict.fromkeys(markers, began_ns),
+                expected=expected // len(events),
+                timeout_s=300.0,
+            )
+            self._found["restart"] = {
+                "all_s": found["max_ms"] / 1000,
+                "half_s": found["p50_ms"] / 1000,
+                "missing": found["missing"],
+                "cpu_s": plane.cpu_s(),
+                "peak_mib": plane.peak_mib(),
+            }
+            _check("restart", self._found["restart"])
+            here.rest(2.0)
+            self._compare(here)
 
-    def _affected(self, cluster: int) -> int:
-        """Return how many clients are told of a pod by its own address."""
-        if self._shape.is_flat:
-            return self._shape.proxies
-        return len(range(cluster, self._shape.proxies, self._shape.clusters))
+    def _compare(self, here: workloads.Field) -> None:
+        """Compare what all clients have with what API servers say; nothing counts if it differs.
 
-    def _compare(self, clients: subject.Helper) -> None:
-        """Compare what clients have at the end with the truth."""
-        draw = random.Random(self._shape.seed)
-        services = draw.sample(range(self._shape.services), min(self._shape.services, 50))
-        names = {f"outbound|80||{shapes.host(one)}": one for one in services}
-        clients.ask(act="rest", seconds=1.0)
-        held = clients.ask(act="held", clients=CHECKED, clusters=list(names))["held"]
-        wrong = [
-            (number, name)
-            for number, found in enumerate(held)
-            for name, service in names.items()
-            if found[name] != self._truth(number % self._shape.clusters, service)
-        ]
-        self._found["wrong"] = wrong
+        Raises:
+            RuntimeError: Somebody has not what all should have.
+        """
+        here.rest(1.0)
+        truth, sets = here.servers.ask(act="truth")["truth"], here.clients.ask(act="sets")["sets"]
+        counted = 0
+        for cluster in range(self._shape.clusters):
+            own = set(range(cluster, self._shape.proxies, self._shape.clusters))
+            right = set(sets.get(self._right(cluster, truth), ()))
+            if wrong := own - right:
+                known = {one for some in sets.values() for one in some}
+                raise RuntimeError(
+                    f"{len(wrong)} of {len(own)} clients of cluster {cluster} have other endpoints "
+                    f"than there are, {len(own - known)} have none: no figure counts"
+                )
+            counted += len(own)
+        self._found["compared"] = {"clients": counted, "services": len(truth[0])}
 
-    def _truth(self, cluster: int, service: int) -> list[str]:
-        """Return what a proxy in a cluster must know of a service."""
+    def _right(self, cluster: int, truth: Sequence[Mapping[str, list[str]]]) -> str:
+        """Return the digest of what a proxy in a cluster must know."""
         near = range(self._shape.clusters) if self._shape.is_flat else [cluster]
         far = set(range(self._shape.clusters)) - set(near)
-        pods = [
-            f"{shapes.pod(one, service, number)} 1"
-            for one in near
-            for number in range(self._shape.behind)
-        ]
-        return sorted(pods + [f"{shapes.gateway(one)} {self._shape.behind}" for one in far])
+        lines = []
+        for host in truth[0]:
+            pods = [f"{address} 1" for one in near for address in truth[one].get(host, ())]
+            gateways = [f"{shapes.gateway(one)} {len(truth[one].get(host, ()))}" for one in far]
+            lines.append(f"outbound|80||{host}={','.join(sorted(pods + gateways))}")
+        return clients.digest(lines)
+
+
+def _check(name: str, found: Mapping[str, Any]) -> None:
+    """Refuse figures of events that not all have learnt of, or more than should.
+
+    Raises:
+        RuntimeError: It is so.
+    """
+    for key, value in found.items():
+        if isinstance(value, Mapping):
+            _check(f"{name}, {key}", value)
+        elif key in {"lost", "missing"} and value:
+            raise RuntimeError(f"{name}: of all clients that should know {value} do not")
+
+
+def _say(what: str) -> None:
+    """Say on standard error what is being measured."""
+    sys.stderr.write(f"  {what} ...\n")
 
 
 def _write_authority(folder: Path, shape: shapes.Shape) -> None:

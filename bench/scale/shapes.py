@@ -8,12 +8,13 @@ import base64
 import dataclasses
 import hashlib
 import json
-import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import yaml
+
+from isthmus.resources import snapshot
 
 DEFAULT: Final = "default"
 SYSTEM: Final = "istio-system"
@@ -21,20 +22,44 @@ PORT: Final = 8080
 API_PORT: Final = 6443
 NODE_PODS: Final = 100
 ZONES: Final = 3
+SPREAD: Final = 7919
+SERVICES: Final = "/api/v1/services"
+PODS: Final = "/api/v1/pods"
+SLICES: Final = "/apis/discovery.k8s.io/v1/endpointslices"
+POLICIES: Final = "/apis/security.istio.io/v1/authorizationpolicies"
+MARKED: Final = 99
+"""Addresses of pods that come with an event begin with this, and are never given twice."""
+
 NAMESPACES: Final = ("shop", "pay", "ship")
 """Where the proxies are; services are in the first of them."""
 
+APART: Final = "apart"
+"""Where proxies are to which no service is exported."""
+
+DOMAIN: Final = f".{NAMESPACES[0]}.svc.cluster.local"
 Obj = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How large a fleet is; `endpoints` are those of all clusters together."""
+    """How large a fleet is.
+
+    Attributes:
+        endpoints: Those of all clusters together.
+        proxies: How many sidecars there are.
+        whole: So many of them take the state of the world, all others deltas.
+        nodes: How many proxies of nodes there are besides.
+        apart: How many sidecars there are besides that see no service of these.
+        is_flat: Whether all clusters share one network.
+    """
 
     clusters: int = 2
     services: int = 200
     endpoints: int = 4000
     proxies: int = 100
+    whole: int = 0
+    nodes: int = 0
+    apart: int = 0
     is_flat: bool = True
     seed: int = 1
 
@@ -42,6 +67,16 @@ class Shape:
     def behind(self) -> int:
         """How many endpoints a service has in each cluster."""
         return max(1, self.endpoints // (self.clusters * self.services))
+
+    @property
+    def clients(self) -> int:
+        """How many proxies there are in all."""
+        return self.proxies + self.nodes + self.apart
+
+    @property
+    def machines(self) -> int:
+        """How many nodes a cluster has."""
+        return max(1, self.services * self.behind // NODE_PODS)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,6 +90,15 @@ class Shape:
     def write(self) -> str:
         """Return it as text, for another process."""
         return json.dumps(dataclasses.asdict(self))
+
+
+POINTS: Final[Mapping[str, Shape]] = {
+    "tiny": Shape(1, 1, 1, 1),
+    "small": Shape(2, 50, 1_000, 20),
+    "short": Shape(2, 200, 4_000, 100),
+    "base": Shape(10, 1_000, 100_000, 2_000),
+}
+"""Points of the grid that have a name."""
 
 
 def read(text: str) -> Shape:
@@ -87,9 +131,14 @@ def _far(cluster: int, place: int) -> str:
     return f"{20 + (place >> 16)}.{cluster}.{place >> 8 & 255}.{place & 255}"
 
 
+def marker(number: int) -> str:
+    """Return the address of a pod that comes with an event."""
+    return f"{MARKED}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+
+
 def host(service: int) -> str:
     """Return the host name of a service."""
-    return f"s{service}.{NAMESPACES[0]}.svc.cluster.local"
+    return f"s{service}{DOMAIN}"
 
 
 # --- objects
@@ -100,46 +149,70 @@ def objects(shape: Shape, cluster: int) -> Iterator[tuple[str, Obj]]:
     name = shape.names[cluster]
     labels = {"topology.istio.io/network": shape.network(name)}
     yield "/api/v1/namespaces", _object("", SYSTEM, {"metadata": {"labels": labels}})
-    for one in ("kube-system", DEFAULT, *NAMESPACES):
+    for one in ("kube-system", DEFAULT, APART, *NAMESPACES):
         yield "/api/v1/namespaces", _object("", one, {})
-    nodes = max(1, shape.services * shape.behind // NODE_PODS)
-    for number in range(nodes):
+    for number in range(shape.machines):
         yield "/api/v1/nodes", _node(name, number)
-    draw = random.Random(f"{shape.seed}/{cluster}")
     for service in range(shape.services):
-        yield "/api/v1/services", _service(service)
-        for number in range(shape.behind):
-            yield "/api/v1/pods", _pod(shape, cluster, service, number, draw.randrange(nodes))
+        yield SERVICES, service_object(shape, service)
+        known = members(shape, cluster, service)
+        for member in known:
+            yield PODS, pod_object(shape, cluster, service, member)
         yield (
-            "/apis/discovery.k8s.io/v1/endpointslices",
-            endpoint_slice(shape, cluster, service, frozenset(range(shape.behind))),
+            SLICES,
+            endpoint_slice(shape, cluster, service, known),
         )
     if not shape.is_flat:
         yield from _gateway(cluster)
-    for number in range(cluster, shape.proxies, shape.clusters):
-        yield "/api/v1/pods", _client(shape, number)
+    for number in range(cluster, shape.clients, shape.clusters):
+        yield PODS, _client(shape, number)
     if cluster == 0:
         yield from _configuration()
 
 
-def endpoint_slice(shape: Shape, cluster: int, service: int, ready: frozenset[int]) -> Obj:
-    """Return the slice of a service in a cluster in which only pods of `ready` are ready."""
-    name = f"s{service}"
-    members = [
-        {
-            "addresses": [pod(cluster, service, number)],
-            "conditions": {"ready": number in ready, "serving": number in ready},
-            "nodeName": f"{shape.names[cluster]}-node0",
-            "targetRef": {"kind": "Pod", "namespace": NAMESPACES[0], "name": f"{name}-{number}"},
-            "zone": f"zone-{number % ZONES}",
-        }
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A pod of a service, as a slice names it."""
+
+    name: str
+    address: str
+    node: int
+    zone: int
+    is_ready: bool = True
+
+
+def members(shape: Shape, cluster: int, service: int) -> list[Member]:
+    """Return the pods that a service has in a cluster at first, all of them ready."""
+    return [
+        Member(
+            f"s{service}-{number}",
+            pod(cluster, service, number),
+            # Pods of a service are on different nodes, and a node's pods of different services.
+            (service * shape.behind + number) * SPREAD % shape.machines,
+            number % ZONES,
+        )
         for number in range(shape.behind)
+    ]
+
+
+def endpoint_slice(shape: Shape, cluster: int, service: int, known: Iterable[Member]) -> Obj:
+    """Return the slice of a service in a cluster."""
+    name = f"s{service}"
+    endpoints = [
+        {
+            "addresses": [one.address],
+            "conditions": {"ready": one.is_ready, "serving": one.is_ready},
+            "nodeName": f"{shape.names[cluster]}-node{one.node}",
+            "targetRef": {"kind": "Pod", "namespace": NAMESPACES[0], "name": one.name},
+            "zone": f"zone-{one.zone}",
+        }
+        for one in known
     ]
     fields = {
         "metadata": {"labels": {"kubernetes.io/service-name": name}},
         "addressType": "IPv4",
         "ports": [{"name": "http", "port": PORT, "protocol": "TCP"}],
-        "endpoints": members,
+        "endpoints": endpoints,
     }
     return _object(NAMESPACES[0], f"{name}-x7k2p", fields)
 
@@ -166,7 +239,8 @@ def _node(cluster: str, number: int) -> Obj:
     return _object("", f"{cluster}-node{number}", {"metadata": {"labels": labels}})
 
 
-def _service(number: int) -> Obj:
+def service_object(shape: Shape, number: int) -> Obj:
+    """Return a service; where there are proxies apart, it is exported to all others."""
     vip = f"172.16.{number >> 8}.{number & 255}"
     spec = {
         "clusterIP": vip,
@@ -174,10 +248,13 @@ def _service(number: int) -> Obj:
         "selector": {"app": f"s{number}"},
         "ports": [{"name": "http", "port": 80, "targetPort": PORT, "protocol": "TCP"}],
     }
-    return _object(NAMESPACES[0], f"s{number}", {"spec": spec})
+    shown = {"networking.istio.io/exportTo": ",".join(NAMESPACES)}
+    metadata = {"annotations": shown} if shape.apart else {}
+    return _object(NAMESPACES[0], f"s{number}", {"metadata": metadata, "spec": spec})
 
 
-def _pod(shape: Shape, cluster: int, service: int, number: int, node: int) -> Obj:
+def pod_object(shape: Shape, cluster: int, service: int, one: Member) -> Obj:
+    """Return a pod of a service."""
     app = f"s{service}"
     labels = {
         "app": app,
@@ -188,11 +265,11 @@ def _pod(shape: Shape, cluster: int, service: int, number: int, node: int) -> Ob
         "service.istio.io/canonical-revision": "v1",
     }
     return _running(
-        f"{app}-{number}",
+        one.name,
         NAMESPACES[0],
         labels=labels,
-        address=pod(cluster, service, number),
-        node=f"{shape.names[cluster]}-node{node}",
+        address=one.address,
+        node=f"{shape.names[cluster]}-node{one.node}",
         account=app,
     )
 
@@ -230,37 +307,62 @@ def _running(
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """One client of discovery: a sidecar."""
+    """One client of discovery: a sidecar, or the proxy of a node."""
 
     name: str
     namespace: str
     cluster: str
     address: str
+    is_whole: bool = False
+    kind: str = "sidecar"
+    account: str = "client"
 
     @property
     def token(self) -> str:
         """What proves it: our API servers believe what it says."""
-        return f"{self.namespace}.{self.name}"
+        return f"{self.namespace}.{self.account}.{self.name}"
+
+    @property
+    def wants(self) -> tuple[str, ...]:
+        """The types of which it wants everything."""
+        if self.kind == "ztunnel":
+            return (snapshot.ADDRESSES, snapshot.AUTHORIZATIONS)
+        return (snapshot.CLUSTERS, snapshot.LISTENERS)
 
 
 def proxy(shape: Shape, number: int) -> Proxy:
     """Return one of the fleet's proxies; they are spread over clusters and namespaces."""
     cluster = number % shape.clusters
     turn = number // shape.clusters
+    address = f"100.{64 + cluster}.{turn >> 8}.{turn & 255}"
+    if number >= shape.proxies + shape.nodes:
+        return Proxy(f"client-{number}", APART, shape.names[cluster], address)
+    if number >= shape.proxies:
+        return Proxy(
+            f"ztunnel-{number}",
+            SYSTEM,
+            shape.names[cluster],
+            address,
+            kind="ztunnel",
+            account="ztunnel",
+        )
     return Proxy(
         f"client-{number}",
         NAMESPACES[turn % len(NAMESPACES)],
         shape.names[cluster],
-        f"100.{64 + cluster}.{turn >> 8}.{turn & 255}",
+        address,
+        is_whole=number < shape.whole,
     )
 
 
 def _client(shape: Shape, number: int) -> Obj:
     one = proxy(shape, number)
-    labels = {"app": "client", "security.istio.io/tlsMode": "istio"}
+    labels = {"app": one.account}
+    if one.kind == "sidecar":
+        labels["security.istio.io/tlsMode"] = "istio"
     node = f"{one.cluster}-node0"
     return _running(
-        one.name, one.namespace, labels=labels, address=one.address, node=node, account="client"
+        one.name, one.namespace, labels=labels, address=one.address, node=node, account=one.account
     )
 
 
@@ -272,7 +374,7 @@ def _gateway(cluster: int) -> Iterator[tuple[str, Obj]]:
     ports = [{"name": "tls", "port": 15443, "targetPort": 15443, "protocol": "TCP"}]
     vip = f"172.17.0.{cluster + 1}"
     yield (
-        "/api/v1/services",
+        SERVICES,
         _object(
             SYSTEM,
             "istio-eastwestgateway",
@@ -286,7 +388,7 @@ def _gateway(cluster: int) -> Iterator[tuple[str, Obj]]:
     address = f"100.127.0.{cluster + 1}"
     pod_labels = {**labels, "security.istio.io/tlsMode": "istio"}
     yield (
-        "/api/v1/pods",
+        PODS,
         _running(
             "istio-eastwestgateway-0",
             SYSTEM,
@@ -308,8 +410,7 @@ def _gateway(cluster: int) -> Iterator[tuple[str, Obj]]:
         "ports": [{"name": "tls", "port": 15443, "protocol": "TCP"}],
         "endpoints": [member],
     }
-    path = "/apis/discovery.k8s.io/v1/endpointslices"
-    yield path, _object(SYSTEM, "istio-eastwestgateway-1", fields)
+    yield SLICES, _object(SYSTEM, "istio-eastwestgateway-1", fields)
 
 
 def _configuration() -> Iterator[tuple[str, Obj]]:
@@ -325,6 +426,13 @@ def _configuration() -> Iterator[tuple[str, Obj]]:
     )
     mesh = {"data": {"mesh": "trustDomain: cluster.local\n"}}
     yield f"/api/v1/namespaces/{SYSTEM}/configmaps", _object(SYSTEM, "istio", mesh)
+
+
+def policy(number: int) -> Obj:
+    """Return a policy that every sidecar of the mesh must obey; it differs by its number."""
+    path = {"operation": {"paths": [f"/closed-{number}"]}}
+    spec = {"action": "DENY", "rules": [{"to": [path]}]}
+    return _object(SYSTEM, "closed", {"spec": spec})
 
 
 def remote_secret(name: str, *, address: str, authority: str) -> Obj:

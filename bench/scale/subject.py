@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,7 @@ class Subject:
             "ISTHMUS_RUN_DIR": str(folder),
             "KUBECONFIG": str(folder / "kubeconfig"),
             "INJECTION_WEBHOOK_CONFIG_NAME": "",
+            "PILOT_ENABLE_AMBIENT": str(shape.nodes > 0).lower(),
         }
         self._log = (folder / "subject.log").open("ab")
         self.began = time.monotonic()
@@ -50,7 +52,7 @@ class Subject:
 
     def cpu_s(self) -> float:
         """Return the CPU time that it has used, with all that it has started."""
-        return usage.cpu_s(self._process.pid)
+        return usage.exact_cpu_s(self._process.pid)
 
     def memory(self) -> usage.Memory:
         """Return what it holds now.
@@ -63,6 +65,26 @@ class Subject:
         if not known:
             raise RuntimeError("the control plane has ended; its log says why")
         return usage.Memory(sum(one.pss for one in known), sum(one.private for one in known))
+
+    @contextlib.contextmanager
+    def profiled(self, path: str) -> Iterator[None]:
+        """Write where its time goes to a file meanwhile, if there is a `py-spy` on the path."""
+        program = shutil.which("py-spy") if path else None
+        if program is None:
+            yield
+            return
+        words = [program, "record", "-f", "raw", "-r", "200", "-d", "3600", "-o", path]
+        spy = subprocess.Popen(
+            [*words, "-p", str(self._process.pid)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: os.sched_setaffinity(0, OTHERS),
+        )
+        try:
+            yield
+        finally:
+            spy.send_signal(signal.SIGINT)
+            spy.wait()
 
     def peak_mib(self) -> float:
         """Return the most that it has held."""
@@ -84,10 +106,14 @@ class Helper:
 
     def ask(self, **asked: object) -> dict[str, Any]:
         """Tell it to do something, and return what it found."""
+        self.tell(**asked)
+        return self.hear()
+
+    def tell(self, **asked: object) -> None:
+        """Tell it to do something; what it found must be heard before the next."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
-        return self.hear()
 
     def hear(self) -> dict[str, Any]:
         """Return the next thing that it says.
@@ -105,7 +131,7 @@ class Helper:
 
     def cpu_s(self) -> float:
         """Return the CPU time that it has used."""
-        return usage.cpu_s(self._process.pid)
+        return usage.exact_cpu_s(self._process.pid)
 
 
 @contextlib.contextmanager

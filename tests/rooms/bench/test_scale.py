@@ -1,9 +1,17 @@
 """The made-up fleet of the measurements: its truth, and the client that reads what is told of it."""
 
+import dataclasses
+import json
 import struct
 
 import pytest
-from bench.scale import apiserver, http2, shapes
+from bench.scale import apiserver, clients, http2, shapes, talks
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf import any_pb2
+
+from isthmus.resources import snapshot
 
 SMALL = shapes.Shape(2, 3, 24, 4, is_flat=False)
 
@@ -42,21 +50,146 @@ def test_no_two_pods_of_a_network_have_one_address():
         assert len(found) == large.services * large.behind
 
 
+def heard_by(server):
+    """Have somebody watch slices and pods; what is written is in the queues."""
+    queues = {}
+    for path in (shapes.SLICES, shapes.PODS):
+        queues[path] = apiserver.asyncio.Queue()
+        server._kinds[path].watchers.add(queues[path])
+    return queues
+
+
+def events(queue):
+    found = []
+    while not queue.empty():
+        found.append(json.loads(queue.get_nowait()))
+    return found
+
+
 def test_a_slice_says_which_pods_are_ready():
-    one = shapes.endpoint_slice(SMALL, 0, 1, frozenset({0, 2}))
+    server = apiserver.ApiServer(SMALL, 0, "")
+    queues = heard_by(server)
 
-    ready = [member["conditions"]["ready"] for member in one["endpoints"]]
-    assert ready == [True, False, True, False]
+    server.ready(1, [1, 3])
+
+    (event,) = events(queues[shapes.SLICES])
+    ready = [member["conditions"]["ready"] for member in event["object"]["endpoints"]]
+    assert (event["type"], ready) == ("MODIFIED", [True, False, True, False])
 
 
-async def test_an_event_reaches_who_watches(tmp_path):
+def test_a_pod_that_is_replaced_has_a_fresh_address_which_is_the_truth():
     server = apiserver.ApiServer(SMALL, 1, "")
-    events = apiserver.asyncio.Queue()
-    server._kinds[apiserver.SLICES].watchers.add(events)
+    queues = heard_by(server)
 
-    server.ready(0, frozenset({1}))
+    server.replace(0, 2, 77)
 
-    assert b'"type":"MODIFIED"' in events.get_nowait()
+    assert [one["type"] for one in events(queues[shapes.PODS])] == ["ADDED", "DELETED"]
+    (slice_,) = events(queues[shapes.SLICES])
+    assert slice_["object"]["endpoints"][2]["addresses"] == [shapes.marker(77)]
+    assert shapes.marker(77) in server.truth()[shapes.host(0)]
+    assert shapes.pod(1, 0, 2) not in server.truth()[shapes.host(0)]
+
+
+def test_a_lost_node_takes_its_pods_out_of_all_their_services():
+    server = apiserver.ApiServer(SMALL, 0, "")
+    lost = server.on(0)
+
+    server.lose(0)
+
+    assert sum(map(len, lost.values())) == SMALL.services * SMALL.behind
+    assert not any(server.truth().values())
+
+
+# --- what a proxy says and hears
+
+
+def said(kind, **fields):
+    return discovery_pb2.DeltaDiscoveryResponse(
+        type_url=kind, nonce="n", **fields
+    ).SerializeToString()
+
+
+def resource(kind, name, message):
+    body = any_pb2.Any(type_url=kind, value=message.SerializeToString())
+    return discovery_pb2.Resource(name=name, version="v", resource=body)
+
+
+def cluster(name):
+    eds = {"service_name": f"{name}-endpoints"}
+    return cluster_pb2.Cluster(name=name, type=cluster_pb2.Cluster.EDS, eds_cluster_config=eds)
+
+
+def proxy(number=0, **changed):
+    one = dataclasses.replace(shapes.proxy(SMALL, number), **changed)
+    talk = talks.Talk(one, "net")
+    return talk, list(talk.begin(is_new=True))
+
+
+def nothing(kind, name, one):
+    del kind, name, one
+
+
+def test_a_proxy_asks_for_the_endpoints_of_the_clusters_that_it_is_told():
+    talk, _ = proxy()
+    told = said(snapshot.CLUSTERS, resources=[resource(snapshot.CLUSTERS, "c", cluster("c"))])
+
+    acknowledged, asked = map(
+        discovery_pb2.DeltaDiscoveryRequest.FromString, talk.hear(told, nothing)
+    )
+
+    assert acknowledged.response_nonce == "n"
+    assert list(asked.resource_names_subscribe) == ["c-endpoints"]
+    assert not talk.is_synced
+
+
+def test_a_proxy_forgets_the_endpoints_of_clusters_that_go():
+    talk, _ = proxy()
+    told = [resource(snapshot.CLUSTERS, "c", cluster("c"))]
+    talk.hear(said(snapshot.CLUSTERS, resources=told), nothing)
+
+    *_, asked = talk.hear(said(snapshot.CLUSTERS, removed_resources=["c"]), nothing)
+
+    left = discovery_pb2.DeltaDiscoveryRequest.FromString(asked).resource_names_unsubscribe
+    assert list(left) == ["c-endpoints"]
+
+
+def test_a_proxy_that_comes_back_says_what_it_has():
+    talk, _ = proxy()
+    told = [resource(snapshot.CLUSTERS, "c", cluster("c"))]
+    talk.hear(said(snapshot.CLUSTERS, resources=told), nothing)
+
+    requests = [
+        discovery_pb2.DeltaDiscoveryRequest.FromString(one) for one in talk.begin(is_new=False)
+    ]
+
+    has = {one.type_url: dict(one.initial_resource_versions) for one in requests}
+    assert has[snapshot.CLUSTERS] == {"c": "v"}
+    assert [one.HasField("node") for one in requests] == [True, False, False]
+
+
+def test_a_client_of_the_state_of_the_world_names_all_that_it_wants():
+    talk, _ = proxy(is_whole=True)
+    told = discovery_pb2.DiscoveryResponse(type_url=snapshot.CLUSTERS, nonce="n", version_info="1")
+    for name in ("a", "b"):
+        told.resources.add(type_url=snapshot.CLUSTERS, value=cluster(name).SerializeToString())
+
+    acknowledged, asked = map(
+        discovery_pb2.DiscoveryRequest.FromString, talk.hear(told.SerializeToString(), nothing)
+    )
+
+    assert (acknowledged.version_info, acknowledged.response_nonce) == ("1", "n")
+    assert list(asked.resource_names) == ["a-endpoints", "b-endpoints"]
+
+
+def test_addresses_that_come_with_events_are_found_in_endpoints():
+    address = {"socket_address": {"address": shapes.marker(70_000), "port_value": 1}}
+    group = {"lb_endpoints": [{"endpoint": {"address": address}}]}
+    assignment = endpoint_pb2.ClusterLoadAssignment(cluster_name="c", endpoints=[group])
+
+    held = talks.Held(snapshot.ENDPOINTS, "v", assignment.SerializeToString())
+
+    assert held.markers == {shapes.marker(70_000).encode()}
+    assert clients.endpoints_of(held.body) == [f"{shapes.marker(70_000)} 1"]
 
 
 # --- the client

@@ -1,0 +1,295 @@
+"""What a proxy says and hears on its stream, in either form of the protocol; no sockets.
+
+It asks for clusters and listeners, then for the endpoints and routes that these name, and
+acknowledges what it gets. What it holds outlives its stream: to the next one it tells what it
+has, as Envoy does. Resources with the same bytes are one object for all proxies of this program,
+and large messages with the same bytes are decoded once: two thousand real proxies would have
+two thousand machines for that.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2,
+)
+from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf import struct_pb2
+
+from bench.scale import shapes
+from isthmus.resources import snapshot
+
+METHODS: Final = {
+    True: "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
+    False: "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
+}
+"""By whether a client wants the state of the world."""
+
+MANAGER: Final = "envoy.filters.network.http_connection_manager"
+LARGE: Final = 1 << 17
+"""Messages from this size on are decoded once for all clients that get the same bytes."""
+
+MARKERS: Final = re.compile(rb"(?<![\d.])%d\.\d+\.\d+\.\d+" % shapes.MARKED)
+"""Addresses of pods that came with an event."""
+
+LED_BY: Final = {
+    snapshot.CLUSTERS: snapshot.ENDPOINTS,
+    snapshot.LISTENERS: snapshot.ROUTES,
+}
+
+Message = Any
+"""A message of Envoy's: it has no types here."""
+
+
+class Held:
+    """A resource as some proxies hold it, with what it leads to; each content exists once."""
+
+    __slots__ = ("body", "leads", "markers", "version")
+
+    def __init__(self, kind: str, version: str, body: bytes) -> None:
+        self.version = version
+        self.body = body
+        self.leads = tuple(_leads(kind, body))
+        self.markers = frozenset[bytes]()
+        if kind in {snapshot.ENDPOINTS, snapshot.ADDRESSES}:
+            self.markers = frozenset(_markers(kind, body))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A decoded message."""
+
+    kind: str
+    version: str
+    nonce: str
+    resources: tuple[tuple[str, Held], ...]
+    removed: tuple[str, ...]
+
+
+_known: dict[tuple[str, str, bytes], Held] = {}
+_large: dict[bytes, Answer] = {}
+
+
+def forget() -> None:
+    """Forget decoded messages and contents: proxies go on holding theirs."""
+    _large.clear()
+    _known.clear()
+
+
+class Talk:
+    """One proxy: what it holds, and its stream's state."""
+
+    def __init__(self, one: shapes.Proxy, network: str) -> None:
+        self.proxy = one
+        self._network = network
+        self.held: dict[str, dict[str, Held]] = {}
+        self.asked: dict[str, dict[str, None]] = {}
+        self._versions: dict[str, str] = {}
+        self._nonces: dict[str, str] = {}
+        self.missing: set[str] = set()
+
+    def begin(self, *, is_new: bool) -> Iterator[bytes]:
+        """Yield the first requests of a stream; `is_new` is for a proxy that has just started."""
+        if is_new:
+            self.held = {kind: {} for kind in (*self.proxy.wants, *LED_BY.values())}
+            self.asked = {kind: {} for kind in LED_BY.values()}
+            self._versions = {}
+            self.missing = set(self.proxy.wants)
+        self._nonces = {}
+        node = _node(self.proxy, self._network)
+        for kind in (*self.proxy.wants, *LED_BY.values()):
+            if kind in self.proxy.wants or self.asked[kind]:
+                yield self._first(kind, node)
+                node = None
+
+    def _first(self, kind: str, node: Message) -> bytes:
+        names = self.asked.get(kind, ())
+        if self.proxy.is_whole:
+            version = self._versions.get(kind, "")
+            return _written(
+                discovery_pb2.DiscoveryRequest(
+                    type_url=kind, node=node, version_info=version, resource_names=names
+                )
+            )
+        versions = {name: one.version for name, one in self.held[kind].items()}
+        return _written(
+            discovery_pb2.DeltaDiscoveryRequest(
+                type_url=kind,
+                node=node,
+                resource_names_subscribe=names,
+                initial_resource_versions=versions,
+            )
+        )
+
+    def hear(self, message: bytes, take: Callable[[str, str, Held | None], None]) -> list[bytes]:
+        """Take a message in; return what is said to it. `take` is told of each resource."""
+        said = _decoded(message, is_whole=self.proxy.is_whole)
+        held, removed = self.held.setdefault(said.kind, {}), said.removed
+        if self.proxy.is_whole and said.kind in self.proxy.wants:
+            present = {name for name, _ in said.resources}
+            removed = tuple(name for name in held if name not in present)
+        gone, fresh = dict[str, None](), dict[str, None]()
+        for name in removed:
+            old = held.pop(name, None)
+            gone.update(dict.fromkeys(old.leads if old else ()))
+            take(said.kind, name, None)
+        for name, one in said.resources:
+            take(said.kind, name, one)
+            held[name] = one
+            fresh.update(dict.fromkeys(one.leads))
+        self.missing.discard(said.kind)
+        self._nonces[said.kind], self._versions[said.kind] = said.nonce, said.version
+        return [self._ack(said), *self._follow(said.kind, fresh, gone)]
+
+    def _ack(self, said: Answer) -> bytes:
+        if self.proxy.is_whole:
+            return self._whole(said.kind)
+        return _written(
+            discovery_pb2.DeltaDiscoveryRequest(type_url=said.kind, response_nonce=said.nonce)
+        )
+
+    def _whole(self, kind: str) -> bytes:
+        return _written(
+            discovery_pb2.DiscoveryRequest(
+                type_url=kind,
+                version_info=self._versions.get(kind, ""),
+                response_nonce=self._nonces.get(kind, ""),
+                resource_names=self.asked.get(kind, ()),
+            )
+        )
+
+    def _follow(
+        self, kind: str, fresh: Mapping[str, None], gone: Mapping[str, None]
+    ) -> Iterable[bytes]:
+        """Ask for what is named for the first time, and no longer for what is named no more."""
+        wanted = LED_BY.get(snapshot.TypeUrl(kind))
+        if wanted is None:
+            return []
+        asked = self.asked[wanted]
+        more = [name for name in fresh if name not in asked]
+        less = [name for name in gone if name in asked and name not in fresh]
+        if not more and not less:
+            return []
+        asked.update(dict.fromkeys(more))
+        for name in less:
+            del asked[name]
+            self.held[wanted].pop(name, None)
+        if self.proxy.is_whole:
+            return [self._whole(wanted)]
+        return [
+            _written(
+                discovery_pb2.DeltaDiscoveryRequest(
+                    type_url=wanted,
+                    resource_names_subscribe=more,
+                    resource_names_unsubscribe=less,
+                )
+            )
+        ]
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether it has an answer to all that it has asked for."""
+        return not self.missing and all(
+            len(asked) <= len(self.held[kind]) and asked.keys() <= self.held[kind].keys()
+            for kind, asked in self.asked.items()
+        )
+
+
+def _written(message: Message) -> bytes:
+    written: bytes = message.SerializeToString()
+    return written
+
+
+def _decoded(message: bytes, *, is_whole: bool) -> Answer:
+    known = _large.get(message) if len(message) >= LARGE else None
+    if known is None:
+        known = _whole_answer(message) if is_whole else _delta_answer(message)
+        if len(message) >= LARGE:
+            _large[message] = known
+    return known
+
+
+def _delta_answer(message: bytes) -> Answer:
+    said = discovery_pb2.DeltaDiscoveryResponse.FromString(message)
+    resources = tuple(
+        (one.name, _shared(said.type_url, one.version, one.resource.value))
+        for one in said.resources
+    )
+    return Answer(said.type_url, "", said.nonce, resources, tuple(said.removed_resources))
+
+
+def _whole_answer(message: bytes) -> Answer:
+    said = discovery_pb2.DiscoveryResponse.FromString(message)
+    kind, version = said.type_url, said.version_info
+    resources = tuple(
+        (_name(kind, one.value), _shared(kind, "", one.value)) for one in said.resources
+    )
+    return Answer(kind, version, said.nonce, resources, ())
+
+
+def _name(kind: str, body: bytes) -> str:
+    """Return the name that a resource says itself: the first field of all kinds but secrets."""
+    if kind == snapshot.CLUSTERS:
+        return cluster_pb2.Cluster.FromString(body).name  # type: ignore[no-any-return]  # a string
+    size, at = body[1], 2
+    if size & 128:
+        size, at = size & 127 | body[2] << 7, 3
+    return body[at : at + size].decode()
+
+
+def _shared(kind: str, version: str, body: bytes) -> Held:
+    key = (kind, version, body)
+    known = _known.get(key)
+    if known is None:
+        known = _known[key] = Held(kind, version, body)
+    return known
+
+
+def _leads(kind: str, body: bytes) -> Iterator[str]:
+    if kind == snapshot.CLUSTERS:
+        cluster = cluster_pb2.Cluster.FromString(body)
+        if cluster.type == cluster_pb2.Cluster.EDS:
+            yield cluster.eds_cluster_config.service_name or cluster.name
+    elif kind == snapshot.LISTENERS:
+        for chain in listener_pb2.Listener.FromString(body).filter_chains:
+            for one in chain.filters:
+                if one.name == MANAGER:
+                    manager = http_connection_manager_pb2.HttpConnectionManager()
+                    one.typed_config.Unpack(manager)
+                    if manager.HasField("rds"):
+                        yield manager.rds.route_config_name
+
+
+def _markers(kind: str, body: bytes) -> Iterator[bytes]:
+    """Yield the addresses of events in a resource."""
+    if kind == snapshot.ENDPOINTS:
+        for found in MARKERS.finditer(body):
+            yield found[0]
+    else:
+        at = -1
+        while (at := body.find(bytes([4, shapes.MARKED]), at + 1)) >= 0:
+            yield ".".join(map(str, body[at + 1 : at + 5])).encode()
+
+
+def _node(one: shapes.Proxy, network: str) -> Message:
+    metadata = struct_pb2.Struct()
+    metadata.update(
+        {
+            "CLUSTER_ID": one.cluster,
+            "NETWORK": network,
+            "NAMESPACE": one.namespace,
+            "SERVICE_ACCOUNT": one.account,
+            "NODE_NAME": f"{one.cluster}-node0",
+            "LABELS": {"app": one.account},
+            "INSTANCE_IPS": one.address,
+        }
+    )
+    domain = f"{one.namespace}.svc.cluster.local"
+    return {
+        "id": f"{one.kind}~{one.address}~{one.name}.{one.namespace}~{domain}",
+        "metadata": metadata,
+    }

@@ -1,0 +1,280 @@
+"""What happens to a fleet, one kind of event at a time, and what is found of it.
+
+A delay runs from the moment at which an API server writes an event to the moment at which a
+client has decoded a response that holds what came of it. Nothing in a message tells the time:
+what is waited for is an address, a name or a word that was never there before.
+"""
+
+import dataclasses
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from bench.scale import clients as client_program
+from bench.scale import shapes, subject
+
+PAUSE_S: Final = 0.2
+PATIENCE_S: Final = 20.0
+ROLLOUT_RATE: Final = 400
+ROLLOUT: Final = 1000
+ROLLOUT_SERVICES: Final = 10
+FULL: Final = 90
+"""Percent of a core from which on whoever uses it is no measure of others."""
+
+Found = dict[str, Any]
+
+
+@dataclass
+class Field:
+    """A fleet in which something can happen."""
+
+    shape: shapes.Shape
+    plane: subject.Subject
+    servers: subject.Helper
+    clients: subject.Helper
+    draw: random.Random
+    clusters: range
+    markers: int = 0
+    replaced: set[tuple[int, int, int]] = field(default_factory=set)
+
+    @property
+    def sidecars(self) -> int:
+        """How many clients are told of endpoints."""
+        return self.shape.proxies
+
+    @property
+    def told(self) -> int:
+        """How many clients are told of pods that are new, in a fleet of one network."""
+        return self.shape.proxies + self.shape.nodes
+
+    def affected(self, cluster: int) -> int:
+        """Return how many clients are told of a pod by its own address."""
+        if self.shape.is_flat:
+            return self.shape.proxies
+        return len(range(cluster, self.shape.proxies, self.shape.clusters))
+
+    def marker(self) -> int:
+        """Return a number that no event has had."""
+        self.markers += 1
+        return self.markers
+
+    def slot(self, services: int) -> tuple[int, int, int]:
+        """Return a pod that no event has replaced: its cluster, service and number."""
+        shape = self.shape
+        while True:
+            one = (
+                self.draw.choice(self.clusters),
+                self.draw.randrange(services),
+                self.draw.randrange(shape.behind),
+            )
+            if one not in self.replaced:
+                self.replaced.add(one)
+                return one
+
+    def rest(self, seconds: float) -> None:
+        """Let clients answer whatever comes."""
+        self.clients.ask(act="rest", seconds=seconds)
+
+    def seen(self, count: int, happen: Callable[[], int], **look: object) -> Found:
+        """Let something happen; return when `count` clients have what is looked for."""
+        self.clients.ask(act="look", **look)
+        cpu_s, busy_s = self.plane.cpu_s(), self.clients.cpu_s()
+        self.clients.tell(act="wait", count=count, timeout_s=PATIENCE_S)
+        written = happen()
+        seen = self.clients.hear()["seen_ns"]
+        busy_s = self.clients.cpu_s() - busy_s
+        delays = [(one - written) / 1e6 for one in seen]
+        self.rest(PAUSE_S)
+        return {
+            "delays_ms": delays,
+            "lost": count - len(seen),
+            "cpu_s": self.plane.cpu_s() - cpu_s,
+            "busy": busy_s * 1000 / max(1.0, delays[-1]) if delays else 0.0,
+        }
+
+
+def told(found: Found, *, affected: float) -> Found:
+    """Return what is told of one or several events of a kind."""
+    delays = sorted(found["delays_ms"])
+    changes = found.get("changes", 1)
+    return {
+        **client_program.quantiles(delays),
+        "lost": found["lost"],
+        "cpu_ms": found["cpu_s"] / changes * 1000,
+        "cpu_us_per_proxy": found["cpu_s"] / changes / affected * 1e6,
+        "client_busy_percent": round(found["busy"] / changes * 100),
+    }
+
+
+def singles(here: Field, *, changes: int) -> Found:
+    """Take a pod out of a service, and bring it back, alone; the latter is what is measured."""
+    total: Found = {"delays_ms": [], "lost": 0, "cpu_s": 0.0, "busy": 0.0, "changes": changes}
+    affected, before = 0, here.clients.ask(act="counted")
+    for _ in range(changes):
+        cluster, service, pod = here.slot(here.shape.services)
+        here.replaced.discard((cluster, service, pod))
+        where = {"act": "ready", "cluster": cluster, "service": service}
+        address = shapes.pod(cluster, service, pod)
+        here.servers.ask(**where, unready=[pod])
+        # What comes back before it was gone is no change, and nobody is told.
+        name = f"outbound|80||{shapes.host(service)}"
+        here.clients.ask(act="lack", marker=address, name=name, timeout_s=PATIENCE_S)
+        here.rest(PAUSE_S)
+        count = here.affected(cluster)
+        affected += count
+        found = here.seen(
+            count,
+            lambda where=where: here.servers.ask(**where, unready=[])["found"],  # type: ignore[misc]  # bound at once
+            marker=address,
+        )
+        for key, value in found.items():
+            total[key] += value
+    after = here.clients.ask(act="counted")
+    sent = (after["bytes"] - before["bytes"]) / (2 * affected)
+    return {**told(total, affected=affected / changes), "bytes_per_proxy": sent}
+
+
+def stream(here: Field, events: list[list[float]], *, seconds: float) -> Found:
+    """Replace pods at given moments; return how late clients learnt of it."""
+    here.clients.ask(act="track")
+    cpu_s, busy_s = here.plane.cpu_s(), here.clients.cpu_s()
+    here.servers.tell(act="replace", events=events)
+    here.rest(seconds + PAUSE_S)
+    written = here.servers.hear()["found"]
+    client_s = here.clients.cpu_s() - busy_s
+    found = here.clients.ask(
+        act="arrivals",
+        written=written,
+        expected=here.told,
+        timeout_s=PATIENCE_S,
+    )
+    used_s = here.plane.cpu_s() - cpu_s
+    return {
+        **found,
+        "events": len(events),
+        "cpu_s": used_s,
+        "cpu_percent": round(used_s / seconds * 100),
+        "client_busy_percent": round(client_s / seconds * 100),
+    }
+
+
+def poisson(here: Field, *, rate: float, seconds: float) -> Found:
+    """Replace pods at random moments."""
+    events, at_s = list[list[float]](), 0.0
+    while (at_s := at_s + here.draw.expovariate(rate)) < seconds:
+        events.append([at_s, *here.slot(here.shape.services), here.marker()])
+    return stream(here, events, seconds=seconds)
+
+
+def rollout(here: Field) -> Found:
+    """Replace many pods of a few services as fast as a rollout may."""
+    services = min(ROLLOUT_SERVICES, here.shape.services)
+    most = services * here.shape.behind * here.shape.clusters
+    free = most - sum(service < services for _, service, _ in here.replaced)
+    count = min(ROLLOUT, free)
+    events = [
+        [number / ROLLOUT_RATE, *here.slot(services), here.marker()] for number in range(count)
+    ]
+    return stream(here, events, seconds=count / ROLLOUT_RATE)
+
+
+def node(here: Field) -> Found:
+    """Lose a node: all its pods are unready at once."""
+    cluster = here.draw.randrange(here.shape.clusters)
+    lost = here.servers.ask(act="on", cluster=cluster, node=0)["found"]
+    leaving = {f"outbound|80||{shapes.host(int(one))}": some for one, some in lost.items()}
+
+    def happen() -> int:
+        return int(here.servers.ask(act="lose", cluster=cluster, node=0)["found"])
+
+    found = here.seen(here.sidecars, happen, leaving=leaving)
+    pods = sum(map(len, lost.values()))
+    return {**told(found, affected=here.sidecars), "pods": pods, "services": len(lost)}
+
+
+def service(here: Field) -> Found:
+    """Make a service with a pod, in all clusters' sight, and delete it again."""
+    number, marker = here.shape.services + 1, here.marker()
+    cluster = here.shape.clusters - 1
+
+    def add() -> int:
+        asked = {"act": "add", "cluster": cluster, "service": number, "marker": marker}
+        return int(here.servers.ask(**asked)["found"])
+
+    def remove() -> int:
+        asked = {"act": "remove", "cluster": cluster, "service": number}
+        return int(here.servers.ask(**asked)["found"])
+
+    # Envoys resolve a service by the names that their own cluster has: remote ones count as well.
+    added = here.seen(here.affected(cluster), add, marker=shapes.marker(marker))
+    name = f"outbound|80||{shapes.host(number)}"
+    removed = here.seen(here.sidecars, remove, gone=name)
+    return {
+        "added": told(added, affected=here.affected(cluster)),
+        "removed": told(removed, affected=here.sidecars),
+    }
+
+
+def policy(here: Field) -> Found:
+    """Change one policy that all sidecars obey."""
+    here.servers.ask(act="policy", cluster=0, number=here.marker())
+    here.rest(1.0)
+    number = here.marker()
+
+    def happen() -> int:
+        return int(here.servers.ask(act="policy", cluster=0, number=number)["found"])
+
+    found = here.seen(here.sidecars, happen, words=f"/closed-{number}")
+    return told(found, affected=here.sidecars)
+
+
+def relist(here: Field, *, seconds: float) -> Found:
+    """Let one API server forget what was: everything is listed anew, and nobody need be told."""
+    cluster = here.shape.clusters - 1
+    before, cpu_s = here.clients.ask(act="counted"), here.plane.cpu_s()
+    here.servers.ask(act="expire", cluster=cluster)
+    here.rest(seconds)
+    after, used_s = here.clients.ask(act="counted"), here.plane.cpu_s() - cpu_s
+    return {
+        "cpu_s": used_s,
+        "messages": after["messages"] - before["messages"],
+        "bytes": after["bytes"] - before["bytes"],
+        "after": singles(here, changes=2),
+    }
+
+
+def unreachable(here: Field) -> Found:
+    """Let one API server answer nothing for a while; changes in others go on."""
+    cluster = here.shape.clusters - 1
+    here.servers.ask(act="reachable", cluster=cluster, is_reachable=False)
+    here.rest(1.0)
+    found = singles(dataclasses.replace(here, clusters=range(max(1, cluster))), changes=3)
+    here.servers.ask(act="reachable", cluster=cluster, is_reachable=True)
+    return found
+
+
+def deaf(here: Field, *, changes: int) -> Found:
+    """Let one client of a hundred read nothing; the others' delays are measured."""
+    count = max(1, here.shape.proxies // 100)
+    numbers = here.draw.sample(range(here.shape.proxies), count)
+    before = here.plane.memory().pss
+    here.clients.ask(act="deaf", numbers=numbers, is_deaf=True)
+    fewer = dataclasses.replace(here.shape, proxies=here.shape.proxies - count)
+    found = singles(dataclasses.replace(here, shape=fewer), changes=changes)
+    held = here.plane.memory().pss - before
+    here.clients.ask(act="deaf", numbers=numbers, is_deaf=False)
+    here.rest(1.0)
+    return {**found, "deaf": count, "more_mib": held}
+
+
+def idle(here: Field, *, seconds: float) -> Found:
+    """Let nothing happen."""
+    here.rest(1.0)
+    before, cpu_s = here.clients.ask(act="counted"), here.plane.cpu_s()
+    here.rest(seconds)
+    after = here.clients.ask(act="counted")
+    return {
+        "cpu_percent": (here.plane.cpu_s() - cpu_s) / seconds * 100,
+        "messages": after["messages"] - before["messages"],
+    }

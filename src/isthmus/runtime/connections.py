@@ -18,7 +18,7 @@ from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.proxies import NO_TUNNELS, Proxy, ProxyKind, Tunnelling
 from isthmus.mesh.workloads import WorkloadKey
 from isthmus.resources.snapshot import Snapshot, TypeUrl
-from isthmus.runtime import assembly, catalog
+from isthmus.runtime import assembly, catalog, viewing
 from isthmus.views import view
 from isthmus.views.view import Scope
 from isthmus.wire import ads, callers, nodes
@@ -47,6 +47,8 @@ class Connections(ads.Discovery):
         node_accounts: Iterable[tuple[str, str]] = (),
         tunnelling: Tunnelling = NO_TUNNELS,
     ) -> None:
+        self.views = viewing.Views()
+        """Counts what they see, and bounds it; to be replaced before anybody connects."""
         self.authenticator = authenticator
         self._mesh = mesh
         self._unready = unready
@@ -76,9 +78,14 @@ class Connections(ads.Discovery):
                 self._mesh.views.proxies, key, proxy_of(caller, node, tunnelling=self._tunnelling)
             )
         self._moved.discard(key)
+        scopes = self._scopes_of(key)
+        reason = self.views.objection(scope for scope in scopes if not self._seen[scope])
+        if reason:
+            self._forget(key)
+            raise ads.NotReady(reason)
         watch = ProxyWatch(self, key)
         self._watches[key] = watch
-        watch.move(self._scopes_of(key))
+        watch.move(scopes)
         return watch
 
     def _check_kind(self, caller: callers.Caller, node: nodes.Node) -> None:
@@ -113,9 +120,11 @@ class Connections(ads.Discovery):
                 if scope not in before:
                     # How many see it is kept here: a count in the graph would recompute it.
                     transaction.put(self._mesh.views.scopes, scope, 1)
+                    self.views.come(scope)
             for scope in unseen:
                 transaction.delete(self._mesh.views.scopes, scope)
                 del self._seen[scope]
+                self.views.come(scope, -1)
         for scope in unseen:
             # What somebody goes on seeing stays: the compiler tells differences only.
             self._catalog.drop(scope)
@@ -131,6 +140,9 @@ class Connections(ads.Discovery):
         if watch is None:
             return
         watch.leave()
+        self._forget(key)
+
+    def _forget(self, key: str) -> None:
         with self._mesh.graph.transaction() as transaction:
             transaction.delete(self._mesh.views.proxies, key)
 

@@ -44,6 +44,7 @@ from isthmus.runtime import (
     stewardship,
     trust,
     trusting,
+    viewing,
 )
 from isthmus.wire import admin, ads, debugging, debugstreams
 from isthmus.wire import key_sets as keys_door
@@ -159,7 +160,7 @@ class Program:
 
     def _opened_connections(self) -> connections.Connections:
         chosen = self._settings
-        return connections.Connections(
+        opened = connections.Connections(
             self._mesh,
             authenticator=self._authenticator,
             unready=self._unready_for,
@@ -167,6 +168,8 @@ class Program:
             node_accounts=chosen.node_accounts if chosen.serves_node_proxies else (),
             tunnelling=chosen.tunnelling,
         )
+        opened.views = viewing.Views(self._metrics, most=chosen.most_views)
+        return opened
 
     def _opened_peering(self) -> peering.Peering:
         chosen = self._settings
@@ -316,6 +319,7 @@ class Program:
         """Say what is wrong with the control plane's own files, settings and names, if anything."""
         return [
             *self._trust.findings(self._settings.namespace),
+            *self._proxies.views.findings(),
             *self._mesh.graph.value(self._injection.findings),
             *self._resolver.findings(),
             *self._key_sets.findings(),

@@ -15,6 +15,7 @@ from isthmus.base import errors
 from isthmus.mesh import allocations
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.proxies import NO_TUNNELS, Tunnelling
+from isthmus.runtime import viewing
 
 
 class SettingRefused(errors.IsthmusError):
@@ -61,6 +62,7 @@ class Settings:
             (`PILOT_ENABLE_IP_AUTOALLOCATE`).
         keys_refresh_s: How often keys of tokens are fetched (`PILOT_JWT_PUB_KEY_REFRESH_INTERVAL`).
         blocked: From where they never are (`BLOCKED_CIDRS_IN_JWKS_URIS`).
+        most_views: How many views of the mesh there may be (`ISTHMUS_MOST_VIEWS`).
         ranges: From where they are given (`PILOT_IP_AUTOALLOCATE_IPV4_PREFIX` and `…_IPV6_PREFIX`).
     """
 
@@ -97,6 +99,7 @@ class Settings:
     writes_addresses: bool = False
     keys_refresh_s: float = 1200.0
     blocked: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    most_views: int = viewing.MOST_USUAL
     ranges: allocations.Ranges = allocations.USUAL
 
     @property
@@ -156,6 +159,7 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
         writes_addresses=_truth(environment, "PILOT_ENABLE_IP_AUTOALLOCATE"),
         keys_refresh_s=max(_seconds(environment, "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL", 1200), 1),
         blocked=_networks(environment.get("BLOCKED_CIDRS_IN_JWKS_URIS", "")),
+        most_views=_number(environment, "ISTHMUS_MOST_VIEWS", viewing.MOST_USUAL),
         ranges=_ranges(environment),
     )
 
@@ -215,6 +219,13 @@ def _truth(environment: Mapping[str, str], name: str, *, default: str = "false")
     if text not in {"true", "false", "1", "0"}:
         raise SettingRefused(f"`{name}` must be true or false, but is: `{text[:40]}`")
     return text in {"true", "1"}
+
+
+def _number(environment: Mapping[str, str], name: str, usual: int) -> int:
+    text = environment.get(name, "") or str(usual)
+    if not text.isdecimal() or not int(text):
+        raise SettingRefused(f"`{name}` must be a number above zero, but is: `{text[:40]}`")
+    return int(text)
 
 
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}

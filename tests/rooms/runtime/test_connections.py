@@ -9,7 +9,7 @@ from isthmus.kube import objects
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.proxies import ProxyKind
 from isthmus.resources import snapshot
-from isthmus.runtime import assembly, connections
+from isthmus.runtime import assembly, connections, viewing
 from isthmus.wire import ads, callers, nodes
 
 C1 = ClusterId("c1")
@@ -19,7 +19,7 @@ NAME = "outbound|80||web.shop.svc.cluster.local"
 class Setting:
     """A compiler with one service, and a door for proxies."""
 
-    def __init__(self):
+    def __init__(self, most_views=10):
         self.mesh = assembly.assemble(
             config_cluster=C1, revision="", system_namespace="istio-system", domain="cluster.local"
         )
@@ -31,6 +31,7 @@ class Setting:
             unlinked=lambda: self.unlinked,
             node_accounts=[("istio-system", "ztunnel")],
         )
+        self.connections.views = viewing.Views(most=most_views)
         self.service("web")
         self.endpoint("10.0.0.1")
 
@@ -191,6 +192,18 @@ async def test_who_would_lose_what_linked_clusters_share_waits_for_these_and_nob
 
     setting.unlinked = ""
     setting.connect("ztunnel-1", "istio-system", ProxyKind.ZTUNNEL, "ztunnel")
+
+
+async def test_where_there_are_enough_views_those_who_need_another_wait_and_others_do_not():
+    setting = Setting(most_views=1)
+    watch = setting.connect("a-1")
+
+    with pytest.raises(ads.NotReady, match="views of the mesh"):
+        setting.connect("a-2", "other")
+
+    assert len(setting.mesh.graph.items(setting.mesh.views.proxies)) == 1
+    setting.connect("a-3")
+    watch.close()
 
 
 async def test_no_control_plane_of_another_cluster_is_told_what_proxies_are():

@@ -54,11 +54,11 @@ class Histogram:
     counts: dict[tuple[str, ...], list[int]] = field(default_factory=dict)
     sums: dict[tuple[str, ...], float] = field(default_factory=dict)
 
-    def observe(self, value: float, *labels: str) -> None:
-        """Count a value for `labels`."""
+    def observe(self, value: float, *labels: str, times: int = 1) -> None:
+        """Count a value for `labels`, that was seen so many times."""
         counts = self.counts.setdefault(labels, [0] * (len(self.bounds) + 1))
-        counts[bisect.bisect_left(self.bounds, value)] += 1
-        self.sums[labels] = self.sums.get(labels, 0.0) + value
+        counts[bisect.bisect_left(self.bounds, value)] += times
+        self.sums[labels] = self.sums.get(labels, 0.0) + value * times
 
     def lines(self) -> Iterable[str]:
         """Yield the metric in the text exposition format."""

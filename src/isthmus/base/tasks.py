@@ -97,6 +97,20 @@ class Nursery:
             raise asyncio.CancelledError
 
 
+def attempt(name: str, act: Callable[[], None]) -> bool:
+    """Call `act`, which belongs to a task of its own but in name; return whether it did not fail.
+
+    For what is called by the event loop many thousand times a second: a failure is logged, and
+    ends nothing else.
+    """
+    try:
+        act()
+    except Exception as error:
+        _LOG.error("task failed", task=name, error=_shown(error))
+        return False
+    return True
+
+
 async def _reported(name: str, work: Coroutine[object, object, None]) -> None:
     try:
         await work

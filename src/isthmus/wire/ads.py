@@ -1,27 +1,34 @@
 """The aggregated discovery service: one gRPC stream per proxy, in both forms of the protocol.
 
-A thin driver around `xds.session`: it proves the caller before it reads a byte, reads and writes
-under limits, and tells the session what was heard and what changed. What a proxy should have is
-decided by whoever implements `Discovery`. A slow proxy costs one set of names, never a queue.
+It proves the caller before it reads a byte, lets in as many as its limits say, and hands the
+stream over to a talk of `talks`. What a proxy should have is decided by whoever implements
+`Discovery`.
 
 Source: spec sections 4.4 and 4.6; security rules XA-1, XA-2 and XA-5.
 """
 
 import asyncio
-import contextlib
-import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Final, NoReturn, Protocol
 
 import grpc
 
-from isthmus.base import clock, errors, logs, metrics, tasks
-from isthmus.resources.snapshot import ADDRESSES, PREFIX, Snapshot, TypeUrl
-from isthmus.wire import callers, counting, debugstreams, encoding, nodes, peers, streams
+from isthmus.base import clock, errors, logs, metrics
+from isthmus.wire import (
+    callers,
+    counting,
+    debugstreams,
+    encoding,
+    nodes,
+    peers,
+    polling,
+    streams,
+    talks,
+)
+from isthmus.wire.h2 import calls
 from isthmus.wire.limits import Limits as Limits
-from isthmus.xds import messages, session
+from isthmus.xds import messages
 from isthmus.xds.messages import Flavour
 
 SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
@@ -34,35 +41,14 @@ MOST_ASIDES: Final = 100
 
 _LOG = logs.Log("isthmus.ads")
 
-Changed = Mapping[TypeUrl, frozenset[str]]
+Changed = talks.Changed
+Watch = talks.Watch
 
 
 class NotReady(errors.IsthmusError):
     """Nothing can be served yet: the mesh is not known well enough."""
 
     code = "ISM-XDS-002"
-
-
-class Watch(Protocol):
-    """What one proxy should have, from now until it is closed."""
-
-    def snapshot(self) -> Snapshot:
-        """Return what the proxy should have at this moment."""
-
-    def on_change(self, wake: Callable[[Changed], None]) -> None:
-        """Call `wake` with the names that may differ, whenever something changes."""
-
-    def heeds(self, type_url: TypeUrl, names: frozenset[str]) -> None:
-        """Of a type, call `wake` for changes of these names only; `*` stands for all.
-
-        Before this was called for any type, it is called for every change.
-        """
-
-    def status(self, report: messages.Report) -> None:
-        """Take note that the proxy accepted or refused an offer."""
-
-    def close(self) -> None:
-        """Forget the proxy."""
 
 
 class Discovery(Protocol):
@@ -101,6 +87,7 @@ class Service:
         self.limits = limits or Limits()
         self.clock = system_clock or clock.SystemClock()
         self.counters = counting.Counters(registered or metrics.Metrics())
+        self._ground = talks.Ground(self.limits, self.counters, system_clock=self.clock)
         self.node_accounts: Container[tuple[str, str]] = ()
         """Those of node proxies, whose requests may be larger."""
         self.greeting: tuple[tuple[str, str], ...] = ()
@@ -112,7 +99,8 @@ class Service:
         """Answers streams that are no proxy's; without it there are none."""
         self._opened = 0
         self._recent: deque[tuple[float, str]] = deque(maxlen=self.limits.streams_per_s)
-        self._streams: dict[str, _Stream] = {}
+        self._talks: dict[str, talks.Talk] = {}
+        self._of_pods: dict[tuple[str, ...], list[talks.Talk]] = {}
 
     @property
     def opened(self) -> int:
@@ -131,9 +119,7 @@ class Service:
 
     def statuses(self) -> tuple[streams.StreamStatus, ...]:
         """Return the status of every open stream, oldest first."""
-        return tuple(
-            stream.record.status(stream.talk.subscribed) for stream in self._streams.values()
-        )
+        return tuple(talk.status() for talk in self._talks.values())
 
     def allowance(self, caller: callers.Caller) -> encoding.Allowance:
         """Return how large requests of a caller may be."""
@@ -142,9 +128,9 @@ class Service:
 
     def end(self, stream_id: str, *, reason: str) -> None:
         """End one stream; its proxy will come again and must prove itself anew."""
-        stream = self._streams.get(stream_id)
-        if stream is not None:
-            stream.stop("UNAVAILABLE", reason)
+        talk = self._talks.get(stream_id)
+        if talk is not None:
+            talk.stop("UNAVAILABLE", reason)
 
     def _method(
         self, flavour: Flavour
@@ -180,18 +166,45 @@ class Service:
         if claim is None or not claim.id:
             raise _Ended("INVALID_ARGUMENT", "the first message must carry a node with an id")
         node, watch = self._opened_for(caller, claim)
-        with contextlib.closing(watch):
-            record = streams.Record(
-                id=self._next_id(node),
-                node=node,
-                caller=caller,
-                peer=str(context.peer() or ""),
-                flavour=flavour,
-                connected_at=self.clock.now(),
-            )
-            stream = _Stream(self, context=context, watch=watch, record=record)
-            with self._listed(stream):
-                await stream.run(first)
+        record = streams.Record(
+            id=self._next_id(node),
+            node=node,
+            caller=caller,
+            peer=str(context.peer() or ""),
+            flavour=flavour,
+            connected_at=self.clock.now(),
+        )
+        await self._talk(context, first, record=record, watch=watch)
+
+    async def _talk(
+        self,
+        context: grpc.aio.ServicerContext | calls.Call,
+        first: messages.Request,
+        *,
+        record: streams.Record,
+        watch: Watch,
+    ) -> None:
+        way = context if isinstance(context, calls.Call) else polling.Polled(context)
+        talk = talks.Talk(
+            self._ground,
+            way=way,
+            watch=watch,
+            record=record,
+            allowance=self.allowance(record.caller),
+            gone=self._gone,
+        )
+        self._list(talk)
+        try:
+            talk.begin(first)
+        except Exception:
+            talk.lost()
+            raise
+        if isinstance(way, calls.Call):
+            way.follow(talk)
+            return
+        status, text = await way.run(talk)
+        if status != talks.FINE:
+            await _abort(context, _Ended(status, text))
 
     def _admit(self, caller: callers.Caller) -> None:
         now = self.clock.monotonic()
@@ -268,182 +281,33 @@ class Service:
         self._opened += 1
         return f"{node.name}-{self._opened}"
 
-    @contextlib.contextmanager
-    def _listed(self, stream: "_Stream") -> Iterator[None]:
-        record = stream.record
-        same = [each for each in self._streams.values() if each.key == stream.key]
-        for oldest in same[: max(len(same) + 1 - self.limits.streams_per_pod, 0)]:
+    def _list(self, talk: talks.Talk) -> None:
+        record = talk.record
+        same = self._of_pods.setdefault(talk.key, [])
+        same.append(talk)
+        for oldest in same[: max(len(same) - self.limits.streams_per_pod, 0)]:
             # The newest is the one that the proxy uses; an older one may be half dead.
             oldest.stop("ABORTED", "the same pod opened another stream")
-        self._streams[record.id] = stream
-        shown = record.node.version or record.node.envoy_version
-        self.counters.connected.add(1, shown)
+        self._talks[record.id] = talk
+        self.counters.connected.add(1, _shown(record))
         _LOG.info("proxy connected", stream=record.id, cluster=str(record.caller.cluster))
-        try:
-            yield
-        finally:
-            del self._streams[record.id]
-            self.counters.connected.add(-1, shown)
-            if not self.counters.connected.values[(shown,)]:
-                # A version is the client's own word: what nobody says any more takes no room.
-                self.counters.connected.remove(shown)
-            _LOG.info("proxy gone", stream=record.id, cluster=str(record.caller.cluster))
+
+    def _gone(self, talk: talks.Talk) -> None:
+        record, shown = talk.record, _shown(talk.record)
+        del self._talks[record.id]
+        same = self._of_pods[talk.key]
+        same.remove(talk)
+        if not same:
+            del self._of_pods[talk.key]
+        self.counters.connected.add(-1, shown)
+        if not self.counters.connected.values[(shown,)]:
+            # A version is the client's own word: what nobody says any more takes no room.
+            self.counters.connected.remove(shown)
+        _LOG.info("proxy gone", stream=record.id, cluster=str(record.caller.cluster))
 
 
-@dataclass(slots=True)
-class _Stream:
-    service: Service
-    context: grpc.aio.ServicerContext = field(kw_only=True)
-    watch: Watch = field(kw_only=True)
-    record: streams.Record = field(kw_only=True)
-    talk: session.Session = field(init=False)
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
-    changed: dict[TypeUrl, set[str]] = field(default_factory=dict)
-    changed_at: float | None = None
-    ended: _Ended | None = None
-    is_over: bool = False
-
-    def __post_init__(self) -> None:
-        self.talk = session.Session(self.record.flavour)
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What counts as the same pod: what was proven, not what it says."""
-        caller = self.record.caller
-        if caller.pod_uid:
-            return (caller.cluster, caller.pod_uid)
-        return (
-            caller.cluster,
-            caller.namespace,
-            caller.service_account,
-            self.record.node.name,
-        )
-
-    def stop(self, status: str, text: str) -> None:
-        """Let the stream end with a status."""
-        self.ended = self.ended or _Ended(status, text)
-        self.woken.set()
-
-    async def run(self, first: messages.Request) -> None:
-        """Talk until one side ends it."""
-        self.watch.on_change(self._wake)
-        self.talk.given(self.watch.snapshot())
-        self._hear(first)
-        async with tasks.Nursery() as nursery:
-            _ = nursery.start(f"read {self.record.id}", self._read())
-            try:
-                if first.type_url == ADDRESSES:
-                    await self._heard_more()
-                async with asyncio.timeout(self._age_s() or None):
-                    await self._write()
-            except TimeoutError:
-                self.ended = _Ended("UNAVAILABLE", "the stream is old; connect again")
-        if self.ended is not None:
-            raise self.ended
-
-    async def _heard_more(self) -> None:
-        """Give a node proxy time to ask for policies as well, so that it hears of these first.
-
-        It lets in whom a policy keeps out of which it has heard the name alone.
-        """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.service.limits.together_s):
-                await self.woken.wait()
-
-    def _age_s(self) -> float:
-        # Those that came together must not leave together.
-        return self.service.limits.age_s * random.uniform(0.5, 1.5)
-
-    def _wake(self, changed: Changed) -> None:
-        if self.changed_at is None:
-            self.changed_at = self.service.clock.monotonic()
-        for type_url, names in changed.items():
-            self.changed.setdefault(type_url, set()).update(names)
-        self.woken.set()
-
-    async def _read(self) -> None:
-        try:
-            while self.ended is None:
-                content = await self.context.read()
-                if content is grpc.aio.EOF:
-                    break
-                allowance = self.service.allowance(self.record.caller)
-                self._hear(_parsed(content, self.record.flavour, allowance)[0])
-                self.woken.set()
-        except _Ended as ended:
-            self.ended = ended
-        finally:
-            self.is_over = True
-            self.woken.set()
-
-    async def _write(self) -> None:
-        while self._is_open():
-            self.woken.clear()
-            self._take_in()
-            while self._is_open() and (offer := self.talk.next()) is not None:
-                await self._send(offer)
-                # The state may have moved on while the proxy was slow.
-                self._take_in()
-            self._count_convergence()
-            if not self.woken.is_set():
-                await self.woken.wait()
-
-    def _count_convergence(self) -> None:
-        if self.changed_at is not None and not self.changed:
-            passed = self.service.clock.monotonic() - self.changed_at
-            self.service.counters.convergence.observe(passed)
-            self.changed_at = None
-
-    def _is_open(self) -> bool:
-        return self.ended is None and not self.is_over
-
-    def _take_in(self) -> None:
-        if self.changed:
-            changed = {type_url: frozenset(names) for type_url, names in self.changed.items()}
-            self.changed = {}
-            self.talk.given(self.watch.snapshot(), changed)
-
-    async def _send(self, offer: messages.Offer) -> None:
-        content = encoding.response(offer, flavour=self.record.flavour)
-        self.record.sent(offer, now=self.service.clock.now())
-        counters, kind = self.service.counters, _short(offer.type_url)
-        counters.pushes.add(1, kind)
-        counters.size.observe(len(content), kind)
-        began = self.service.clock.monotonic()
-        deadline = asyncio.timeout(self.service.limits.write_s)
-        try:
-            async with deadline:
-                await self.context.write(content)
-            counters.send_time.observe(self.service.clock.monotonic() - began)
-        except TimeoutError:
-            if not deadline.expired():
-                raise
-            self.service.counters.write_timeouts.add()
-            self.stop("DEADLINE_EXCEEDED", "the proxy does not read what it is sent")
-
-    def _hear(self, request: messages.Request) -> None:
-        for action in self.talk.heard(request):
-            if isinstance(action, messages.Close):
-                self.stop(action.code, action.message)
-                return
-            self._report(action)
-        self.record.asked(request.type_url)
-        self.watch.heeds(request.type_url, self.talk.heeds(request.type_url))
-
-    def _report(self, report: messages.Report) -> None:
-        outcome = report.outcome
-        self.record.heard(outcome, now=self.service.clock.now())
-        if isinstance(outcome, messages.Refused):
-            self.service.counters.rejects.add(1, _short(outcome.type_url))
-            _LOG.warning(
-                "proxy refused an update",
-                stream=self.record.id,
-                cluster=str(self.record.caller.cluster),
-                type=_short(outcome.type_url),
-                resources=", ".join(outcome.names[:10]),
-                reason=outcome.message[:500],
-            )
-        self.watch.status(report)
+def _shown(record: streams.Record) -> str:
+    return record.node.version or record.node.envoy_version
 
 
 def _credentials(context: grpc.aio.ServicerContext) -> callers.Credentials:
@@ -470,11 +334,6 @@ def _parsed(
         return encoding.request(content, flavour=flavour, allowance=allowance)
     except encoding.MessageRefused as error:
         raise _Ended(error.status, str(error)) from error
-
-
-def _short(type_url: TypeUrl) -> str:
-    # A label of a metric must not be the client's to choose freely.
-    return streams.SHORT.get(type_url, "other") if type_url.startswith(PREFIX) else "other"
 
 
 async def _abort(context: grpc.aio.ServicerContext, ended: _Ended) -> NoReturn:

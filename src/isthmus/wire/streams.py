@@ -6,7 +6,7 @@ Source: spec section 9.1.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -68,6 +68,29 @@ class StreamStatus:
 
 
 @dataclass(slots=True)
+class _Progress:
+    """How far a proxy has come with a type, as it changes; what it holds others hold as well."""
+
+    offer: messages.Offer | None = None
+    acked: str = ""
+    sent_at: clock.Instant | None = None
+    answered_at: clock.Instant | None = None
+    refused: frozenset[str] = frozenset()
+    error: str = ""
+
+    def status(self) -> TypeStatus:
+        return TypeStatus(
+            sent=self.offer.nonce if self.offer else "",
+            acked=self.acked,
+            version=self.offer.version if self.offer else "",
+            sent_at=self.sent_at,
+            answered_at=self.answered_at,
+            refused=self.refused,
+            error=self.error,
+        )
+
+
+@dataclass(slots=True)
 class Record:
     """Keeps the status of one stream up to date."""
 
@@ -77,38 +100,36 @@ class Record:
     peer: str
     flavour: Flavour
     connected_at: clock.Instant
-    _types: dict[TypeUrl, TypeStatus] = field(default_factory=dict)
+    _types: dict[TypeUrl, _Progress] = field(default_factory=dict)
 
     def asked(self, type_url: TypeUrl) -> None:
         """Note that the proxy wants resources of a type."""
-        self._types.setdefault(type_url, TypeStatus())
+        if type_url not in self._types:
+            self._types[type_url] = _Progress()
 
     def sent(self, offer: messages.Offer, *, now: clock.Instant) -> None:
         """Note that an offer is on its way."""
-        old = self._types.get(offer.type_url, TypeStatus())
-        refused = old.refused
-        if refused:
-            refused -= {*(resource.name for resource in offer.resources), *offer.removed}
-        self._types[offer.type_url] = replace(
-            old,
-            sent=offer.nonce,
-            version=offer.version,
-            sent_at=now,
-            refused=refused,
-            error=old.error if refused else "",
-        )
+        held = self._types.get(offer.type_url)
+        if held is None:
+            held = self._types[offer.type_url] = _Progress()
+        held.offer, held.sent_at = offer, now
+        if held.refused:
+            told = (resource.name for resource in offer.resources)
+            held.refused = held.refused.difference(told, offer.removed)
+            held.error = held.error if held.refused else ""
 
     def heard(self, outcome: messages.Accepted | messages.Refused, *, now: clock.Instant) -> None:
         """Note how an offer was answered."""
-        old = self._types.get(outcome.type_url, TypeStatus())
+        held = self._types.get(outcome.type_url)
+        if held is None:
+            held = self._types[outcome.type_url] = _Progress()
+        held.answered_at = now
         if isinstance(outcome, messages.Accepted):
-            new = replace(old, acked=outcome.nonce, answered_at=now)
+            held.acked = outcome.nonce
         else:
             # It may take the rest when that is offered without what it blames.
-            refused = old.refused | frozenset(outcome.names or outcome.offered)
-            message = outcome.message or "refused"
-            new = replace(old, refused=refused, error=message, answered_at=now)
-        self._types[outcome.type_url] = new
+            held.refused |= frozenset(outcome.names or outcome.offered)
+            held.error = outcome.message or "refused"
 
     def status(self, subscribed: Callable[[TypeUrl], frozenset[str]]) -> StreamStatus:
         """Return the status of this moment; `subscribed` says which names of a type are wanted."""
@@ -119,7 +140,7 @@ class Record:
             self.peer,
             self.flavour,
             self.connected_at,
-            MappingProxyType(dict(self._types)),
+            MappingProxyType({each: held.status() for each, held in self._types.items()}),
             MappingProxyType({each: subscribed(each) for each in self._types}),
         )
 

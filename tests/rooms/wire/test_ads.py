@@ -324,6 +324,27 @@ async def test_a_proxy_that_does_not_read_is_sent_away(serving, discovery):
         assert service.statuses() == ()
 
 
+async def test_a_proxy_that_does_not_read_delays_no_other(serving, discovery):
+    large = {str(each): "x" * 1_000_000 for each in range(40)}
+    discovery.change({CLUSTERS: large, ENDPOINTS: {"e": "0"}})
+    async with serving() as (service, channel, _):
+        slow = Stream(channel)
+        await slow.say(CLUSTERS)
+        await discovery.watch()
+        quick = Stream(channel, metadata=(("authorization", "Bearer other"), GOOD[1]))
+        await quick.say(ENDPOINTS, "e", node=NODE.replace("sleep-1", "sleep-2"))
+        await quick.hear()
+        for number in range(1, 20):
+            discovery.change({CLUSTERS: large, ENDPOINTS: {"e": str(number)}})
+            assert (await quick.hear()).resources[0].resource.value == str(number).encode()
+
+        assert [each.caller.pod for each in service.statuses()] == ["sleep-1", "sleep-2"]
+        sent = service.counters.pushes.values
+        assert (sent["cluster",], sent["endpoint",]) == (1, 20)
+        for stream in (slow, quick):
+            stream.call.cancel()
+
+
 async def test_a_stream_can_be_ended_by_the_control_plane(serving):
     async with serving() as (service, channel, _):
         stream = Stream(channel)

@@ -2,7 +2,8 @@
 
 Offers what services use of `grpc.aio.ServicerContext`, so that they run behind this server and
 behind gRPC's own. Room for what arrives is given back as the service reads, so that a caller
-cannot make us hold more than one window and one message of a size that is allowed.
+cannot make us hold more than one window and one message of a size that is allowed. A call that
+lasts may be followed instead: then what happens on it is told at once, and no task waits.
 
 Source: gRPC over HTTP/2; security rule XA-5.
 """
@@ -15,12 +16,14 @@ from typing import Final, NoReturn, Protocol
 
 import grpc
 
-from isthmus.wire.h2 import connection, frames, headers
+from isthmus.wire.h2 import connection, frames, headers, outlet
 
 PREFIX_BYTES: Final = 5
 TIMEOUT_HEADER: Final = "grpc-timeout"
 _UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _MOST_DIGITS: Final = 8
+FLUSHED_BYTES: Final = 64 * 1024
+"""A message of this size is not kept until those after it are there as well."""
 
 
 class Line(Protocol):
@@ -34,8 +37,27 @@ class Line(Protocol):
     async def drained(self, stream: int) -> None:
         """Wait until nothing of a stream waits any more."""
 
+    def is_free(self, stream: int) -> bool:
+        """Say whether nothing of a stream waits; if something does, `Call.drained` follows."""
+
     def ended(self, stream: int) -> None:
         """Take note that we have ended a stream."""
+
+
+class Follower(Protocol):
+    """Told of what happens on a call, by the event loop itself: it must be quick, and not raise."""
+
+    def heard(self, content: bytes) -> None:
+        """Take in a message."""
+
+    def heard_out(self) -> None:
+        """Take note that the caller says nothing more."""
+
+    def drained(self) -> None:
+        """Go on, since nothing waits for the caller any more."""
+
+    def lost(self) -> None:
+        """Take note that the call is over, and not by us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +89,9 @@ class Call:
         self._is_answered = False
         self._is_over = False
         self._fault: tuple[grpc.StatusCode, str] | None = None
+        self._follower: Follower | None = None
+        self.task: asyncio.Task[None] | None = None
+        """What answers it, unless it is followed."""
 
     # What the service asks and says.
 
@@ -133,6 +158,46 @@ class Call:
         self._line.flush()
         await self._line.drained(self.stream)
 
+    @property
+    def is_followed(self) -> bool:
+        """Whether somebody is told of what happens, and nobody waits for it."""
+        return self._follower is not None
+
+    def follow(self, follower: Follower) -> None:
+        """Tell of all that happens from now on; `read` and `write` are no more."""
+        self._follower = follower
+        if self._is_over:
+            follower.lost()
+        while self._messages and not self._is_over:
+            content, owed = self._messages.popleft()
+            self._line.state.taken(self.stream, owed)
+            follower.heard(content)
+        self._wake()
+
+    def say(self, message: outlet.Message) -> bool:
+        """Send a message, with the next `flush` at the latest; return whether nothing waits.
+
+        If something does, the follower is told when it waits no longer.
+        """
+        if self._is_over:
+            return False
+        state = self._line.state
+        if not self._is_answered:
+            self._is_answered = True
+            state.answer(self.stream, headers.ANSWER)
+        state.outlet.share(self.stream, message)
+        if len(message.body) >= FLUSHED_BYTES:
+            self._line.flush()
+        return self._line.is_free(self.stream)
+
+    def flush(self) -> None:
+        """Write what was said."""
+        self._line.flush()
+
+    def close(self, status: str, text: str) -> None:
+        """End the call with the status of this name."""
+        self.end(grpc.StatusCode[status], text)
+
     async def abort(self, code: grpc.StatusCode, details: str = "") -> NoReturn:
         """End the call with a status.
 
@@ -168,8 +233,24 @@ class Call:
 
     def heard(self, content: bytes) -> None:
         """Take in content that has arrived."""
+        size = len(content)
+        if (
+            self._follower is not None
+            and not self._partial
+            and size > PREFIX_BYTES
+            and content[:1] == b"\0"
+            and int.from_bytes(content[1:PREFIX_BYTES], "big") == size - PREFIX_BYTES <= self._most
+        ):
+            # One message and nothing else, as nearly always.
+            self._line.state.taken(self.stream, size)
+            self._follower.heard(content[PREFIX_BYTES:])
+            return
         self._partial += content
-        while self._fault is None and len(self._partial) >= PREFIX_BYTES:
+        self._take_messages()
+        self._wake()
+
+    def _take_messages(self) -> None:
+        while self._fault is None and not self._is_over and len(self._partial) >= PREFIX_BYTES:
             size = int.from_bytes(self._partial[1:PREFIX_BYTES], "big")
             if not self._is_allowed(size):
                 break
@@ -177,9 +258,13 @@ class Call:
             if len(self._partial) < whole:
                 break
             owed, self._given = whole - self._given, 0
-            self._messages.append((bytes(self._partial[PREFIX_BYTES:whole]), owed))
+            message = bytes(self._partial[PREFIX_BYTES:whole])
             del self._partial[:whole]
-        self._wake()
+            if self._follower is None:
+                self._messages.append((message, owed))
+            else:
+                self._line.state.taken(self.stream, owed)
+                self._follower.heard(message)
 
     def heard_out(self) -> None:
         """Take note that the caller says nothing more."""
@@ -188,9 +273,24 @@ class Call:
             self._fault = (grpc.StatusCode.INTERNAL, "the last message is not complete")
         self._wake()
 
+    def drained(self) -> None:
+        """Take note that nothing waits for the caller any more."""
+        if self._follower is not None and not self._is_over:
+            self._follower.drained()
+
     def lost(self) -> None:
         """Take note that nobody is there any more."""
         self._is_over = True
+        if self.task is not None:
+            self.task.cancel()
+        if self._follower is not None:
+            self._follower.lost()
+
+    def expire(self) -> None:
+        """End a call that is followed, since the caller waits no longer."""
+        if not self._is_over:
+            self.end(grpc.StatusCode.DEADLINE_EXCEEDED, "the caller waits no longer")
+            self.lost()
 
     def _is_allowed(self, size: int) -> bool:
         if self._partial[0] != 0:
@@ -201,11 +301,25 @@ class Call:
         return self._fault is None
 
     def _wake(self) -> None:
+        if self._follower is not None:
+            self._tell_follower(self._follower)
+            return
         reader = self._reader
         if reader is None or reader.done():
             return
         if self._messages or self._is_heard_out or self._fault is not None:
             reader.set_result(None)
+        else:
+            self._take_partial()
+
+    def _tell_follower(self, follower: Follower) -> None:
+        if self._is_over:
+            return
+        if self._fault is not None:
+            self.end(*self._fault)
+            follower.lost()
+        elif self._is_heard_out:
+            follower.heard_out()
         else:
             self._take_partial()
 

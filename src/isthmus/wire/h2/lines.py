@@ -60,10 +60,11 @@ class Line:
         self._begin = begin
         self._gone = gone
         self._loop = asyncio.get_running_loop()
-        self._calls: dict[int, tuple[calls.Call, asyncio.Task[None]]] = {}
+        self._calls: dict[int, calls.Call] = {}
         self._backlog: deque[bytes | memoryview] = deque()
         self._unwritten = 0
         self._writers: dict[int, asyncio.Future[None]] = {}
+        self._held_back: set[int] = set()
         self._is_watching_writes = False
         self._is_closed = False
         self._is_leaving = False
@@ -108,10 +109,9 @@ class Line:
         if self._is_watching_writes:
             self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
-        for call, task in list(self._calls.values()):
+        lost, self._calls = self._calls, {}
+        for call in lost.values():
             call.lost()
-            task.cancel()
-        self._calls.clear()
         self._wake_writers()
         self._gone(self)
 
@@ -129,24 +129,36 @@ class Line:
 
     async def drained(self, stream: int) -> None:
         """Wait until nothing of a stream waits for the client."""
-        while not self._is_free(stream) and not self._is_closed:
+        while not self._has_room(stream) and not self._is_closed:
             waiter = self._writers[stream] = self._loop.create_future()
             try:
                 await waiter
             finally:
                 self._writers.pop(stream, None)
 
+    def is_free(self, stream: int) -> bool:
+        """Say whether nothing of a stream waits; if something does, its call is told later."""
+        if self._has_room(stream):
+            return True
+        self._held_back.add(stream)
+        return False
+
     def ended(self, stream: int) -> None:
         """Take note that we have ended a stream."""
         self._calls.pop(stream, None)
+        self._held_back.discard(stream)
 
-    def _is_free(self, stream: int) -> bool:
+    def _has_room(self, stream: int) -> bool:
         return self._unwritten < HIGH_BYTES and not self.state.outlet.waiting(stream)
 
     def _wake_writers(self) -> None:
         for stream, waiter in list(self._writers.items()):
-            if not waiter.done() and (self._is_closed or self._is_free(stream)):
+            if not waiter.done() and (self._is_closed or self._has_room(stream)):
                 waiter.set_result(None)
+        for stream in [each for each in self._held_back if self._has_room(each)]:
+            self._held_back.discard(stream)
+            if (call := self._calls.get(stream)) is not None:
+                call.drained()
 
     # What the socket tells.
 
@@ -204,7 +216,8 @@ class Line:
         if isinstance(event, connection.Opened):
             call = calls.Call(self, event, shown=self._shown, most=self._most)
             if call.is_grpc:
-                self._calls[event.stream] = (call, self._begin(call))
+                self._calls[event.stream] = call
+                call.task = self._begin(call)
             else:
                 call.refuse()
             return
@@ -213,7 +226,7 @@ class Line:
             if isinstance(event, connection.Heard):
                 self.state.taken(event.stream, len(event.content))
             return
-        call, task = found
+        call = found
         match event:
             case connection.Heard():
                 call.heard(event.content)
@@ -221,8 +234,8 @@ class Line:
                 call.heard_out()
             case connection.Broken():
                 del self._calls[event.stream]
+                self._held_back.discard(event.stream)
                 call.lost()
-                task.cancel()
 
     def _on_writable(self) -> None:
         self._unwatch_writes()
@@ -252,7 +265,11 @@ class Line:
 
     def _next_part(self) -> bytes | memoryview:
         part = self._backlog.popleft()
-        if not self._backlog or len(part) >= JOINED_BYTES:
+        if len(part) > JOINED_BYTES:
+            view = memoryview(part)
+            self._backlog.appendleft(view[JOINED_BYTES:])
+            return view[:JOINED_BYTES]
+        if not self._backlog:
             return part
         parts, size = [part], len(part)
         while self._backlog and size + len(self._backlog[0]) <= JOINED_BYTES:

@@ -25,6 +25,27 @@ class _Lane:
     ending: bytes = b""
 
 
+class Message:
+    """One message of gRPC that goes out on many streams, and is framed but once for most of them.
+
+    Attributes:
+        body: With its prefix.
+    """
+
+    __slots__ = ("_framed", "_stream", "body")
+
+    def __init__(self, content: bytes) -> None:
+        self.body = b"".join((b"\0", len(content).to_bytes(4, "big"), content))
+        self._stream = 0
+        self._framed = b""
+
+    def framed(self, stream: int) -> bytes:
+        """Return the frames that carry it on a stream; clients of discovery use the same number."""
+        if stream != self._stream:
+            self._stream, self._framed = stream, _framed(self.body, stream)
+        return self._framed
+
+
 class Outlet:
     """Sends frames within the windows of the connection and of each stream."""
 
@@ -78,6 +99,18 @@ class Outlet:
         lane.window -= size
         self._ready.append(frames.head(frames.DATA, size=size, stream=stream))
         self._ready.extend(parts)
+
+    def share(self, stream: int, message: Message) -> None:
+        """Send a message that other streams send as well."""
+        lane, size = self._lanes.get(stream), len(message.body)
+        if lane is None:
+            return
+        if lane.waiting or size > self._window or size > lane.window:
+            self.send(stream, (message.body,))
+            return
+        self._window -= size
+        lane.window -= size
+        self._ready.append(message.framed(stream))
 
     def end(self, stream: int, frame: bytes) -> None:
         """Send the frame that ends a stream, after all that it still has to send."""
@@ -154,6 +187,15 @@ class Outlet:
         lane.size -= room
         lane.window -= room
         self._window -= room
+
+
+def _framed(content: bytes, stream: int) -> bytes:
+    parts = list[bytes | memoryview]()
+    view = memoryview(content)
+    for start in range(0, len(content), frames.LARGEST):
+        part = view[start : start + frames.LARGEST]
+        parts += (frames.head(frames.DATA, size=len(part), stream=stream), part)
+    return b"".join(parts)
 
 
 def _widened(window: int, more: int) -> int:

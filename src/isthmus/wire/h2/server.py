@@ -201,7 +201,10 @@ class Server:
         try:
             async with deadline:
                 await _answer(call, method)
-            call.end(grpc.StatusCode.OK)
+            if not call.is_followed:
+                call.end(grpc.StatusCode.OK)
+            elif (at := deadline.when()) is not None:
+                asyncio.get_running_loop().call_at(at, call.expire)
         except grpc.aio.AbortError:
             return
         except TimeoutError:
@@ -209,8 +212,10 @@ class Server:
                 raise
             call.end(grpc.StatusCode.DEADLINE_EXCEEDED, "the caller waits no longer")
         finally:
-            # Whatever else it was, nobody shall wait for an answer that does not come.
-            call.end(grpc.StatusCode.UNKNOWN, "the call has failed")
+            call.task = None
+            if not call.is_followed:
+                # Whatever else it was, nobody shall wait for an answer that does not come.
+                call.end(grpc.StatusCode.UNKNOWN, "the call has failed")
 
     def _method(self, call: calls.Call) -> Any:  # noqa: ANN401  # grpc has no types
         details = _Details(call)

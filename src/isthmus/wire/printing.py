@@ -1,0 +1,106 @@
+"""Offers as messages, put together once for all streams that are made the same offer.
+
+Requests are short and the same from many streams as well, above all acknowledgements: each is
+parsed once. What is kept is bounded, and only saves work: nothing is found by a digest alone.
+
+Source: performance rules 2 and 10.
+"""
+
+import operator
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+from isthmus.resources.snapshot import PREFIX, TypeUrl
+from isthmus.wire import encoding, streams
+from isthmus.wire.h2 import outlet
+from isthmus.xds import messages
+from isthmus.xds.messages import Flavour
+
+MOST_KEPT: Final = 256
+MOST_KEPT_BYTES: Final = 4 * 1024 * 1024
+MOST_REQUESTS: Final = 1024
+SHORT_REQUEST: Final = 512
+"""Bytes of a request that is worth to be remembered."""
+
+Key = tuple[Flavour, TypeUrl, str]
+
+
+@dataclass(slots=True, eq=False)
+class Print:
+    """An offer, ready to be sent.
+
+    Attributes:
+        kind: What the type is called in metrics.
+    """
+
+    offer: messages.Offer
+    message: outlet.Message
+    kind: str
+
+
+@dataclass(slots=True)
+class Press:
+    """Puts offers into messages, and takes requests apart."""
+
+    _kept: OrderedDict[Key, Print] = field(default_factory=OrderedDict)
+    _kept_bytes: int = 0
+    _requests: dict[tuple[Flavour, bytes], messages.Request] = field(default_factory=dict)
+
+    def printed(self, offer: messages.Offer, *, flavour: Flavour) -> Print:
+        """Return an offer as a message; equal offers share one."""
+        key = (flavour, offer.type_url, offer.nonce)
+        kept = self._kept.get(key)
+        if kept is not None and _is_same(kept.offer, offer):
+            return kept
+        fresh = Print(
+            offer,
+            outlet.Message(encoding.response(offer, flavour=flavour)),
+            short(offer.type_url),
+        )
+        self._keep(key, fresh)
+        return fresh
+
+    def request(
+        self, content: bytes, *, flavour: Flavour, allowance: encoding.Allowance
+    ) -> messages.Request:
+        """Parse a request that is not the first of its stream.
+
+        Raises:
+            encoding.MessageRefused: It is malformed or beyond a limit.
+        """
+        known = self._requests.get((flavour, content))
+        if known is not None:
+            return known
+        parsed, claim = encoding.request(content, flavour=flavour, allowance=allowance)
+        if claim is None and len(content) <= SHORT_REQUEST:
+            if len(self._requests) >= MOST_REQUESTS:
+                del self._requests[next(iter(self._requests))]
+            self._requests[flavour, content] = parsed
+        return parsed
+
+    def _keep(self, key: Key, fresh: Print) -> None:
+        replaced = self._kept.pop(key, None)
+        if replaced is not None:
+            self._kept_bytes -= len(replaced.message.body)
+        size = len(fresh.message.body)
+        if size > MOST_KEPT_BYTES:
+            return
+        self._kept[key] = fresh
+        self._kept_bytes += size
+        while len(self._kept) > MOST_KEPT or self._kept_bytes > MOST_KEPT_BYTES:
+            _, oldest = self._kept.popitem(last=False)
+            self._kept_bytes -= len(oldest.message.body)
+
+
+def short(type_url: TypeUrl) -> str:
+    """Return what a type is called in metrics, where a label must not be a client's free choice."""
+    return streams.SHORT.get(type_url, "other") if type_url.startswith(PREFIX) else "other"
+
+
+def _is_same(one: messages.Offer, other: messages.Offer) -> bool:
+    if one.removed != other.removed or len(one.resources) != len(other.resources):
+        return False
+    return one.resources is other.resources or all(
+        map(operator.is_, one.resources, other.resources)
+    )

@@ -1,0 +1,283 @@
+"""The talk with one proxy, from its first message on: no task waits, the event loop calls.
+
+What was heard goes to the session at once, and what is to be told waits for the stream's turn. A
+proxy that does not read has one message on its way and a set of names that wait; in the end it is
+sent away.
+
+Source: spec section 4.6; security rule XA-5; performance rule 6.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from isthmus.base import clock, logs, tasks
+from isthmus.resources.snapshot import ADDRESSES, Snapshot, TypeUrl
+from isthmus.wire import callers, counting, encoding, printing, streams, turns, wheel
+from isthmus.wire.h2 import outlet
+from isthmus.wire.limits import Limits
+from isthmus.xds import messages, session
+from isthmus.xds.messages import Flavour
+
+_LOG = logs.Log("isthmus.ads")
+
+Changed = Mapping[TypeUrl, frozenset[str]]
+
+FINE: Final = "OK"
+TOO_SLOW: Final = ("DEADLINE_EXCEEDED", "the proxy does not read what it is sent")
+OLD: Final = ("UNAVAILABLE", "the stream is old; connect again")
+FAILED: Final = ("UNKNOWN", "the call has failed")
+
+
+class Watch(Protocol):
+    """What one proxy should have, from now until it is closed."""
+
+    def snapshot(self) -> Snapshot:
+        """Return what the proxy should have at this moment."""
+
+    def on_change(self, wake: Callable[[Changed], None]) -> None:
+        """Call `wake` with the names that may differ, whenever something changes."""
+
+    def heeds(self, type_url: TypeUrl, names: frozenset[str]) -> None:
+        """Of a type, call `wake` for changes of these names only; `*` stands for all.
+
+        Before this was called for any type, it is called for every change.
+        """
+
+    def status(self, report: messages.Report) -> None:
+        """Take note that the proxy accepted or refused an offer."""
+
+    def close(self) -> None:
+        """Forget the proxy."""
+
+
+class Way(Protocol):
+    """A stream's transport."""
+
+    def say(self, message: outlet.Message) -> bool:
+        """Send a message; if it is not on its way at once, `Talk.drained` is called later."""
+
+    def flush(self) -> None:
+        """Write what was said."""
+
+    def close(self, status: str, text: str) -> None:
+        """End the stream with a gRPC status of this name."""
+
+
+class Ground:
+    """What all talks of a service stand on."""
+
+    def __init__(
+        self, limits: Limits, counters: counting.Counters, *, system_clock: clock.Clock
+    ) -> None:
+        self.limits = limits
+        self.counters = counters
+        self.wheel = wheel.Wheel()
+        self.press = printing.Press()
+        self.turns = turns.Turns(counters, system_clock=system_clock)
+
+
+@dataclass(slots=True, eq=False)
+class Talk:
+    """One stream of one proxy."""
+
+    ground: Ground
+    way: Way = field(kw_only=True)
+    watch: Watch = field(kw_only=True)
+    record: streams.Record = field(kw_only=True)
+    allowance: encoding.Allowance = field(kw_only=True)
+    gone: "Callable[[Talk], None]" = field(kw_only=True)
+    _session: session.Session = field(init=False)
+    _changed: dict[TypeUrl, frozenset[str]] = field(default_factory=dict)
+    _changed_at: float | None = None
+    _held_back_at: float | None = None
+    _waits_for_more: bool = False
+    _is_over: bool = False
+    _age: wheel.Token | None = None
+    _deadline: wheel.Token | None = None
+
+    def __post_init__(self) -> None:
+        self._session = session.Session(self.record.flavour)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What counts as the same pod: what was proven, not what it says."""
+        caller: callers.Caller = self.record.caller
+        if caller.pod_uid:
+            return (caller.cluster, caller.pod_uid)
+        return (caller.cluster, caller.namespace, caller.service_account, self.record.node.name)
+
+    def status(self) -> streams.StreamStatus:
+        """Return how far the proxy has come."""
+        return self.record.status(self._session.subscribed)
+
+    def begin(self, first: messages.Request) -> None:
+        """Take in the first message, and follow what the proxy should have."""
+        self.watch.on_change(self._wake)
+        self._session.given(self.watch.snapshot())
+        limits = self.ground.limits
+        if limits.age_s:
+            # Those that came together must not leave together.
+            age_s = limits.age_s * random.uniform(0.5, 1.5)
+            self._age = self.ground.wheel.after(age_s, self._grow_old)
+        self._hear(first)
+        if first.type_url == ADDRESSES and not self._is_over:
+            # A node proxy lets in whom a policy keeps out of which it has heard the name alone:
+            # it has time to ask for policies as well, and then hears of these first.
+            self._waits_for_more = True
+            asyncio.get_running_loop().call_later(limits.together_s, self._go_on)
+
+    def stop(self, status: str, text: str) -> None:
+        """End the stream with a status."""
+        if self._is_over:
+            return
+        if status != FINE:
+            self.ground.counters.refused.add(1, status)
+        self._close()
+        self.way.close(status, text)
+
+    # What the transport tells.
+
+    def heard(self, content: bytes) -> None:
+        """Take in a message."""
+        try:
+            request = self.ground.press.request(
+                content, flavour=self.record.flavour, allowance=self.allowance
+            )
+        except encoding.MessageRefused as error:
+            self.stop(error.status, str(error))
+            return
+        if not tasks.attempt(self.record.id, lambda: self._hear(request)):
+            self.stop(*FAILED)
+
+    def heard_out(self) -> None:
+        """End with the proxy, which says nothing more."""
+        self.stop(FINE, "")
+
+    def drained(self) -> None:
+        """Go on, since the proxy reads again."""
+        if self._held_back_at is None:
+            return
+        passed = asyncio.get_running_loop().time() - self._held_back_at
+        self.ground.counters.send_time.observe(passed)
+        self._held_back_at = None
+        self._drop_deadline()
+        # The state may have moved on while the proxy was slow.
+        self.ground.turns.answer(self)
+
+    def lost(self) -> None:
+        """Take note that nobody is there any more."""
+        if not self._is_over:
+            self._close()
+
+    # What is told.
+
+    def tell(self, turn: turns.Turns) -> None:
+        """Tell the proxy all that it should hear."""
+        if self._is_over or self._waits_for_more or self._held_back_at is not None:
+            return
+        if not tasks.attempt(self.record.id, lambda: self._tell(turn)):
+            self.stop(*FAILED)
+
+    def _tell(self, turn: turns.Turns) -> None:
+        if self._changed:
+            changed, self._changed = self._changed, {}
+            self._session.given(self.watch.snapshot(), changed)
+        press, flavour, is_free = self.ground.press, self.record.flavour, True
+        while is_free and (offer := self._session.next()) is not None:
+            offered = press.printed(offer, flavour=flavour)
+            self.record.sent(offer, now=turn.now())
+            turn.sent(offered)
+            is_free = self.way.say(offered.message)
+        self.way.flush()
+        if not is_free:
+            self._hold_back()
+        elif self._changed_at is not None:
+            turn.converged(self._changed_at)
+            self._changed_at = None
+
+    def _hold_back(self) -> None:
+        if self._is_over:
+            return
+        self._held_back_at = asyncio.get_running_loop().time()
+        self._deadline = self.ground.wheel.after(self.ground.limits.write_s, self._send_away)
+
+    def _send_away(self) -> None:
+        self._deadline = None
+        self.ground.counters.write_timeouts.add()
+        self.stop(*TOO_SLOW)
+
+    def _grow_old(self) -> None:
+        self._age = None
+        self.stop(*OLD)
+
+    def _go_on(self) -> None:
+        self._waits_for_more = False
+        if not self._is_over:
+            self.ground.turns.answer(self)
+
+    def _wake(self, changed: Changed) -> None:
+        if self._is_over:
+            return
+        if self._changed_at is None:
+            self._changed_at = asyncio.get_running_loop().time()
+        if not self._changed:
+            self._changed = dict(changed)
+        else:
+            for type_url, names in changed.items():
+                before = self._changed.get(type_url)
+                self._changed[type_url] = names if before is None else before | names
+        self.ground.turns.change(self)
+
+    def _hear(self, request: messages.Request) -> None:
+        actions = self._session.heard(request)
+        for action in actions:
+            if isinstance(action, messages.Close):
+                self.stop(action.code, action.message)
+                return
+            self._report(action)
+        if not actions or not _only_accepts(request, self.record.flavour):
+            kind = request.type_url
+            self.record.asked(kind)
+            self.watch.heeds(kind, self._session.heeds(kind))
+            self._waits_for_more = False
+            self.ground.turns.answer(self)
+
+    def _report(self, report: messages.Report) -> None:
+        outcome = report.outcome
+        self.record.heard(outcome, now=self.ground.turns.now())
+        if isinstance(outcome, messages.Refused):
+            kind = printing.short(outcome.type_url)
+            self.ground.counters.rejects.add(1, kind)
+            _LOG.warning(
+                "proxy refused an update",
+                stream=self.record.id,
+                cluster=str(self.record.caller.cluster),
+                type=kind,
+                resources=", ".join(outcome.names[:10]),
+                reason=outcome.message[:500],
+            )
+        self.watch.status(report)
+
+    def _drop_deadline(self) -> None:
+        if self._deadline is not None:
+            self.ground.wheel.drop(self._deadline)
+            self._deadline = None
+
+    def _close(self) -> None:
+        self._is_over = True
+        self._drop_deadline()
+        if self._age is not None:
+            self.ground.wheel.drop(self._age)
+            self._age = None
+        self.ground.turns.leave(self)
+        tasks.attempt(self.record.id, self.watch.close)
+        self.gone(self)
+
+
+def _only_accepts(request: messages.Request, flavour: Flavour) -> bool:
+    """Say whether a request that answers an offer asks for nothing else."""
+    asks = request.subscribe or request.unsubscribe or request.error is not None
+    return flavour is Flavour.DELTA and not asks

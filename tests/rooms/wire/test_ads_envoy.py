@@ -158,7 +158,9 @@ async def test_a_changed_cluster_warms_although_envoy_does_not_ask_again(
     async with serving() as (_, _, port), envoy(port, api_type, tmp_path):
         watch = await discovery.watch()
         await outcomes(watch, CLUSTERS, ENDPOINTS, LISTENERS)
-        discovery.give(snapshot(changed, endpoints("a", 9), listener("l", "a")), {CLUSTERS: {"a"}})
+        discovery.give(
+            snapshot(changed, endpoints("a", 9), listener("l", "a")), {CLUSTERS: frozenset({"a"})}
+        )
         found = await outcomes(watch, CLUSTERS, ENDPOINTS)
 
     assert all(isinstance(each, Accepted) for each in found.values())
@@ -176,7 +178,7 @@ async def test_envoy_refuses_a_bad_cluster_by_name_and_recovers(
     async with serving() as (_, _, port), envoy(port, api_type, tmp_path):
         watch = await discovery.watch()
         first = (await asyncio.wait_for(watch.reports.get(), 20)).outcome
-        discovery.give(snapshot(cluster("a"), endpoints("a", 9)), {CLUSTERS: {"bad"}})
+        discovery.give(snapshot(cluster("a"), endpoints("a", 9)), {CLUSTERS: frozenset({"bad"})})
         while not isinstance((await asyncio.wait_for(watch.reports.get(), 20)).outcome, Accepted):
             continue
 
@@ -244,7 +246,7 @@ async def test_a_cluster_that_warmed_when_its_stream_broke_is_done_on_the_next(
         watch = await discovery.watch()
         await outcomes(watch, CLUSTERS, ENDPOINTS)
         lossy.loses = True
-        discovery.give(snapshot(changed, endpoints("a", 9)), {CLUSTERS: {"a"}})
+        discovery.give(snapshot(changed, endpoints("a", 9)), {CLUSTERS: frozenset({"a"})})
         await warms(tmp_path, 1)
         lossy.loses = False
         discovery.opened.clear()

@@ -155,7 +155,7 @@ async def _names_answered(
         resolvers.Servers(wanted.resolvers.servers),
         answering.Counters(registered),
     )
-    async with listening.serving(answers, at=wanted.address, nursery=nursery):
+    async with listening.serving(answers, sockets=listening.alone(wanted.address), nursery=nursery):
         yield answers.take
 
 

@@ -12,7 +12,7 @@ import itertools
 import os
 import pathlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -60,12 +60,19 @@ class Enrolling(Protocol):
     def refused_of(self, uid: str) -> str:
         """Return why the proxy refuses listeners of a pod, or nothing."""
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the control plane has told all that it knows, once."""
+
 
 Active = Callable[[], Awaitable[Collection[str]]]
 """Returns the names of the listeners at which our proxy takes connections."""
 
-Served = Callable[[zds.Added], contextlib.AbstractAsyncContextManager[object]]
-"""Answers a pod's questions for names while it is entered."""
+Served = Callable[[zds.Added], contextlib.AbstractAsyncContextManager[Sequence[int]]]
+"""Answers a pod's questions for names while it is entered; what was left to us is taken over.
+
+Returns descriptors with which another can go on answering when we are no more.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +95,13 @@ class _Joined:
     Attributes:
         link: A symbolic link to the descriptor of its network namespace.
         served: What is to be ended when it leaves.
+        leaves: What another can go on with when we are no more.
     """
 
     told: zds.Added
     link: pathlib.Path
     served: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+    leaves: Sequence[int] = ()
 
 
 class Joining(zds.Pods):
@@ -132,10 +141,12 @@ class Joining(zds.Pods):
 
     @override
     async def add(self, pod: zds.Added) -> str:
+        until = self._clock.monotonic() + PATIENCE_S
         known = self._pods.get(pod.uid)
         if known is not None and namespaces.same(known.told.network, pod.network):
-            os.close(pod.network)
-            return await self._up(known)
+            for each in (pod.network, *pod.left):
+                os.close(each)
+            return await self._up(known, until)
         if known is not None:
             # Its sandbox was made anew.
             await self.remove(pod.uid)
@@ -144,12 +155,18 @@ class Joining(zds.Pods):
         self._pods[pod.uid] = joined
         workload = f"{self._cluster}//Pod/{pod.namespace}/{pod.name}"
         self._agent.join(nodeslices.PlacedPod(pod.uid, workload, str(joined.link)))
+        await self._until_told(until)
         try:
-            await joined.served.enter_async_context(self._own.names(pod))
+            joined.leaves = await joined.served.enter_async_context(self._own.names(pod))
         except OSError as error:
             _LOG.warning("names are not answered", pod=workload, reason=str(error))
             return f"names are not answered: {error}"
-        return await self._up(joined)
+        return await self._up(joined, until)
+
+    @override
+    def leaves(self, uid: str) -> Sequence[int]:
+        joined = self._pods.get(uid)
+        return joined.leaves if joined is not None else ()
 
     @override
     async def remove(self, uid: str) -> str:
@@ -188,9 +205,13 @@ class Joining(zds.Pods):
             joined.link.unlink(missing_ok=True)
             os.close(joined.told.network)
 
-    async def _up(self, joined: _Joined) -> str:
+    async def _until_told(self, until: float) -> None:
+        """Wait for the names of services: who answers before denies those that only we know."""
+        while not self._agent.is_told and self._clock.monotonic() < until:
+            await self._clock.sleep(POLL_S)
+
+    async def _up(self, joined: _Joined, until: float) -> str:
         """Wait until the pod's listeners are up; return why they are not, or nothing."""
-        until = self._clock.monotonic() + PATIENCE_S
         delay_s = POLL_S
         while not await self._is_up(joined.told):
             refused = self._agent.refused_of(joined.told.uid)

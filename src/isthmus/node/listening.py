@@ -1,12 +1,17 @@
 """Takes the questions for names that are redirected to an agent, by datagram and by stream.
 
+The sockets of a pod without a proxy of its own outlive the process that answers there: whoever comes
+next goes on with them, and with the questions that were asked meanwhile.
+
 Bounds what a pod can use up: open streams, idle time, questions on their way.
 """
 
 import asyncio
 import contextlib
+import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from typing_extensions import override
@@ -20,31 +25,75 @@ IDLE_S = 10.0
 _LOG = logs.Log("isthmus.dns")
 
 
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """The two at which questions come; they live for as long as anybody has them open."""
+
+    stream: socket.socket
+    datagrams: socket.socket
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """What another process needs to go on with them."""
+        return self.stream.fileno(), self.datagrams.fileno()
+
+    def close(self) -> None:
+        """Have them open no longer."""
+        self.stream.close()
+        self.datagrams.close()
+
+
+def alone(at: settings.Address) -> Sockets:
+    """Listen where nobody else does.
+
+    Raises:
+        OSError: Somebody does.
+    """
+    return _listening(at, shared=False)
+
+
+def beside(at: settings.Address, *, network: int) -> Sockets:
+    """Listen in a network namespace, where another process may listen on the same port.
+
+    Raises:
+        OSError: Somebody listens there alone, or the network is gone.
+    """
+    with namespaces.entered(network):
+        return _listening(at, shared=True)
+
+
+def taken_over(descriptors: Sequence[int]) -> Sockets | None:
+    """Go on with the sockets of another, with all that waits there; None if these are no two.
+
+    The descriptors are ours to close, in any case.
+    """
+    opened: list[socket.socket] = []
+    for each in descriptors:
+        try:
+            opened.append(socket.socket(fileno=each))
+        except OSError:
+            os.close(each)
+    if [each.type for each in opened] == [socket.SOCK_STREAM, socket.SOCK_DGRAM]:
+        for one in opened:
+            one.setblocking(False)
+        return Sockets(*opened)
+    for one in opened:
+        one.close()
+    return None
+
+
 @contextlib.asynccontextmanager
 async def serving(
-    answers: answering.Answering,
-    *,
-    at: settings.Address,
-    nursery: tasks.Nursery,
-    network: int | None = None,
+    answers: answering.Answering, *, sockets: Sockets, nursery: tasks.Nursery
 ) -> AsyncIterator[tuple[str, int]]:
-    """Listen on one port with UDP and TCP; yield the address and port.
-
-    In the network namespace of a descriptor, if one is given, where another process may listen on
-    the same port: one that takes over, or that is taken over from.
-    """
-    if network is None:
-        stream, datagrams = _listening(at, shared=False)
-    else:
-        with namespaces.entered(network):
-            stream, datagrams = _listening(at, shared=True)
-    place = stream.getsockname()[:2]
-    with stream, datagrams:
+    """Take questions while this is entered, and close the sockets then; yield address and port."""
+    place = sockets.stream.getsockname()[:2]
+    with contextlib.closing(sockets):
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_datagram_endpoint(
-            lambda: _Datagrams(answers, nursery), sock=datagrams
+            lambda: _Datagrams(answers, nursery), sock=sockets.datagrams
         )
-        server = await asyncio.start_server(_Streams(answers).converse, sock=stream)
+        server = await asyncio.start_server(_Streams(answers).converse, sock=sockets.stream)
         _LOG.info("names are answered", host=place[0], port=place[1])
         try:
             yield place
@@ -53,7 +102,7 @@ async def serving(
             server.close()
 
 
-def _listening(at: settings.Address, *, shared: bool) -> tuple[socket.socket, socket.socket]:
+def _listening(at: settings.Address, *, shared: bool) -> Sockets:
     stream = socket.create_server((at.host, at.port), backlog=MOST_STREAMS, reuse_port=shared)
     datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
@@ -66,7 +115,7 @@ def _listening(at: settings.Address, *, shared: bool) -> tuple[socket.socket, so
         stream.close()
         datagrams.close()
         raise
-    return stream, datagrams
+    return Sockets(stream, datagrams)
 
 
 class _Datagrams(asyncio.DatagramProtocol):

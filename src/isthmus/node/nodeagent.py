@@ -6,9 +6,10 @@ Source: spec section 7.2.
 import asyncio
 import contextlib
 import json
+import os
 import pathlib
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from isthmus.base import clock, logs, metrics, tasks
@@ -193,20 +194,22 @@ class _Answered:
     counters: answering.Counters
     nursery: tasks.Nursery
 
-    def served(self, pod: zds.Added) -> contextlib.AbstractAsyncContextManager[object]:
-        """Answer one pod's."""
+    @contextlib.asynccontextmanager
+    async def served(self, pod: zds.Added) -> AsyncIterator[Sequence[int]]:
+        """Answer one pod's; what another can go on with is yielded."""
         if self.wanted is None:
-            return contextlib.nullcontext()
+            for each in pod.left:
+                os.close(each)
+            yield ()
+            return
         known = hosts.names_of(self.hosts, namespace=pod.namespace)
         answers = answering.Answering(
             known.forms, resolvers.Servers(self.wanted.servers), self.counters, table=known
         )
-        return listening.serving(
-            answers,
-            at=settings.Address(settings.LOOPBACK, self.wanted.port),
-            nursery=self.nursery,
-            network=pod.network,
-        )
+        at = settings.Address(settings.LOOPBACK, self.wanted.port)
+        sockets = listening.taken_over(pod.left) or listening.beside(at, network=pod.network)
+        async with listening.serving(answers, sockets=sockets, nursery=self.nursery):
+            yield sockets.descriptors
 
 
 @dataclass(frozen=True, slots=True)

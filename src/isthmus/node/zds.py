@@ -1,7 +1,7 @@
 """Hears from the agent that enrols pods which pods of this node take part.
 
-One packet is one message; a descriptor of the pod's network namespace comes with each new pod.
-Each message is answered when it is done, in the order of the messages; of new pods many may come
+One packet is one message; a descriptor of the pod's network namespace comes with each new
+pod, and what a former proxy left to who takes the pod next. Each message is answered when it is done, in the order of the messages; of new pods many may come
 before the first is done. A connection that ends takes nothing away: who takes part is decided anew
 by the next snapshot.
 
@@ -14,9 +14,9 @@ import contextlib
 import os
 import pathlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, assert_never
+from typing import Protocol, TypeAlias, assert_never
 
 from google.protobuf import message as protobuf
 
@@ -25,6 +25,7 @@ from isthmus_proto.istio.workload import zds_pb2
 
 LARGEST_BYTES = 4096
 MOST_DESCRIPTORS = 4
+"""The network of a pod, and what a former proxy left."""
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.02, 1.0
 
 _LOG = logs.Log("isthmus.zds")
@@ -40,6 +41,7 @@ class Added:
 
     Attributes:
         network: A descriptor of its network namespace, ours to close.
+        left: Descriptors that a former proxy left to us, ours to close.
     """
 
     uid: str
@@ -47,6 +49,7 @@ class Added:
     namespace: str
     account: str
     network: int
+    left: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,9 @@ class Complete:
 
 Said = Added | Kept | Removed | Complete
 
+Heard: TypeAlias = "asyncio.Queue[tuple[Said, asyncio.Task[str]]]"
+"""What was said and is being done, in its order."""
+
 
 class Pods(Protocol):
     """Does what is told of pods. What goes wrong is returned, in words for who enrols pods."""
@@ -79,6 +85,9 @@ class Pods(Protocol):
 
     async def remove(self, uid: str) -> str:
         """Let a pod take part no longer."""
+
+    def leaves(self, uid: str) -> Sequence[int]:
+        """Return descriptors that who tells of pods keeps for who takes this one next."""
 
     async def keep(self, uids: frozenset[str]) -> str:
         """Let all others take part no longer: these are all that there are."""
@@ -109,7 +118,7 @@ def read(content: bytes, descriptors: list[int]) -> Said:
         except protobuf.DecodeError as error:
             raise BrokenError("a packet is no message") from error
         kind = said.WhichOneof("payload")
-        if bool(descriptors) != (kind == "add") or len(descriptors) > 1:
+        if bool(descriptors) != (kind == "add"):
             raise BrokenError(f"`{kind}` came with {len(descriptors)} descriptors")
         match kind:
             case "add":
@@ -117,7 +126,9 @@ def read(content: bytes, descriptors: list[int]) -> Said:
                 if not (said.add.uid and told.name and told.namespace):
                     raise BrokenError("`add` names no pod")
                 account = told.service_account or "default"
-                return Added(said.add.uid, told.name, told.namespace, account, descriptors.pop())
+                network, *left = descriptors
+                descriptors.clear()
+                return Added(said.add.uid, told.name, told.namespace, account, network, tuple(left))
             case "keep":
                 return Kept(said.keep.uid)
             case "del":
@@ -197,12 +208,12 @@ async def _talked(connection: socket.socket, pods: Pods) -> None:
     """Hear until the connection ends: new pods together, all else when it is its turn."""
     talk = Talk(pods)
     await asyncio.get_running_loop().sock_sendall(connection, hello())
-    heard: asyncio.Queue[asyncio.Task[str]] = asyncio.Queue()
+    heard: Heard = asyncio.Queue()
     try:
         async with asyncio.TaskGroup() as group:
-            answering = group.create_task(_answered(connection, heard))
+            answering = group.create_task(_answered(connection, heard, pods))
             while (said := await _said(connection, heard)) is not None:
-                heard.put_nowait(group.create_task(talk.hear(said)))
+                heard.put_nowait((said, group.create_task(talk.hear(said))))
                 if not isinstance(said, Added):
                     await heard.join()
             answering.cancel()
@@ -210,9 +221,7 @@ async def _talked(connection: socket.socket, pods: Pods) -> None:
         raise failures.exceptions[0] from None
 
 
-async def _said(
-    connection: socket.socket, heard: "asyncio.Queue[asyncio.Task[str]]"
-) -> Said | None:
+async def _said(connection: socket.socket, heard: Heard) -> Said | None:
     """Return what is said next, once it is its turn; None at the end."""
     packet = await _received(connection)
     if packet is None:
@@ -228,14 +237,24 @@ async def _said(
     return said
 
 
-async def _answered(connection: socket.socket, heard: "asyncio.Queue[asyncio.Task[str]]") -> None:
+async def _answered(connection: socket.socket, heard: Heard, pods: Pods) -> None:
     """Answer what was heard, in its order, when it is done."""
     while True:
-        done = answer(await (await heard.get()))
+        said, doing = await heard.get()
+        done = answer(await doing)
+        left = pods.leaves(said.uid) if isinstance(said, Added) else ()
         # Who tells may be gone; what was told is done all the same.
         with contextlib.suppress(OSError):
-            await asyncio.get_running_loop().sock_sendall(connection, done)
+            await _sent(connection, done, left)
         heard.task_done()
+
+
+async def _sent(connection: socket.socket, packet: bytes, left: Sequence[int]) -> None:
+    """Send a packet, with descriptors if there is room for them: they are a convenience."""
+    with contextlib.suppress(BlockingIOError):
+        _ = socket.send_fds(connection, [packet], left)
+        return
+    await asyncio.get_running_loop().sock_sendall(connection, packet)
 
 
 async def _received(connection: socket.socket) -> tuple[bytes, list[int]] | None:

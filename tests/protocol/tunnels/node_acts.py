@@ -32,9 +32,10 @@ PORTS = {"READINESS_PORT": "15021", "STATS_PORT": "15020"}
 
 
 class PodAgent:
-    """Tells node proxies of pods, as istio-cni does."""
+    """Tells node proxies of pods, as istio-cni does; keeps what they leave, as ours does."""
 
     def __init__(self, folder):
+        self.left = {}
         self.path = folder / "zds.sock"
         self.listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.listening.bind(str(self.path))
@@ -52,13 +53,19 @@ class PodAgent:
         return self.heard()
 
     def heard(self):
-        return zds_pb2.WorkloadResponse.FromString(self.connection.recv(1000)).ack.error
+        packet, self.received, _, _ = socket.recv_fds(self.connection, 1000, 2)
+        return zds_pb2.WorkloadResponse.FromString(packet).ack.error
 
     def add(self, pod):
         info = zds_pb2.WorkloadInfo(name=pod.name, namespace="default", service_account=pod.name)
-        return self.say(
-            [pod.fd], add=zds_pb2.AddWorkload(uid=f"uid-{pod.name}", workload_info=info)
+        left = self.left.pop(pod.name, ())
+        said = self.say(
+            [pod.fd, *left], add=zds_pb2.AddWorkload(uid=f"uid-{pod.name}", workload_info=info)
         )
+        for fd in left:
+            os.close(fd)
+        self.left[pod.name] = self.received
+        return said
 
     def complete(self):
         return self.say(snapshot_sent=zds_pb2.SnapshotSent())
@@ -145,16 +152,24 @@ def listening(pod):
 
 def asked(pod, name, *, by_stream):
     """Return the addresses that a pod is told for a name."""
+    with contextlib.closing(asking(pod, name, by_stream=by_stream)) as raw:
+        return answer_on(raw)
+
+
+def asking(pod, name, *, by_stream):
+    """Ask for a name; return where the answer comes."""
     kind = socket.SOCK_STREAM if by_stream else socket.SOCK_DGRAM
     question = dns.asking(name, dns.A, number=7)
     with pod.inside():
         raw = socket.socket(type=kind)
-    with contextlib.closing(raw):
-        raw.settimeout(tunnel_world.PATIENCE_S)
-        raw.connect(("127.0.0.1", 15053))
-        raw.send(dns.framed(question) if by_stream else question)
-        reply = raw.recv(2000)
-    return socket.inet_ntoa(reply[-4:])
+    raw.settimeout(tunnel_world.PATIENCE_S)
+    raw.connect(("127.0.0.1", 15053))
+    raw.send(dns.framed(question) if by_stream else question)
+    return raw
+
+
+def answer_on(raw):
+    return socket.inet_ntoa(raw.recv(2000)[-4:])
 
 
 async def in_thread(function, *arguments):
@@ -222,12 +237,17 @@ async def killed(world):
         os.kill(pid, 9)
     world.agent.wait()
     began = time.monotonic()
+    waiting = [asking(world.pods["client"], SHARED, by_stream=each) for each in (False, True)]
     world.start()
     await in_thread(world.pod_agent.accept)
     errors = [await in_thread(world.pod_agent.add, pod) for pod in world.pods.values()]
     errors.append(await in_thread(world.pod_agent.complete))
     back = await tunnel_world.until(lambda: world.pods["client"].asks(VIP))
-    return {"errors": errors, "back": bool(back), "gap_s": time.monotonic() - began}
+    names = [await in_thread(answer_on, each) for each in waiting]
+    for each in waiting:
+        each.close()
+    gap_s = time.monotonic() - began
+    return {"errors": errors, "back": bool(back), "names": names, "gap_s": gap_s}
 
 
 async def told_anew(world):

@@ -53,6 +53,11 @@ def test_after_its_death_another_one_serves_from_a_snapshot(told):
     assert told["killed"]["back"]
 
 
+def test_names_that_were_asked_for_while_it_was_dead_are_answered_by_its_successor(told):
+    """Nobody had to ask again, nor was told that a name does not exist before services were told."""
+    assert told["killed"]["names"] == [SHARED, SHARED]
+
+
 def test_who_tells_of_pods_may_go_and_come_back_with_less(told):
     assert told["told_anew"] == {"meanwhile": True, "errors": ["", ""], "gone": True, "stays": ALL}
 

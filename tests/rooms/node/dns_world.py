@@ -56,8 +56,8 @@ def answers(upstream, body=None, registered=None):
 async def served(made, *, host="127.0.0.1", port=0):
     """Yield the port at which questions are taken."""
     async with tasks.Nursery() as nursery:
-        at = settings.Address(host, port)
-        async with listening.serving(made, at=at, nursery=nursery) as (_, taken):
+        sockets = listening.alone(settings.Address(host, port))
+        async with listening.serving(made, sockets=sockets, nursery=nursery) as (_, taken):
             yield taken
 
 

@@ -1,14 +1,16 @@
 """Questions for names: what the table answers, what is passed on, and what bad bytes do."""
 
 import asyncio
+import os
 
 import dns_world as world
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from isthmus.base import dns, metrics
-from isthmus.node import answering, names, resolvconf, resolvers
+from isthmus.base import dns, metrics, tasks
+from isthmus.node import answering, listening, names, resolvconf, resolvers
+from isthmus.node import settings as settings_of
 
 FULL = "hello.sample.svc.cluster.local"
 TABLE = world.table(
@@ -152,6 +154,28 @@ async def test_both_transports_answer_and_pass_on():
 
     assert [world.read(one) for one in by_datagram] == [world.read(one) for one in by_stream]
     assert upstream.asked == [("example.com", dns.A, False), ("example.com", dns.A, True)]
+
+
+async def test_sockets_that_a_former_process_left_are_gone_on_with_and_anything_else_is_closed():
+    """Questions wait in them; what is no pair of sockets is taken for nothing."""
+    sockets = listening.alone(settings_of.Address("127.0.0.1", 0))
+    port = sockets.stream.getsockname()[1]
+    left = [os.dup(each) for each in sockets.descriptors]
+    sockets.close()
+    asking = asyncio.get_running_loop().create_task(world.datagram(port, dns.asking(FULL, dns.A)))
+
+    taken = listening.taken_over(left)
+
+    async with (
+        tasks.Nursery() as nursery,
+        listening.serving(
+            world.answers(world.Elsewhere(), TABLE), sockets=taken, nursery=nursery
+        ) as place,
+    ):
+        assert place[1] == port
+        assert world.read(await asking)[1][0][2] == "240.240.0.9"
+    for odd in ([], [os.open(os.devnull, os.O_RDONLY)], [os.dup(1), os.dup(1)]):
+        assert listening.taken_over(odd) is None
 
 
 async def test_bad_bytes_hurt_nobody_else():

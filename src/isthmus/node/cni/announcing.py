@@ -4,6 +4,9 @@ Each proxy is told of all pods first. Later ones are told to the newest alone: w
 replaced, its successor takes new pods, and the old one ends with those that it has. Who leaves is
 told to everybody. A proxy that does not answer in time is let go, and asks again.
 
+With its answer a proxy may leave descriptors of what it has open for a pod: they are kept, so that
+this goes on to be open when the proxy is killed, and handed to who takes the pod next.
+
 Decides who is told what. Refuses to know which pods take part and how they are captured.
 """
 
@@ -13,7 +16,7 @@ import os
 import pathlib
 import socket
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from isthmus.base import logs
@@ -21,6 +24,8 @@ from isthmus.node.cni import zds
 
 ANSWER_S = 10.0
 BACKLOG = 8
+MOST_LEFT = 2
+"""Descriptors that a proxy leaves with a pod: there are two sockets for questions for names."""
 MOST_PROXIES = 8
 """There are two while one is replaced; whoever connects beyond that is mistaken."""
 
@@ -33,11 +38,13 @@ class _Pod:
 
     Attributes:
         network: A descriptor of its network namespace, ours to close; None if it is not at hand.
+        left: What a proxy that served it has left to the next.
         answer: Nothing said yet: None. Served: empty. Otherwise the proxy's reason against it.
     """
 
     told: zds.Add
     network: int | None
+    left: tuple[int, ...] = ()
     answer: str | None = None
 
 
@@ -110,8 +117,8 @@ class Proxies:
 
     def _forget(self, uid: str) -> None:
         pod = self._pods.pop(uid, None)
-        if pod is not None and pod.network is not None:
-            os.close(pod.network)
+        if pod is not None:
+            _close(pod.left if pod.network is None else (pod.network, *pod.left))
 
     # What proxies do.
 
@@ -131,14 +138,20 @@ class Proxies:
         for uid, pod in self._pods.items():
             yield pod.told if pod.network is not None else zds.Keep(uid)
 
-    def network_of(self, uid: str) -> int | None:
-        """Return the descriptor of a pod's network, while the pod takes part."""
+    def descriptors_of(self, uid: str) -> tuple[int, ...]:
+        """Return the descriptor of a pod's network, while the pod takes part, and what was left."""
         pod = self._pods.get(uid)
-        return pod.network if pod is not None else None
+        return () if pod is None or pod.network is None else (pod.network, *pod.left)
 
-    def answered(self, answer: zds.Acknowledged) -> None:
-        """Take note of what a proxy made of an order."""
+    def answered(self, answer: zds.Acknowledged, left: Sequence[int] = ()) -> None:
+        """Take note of what a proxy made of an order, and of what it leaves to the next."""
         order = answer.order
+        pod = self._pods.get(order.uid) if isinstance(order, zds.Add) else None
+        if pod is None or not left:
+            _close(left)
+        else:
+            _close(pod.left)
+            pod.left = tuple(left)
         if answer.error:
             _LOG.warning("proxy refused", order=type(order).__name__, reason=answer.error)
         if isinstance(order, zds.Add) and (pod := self._pods.get(order.uid)) is not None:
@@ -154,6 +167,11 @@ class Proxies:
         for pod in tuple(self._pods.values()) if self._links else ():
             if pod.network is not None and pod.answer is None:
                 self._links[-1].say(pod.told)
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for each in descriptors:
+        os.close(each)
 
 
 class _Link:
@@ -181,7 +199,9 @@ class _Link:
 
     def _hear(self) -> None:
         try:
-            packet = self._end.recv(1 << 16)
+            packet, left, _, _ = socket.recv_fds(
+                self._end, 1 << 16, MOST_LEFT, socket.MSG_CMSG_CLOEXEC
+            )
         except BlockingIOError:
             return
         except OSError as error:
@@ -193,12 +213,14 @@ class _Link:
         try:
             heard = self._talk.heard(packet)
         except zds.ProtocolBroken as error:
+            _close(left)
             self.close(error.happened)
             return
         if isinstance(heard, zds.Greeted):
+            _close(left)
             self._talk.begin(self._owner.snapshot())
         else:
-            self._owner.answered(heard)
+            self._owner.answered(heard, left)
         self._advance()
         self._limit.cancel()
         if self._end.fileno() >= 0 and self._talk.is_waiting:
@@ -206,11 +228,11 @@ class _Link:
 
     def _advance(self) -> None:
         while self._end.fileno() >= 0 and (order := self._talk.due()) is not None:
-            network = self._owner.network_of(order.uid) if isinstance(order, zds.Add) else None
-            if isinstance(order, zds.Add) and network is None:
+            shown = self._owner.descriptors_of(order.uid) if isinstance(order, zds.Add) else ()
+            if isinstance(order, zds.Add) and not shown:
                 self._talk.skip()  # the pod has left meanwhile
                 continue
-            self._send(order, [] if network is None else [network])
+            self._send(order, shown)
 
     def _send(self, order: zds.Order, descriptors: Sequence[int]) -> None:
         try:

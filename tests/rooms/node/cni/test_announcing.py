@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import pathlib
+import select
 import socket
 
 import pytest
@@ -28,8 +29,9 @@ class Proxy:
     def say(self, message):
         self.end.send(message.SerializeToString())
 
-    def answer(self, error=""):
-        self.say(zds_pb2.WorkloadResponse(ack=zds_pb2.Ack(error=error)))
+    def answer(self, error="", *, leaving=()):
+        said = zds_pb2.WorkloadResponse(ack=zds_pb2.Ack(error=error)).SerializeToString()
+        socket.send_fds(self.end, [said], leaving)
 
     async def hears(self):
         """Return the next order as text, with `+` if a descriptor came with it."""
@@ -49,7 +51,7 @@ class Proxy:
 
     def _received(self):
         try:
-            packet, fds, _, _ = socket.recv_fds(self.end, 1024, 2)
+            packet, fds, _, _ = socket.recv_fds(self.end, 1024, 4)
         except ConnectionResetError:
             return b"", []
         return packet, fds
@@ -173,6 +175,41 @@ async def test_a_proxy_that_comes_again_is_told_of_all_again(proxies, connect):
     first.end.close()
 
     await connect().follows("add u1+", "snapshot_sent ")
+
+
+async def test_what_a_proxy_leaves_with_a_pod_is_handed_to_the_next_and_ends_with_the_pod(
+    proxies, connect
+):
+    before = open_descriptors()
+    former = connect()
+    await former.follows("snapshot_sent ")
+    proxies.offer(ONE, null())
+    assert await former.hears() == "add u1+"
+    reading, writing = os.pipe()
+    former.answer(leaving=[writing])
+    os.close(writing)
+    await until(lambda: proxies.answer_of("u1") == "")
+    former.end.close()
+
+    await connect().follows("add u1++", "snapshot_sent ")
+
+    assert select.select([reading], [], [], 0)[0] == []
+    proxies.remove("u1")
+    assert select.select([reading], [], [], LIMIT_S)[0] == [reading]
+    os.close(reading)
+    await until(lambda: open_descriptors() == before + 2)
+
+
+async def test_what_is_left_with_no_pod_is_closed(proxies, connect):
+    proxy = connect()
+    assert await proxy.hears() == "snapshot_sent "
+    before = open_descriptors()
+
+    proxy.answer(leaving=[proxy.end.fileno(), proxy.end.fileno()])
+
+    proxies.offer(ONE, null())
+    await proxy.follows("add u1+")
+    assert open_descriptors() == before + 1
 
 
 async def test_who_says_nothing_in_time_is_let_go(proxies, connect):

@@ -1,6 +1,6 @@
 # One entry for everything. `make demo` and `make test` set up what they need by themselves.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench bench-full drill topologies lock clean
+.PHONY: help venv demo test check format bench bench-full drill drill-ambient topologies lock clean
 
 PY := .venv/bin/python
 STAMP := .venv/.complete
@@ -44,6 +44,10 @@ bench-full: $(STAMP) ## the same with large fleets of proxies; takes much longer
 drill: $(STAMP) ## three clusters, 12 minutes of faults under load; fails if a promise was broken
 	@$(PY) -m drill
 	@$(PY) -m drill --page
+
+drill-ambient: $(STAMP) ## the same without sidecars: 9 minutes, one fault after the other
+	@$(PY) -m drill --topology ambient
+	@$(PY) -m drill --topology ambient --page
 
 topologies: $(STAMP) ## every topology in a lab, fifty clusters too; writes the table of what passed
 	-@CLUSTERS_OF_FIFTY=50 $(PY) -m pytest -m topology --junit-xml=build/topologies.xml tests/lab

@@ -27,6 +27,13 @@ PROXY: Final = "istio-proxy"
 _LIMIT_S: Final = 60.0
 
 
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod is ready, and is to stay."""
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    is_ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+    return is_ready and "deletionTimestamp" not in pod["metadata"]
+
+
 class CommandFailedError(Exception):
     """A command ended with a failure."""
 
@@ -37,12 +44,13 @@ class Mesh:
     Attributes:
         clusters: Their names.
         clients: For each of them a client of its API server.
+        root: The lab's first process.
     """
 
     def __init__(self, environment: Mapping[str, str], lab: str) -> None:
         self._environment = dict(environment)
         self._lab = lab
-        self._root = 0
+        self.root = 0
         self.clusters: tuple[str, ...] = ()
         self.clients: dict[str, client.Client] = {}
         self._described: list[dict[str, Any]] = []
@@ -50,7 +58,7 @@ class Mesh:
     async def __aenter__(self) -> Self:
         found = json.loads(await self.command("lab", "status", "--name", self._lab, "-o", "json"))
         (lab,) = found["labs"]
-        self._root = int(lab["pid"])
+        self.root = int(lab["pid"])
         self._described = lab["clusters"]
         self.clusters = tuple(each["name"] for each in self._described)
         for name in self.clusters:
@@ -69,8 +77,8 @@ class Mesh:
         for each in self.clients.values():
             await each.close()
 
-    async def command(self, *words: str) -> str:
-        """Run `isthmus`; return what it wrote.
+    async def command(self, *words: str, limit_s: float = _LIMIT_S) -> str:
+        """Run `isthmus`; return what it wrote. It is killed when it takes longer.
 
         Raises:
             CommandFailedError: With what it said.
@@ -85,8 +93,13 @@ class Mesh:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with asyncio.timeout(_LIMIT_S):
-            output, errors = await process.communicate()
+        try:
+            async with asyncio.timeout(limit_s):
+                output, errors = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                _ = await process.wait()
         if process.returncode:
             raise CommandFailedError(f"isthmus {' '.join(words)}: {errors.decode()}")
         return output.decode()
@@ -159,7 +172,7 @@ class Mesh:
 
     def control_plane(self, cluster: str) -> int:
         """Return the process of a cluster's control plane; 0 while there is none."""
-        for each in usage.of_part(usage.below(self._root), "control-plane"):
+        for each in usage.of_part(usage.below(self.root), "control-plane"):
             with contextlib.suppress(OSError):
                 environment = Path(f"/proc/{each.pid}/environ").read_bytes().split(b"\0")
                 if f"CLUSTER_ID={cluster}".encode() in environment:
@@ -172,6 +185,24 @@ class Mesh:
         if pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def processes(self, pod: str) -> list[int]:
+        """Return the processes of a pod that know its name."""
+        found = []
+        wanted = {f"{key}={pod}".encode() for key in ("POD_NAME", "HOSTNAME")}
+        for each in usage.below(self.root):
+            with contextlib.suppress(OSError):
+                if wanted & {*Path(f"/proc/{each.pid}/environ").read_bytes().split(b"\0")}:
+                    found.append(each.pid)
+        return found
+
+    def kill_pod(self, pod: str) -> list[int]:
+        """Kill all processes of a pod that know its name, at once; return them."""
+        found = self.processes(pod)
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return found
 
     def holding(self, cluster: str, pid: int, *, at: float) -> records.Holding | None:
         """Return what a control plane holds now; None when it has ended."""

@@ -131,7 +131,7 @@ class Observer:
             argv,
             container=CLIENT,
             timeout_s=None,
-            on_output=_Lines(lambda said: self._requested(cluster, said), self._note),
+            on_output=Lines(lambda said: self._requested(cluster, said), self._note),
         )
         if ended.code:
             self._note(f"the client in {cluster} ended with status {ended.code}")
@@ -156,7 +156,7 @@ class Observer:
             ["python3", "-c", _WATCHER],
             container=meshes.PROXY,
             timeout_s=None,
-            on_output=_Lines(lambda said: self._glanced(proxy, said), self._note),
+            on_output=Lines(lambda said: self._glanced(proxy, said), self._note),
         )
         self._note(f"the watcher of {proxy.pod} ended with status {ended.code}")
 
@@ -232,7 +232,7 @@ class Observer:
                     self._record.flags[entry["isthmus_verify"]] = said
 
 
-class _Lines:
+class Lines:
     """Turns a program's output into documents, line by line."""
 
     def __init__(
@@ -243,6 +243,7 @@ class _Lines:
         self._rest = b""
 
     def __call__(self, channel: int, content: bytes) -> None:
+        """Take what came on a channel: 1 is standard output, all else a complaint."""
         if channel != 1:
             self._complain(content.decode(errors="replace").strip()[-400:])
             return

@@ -125,13 +125,18 @@ def table(run: Mapping[str, Any]) -> Iterator[str]:
         gap = _WIDTH - len(row["text"]) - len(row["value"])
         yield f"{row['text']}{' ' * max(1, gap)}{row['value']}"
     yield ""
-    for each in run["violations"][:_MOST_SHOWN]:
+    yield from told(run["violations"])
+
+
+def told(violations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the lines of what must not be seen, for a terminal of 80 columns."""
+    for each in violations[:_MOST_SHOWN]:
         yield from textwrap.wrap(
             f"{each['after_s']:.2f} s: {each['rule']}: {each['text']}",
             _WIDTH,
             subsequent_indent="    ",
         )
-    count = len(run["violations"])
+    count = len(violations)
     yield f"{count} violations" if count else "no promise was broken"
 
 
@@ -153,10 +158,17 @@ def _shown(run: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _heading(run: Mapping[str, Any]) -> str:
+    return (
+        f"{place(run)} The {run['plan']['name']} drill, {run['plan']['rate']:g} requests/s, "
+        f"seed {run['seed']}, took {run['took_s']:.0f} s."
+    )
+
+
+def place(run: Mapping[str, Any]) -> str:
+    """Return when and on what a drill was made."""
     machine = run["machine"]
     return (
         f"{run['date']}, commit {run['commit']}, as {machine['user']}: {machine['processor']}, "
         f"{machine['cores']} cores, {machine['memory_gib']} GiB, Python {machine['python']}, "
-        f"Envoy {machine['envoy']}; load before: {machine['load_before']}. The {run['plan']['name']} "
-        f"drill, {run['plan']['rate']:g} requests/s, seed {run['seed']}, took {run['took_s']:.0f} s."
+        f"Envoy {machine['envoy']}; load before: {machine['load_before']}."
     )

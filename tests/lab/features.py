@@ -10,9 +10,9 @@ import json
 import os
 from dataclasses import dataclass, field
 
-import packets
 import traffic
 import wires
+from drill import packets
 
 REQUESTS = 200
 SOME = 20

@@ -4,10 +4,10 @@ import contextlib
 import json
 import secrets
 
-import packets
 import pytest
 import traffic
 import wires
+from drill import packets
 
 pytestmark = pytest.mark.lab
 

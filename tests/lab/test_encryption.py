@@ -2,10 +2,10 @@
 
 import contextlib
 
-import packets
 import pytest
 import traffic
 import wires
+from drill import packets
 
 pytestmark = pytest.mark.lab
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import packets
+from drill import packets
 
 from isthmus.lab import topology
 

@@ -39,6 +39,8 @@ _LOG = logs.Log("isthmus.lab.pods")
 _LONGEST_DELAY_S = 30.0
 _STEADY_S = 60.0
 _RETRY_S = 1.0
+_NETWORK_LASTS_S = 0.3
+"""A pod's network goes later than its processes, whose ends others still have to be told of."""
 _LONGEST_MESSAGE = 2048
 
 
@@ -123,6 +125,7 @@ class PodWorker:
             await self._end()
         if not self._removed:
             await self._confirm()
+            await self._machine.clock.sleep(_NETWORK_LASTS_S)
         self._clean()
 
     @property

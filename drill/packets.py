@@ -2,7 +2,11 @@
 
 import struct
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+
+Place = tuple[str, int]
+"""An address and a port."""
 
 ETHERNET, IPV4, ARP, TCP = 14, 0x0800, 0x0806, 6
 FIN, SYN, RST, ACK = 1, 2, 4, 16
@@ -24,13 +28,13 @@ class Stream:
         is_client: Whether it is from who connected; known only with its beginning.
     """
 
-    source: tuple[str, int]
-    target: tuple[str, int]
+    source: Place
+    target: Place
     begin: int | None = None
     is_client: bool = False
     pieces: dict[int, bytes] = field(default_factory=dict)
 
-    def runs(self):
+    def runs(self) -> list[bytes]:
         """Return its bytes in order, as one text for each stretch without a gap."""
         if not self.pieces:
             return []
@@ -49,14 +53,15 @@ class Stream:
         return [bytes(each) for each in found if each]
 
 
-def _from(pieces):
+def _from(pieces: Mapping[int, bytes]) -> Callable[[int], int]:
     middle = next(iter(pieces))
     return lambda sequence: (sequence - middle + (1 << 31)) % (1 << 32)
 
 
-def frames_of(content):
+def frames_of(content: bytes) -> list[bytes]:
     """Split what a capture wrote."""
-    found, place = [], 0
+    found: list[bytes] = []
+    place = 0
     while place < len(content):
         (length,) = struct.unpack_from("!I", content, place)
         found.append(content[place + 4 : place + 4 + length])
@@ -64,19 +69,21 @@ def frames_of(content):
     return found
 
 
-def kinds_of(frames):
+def kinds_of(frames: Iterable[bytes]) -> set[tuple[int, int]]:
     """Return the set of what frames carry, but for TCP over IPv4: (ether type, IP protocol)."""
     kinds = {(_type(frame), frame[23] if _type(frame) == IPV4 else 0) for frame in frames}
     return kinds - {(IPV4, TCP)}
 
 
-def _type(frame):
-    return struct.unpack_from("!H", frame, 12)[0]
+def _type(frame: bytes) -> int:
+    (found,) = struct.unpack_from("!H", frame, 12)
+    return int(found)
 
 
-def streams_of(frames):
+def streams_of(frames: Iterable[bytes]) -> list[Stream]:
     """Put the bytes of all TCP connections together; return a stream for each direction."""
-    found, live = [], {}
+    found: list[Stream] = []
+    live: dict[tuple[Place, Place], Stream] = {}
     for frame in frames:
         if _type(frame) != IPV4 or frame[23] != TCP:
             continue
@@ -100,13 +107,13 @@ def streams_of(frames):
     return found
 
 
-def _after(sequence):
+def _after(sequence: int) -> int:
     return (sequence + 1) % (1 << 32)
 
 
-def volumes_of(streams):
+def volumes_of(streams: Iterable[Stream]) -> dict[Place, int]:
     """Return the bytes that went to or came from each (address, port) that was connected to."""
-    found = defaultdict(int)
+    found = defaultdict[Place, int](int)
     for stream in streams:
         size = sum(map(len, stream.runs()))
         server = stream.target if stream.target[1] < stream.source[1] else stream.source
@@ -114,7 +121,7 @@ def volumes_of(streams):
     return dict(found)
 
 
-def fault_of(stream):
+def fault_of(stream: Stream) -> str:
     """Say what in a stream is not TLS; empty when every byte is."""
     for number, run in enumerate(stream.runs()):
         whole = stream.begin is not None and number == 0
@@ -124,7 +131,7 @@ def fault_of(stream):
     return ""
 
 
-def _fault(run, *, whole, is_client):
+def _fault(run: bytes, *, whole: bool, is_client: bool) -> str:
     clear = next((word for word in CLEAR if word.lower() in run.lower()), None)
     if clear is not None:
         return f"{clear!r} is readable"
@@ -138,7 +145,7 @@ def _fault(run, *, whole, is_client):
     return "" if next(starts, None) is not None else "no records"
 
 
-def is_records(run):
+def is_records(run: bytes) -> bool:
     """Say whether bytes are records of TLS one after the other; the last may go on later."""
     place = 0
     while place < len(run):

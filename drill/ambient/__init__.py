@@ -1,0 +1,1 @@
+"""Faults in a mesh without sidecars, one after the other, under load."""

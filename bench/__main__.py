@@ -43,8 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     """Measure, or write the page from what was measured last."""
     chosen = _parser().parse_args(argv)
     if chosen.page:
-        text = page.PAGE.read_text(encoding="utf-8")
-        page.PAGE.write_text(page.page(text, measures.read()), encoding="utf-8")
+        page.write(measures.read())
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
@@ -63,20 +62,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measures this product on this machine, in labs that it boots and takes down. "
-        "Takes about four minutes. Prints a table and keeps the figures in bench/out/latest.json.",
+        "Takes some minutes. Prints a table and keeps the figures in bench/out/latest.json.",
         epilog="parts: " + "; ".join(f"{name}: {text}" for name, text in PARTS.items()),
     )
     parser.add_argument(
         "--repeat",
         type=int,
-        default=3,
+        default=2,
         metavar="N",
-        help="boot, and send traffic, N times; figures are medians (default: 3)",
+        help="boot, and send traffic, N times; figures are medians (default: 2)",
     )
     parser.add_argument(
         "--full",
         action="store_true",
-        help="also fleets of thousands of proxies, which takes much longer",
+        help="also fleets of thousands of proxies, and a grid around them: an hour or two",
     )
     parser.add_argument(
         "--only",
@@ -121,7 +120,7 @@ def _measured(parts: set[str], repeat: int, *, is_full: bool) -> dict[str, Any]:
         "before_ms": round(before_ms, 1),
         "after_ms": round(machine.calibration(), 1),
     }
-    return measures.document(results.measures(), facts)
+    return measures.document(results.measures(), facts, results.traces)
 
 
 def _in_meshes(results: measures.Results, parts: set[str], repeat: int) -> None:

@@ -127,15 +127,19 @@ async def closed(target: Target, *, connections: int, seconds: float) -> dict[st
     """Send the next request as soon as the one before was answered, on every connection."""
     counted = answered = 0
     counting = False
+    latencies: list[float] = []
     ends = time.monotonic() + WARM_UP_S + seconds
 
     async def caller() -> None:
         nonlocal counted, answered
         connection = await target.connect()
         while time.monotonic() < ends:
+            since = time.perf_counter()
             connection = await target.call_fast(connection)
-            counted += counting
             answered += 1
+            if counting:
+                counted += 1
+                latencies.append(time.perf_counter() - since)
         connection.close()
 
     async with asyncio.TaskGroup() as group:
@@ -153,6 +157,16 @@ async def closed(target: Target, *, connections: int, seconds: float) -> dict[st
         "failed": target.failed,
         "busy": busy_s / took_s,
         "ceiling": counted / busy_s,
+        **_quantiles(latencies),
+    }
+
+
+def _quantiles(latencies: list[float]) -> dict[str, float]:
+    ordered = sorted(latencies) or [0.0]
+    last = len(ordered) - 1
+    return {
+        "p50_ms": ordered[last // 2] * 1000,
+        "p99_ms": ordered[int(last * 0.99)] * 1000,
     }
 
 

@@ -22,6 +22,9 @@ CASES: Final = {
 }
 """The ways from client to server, in the order in which they are compared."""
 
+CONNECTIONS: Final = (1, 10, 100)
+"""So many of them send the next request as soon as the one before was answered."""
+
 TOPOLOGY: Final = "primary-remote"
 SIZES: Final = (100, 1000)
 """Services in each of two clusters."""
@@ -139,12 +142,15 @@ def _scale() -> dict[str, Meaning]:
 def _traffic() -> dict[str, Meaning]:
     found: dict[str, Meaning] = {}
     for case, way in CASES.items():
-        name = f"traffic/{case}"
-        found[f"{name}/rate"] = Meaning(f"requests answered {way}", "requests/s")
-        found[f"{name}/p50"] = Meaning("half of the requests are answered within", "ms")
-        found[f"{name}/p99"] = Meaning("99 of 100 requests are answered within", "ms")
-        found[f"{name}/proxies"] = Meaning("all proxies' CPU time for one request", "µs")
-        found[f"{name}/generator"] = Meaning("how busy the load generator was itself", "%")
+        for count in CONNECTIONS:
+            name, of = f"traffic/{case}/{count}", f"{count} connections, {way}"
+            found[f"{name}/rate"] = Meaning(f"{of}: requests answered", "requests/s")
+            found[f"{name}/p50"] = Meaning(f"{of}: half are answered within", "ms")
+            found[f"{name}/p99"] = Meaning(f"{of}: 99 of 100 are answered within", "ms")
+            found[f"{name}/proxies"] = Meaning(f"{of}: all proxies' CPU time for one", "µs")
+            found[f"{name}/generator"] = Meaning(f"{of}: how busy the load generator was", "%")
+        if case != "direct":
+            found[f"traffic/{case}/memory"] = Meaning(f"{way}: a proxy's memory (PSS)", "MiB")
     found["traffic/generator/ceiling"] = Meaning(
         "what the load generator could send if nothing else ran", "requests/s"
     )
@@ -264,7 +270,11 @@ def _rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def document(measures: Sequence[Measure], facts: Mapping[str, object]) -> dict[str, Any]:
+def document(
+    measures: Sequence[Measure],
+    facts: Mapping[str, object],
+    plots: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+) -> dict[str, Any]:
     """Return the file of a run."""
     rows = [
         {
@@ -276,7 +286,8 @@ def document(measures: Sequence[Measure], facts: Mapping[str, object]) -> dict[s
         }
         for each in measures
     ]
-    return {**facts, "measures": rows}
+    drawn = {name: [list(place) for place in line] for name, line in (plots or {}).items()}
+    return {**facts, "measures": rows, "plots": drawn}
 
 
 def write(content: Mapping[str, Any], path: Path = NEWEST) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from bench import measures
+from bench import measures, plots
 
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs/explanation/performance.md"
 BEGIN: Final = "<!-- figures: written by `make bench` -->"
@@ -15,13 +15,23 @@ _SHOWN: Final = (
     ("rate", "requests/s"),
     ("p50", "p50, ms"),
     ("p99", "p99, ms"),
-    ("proxies", "proxies' CPU for a request, µs"),
-    ("generator", "load generator busy, %"),
+    ("proxies", "proxies' CPU, µs"),
+    ("generator", "generator busy, %"),
 )
-_HEADS: Final = {"rate": "requests/s", "p50": "p50, ms", "p99": "p99, ms", "proxies": "CPU, µs"}
-"""What a terminal shows of that."""
-
 _RATIOS: Final = frozenset({"rate", "p50", "p99"})
+_FOLDER: Final = "plots"
+_DRAWN: Final = {
+    "growth": (
+        "CPU time of the control plane for a change",
+        "services, clusters, proxies",
+        "CPU time for a change, ms",
+    ),
+    "staleness": (
+        "How late 99 of 100 proxies know, by how much changes",
+        "changes in a second",
+        "ms",
+    ),
+}
 
 
 def table(run: Mapping[str, Any]) -> Iterator[str]:
@@ -29,12 +39,13 @@ def table(run: Mapping[str, Any]) -> Iterator[str]:
     yield from textwrap.wrap(_machine(run), _WIDTH)
     yield from textwrap.wrap(_calibration(run), _WIDTH)
     values = _values(run)
-    if "traffic/direct/rate" in values:
-        yield ""
-        yield f"{'TRAFFIC':16}" + "".join(f"{head:>16}" for head in _HEADS.values())
-        columns = [list(_compared(values, name)) for name in _HEADS]
-        for case, *cells in zip(measures.CASES, *columns, strict=True):
-            yield f"{case:16}" + "".join(f"{cell:>16}" for cell in cells)
+    for count in measures.CONNECTIONS:
+        if f"traffic/direct/{count}/rate" in values:
+            yield ""
+            yield f"{f'{count} CONNECTIONS':16}" + "".join(f"{it[1]:>16}" for it in _SHOWN[:4])
+            columns = [list(_compared(values, f"{count}/{name}")) for name, _ in _SHOWN[:4]]
+            for case, *cells in zip(measures.CASES, *columns, strict=True):
+                yield f"{case:16}" + "".join(f"{cell:>16}" for cell in cells)
     for part, rows in _parts(run):
         if part != "traffic":
             yield ""
@@ -52,27 +63,82 @@ def page(text: str, run: Mapping[str, Any]) -> str:
     return f"{before}{BEGIN}\n\n" + "\n".join(_figures(run)) + f"\n\n{END}{after}"
 
 
+def drawings(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the drawings of a run with the names of their files."""
+    for name, (title, across, up) in _DRAWN.items():
+        lines = {
+            key.partition("/")[2]: [(float(one), float(other)) for one, other in line]
+            for key, line in run.get("plots", {}).items()
+            if key.startswith(f"{name}/")
+        }
+        if lines:
+            yield f"{name}.svg", plots.drawing(title, lines, across=across, up=up)
+
+
+def write(run: Mapping[str, Any], path: Path = PAGE) -> None:
+    """Write the page and its drawings anew."""
+    path.write_text(page(path.read_text(encoding="utf-8"), run), encoding="utf-8")
+    folder = path.parent / _FOLDER
+    folder.mkdir(exist_ok=True)
+    for name, drawn in drawings(run):
+        (folder / name).write_text(drawn, encoding="utf-8")
+
+
 def _figures(run: Mapping[str, Any]) -> Iterator[str]:
     yield from textwrap.wrap(f"{_machine(run)} {_calibration(run)}", 100)
     values = _values(run)
-    if "traffic/direct/rate" in values:
-        yield "\n### Traffic\n"
-        yield "| | " + " | ".join(measures.CASES) + " |"
-        yield "|---|" + "--:|" * len(measures.CASES)
-        for name, label in _SHOWN:
-            yield f"| {label} | " + " | ".join(_compared(values, name)) + " |"
+    yield from _targets(run)
+    for name, _ in drawings(run):
+        yield f"\n![{_DRAWN[name.removesuffix('.svg')][0]}]({_FOLDER}/{name})"
+    if any(name.startswith("traffic/direct/") for name in values):
+        yield "\n### Traffic"
+    for count in measures.CONNECTIONS:
+        if f"traffic/direct/{count}/rate" in values:
+            yield (
+                f"\n| {count} connection{'s' if count > 1 else ''} | "
+                + " | ".join(measures.CASES)
+                + " |"
+            )
+            yield "|---|" + "--:|" * len(measures.CASES)
+            for name, label in _SHOWN:
+                yield f"| {label} | " + " | ".join(_compared(values, f"{count}/{name}")) + " |"
     for part, rows in _parts(run):
         yield f"\n### {measures.PART_TITLES[part]}\n" if part != "traffic" else ""
         yield "| figure | | |\n|---|--:|---|"
         for row in rows:
             text = measures.CATALOG[row["name"]].text
-            wanted = f" (must {row['must']}, aim {row['aim']})" if "must" in row else ""
-            yield f"| {text}{wanted} | {number(row['value'])} {row['unit']} | `{row['name']}` |"
+            yield f"| {text} | {number(row['value'])} {row['unit']} | `{row['name']}` |"
+
+
+def _targets(run: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the table of what must be reached, and whether it was."""
+    rows = [row for row in run["measures"] if "must" in row]
+    if not rows:
+        return
+    yield "\n### What must be reached\n"
+    yield "| figure | measured | must | aim | |\n|---|--:|--:|--:|---|"
+    for row in rows:
+        text, unit = measures.CATALOG[row["name"]].text, row["unit"]
+        measured = f"{number(row['value'])} {unit}".strip()
+        yield f"| {text} | {measured} | {row['must']} | {row['aim']} | {reached(row)} |"
+    if not any(row["name"].startswith("scale/base/") for row in rows):
+        yield "\nThis run did not measure the base point; `make bench-full` does."
+
+
+def reached(row: Mapping[str, Any]) -> str:
+    """Say whether a figure is what it must be; where more is better the aim is more, too."""
+    value, must, aim = float(row["value"]), float(row["must"]), float(row["aim"])
+    sign = 1 if aim <= must else -1
+    if sign * value <= sign * aim:
+        return "aim reached"
+    return "reached" if sign * value <= sign * must else "**not reached**"
 
 
 def _parts(run: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Yield the figures part by part, without those that are compared with each other."""
-    compared = tuple(f"traffic/{case}/" for case in measures.CASES)
+    compared = tuple(
+        f"traffic/{case}/{count}/" for case in measures.CASES for count in measures.CONNECTIONS
+    )
     for part in measures.PART_TITLES:
         rows = [
             row
@@ -90,7 +156,7 @@ def _compared(values: Mapping[str, float], name: str) -> Iterator[str]:
         value = values.get(f"traffic/{case}/{name}")
         if value is None:
             yield "-"
-        elif case == "direct" or not base or name not in _RATIOS:
+        elif case == "direct" or not base or name.rpartition("/")[2] not in _RATIOS:
             yield number(value)
         else:
             yield f"{number(value)} ({value / base:.2f}x)"

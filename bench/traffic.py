@@ -8,10 +8,7 @@ from typing import Any, Final
 from bench import measures, meshes, pods, server, usage
 from isthmus.kube import client
 
-CONNECTIONS: Final = 8
-RATE: Final = 200
-CLOSED_S: Final = 3.0
-OPEN_S: Final = 5.0
+SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +25,7 @@ async def measure(
     results: measures.Results, mesh: meshes.Mesh, ambient: meshes.Mesh, *, rounds: int
 ) -> None:
     """Measure all cases in turn, several times over; their order changes with each round."""
-    latencies: dict[str, list[int]] = {case: [] for case in measures.CASES}
-    ceilings: list[float] = []
-    failed = 0
+    ceilings, failed = list[float](), 0
     async with mesh.client("cluster1") as one, ambient.client("cluster1") as other:
         ways = {
             "direct": Way(mesh, one, pods.PLAIN, pods.NEAR),
@@ -47,37 +42,46 @@ async def measure(
             cases = list(ways)
             first = number % len(cases)
             for case in cases[first:] + cases[:first]:
-                fast = await _closed(results, ways[case], case)
-                ceilings.append(fast["ceiling"])
-                slow = await _opened(ways[case])
-                latencies[case] += slow["latencies_us"]
-                failed += fast["failed"] + slow["failed"]
-    for case, found in latencies.items():
-        results.add(f"traffic/{case}/p50", percentile(found, 50) / 1000)
-        results.add(f"traffic/{case}/p99", percentile(found, 99) / 1000)
+                for connections in measures.CONNECTIONS:
+                    found = await _closed(results, ways[case], case, connections=connections)
+                    ceilings.append(found["ceiling"])
+                    failed += found["failed"]
+    for case, way in ways.items():
+        if case != "direct" and (held := _held(way.mesh)):
+            results.add(f"traffic/{case}/memory", held)
     results.add("traffic/generator/ceiling", max(ceilings))
     results.add("traffic/failed", failed)
 
 
-async def _closed(results: measures.Results, way: Way, case: str) -> dict[str, Any]:
+async def _closed(
+    results: measures.Results, way: Way, case: str, *, connections: int
+) -> dict[str, Any]:
     before_s = usage.cpu_s(way.mesh.pid, "envoy")
     found = await pods.load(
         way.caller, way.namespace, "closed", way.host, str(server.PORT),
-        "--connections", str(CONNECTIONS), "--seconds", str(CLOSED_S),
+        "--connections", str(connections), "--seconds", str(SECONDS),
     )  # fmt: skip
     used_s = usage.cpu_s(way.mesh.pid, "envoy") - before_s
-    results.add(f"traffic/{case}/rate", found["requests"] / found["seconds"])
-    results.add(f"traffic/{case}/generator", found["busy"] * 100)
+    name = f"traffic/{case}/{connections}"
+    results.add(f"{name}/rate", found["requests"] / found["seconds"])
+    results.add(f"{name}/p50", found["p50_ms"])
+    results.add(f"{name}/p99", found["p99_ms"])
     # The time before the counting is proxies' time, too.
-    results.add(f"traffic/{case}/proxies", used_s * 1e6 / found["answered"])
+    results.add(f"{name}/proxies", used_s * 1e6 / found["answered"])
+    results.add(f"{name}/generator", found["busy"] * 100)
     return found
 
 
-async def _opened(way: Way) -> dict[str, Any]:
-    return await pods.load(
-        way.caller, way.namespace, "open", way.host, str(server.PORT),
-        "--rate", str(RATE), "--seconds", str(OPEN_S),
-    )  # fmt: skip
+def _held(mesh: meshes.Mesh) -> float:
+    """Return what a proxy of the data path holds, on average."""
+    processes = usage.below(mesh.pid)
+    agents = {each.pid for each in usage.of_part(processes, "node-agent")}
+    proxies = usage.of_part(processes, "envoy")
+    # In ambient mode it is nodes' proxies that count; sidecars and gateways are alike.
+    own = [each for each in proxies if each.parent in agents] or proxies
+    found = [usage.memory(each.pid) for each in own]
+    known = [each.pss for each in found if each is not None]
+    return sum(known) / len(known) if known else 0.0
 
 
 def percentile(values: Sequence[int], share: float) -> float:

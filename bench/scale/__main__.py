@@ -38,7 +38,11 @@ def main() -> int:
     shape = _shape(chosen)
     _addresses(shape)
     plan = point.Plan(
-        tuple(chosen.workload or point.WORKLOADS), chosen.changes, chosen.seconds, chosen.profile
+        workloads=tuple(chosen.workload or point.WORKLOADS),
+        changes=chosen.changes,
+        seconds=chosen.seconds,
+        rest_s=chosen.rest,
+        profile=chosen.profile,
     )
     with tempfile.TemporaryDirectory(prefix="isthmus-scale-") as folder:
         found = point.Point(Path(folder), shape, plan).measured()
@@ -73,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--changes", type=int, default=point.CHANGES, metavar="N")
     parser.add_argument(
         "--seconds", type=float, default=10.0, help="how long a rate is kept (default: 10)"
+    )
+    parser.add_argument(
+        "--rest", type=float, default=point.IDLE_S, help="before memory is read, in seconds"
     )
     parser.add_argument(
         "--profile", default="", metavar="FILE", help="where py-spy writes of single changes"

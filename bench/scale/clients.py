@@ -27,6 +27,9 @@ SYNC_S: Final = 120.0
 SYNC_EACH_S: Final = 0.3
 RETRY_S: Final = 0.2
 TURN_S: Final = 0.05
+AT_ONCE: Final = 50
+"""So many connections are being opened at once."""
+
 BOTH: Final = selectors.EVENT_READ | selectors.EVENT_WRITE
 
 
@@ -54,7 +57,7 @@ class Client:
     def __init__(self, number: int, talk: talks.Talk, looked: Looked) -> None:
         self.number = number
         self.talk = talk
-        self.socket: ssl.SSLSocket | None = None
+        self.socket: socket.socket | None = None
         self.is_shaken = False
         self.is_deaf = False
         self.retry_at = 0.0
@@ -273,26 +276,35 @@ class Fleet:
         now = time.monotonic()
         if now < self._retry_at:
             return
+        coming = sum(one.socket is not None and not one.is_shaken for one in wanted)
         for one in wanted:
-            if one.socket is None and now >= one.retry_at and not self._connect(one):
-                self._retry_at = now + RETRY_S
+            if coming >= AT_ONCE or now < self._retry_at:
                 return
+            if one.socket is None and now >= one.retry_at:
+                self._connect(one)
+                coming += 1
 
-    def _connect(self, one: Client) -> bool:
-        """Open a connection; say whether somebody listens."""
-        try:
-            plain = socket.create_connection(self._place, timeout=5)
-        except OSError:
-            return False
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        plain.setblocking(False)
+    def _connect(self, one: Client) -> None:
+        """Begin to open a connection."""
+        one.socket = socket.socket()
+        one.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        one.socket.setblocking(False)
+        one.socket.connect_ex(self._place)
+        self._selector.register(one.socket, selectors.EVENT_WRITE, one)
+
+    def _connected(self, one: Client, plain: socket.socket) -> None:
+        """Begin TLS on a connection that is open, or try again later if nobody listens."""
+        if plain.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._retry_at = time.monotonic() + RETRY_S
+            self._lose(one)
+            return
+        self._selector.unregister(plain)
         one.socket = self._tls.wrap_socket(plain, do_handshake_on_connect=False)
         self._selector.register(one.socket, selectors.EVENT_READ, one)
         self._shake(one)
-        return True
 
     def _shake(self, one: Client) -> None:
-        assert one.socket is not None
+        assert isinstance(one.socket, ssl.SSLSocket)
         try:
             one.socket.do_handshake()
         except ssl.SSLWantReadError:
@@ -319,7 +331,9 @@ class Fleet:
             one: Client = key.data
             if one.socket is None:
                 continue
-            if not one.is_shaken:
+            if not isinstance(one.socket, ssl.SSLSocket):
+                self._connected(one, one.socket)
+            elif not one.is_shaken:
                 self._shake(one)
             elif events & selectors.EVENT_READ:
                 self._read(one)

@@ -108,10 +108,16 @@ def measure(results: measures.Results, *, is_full: bool) -> None:
 
 
 def point(
-    shape: shapes.Shape, *, workloads: Sequence[str] = (), changes: int = 20, seconds: float = 5
+    shape: shapes.Shape,
+    *,
+    workloads: Sequence[str] = (),
+    changes: int = 20,
+    seconds: float = 5,
+    rest_s: float = 5,
 ) -> dict[str, Any]:
     """Measure one point, in a program of its own."""
     words = ["--shape", shape.write(), "--changes", str(changes), "--seconds", str(seconds)]
+    words += ["--rest", str(rest_s)]
     for one in workloads:
         words += ["--workload", one]
     command = [sys.executable, "-m", "bench.scale", *words]
@@ -124,6 +130,9 @@ def point(
 def _note(results: measures.Results, name: str, found: Found, *, empty_mib: float) -> None:
     for figure, read in FIGURES.items():
         results.add(f"scale/{name}/{figure}", read(found))
+    for rate in (10, 50, 100):
+        results.trace(f"staleness/{name} p50", rate, found[f"poisson{rate}"]["p50_ms"])
+        results.trace(f"staleness/{name} p99", rate, found[f"poisson{rate}"]["p99_ms"])
     alone = (found["memory"]["alone_mib"] - empty_mib) * MIB / found["shape"]["endpoints"]
     results.add(f"scale/{name}/endpoint", alone)
 
@@ -159,7 +168,7 @@ def _note_growth(results: measures.Results, factor: str, grown: Sequence[shapes.
     """Measure how the CPU time for a change grows with one factor."""
     costs = list[tuple[float, float]]()
     for shape in grown:
-        found = point(shape, workloads=("singles",), changes=20)
+        found = point(shape, workloads=("singles",), changes=12, rest_s=1)
         costs.append((SIZES[factor](shape), found["singles"]["cpu_ms"]))
     results.add(f"growth/{factor}/slope", slope(costs))
     results.add(f"growth/{factor}/ratio", costs[-1][1] / costs[0][1])

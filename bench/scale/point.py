@@ -51,6 +51,7 @@ class Plan:
     workloads: Sequence[str] = tuple(WORKLOADS)
     changes: int = CHANGES
     seconds: float = 10.0
+    rest_s: float = IDLE_S
     profile: str = ""
 
 
@@ -130,13 +131,13 @@ class Point:
         _say("start")
         first = helper.ask(act="sync", count=1)["synced_at"][0]
         self._found["cold"] = {"first_s": first - plane.began, "cpu_s": plane.cpu_s()}
-        helper.ask(act="rest", seconds=IDLE_S)
+        helper.ask(act="rest", seconds=self._plan.rest_s)
         alone, alone_s, began = plane.memory().pss, plane.cpu_s(), time.monotonic()
         _say("join")
         last = helper.ask(act="sync")["synced_at"][-1]
         self._found["join"] = {"all_s": last - began, "cpu_s": plane.cpu_s() - alone_s}
         peak = plane.peak_mib()
-        helper.ask(act="rest", seconds=IDLE_S)
+        helper.ask(act="rest", seconds=self._plan.rest_s)
         held, endpoints = plane.memory().pss, self._shape.endpoints
         more = max(1, self._shape.clients - 1)
         self._found["memory"] = {

@@ -94,7 +94,7 @@ class Talk:
 
     def begin(self, *, is_new: bool) -> Iterator[bytes]:
         """Yield the first requests of a stream; `is_new` is for a proxy that has just started."""
-        if is_new:
+        if is_new or not self.held:
             self.held = {kind: {} for kind in (*self.proxy.wants, *LED_BY.values())}
             self.asked = {kind: {} for kind in LED_BY.values()}
             self._versions = {}

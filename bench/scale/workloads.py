@@ -14,7 +14,7 @@ from typing import Any, Final
 from bench.scale import clients as client_program
 from bench.scale import shapes, subject
 
-PAUSE_S: Final = 0.2
+PAUSE_S: Final = 0.15
 PATIENCE_S: Final = 20.0
 ROLLOUT_RATE: Final = 400
 ROLLOUT: Final = 1000

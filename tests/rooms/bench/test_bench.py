@@ -2,10 +2,12 @@
 
 import json
 import re
+import xml.etree.ElementTree
 
 import pytest
 from bench import __main__ as program
 from bench import load, measures, page, traffic, usage
+from bench.scale import parts
 
 from isthmus.cli import walkthrough
 
@@ -59,7 +61,7 @@ def test_the_file_names_machine_date_commit_calibration_and_measures(tmp_path):
 
     kept = json.loads(path.read_text())
 
-    assert kept.keys() == {*FACTS, "measures"}
+    assert kept.keys() == {*FACTS, "measures", "plots"}
     assert [row["name"] for row in kept["measures"]] == list(measures.CATALOG)
     for row in kept["measures"]:
         assert row.keys() - {"must", "aim"} == {"name", "value", "unit", "runs"}
@@ -87,7 +89,7 @@ def test_the_table_fits_in_80_columns():
 def test_the_table_shows_traffic_side_by_side_with_ratios():
     results = measures.Results()
     for case, rate in (("direct", 1000), ("sidecars", 500), ("gateway", 250)):
-        results.add(f"traffic/{case}/rate", rate)
+        results.add(f"traffic/{case}/10/rate", rate)
 
     lines = list(page.table(measures.document(results.measures(), FACTS)))
 
@@ -111,9 +113,48 @@ def test_the_page_shows_every_figure_and_keeps_what_people_wrote():
     assert written.endswith("\n\nmore words\n")
     assert "not any more" not in written
     assert page.page(written, run) == written
-    compared = tuple(f"traffic/{case}/" for case in measures.CASES)
+    compared = tuple(
+        f"traffic/{case}/{count}/" for case in measures.CASES for count in measures.CONNECTIONS
+    )
     for row in run["measures"]:
         assert row["name"].startswith(compared) or f"`{row['name']}`" in written
+
+
+@pytest.mark.parametrize(
+    ("value", "must", "aim", "said"),
+    [
+        (40, 60, 40, "aim reached"),
+        (60, 60, 40, "reached"),
+        (61, 60, 40, "**not reached**"),
+        (3_100, 3_000, 4_000, "reached"),
+        (2_900, 3_000, 4_000, "**not reached**"),
+    ],
+)
+def test_the_page_says_what_was_reached_and_what_was_not(value, must, aim, said):
+    row = {"name": "csr/rate", "unit": "1/s", "value": value, "must": must, "aim": aim}
+
+    (line,) = [
+        line
+        for line in page.page(page.BEGIN + page.END, {**FACTS, "measures": [row]}).splitlines()
+        if "| 3" in line or "| 4" in line or "| 6" in line or "| 2" in line
+    ][:1]
+
+    assert line.endswith(f"| {said} |")
+
+
+def test_drawings_follow_from_the_file():
+    run = measures.document([], FACTS, {"growth/services": [(100, 2.0), (1000, 2.1)]})
+
+    ((name, drawn),) = page.drawings(run)
+
+    assert name == "growth.svg"
+    assert xml.etree.ElementTree.fromstring(drawn).tag.endswith("svg")
+    assert ">services</text>" in drawn
+
+
+def test_a_slope_is_that_of_the_logarithms():
+    assert parts.slope([(100, 3.0), (1_000, 3.0)]) == pytest.approx(0)
+    assert parts.slope([(10, 1.0), (100, 10.0), (1_000, 100.0)]) == pytest.approx(1)
 
 
 def test_the_page_of_the_documentation_names_only_measures_that_exist():

@@ -6,7 +6,7 @@ all proxies that see the same share one object.
 Source: spec sections 4.5 and 4.6.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final, NewType
 
@@ -77,8 +77,23 @@ class Leads:
 NOWHERE: Final = Leads()
 
 
-def _unstamped(_: TypeUrl) -> None:
-    return None
+class Edition:
+    """Stands for some resources as they are, until they change: then there is another one.
+
+    Whoever makes something of them may keep it here; it ends with the edition.
+    """
+
+    __slots__ = ("kept",)
+
+    def __init__(self) -> None:
+        self.kept: object = None
+
+
+Stamp = tuple[Edition, ...]
+
+
+def _unstamped(_: TypeUrl) -> Stamp:
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +101,13 @@ class Snapshot:
     """All that one proxy should have at one moment, by type and name.
 
     Attributes:
-        stamp_of: Gives what is the same for equal resources of a type only, of any snapshot and at
-            any time; None where nothing is known.
+        stamp_of: Gives the editions of which all resources of a type are, the widest last: the same
+            for equal resources only, of any snapshot and at any time. Empty where none are known.
     """
 
     resources: Mapping[TypeUrl, Mapping[str, Resource]]
     leads: Mapping[TypeUrl, Leads] = field(default_factory=dict)
-    stamp_of: Callable[[TypeUrl], Hashable | None] = _unstamped
+    stamp_of: Callable[[TypeUrl], Stamp] = _unstamped
 
     def of(self, type_url: TypeUrl) -> Mapping[str, Resource]:
         """Return the resources of one type; empty when there are none."""

@@ -5,7 +5,7 @@ the scopes' mappings, and one list of who waits. A change is told to those of it
 that want one of its names, and copies nothing; who cares is looked up, not searched for.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from typing_extensions import override
 
@@ -26,14 +26,13 @@ class Shelf:
     def __init__(self) -> None:
         self.by_type: dict[TypeUrl, Named] = {}
         self.related: dict[TypeUrl, dict[str, set[str]]] = {}
-        self.editions: dict[TypeUrl, object] = {}
-        """Another object whenever a type has other resources."""
+        self.editions: dict[TypeUrl, snapshot.Edition] = {}
 
     def put(self, type_url: TypeUrl, name: str, resource: Resource | None) -> None:
         """Put, replace or remove a resource."""
         held = self.by_type.setdefault(type_url, {})
         old = held.pop(name, None)
-        self.editions[type_url] = object()
+        self.editions[type_url] = snapshot.Edition()
         if old is not None:
             self._unrelate(old)
         if resource is not None:
@@ -162,7 +161,7 @@ class View:
         if not groups[names]:
             del groups[names]
 
-    def _stamp_of(self, type_url: TypeUrl) -> Hashable:
+    def _stamp_of(self, type_url: TypeUrl) -> snapshot.Stamp:
         return tuple(
             [shelf.editions[type_url] for shelf in self._shelves if shelf.by_type.get(type_url)]
         )

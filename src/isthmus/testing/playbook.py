@@ -15,6 +15,7 @@ appear: an answer refers to the newest offer of its type, or to an earlier one b
 """
 
 import difflib
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -147,8 +148,14 @@ def snapshot_of(world: World) -> Snapshot:
             }
             for type_url, versions in world.items()
         },
-        stamp_of=lambda type_url: tuple(sorted(world.get(type_url, NOTHING).items())),
+        stamp_of=lambda kind: (_edition(kind, tuple(sorted(world.get(kind, NOTHING).items()))),),
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _edition(_: TypeUrl, __: tuple[tuple[str, str], ...]) -> snapshot.Edition:
+    """Return the one edition of these versions."""
+    return snapshot.Edition()
 
 
 def difference(old: World, new: World) -> dict[TypeUrl, frozenset[str]]:

@@ -3,7 +3,8 @@
 A subscription is a value, and what follows from it is a function of it and of what happened. Most
 clients want the same, have the same and hear the same, so that a step is computed for the first
 of them and looked up for the rest, with the very message that it leads to. Only so many steps are
-remembered: what is forgotten is computed again.
+remembered, and those that depend on resources no longer than these are what they were: what is
+forgotten is computed again.
 """
 
 import weakref
@@ -12,8 +13,15 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-MOST_WEIGHT: Final = 200_000
-"""How much is remembered, in names that the steps are about; one holds some tens of bytes."""
+MOST_BYTES: Final = 4 << 20
+"""How much is remembered of what clients say and hear, about."""
+
+MOST_EDITION_BYTES: Final = 2 << 20
+"""How much is remembered of what is told of one edition."""
+
+STEP_BYTES: Final = 600
+NAME_BYTES: Final = 20
+LEAF_BYTES: Final = 8
 
 _NAMES: Final[weakref.WeakValueDictionary[int, frozenset[str]]] = weakref.WeakValueDictionary()
 
@@ -21,8 +29,8 @@ _NAMES: Final[weakref.WeakValueDictionary[int, frozenset[str]]] = weakref.WeakVa
 class Steps(Generic[T]):
     """Remembers what followed, the newest so many."""
 
-    def __init__(self, most_weight: int = MOST_WEIGHT) -> None:
-        self._most = most_weight
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self._most = most_bytes
         self._weight = 0
         self._known: dict[Hashable, tuple[T, int]] = {}
 
@@ -30,7 +38,7 @@ class Steps(Generic[T]):
         return len(self._known)
 
     def taken(self, key: Hashable, compute: Callable[[], tuple[T, int]]) -> T:
-        """Return what follows from `key`; `compute` gives that with its weight if need be."""
+        """Return what follows from `key`; `compute` gives that with its bytes if need be."""
         known = self._known.get(key)
         if known is not None:
             return known[0]

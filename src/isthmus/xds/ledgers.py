@@ -41,6 +41,11 @@ class Ledger:
         self._size = size
         self._hash = hash(leaves)
 
+    @property
+    def leaves(self) -> int:
+        """How many parts it has."""
+        return len(self._leaves)
+
     def get(self, name: str) -> str | None:
         """Return the version of a name, or None."""
         leaves = self._leaves

@@ -9,7 +9,7 @@ Source: spec section 4.6.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
@@ -157,7 +157,7 @@ class _Talk:
 
 
 _Step = tuple[subscription.Subscription, _Told | None]
-_STEPS: Final[commons.Steps[_Step]] = commons.Steps()
+_STEPS: Final[commons.Steps[subscription.Subscription]] = commons.Steps()
 
 
 class Session:
@@ -282,12 +282,10 @@ def _asked(talk: _Talk, effect: Effect, request: Request) -> None:
     is_empty = held.flavour is Flavour.DELTA and not (request.subscribe or request.unsubscribe)
     if is_empty and effect is Effect.AMEND:
         return
-
     # What a client has from another stream is the same as what others have, in another order.
     has = ledgers.of(request.initial_versions)
 
-    def step() -> tuple[_Step, int]:
-        fresh = held.copied()
+    def act(fresh: subscription.Subscription) -> None:
         match effect:
             case Effect.BEGIN:
                 fresh.begin(request, has=has)
@@ -295,32 +293,35 @@ def _asked(talk: _Talk, effect: Effect, request: Request) -> None:
                 fresh.restart(request)
             case _:
                 fresh.amend(request)
-        return (fresh.settled(), None), len(request.names) + len(request.subscribe) + len(has) + 10
 
     key = (held, effect, request.names, request.subscribe, request.unsubscribe, has)
-    talk.held = _STEPS.taken(key, step)[0]
+    talk.held = _after(held, act, key, len(request.names) + len(request.subscribe))
 
 
 def _touched(talk: _Talk, names: frozenset[str] | None) -> None:
-    held = talk.held
-
-    def step() -> tuple[_Step, int]:
-        fresh = held.copied()
-        fresh.touch(names)
-        return (fresh.settled(), None), len(names or ()) + 10
-
-    talk.held = _STEPS.taken((held, names), step)[0]
+    talk.held = _after(
+        talk.held, lambda fresh: fresh.touch(names), (talk.held, names), len(names or ())
+    )
 
 
 def _forced(talk: _Talk, names: tuple[str, ...]) -> None:
-    held = talk.held
+    key = (talk.held, Effect.BEGIN, names)
+    talk.held = _after(talk.held, lambda fresh: fresh.force(names), key, len(names))
 
-    def step() -> tuple[_Step, int]:
+
+def _after(
+    held: subscription.Subscription,
+    act: Callable[[subscription.Subscription], None],
+    key: Hashable,
+    names: int,
+) -> subscription.Subscription:
+    def step() -> tuple[subscription.Subscription, int]:
         fresh = held.copied()
-        fresh.force(names)
-        return (fresh.settled(), None), len(names) + 10
+        act(fresh)
+        return fresh.settled(), _bytes(fresh, names)
 
-    talk.held = _STEPS.taken((held, Effect.BEGIN, names), step)[0]
+    # Of those who ask on demand no two ask for the same.
+    return step()[0] if held.is_on_demand else _STEPS.taken(key, step)
 
 
 def _taken(held: subscription.Subscription, part: ordering.Part, snapshot: Snapshot) -> _Step:
@@ -330,13 +331,22 @@ def _taken(held: subscription.Subscription, part: ordering.Part, snapshot: Snaps
             snapshot.of(held.type_url), part=part, leads=snapshot.leads_of(held.type_url)
         )
         told = None if draft is None else _told(held.type_url, draft)
-        weight = 10 if draft is None else len(draft.resources) + len(draft.removed) + 10
-        return (fresh.settled(), told), weight
+        names = 0 if draft is None else len(draft.resources) + len(draft.removed)
+        return (fresh.settled(), told), _bytes(fresh, names)
 
     stamp = snapshot.stamp_of(held.type_url)
-    if stamp is None or held.is_on_demand:
+    if not stamp or held.is_on_demand:
         return step()[0]
-    return _STEPS.taken((held, part, stamp), step)
+    steps = stamp[-1].kept
+    if not isinstance(steps, commons.Steps):
+        steps = stamp[-1].kept = commons.Steps[_Step](commons.MOST_EDITION_BYTES)
+    return steps.taken((held, part, stamp), step)
+
+
+def _bytes(held: subscription.Subscription, names: int) -> int:
+    """Return about how much is kept where a step to `held` is remembered, about so many names."""
+    leaves = held.known.leaves * commons.LEAF_BYTES
+    return commons.STEP_BYTES + leaves + names * commons.NAME_BYTES
 
 
 def _told(type_url: TypeUrl, draft: subscription.Draft) -> _Told:

@@ -1,6 +1,7 @@
 """Clients that want the same share what they want, what they have and what they hear."""
 
 import gc
+import sys
 import tracemalloc
 
 from isthmus.resources.snapshot import CLUSTERS, ENDPOINTS
@@ -110,3 +111,17 @@ def test_only_so_much_is_remembered_and_never_what_is_too_large():
     step("large", 60)
     assert computed[30:] == ["large", "large"]
     assert len(steps) == 10
+
+
+def test_what_was_told_is_forgotten_with_the_edition_that_it_was_told_of():
+    seen = playbook.snapshot_of({ENDPOINTS: {"a": "1"}})
+    client = session.Session(Flavour.DELTA)
+    client.given(seen)
+    client.heard(Request(ENDPOINTS, subscribe=("a",)))
+    told = client.next().resources[0]
+    before = sys.getrefcount(told)
+
+    [edition] = seen.stamp_of(ENDPOINTS)
+    edition.kept = None
+
+    assert sys.getrefcount(told) < before

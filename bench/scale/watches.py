@@ -1,6 +1,6 @@
 """`python -m bench.scale.watches`: what a connected proxy costs above the sockets, in one process.
 
-Proxies open what a stream opens: a watch, a session and its record. They ask for clusters and
+Proxies open what a stream opens: a watch, and a talk with its session and record. They ask for clusters and
 listeners, then for the endpoints and routes that these name, and acknowledge, in ready bytes as
 Envoy sends them. Memory is what Python allocated between two counts of proxies, by file; CPU is
 that of this process, without the client's part. Printed as JSON.
@@ -12,14 +12,13 @@ import gc
 import json
 import time
 import tracemalloc
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from envoy.service.discovery.v3 import discovery_pb2
 from typing_extensions import override
 
-from isthmus.base import clock
+from isthmus.base import clock, metrics
 from isthmus.fleet.sources import ObjectKey
 from isthmus.kube import objects
 from isthmus.mesh.identities import ClusterId, NetworkId
@@ -27,8 +26,8 @@ from isthmus.mesh.proxies import ProxyKind
 from isthmus.resources import snapshot
 from isthmus.runtime import assembly, connections
 from isthmus.testing import shapes
-from isthmus.wire import ads, callers, encoding, nodes, streams
-from isthmus.xds import messages, session
+from isthmus.wire import callers, counting, encoding, limits, nodes, streams, talks
+from isthmus.wire.h2 import calls, outlet
 from isthmus.xds.messages import Flavour
 
 EAST: Final = ClusterId("east")
@@ -41,6 +40,7 @@ LED_TO: Final = (snapshot.ENDPOINTS, snapshot.ROUTES)
 
 Question = discovery_pb2.DeltaDiscoveryRequest
 Whole = discovery_pb2.DiscoveryRequest
+Answer = discovery_pb2.DiscoveryResponse
 
 
 class Fleet:
@@ -48,6 +48,10 @@ class Fleet:
 
     def __init__(self, services: int, endpoints: int, deployments: int) -> None:
         self.deployments = deployments
+        counters = counting.Counters(metrics.Metrics())
+        self.ground = talks.Ground(
+            limits.Limits(age_s=0), counters, system_clock=clock.SystemClock()
+        )
         self.mesh = assembly.assemble(
             config_cluster=EAST,
             revision="",
@@ -99,47 +103,65 @@ class _Nobody(callers.Authenticator):
         raise callers.CallerRefused("nobody calls")
 
 
+class Way(talks.Way):
+    """What the wire is to a talk: here, a list of what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[outlet.Message] = []
+
+    @override
+    def say(self, message: outlet.Message) -> bool:
+        self.said.append(message)
+        return True
+
+    @override
+    def flush(self) -> None:
+        """Nothing: it was said."""
+
+    @override
+    def close(self, status: str, text: str) -> None:
+        raise RuntimeError(f"{status}: {text}")
+
+
 class Stream:
-    """What the wire keeps of one stream, besides the stream."""
+    """One stream, from its first message on."""
 
     def __init__(self, fleet: Fleet, number: int, flavour: Flavour) -> None:
         caller = callers.Caller(EAST, SHOP, "default", f"p{number}", f"uid-{number}")
         node = _node(number)
-        self.flavour = flavour
-        self.watch: ads.Watch = fleet.connections.open(caller, node)
-        self.talk = session.Session(flavour)
-        self.record = streams.Record(
-            f"{node.name}-{number}", node, caller, "", flavour, clock.SystemClock().now()
+        self._ground = fleet.ground
+        self._way = Way()
+        self._is_begun = False
+        self.watch = fleet.connections.open(caller, node)
+        record = streams.Record(
+            f"{node.name}-{number}", node, caller, "", flavour, fleet.ground.turns.now()
         )
-        self.changed: dict[snapshot.TypeUrl, frozenset[str]] = {}
-        self.watch.on_change(self.wake)
-        self.talk.given(self.watch.snapshot())
-
-    def wake(self, changed: Mapping[snapshot.TypeUrl, frozenset[str]]) -> None:
-        """Take note of a change."""
-        for kind, names in changed.items():
-            self.changed[kind] = self.changed.get(kind, frozenset()) | names
+        self.talk = talks.Talk(
+            fleet.ground,
+            way=self._way,
+            watch=self.watch,
+            record=record,
+            allowance=encoding.USUAL,
+            gone=_let_go,
+        )
 
     def hear(self, content: bytes) -> None:
         """Take a request in."""
-        request, _ = encoding.request(content, flavour=self.flavour)
-        for action in self.talk.heard(request):
-            assert isinstance(action, messages.Report)
-            self.record.heard(action.outcome, now=self.record.connected_at)
-        self.record.asked(request.type_url)
-        self.watch.heeds(request.type_url, self.talk.heeds(request.type_url))
+        if self._is_begun:
+            self.talk.heard(content)
+            return
+        self._is_begun = True
+        self.talk.begin(encoding.request(content, flavour=self.talk.record.flavour)[0])
 
-    def say(self) -> list[messages.Offer]:
+    def say(self) -> list[outlet.Message]:
         """Return all that is to be said, encoded as it goes out."""
-        if self.changed:
-            changed, self.changed = self.changed, {}
-            self.talk.given(self.watch.snapshot(), changed)
-        said = []
-        while (offer := self.talk.next()) is not None:
-            encoding.response(offer, flavour=self.flavour)
-            self.record.sent(offer, now=self.record.connected_at)
-            said.append(offer)
+        self.talk.tell(self._ground.turns)
+        said, self._way.said = self._way.said, []
         return said
+
+
+def _let_go(talk: talks.Talk) -> None:
+    raise RuntimeError(f"{talk.record.id} has ended")
 
 
 class Client:
@@ -148,6 +170,7 @@ class Client:
     def __init__(self, seen: snapshot.Snapshot, flavour: Flavour, *, has_all: bool) -> None:
         self.flavour = flavour
         self._has = seen if has_all else snapshot.EMPTY
+        self._answers: dict[outlet.Message, bytes] = {}
         # An endpoint set has its cluster's name; clusters that need none are not asked for.
         self.names = {kind: sorted(seen.of(kind)) for kind in LED_TO}
         self.first = [self.question(kind) for kind in ASKED]
@@ -162,12 +185,21 @@ class Client:
             )
         return bytes(Whole(type_url=kind, resource_names=names).SerializeToString())
 
-    def answer(self, offer: messages.Offer) -> bytes:
-        """Return the acknowledgement of an offer."""
-        kind, nonce = offer.type_url, offer.nonce
+    def answer(self, message: outlet.Message) -> bytes:
+        """Return the acknowledgement of a message, the same for the same one."""
+        known = self._answers.get(message)
+        if known is None:
+            known = self._answers[message] = self._answer(message)
+        return known
+
+    def _answer(self, message: outlet.Message) -> bytes:
+        is_delta = self.flavour is Flavour.DELTA
+        kind_of = discovery_pb2.DeltaDiscoveryResponse if is_delta else Answer
+        offer = kind_of.FromString(message.body[calls.PREFIX_BYTES :])
+        kind, nonce = snapshot.TypeUrl(offer.type_url), offer.nonce
         if self.flavour is Flavour.DELTA:
             return bytes(Question(type_url=kind, response_nonce=nonce).SerializeToString())
-        names, version = self.names.get(kind, []), offer.version
+        names, version = self.names.get(kind, []), offer.version_info
         asked = Whole(
             type_url=kind, response_nonce=nonce, version_info=version, resource_names=names
         )
@@ -185,7 +217,7 @@ class Meter:
         began = time.process_time()
         offers = stream.say()
         self.spent += time.process_time() - began
-        answers = [client.answer(offer) for offer in offers]
+        answers = [client.answer(message) for message in offers]
         began = time.process_time()
         for answer in answers:
             stream.hear(answer)

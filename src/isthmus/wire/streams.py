@@ -69,9 +69,10 @@ class StreamStatus:
 
 @dataclass(slots=True)
 class _Progress:
-    """How far a proxy has come with a type, as it changes; what it holds others hold as well."""
+    """How far a proxy has come with a type, as it changes; never what it was told, which is much."""
 
-    offer: messages.Offer | None = None
+    sent: str = ""
+    version: str = ""
     acked: str = ""
     sent_at: clock.Instant | None = None
     answered_at: clock.Instant | None = None
@@ -80,9 +81,9 @@ class _Progress:
 
     def status(self) -> TypeStatus:
         return TypeStatus(
-            sent=self.offer.nonce if self.offer else "",
+            sent=self.sent,
             acked=self.acked,
-            version=self.offer.version if self.offer else "",
+            version=self.version,
             sent_at=self.sent_at,
             answered_at=self.answered_at,
             refused=self.refused,
@@ -112,7 +113,7 @@ class Record:
         held = self._types.get(offer.type_url)
         if held is None:
             held = self._types[offer.type_url] = _Progress()
-        held.offer, held.sent_at = offer, now
+        held.sent, held.version, held.sent_at = offer.nonce, offer.version, now
         if held.refused:
             told = (resource.name for resource in offer.resources)
             held.refused = held.refused.difference(told, offer.removed)

@@ -7,7 +7,7 @@ these nothing is computed. A changed pod computes that pod's resource again, and
 Source: spec sections 7.1 to 7.3.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -207,7 +207,7 @@ def _services(
             is_shared = any(sharing.reaches(scope.cluster, owner=one) for one in others)
             sans = known.accounts_of(read, key) if is_shared else ()
             if is_shared:
-                sans += _of_waypoints(read, known, service, others)
+                sans += waypoint_uses.identities_of(read, known, service, others)
             waypoint = waypoint_uses.of_service(read, known, service, cluster=scope.cluster)
             if waypoint and is_shared and not _answers_here(read, known, service, scope):
                 # Who goes to another network finds the waypoint there.
@@ -222,18 +222,6 @@ def _services(
                 yield view.keyed(scope, slice_)
 
     return sliced
-
-
-def _of_waypoints(
-    read: reader.Reader, known: facts.Facts, service: Service, clusters: Iterable[ClusterId]
-) -> tuple[str, ...]:
-    """Return the identities of a service's waypoints in other clusters, which answer for it."""
-    found = {
-        waypoint
-        for one in clusters
-        if (waypoint := waypoint_uses.of_service(read, known, service, cluster=one)) is not None
-    }
-    return tuple(identity for one in sorted(found) for identity in known.accounts_of(read, one))
 
 
 def _answers_here(

@@ -70,19 +70,19 @@ def _hidden(
         sharing = read.get(known.model.for_nodes.sharing, key)
         if sharing is None or not sharing.givers or not (scopes := read.items(places)):
             return
-        seen = [*_followed(read, known, key), *_told(read, known, service)]
+        seen = seen_of(read, known, service)
         by_network = read.value(doors)
         for scope in scopes:
-            for network, behind in sorted(_behind(seen, sharing, scope).items()):
+            for network, there in sorted(behind(seen, sharing, scope).items()):
                 door = by_network.get(network)
                 if door is not None:
-                    yield view.keyed(scope, _summed(service, door, behind))
+                    yield view.keyed(scope, _summed(service, door, there))
 
     return sliced
 
 
-def _behind(
-    seen: list[Seen], sharing: Sharing, scope: view.NodesScope
+def behind(
+    seen: list[Seen], sharing: Sharing, scope: view.NodesScope | view.WaypointScope
 ) -> dict[NetworkId, list[Seen]]:
     """Return what clients of a scope reach in other networks."""
     found = dict[NetworkId, list[Seen]]()
@@ -111,6 +111,11 @@ def _summed(service: Service, door: NetworkGateway, behind: list[Seen]) -> view.
         for name, ports in whole.services
     )
     return dataclasses.replace(whole, services=services)
+
+
+def seen_of(read: reader.Reader, known: facts.Facts, service: Service) -> list[Seen]:
+    """Return the pods of a service that tunnels lead to, wherever they are."""
+    return [*_followed(read, known, service.key), *_told(read, known, service)]
 
 
 def _followed(read: reader.Reader, known: facts.Facts, key: ServiceKey) -> list[Seen]:

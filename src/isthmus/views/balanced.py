@@ -17,7 +17,8 @@ class LbEndpoint(hashing.Renderable):
     Attributes:
         speaks_mtls: Whether the mesh's mutual TLS is spoken to it.
         workload: `<workload>;<namespace>;<service>;<revision>;<cluster>`, for telemetry.
-        tunnel_end: Who must be at the end of the tunnel to it; empty where there is none.
+        tunnel_end: Who must be at the end of the tunnel to it; empty where there is none, and
+            `waypoints.INSIDE` where the address is a listener inside the proxy that makes all that.
     """
 
     address: str

@@ -39,6 +39,11 @@ def at_waypoint(host: str, *, port: int) -> str:
     return f"inbound-vip|{port}|http|{host}"
 
 
+def onward(host: str, *, port: int) -> str:
+    """Return the name of what leads a waypoint's calls of a port of a service to other networks."""
+    return f"inner|{port}||{host}"
+
+
 def pod_at_waypoint(address: str) -> str:
     """Return the name of a listener inside a waypoint, for all ports of a pod, and its like."""
     return f"inbound-pod|||{address}"

@@ -366,7 +366,7 @@ class GatewayHttp:
 
 
 GatewaySlice = GatewayTls | GatewayTcp | GatewayHttp | tunnels.GatewayTunnels
-InnerSlice = waypoints.ServicePort | waypoints.TunnelStart
+InnerSlice = waypoints.ServicePort | waypoints.TunnelStart | waypoints.Onward
 ListenerSlice = CatchAllOutbound | OutboundHttp | OutboundTcp | Inbound | GatewaySlice | InnerSlice
 
 # --- names
@@ -411,15 +411,13 @@ class Kind(hashing.Word):
 
 
 Routes = RouteSlice | tunnels.TunnelRoutes | tunnels.WorkloadRoutes
-Clusters = ClusterSlice | waypoints.Door | waypoints.PodCluster | waypoints.TunnelCluster
+Tunnels = waypoints.TunnelCluster | waypoints.OnwardCluster
+Clusters = ClusterSlice | waypoints.Door | waypoints.PodCluster | Tunnels
 EnvoySlice = Clusters | EndpointsSlice | ListenerSlice | Routes | NamesSlice | TrustSlice
 Slice = EnvoySlice | wds.NodeSlice
 
 NAME_TABLE: Final = "NameTable"
 """The one resource of its kind."""
-
-TUNNEL_START: Final = "connect_originate"
-"""A listener inside a proxy, and the cluster of the tunnels that begin there."""
 
 
 class SliceKey(NamedTuple):
@@ -443,8 +441,8 @@ def listener_name(listener: ListenerSlice) -> str:
             return f"0.0.0.0_{port}"
         case tunnels.GatewayTunnels(name=name) | waypoints.ServicePort(name=name):
             return name
-        case waypoints.TunnelStart():
-            return TUNNEL_START
+        case waypoints.TunnelStart(name=name) | waypoints.Onward(name=name):
+            return name
 
 
 KINDS: Final[Mapping[type, Kind]] = MappingProxyType(
@@ -453,6 +451,7 @@ KINDS: Final[Mapping[type, Kind]] = MappingProxyType(
         waypoints.Door: Kind.CLUSTER,
         waypoints.PodCluster: Kind.CLUSTER,
         waypoints.TunnelCluster: Kind.CLUSTER,
+        waypoints.OnwardCluster: Kind.CLUSTER,
         EndpointsSlice: Kind.ENDPOINTS,
         RouteSlice: Kind.ROUTE,
         tunnels.TunnelRoutes: Kind.ROUTE,
@@ -482,11 +481,11 @@ def name_of(slice_: Slice) -> str:
             | tunnels.WorkloadRoutes(name=name)
             | EndpointsSlice(cluster_name=name)
             | waypoints.PodCluster(name=name)
+            | waypoints.TunnelCluster(name=name)
+            | waypoints.OnwardCluster(name=name)
             | TrustSlice(name=name)
         ):
             return name
-        case waypoints.TunnelCluster():
-            return TUNNEL_START
         case NamesSlice():
             return NAME_TABLE
         case wds.WorkloadSlice() | wds.ServiceSlice() | wds.AuthorizationSlice():

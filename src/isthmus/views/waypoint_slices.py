@@ -4,7 +4,7 @@ A tunnel leads where the table says, which holds the addresses and the host of e
 wants this waypoint, never where the caller says. What comes out of it is judged by the policies
 that name the waypoint or the service, with the identity of who began the tunnel, and routed like
 a sidecar's calls; then it goes on to pods of the waypoint's own network, by a tunnel of the
-waypoint's own where a pod takes tunnels.
+waypoint's own where a pod takes tunnels, and to those of others where none of these is left.
 
 Source: spec sections 4.7, 4.13, 7.4 and 8.2.
 """
@@ -35,6 +35,7 @@ from isthmus.views import (
     visibility,
     waypoint_pods,
     waypoint_uses,
+    waypoint_ways,
 )
 
 Slices = collections.Collection[view.SliceKey, view.Slice]
@@ -287,6 +288,7 @@ def _clusters(known: facts.Facts) -> Callable[[reader.Reader, Seen, None], Slice
             settings=read.value(known.model.settings),
         ):
             yield view.keyed(scope, dataclasses.replace(cluster, begins_tunnels=True))
+        yield from waypoint_ways.onward(read, known, scope, service)
 
     return sliced
 
@@ -317,6 +319,7 @@ def _endpoints(known: facts.Facts) -> Callable[[reader.Reader, Seen, None], Slic
             for endpoint in bunch.endpoints
             if endpoint.accepts_tunnels
         }
+        weight = sum(one.weight for one in waypoint_ways.beyond(read, known, scope, service))
         for slice_ in assignments.outbound(
             service,
             near,
@@ -324,7 +327,10 @@ def _endpoints(known: facts.Facts) -> Callable[[reader.Reader, Seen, None], Slic
             horizon=view.HorizonScope(scope.cluster, scope.network),
             settings=read.value(known.model.settings),
         ):
-            yield view.keyed(scope, _tunnelled(slice_, ends))
+            told = _tunnelled(slice_, ends)
+            if weight:
+                told = waypoint_ways.with_others(told, service, weight=weight)
+            yield view.keyed(scope, told)
 
     return sliced
 
@@ -376,8 +382,13 @@ def _tunnels(
             HBONE_PORT, routes, domains, log, notes_callers=True, by_domain=by_domain
         )
         yield view.keyed(scope, end)
-        yield view.keyed(scope, view.waypoints.TunnelStart(log))
-        yield view.keyed(scope, view.waypoints.TunnelCluster(domains, by_domain))
+        baggage = waypoint_ways.baggage_of(scope)
+        leads_out = bool(waypoint_ways.gateways_of(read, known, scope))
+        for to_gateways in (False, True) if leads_out else (False,):
+            start = view.waypoints.TunnelStart(log, baggage, to_gateways)
+            yield view.keyed(scope, start)
+            ends = view.waypoints.TunnelCluster(domains, by_domain, to_gateways)
+            yield view.keyed(scope, ends)
         yield view.keyed(scope, outbound.black_hole(settings))
 
     return sliced

@@ -3,6 +3,8 @@
 Source: spec sections 7.4 and 7.6; docs/reference/workload-discovery.md.
 """
 
+from collections.abc import Iterable
+
 from isthmus.engine import reader
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.services import Service, ServiceKey
@@ -20,6 +22,18 @@ def of_service(
     if service.derived is not None and cluster not in service.derived.exporters:
         return None
     return known.model.for_nodes.waypoints.before_service(read, origin_of(service), cluster=cluster)
+
+
+def identities_of(
+    read: reader.Reader, known: facts.Facts, service: Service, clusters: Iterable[ClusterId]
+) -> tuple[str, ...]:
+    """Return the identities of a service's waypoints in other clusters, which answer for it."""
+    found = {
+        waypoint
+        for one in clusters
+        if (waypoint := of_service(read, known, service, cluster=one)) is not None
+    }
+    return tuple(identity for one in sorted(found) for identity in known.accounts_of(read, one))
 
 
 def origin_of(service: Service) -> ServiceKey:

@@ -16,11 +16,11 @@ from tunnel_world import HTTP, NETWORK, address
 from isthmus.base import tasks
 from isthmus.fleet.sources import ObjectKey
 from isthmus.install import exposing
-from isthmus.kube import gateway_api
+from isthmus.kube import gateway_api, objects
 from isthmus.mesh import identities
 from isthmus.mesh.proxies import ProxyKind
-from isthmus.resources import consistency
-from isthmus.testing import builders
+from isthmus.resources import consistency, snapshot
+from isthmus.testing import builders, envoys, shapes
 from isthmus.views import wds
 
 HOST, SHARED = "web.default.mesh.internal", "default/web.default.mesh.internal"
@@ -166,4 +166,73 @@ async def failing_over(world):
         "over": over_s,
         "back": back_s,
         "plain": plain,
+    }
+
+
+WAYPOINT = {"istio.io/use-waypoint": waypoint_world.NAME}
+KEEPER_THERE = identities.SpiffeId(
+    tunnel_world.DOMAIN, builders.SYSTEM, "istio-eastwest-service-account"
+)
+
+
+def told_to_waypoint():
+    """Return what the waypoint of the shared service is told while nobody is near.
+
+    With the service's address, which the mesh has given.
+    """
+    mesh = builders.Mesh()
+    near, beyond = mesh.cluster("c", network=NETWORK), mesh.cluster("beyond", network=FAR)
+    shape = builders.Shape(proxy=None, account="far", is_captured=True, scope="global")
+    near.service("web", ports={"http": HTTP}, shape=shape)
+    key = ObjectKey(near.id, "", "default")
+    mesh.put(
+        mesh.sources.namespaces, key, objects.Namespace(shapes.metadata("default", "", WAYPOINT))
+    )
+    beyond.pod("far", address=address("far"), shape=shape)
+    beyond.service("web", ready=[address("far")], ports={"http": HTTP}, shape=shape)
+    beyond.gateway("istio-eastwest", external=address("door"), ports={"hbone": 15008})
+    pod = waypoint_world.placed(mesh, near)
+    mesh.authorization_policy("only-client", waypoint_world.ONLY_CLIENT)
+    mesh.configure(accessLogFile="/dev/stdout")
+    found = mesh.snapshot_of(pod)
+    assert consistency.missing(found) == ()
+    resources = [one for kind in waypoint_world.KINDS for one in found.of(kind).values()]
+    routes = envoys.decoded(found.of(snapshot.ROUTES)["tunnels.15008"])
+    asked = [one.name.partition(":")[0] for one in routes.virtual_hosts]
+    return resources, next(one for one in asked if one.startswith("240.240."))
+
+
+async def beyond_a_waypoint(world, waypoint, known_waypoint):
+    """A waypoint has nobody near to call, and calls who is behind another network's gateway."""
+    resources, vip = told_to_waypoint()
+    folder = world.folder / "beyond"
+    folder.mkdir()
+    where = wds.NetworkAddress(NETWORK, vip)
+    service = dataclasses.replace(known()[SHARED], addresses=(where,), waypoint=waypoint)
+    world.nodes[2].control.tell({"far": answering("far"), SHARED: known()[SHARED]})
+    async with (
+        waypoint_world.running(world.pods["waypoint"], folder, resources=resources) as log,
+        waypoint_world.running(world.pods["door"], folder, resources=told(), identity=KEEPER_THERE),
+    ):
+        world.nodes[1].control.tell({**known_waypoint, SHARED: service})
+        arrived = await world.becomes("far", "client", vip, "/open/x")
+        world.wire.seen()
+        answers = [await world.asks("client", vip, "/open/x") for _ in range(20)]
+        seen = world.wire.seen()
+        shut = (await world.asks("client", vip, "/shut"))[0]
+        another = (await world.asks("other", vip))[0]
+        logged = await waypoint_world.logged(log, "GET /shut", " 403 ")
+    world.nodes[1].control.tell({SHARED: None, "default/waypoint": None, "waypoint": None})
+    world.nodes[2].control.tell({"far": tunnel_world.workload("far"), SHARED: None})
+    return {
+        "arrived": arrived,
+        "by": sorted({one[0] for one in answers if one}),
+        "lost": sum(one is None for one in answers),
+        "plain": sum(b"GET /" in payload for _, payload in seen),
+        "shut": shut,
+        "another": another,
+        "logged": logged.rsplit(" ", 1)[-1],
+        "at the pod": (
+            await world.logged(2, "CONNECT", f" {address('door')}:", '/sa/waypoint"')
+        ).rsplit(" ", 1)[-1],
     }

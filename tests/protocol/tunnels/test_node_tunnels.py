@@ -126,6 +126,20 @@ def test_a_waypoint_judges_requests_by_who_called_it(told):
     }
 
 
+def test_a_waypoint_calls_who_is_behind_another_networks_gateway(told):
+    """It judges first, by who has called it; the pod sees the waypoint, and the wire only TLS."""
+    assert told["onward"] == {
+        "arrived": True,
+        "by": ["far"],
+        "lost": 0,
+        "plain": 0,
+        "shut": 403,
+        "another": 403,
+        "logged": CLIENT,
+        "at the pod": '"spiffe://cluster.local/ns/default/sa/waypoint"',
+    }
+
+
 def test_nobody_gets_around_a_waypoint(told):
     assert told["waypoints"] == {"refused": True, "then": True}
 

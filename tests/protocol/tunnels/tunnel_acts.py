@@ -194,6 +194,11 @@ async def through_waypoint(world):
     return told
 
 
+async def onward(world):
+    """A waypoint has nobody near to call, and calls who is behind another network's gateway."""
+    return await failover_world.beyond_a_waypoint(world, WAYPOINT, known_waypoint())
+
+
 async def _to_a_pod(world):
     """Pods are called at their own addresses, and have a waypoint."""
     world.tell({"far": tunnel_world.workload("far", waypoint=WAYPOINT)})

@@ -59,17 +59,23 @@ def told():
     mesh.put(mesh.sources.services, ObjectKey(cluster.id, "default", "web"), service)
     ready = [tunnel_world.address(name) for name in tunnel_world.SERVERS]
     cluster.endpoints("web", ready=ready, ports=ports)
-    shape = builders.Shape(proxy=ProxyKind.WAYPOINT, account=NAME)
-    pod = cluster.pod(NAME, address=tunnel_world.address(NAME), labels=LABELS, shape=shape)
-    meta = objects.metadata(NAME, "default", LABELS)
-    service = objects.service_of(meta, ports={"mesh": 15008}, vip="10.96.0.99", shape=objects.USUAL)
-    mesh.put(mesh.sources.services, ObjectKey(cluster.id, "default", NAME), service)
+    pod = placed(mesh, cluster)
     mesh.authorization_policy("only-client", ONLY_CLIENT)
     mesh.authorization_policy("nobody", NOBODY)
     mesh.configure(accessLogFile="/dev/stdout")
     found = mesh.snapshot_of(pod)
     assert consistency.missing(found) == ()
     return [one for kind in KINDS for one in found.of(kind).values()]
+
+
+def placed(mesh, cluster):
+    """Add the waypoint to a cluster, and return its pod."""
+    shape = builders.Shape(proxy=ProxyKind.WAYPOINT, account=NAME)
+    pod = cluster.pod(NAME, address=tunnel_world.address(NAME), labels=LABELS, shape=shape)
+    meta = objects.metadata(NAME, "default", LABELS)
+    service = objects.service_of(meta, ports={"mesh": 15008}, vip="10.96.0.99", shape=objects.USUAL)
+    mesh.put(mesh.sources.services, ObjectKey(cluster.id, "default", NAME), service)
+    return pod
 
 
 def certified(document, folder):

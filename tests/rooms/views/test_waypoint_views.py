@@ -11,7 +11,7 @@ from isthmus.install import exposing
 from isthmus.kube import gateway_api, objects
 from isthmus.mesh.proxies import ProxyKind
 from isthmus.resources import consistency, snapshot
-from isthmus.testing import builders, shapes
+from isthmus.testing import builders, envoys, shapes
 
 APPS = "apps"
 HOST = "web.apps.svc.cluster.local"
@@ -113,6 +113,70 @@ def test_a_waypoint_calls_pods_of_its_own_network_through_tunnels(mesh):
 
     assert addresses(found[f"outbound|80||{HOST}"]) == ["10.1.0.1:80"]
     assert addresses(found[f"outbound|80||{DERIVED}"]) == ["10.1.0.1:80"]
+
+
+@pytest.mark.parametrize("host", [HOST, DERIVED])
+def test_a_waypoint_calls_other_networks_only_after_all_that_is_near(mesh, host):
+    mesh.clusters["west"].gateway(external="172.30.0.2", ports={"hbone": 15008})
+    found = decoded(mesh, mesh.waypoint, snapshot.ENDPOINTS)[f"outbound|80||{host}"]
+
+    assert addresses(found) == ["10.1.0.1:80", f"inner|80||{host}"]
+    assert [group.priority for group in found.endpoints] == [0, 1]
+
+
+def test_a_waypoint_with_nobody_near_calls_other_networks(mesh):
+    mesh.clusters["west"].gateway(external="172.30.0.2", ports={"hbone": 15008})
+    serve(mesh.clusters["east"], unready=["10.1.0.1"])
+
+    found = decoded(mesh, mesh.waypoint, snapshot.ENDPOINTS)[f"outbound|80||{DERIVED}"]
+    assert addresses(found) == [f"inner|80||{DERIVED}"]
+
+
+def test_a_waypoint_asks_a_gateway_for_the_service_and_believes_its_identities_alone(mesh):
+    mesh.clusters["west"].gateway(external="172.30.0.2", ports={"hbone": 15008})
+    clusters = decoded(mesh, mesh.waypoint, snapshot.CLUSTERS)
+
+    inner = str(clusters[f"inner|80||{DERIVED}"])
+    assert f'"{DERIVED}:80"' in inner
+    assert "172.30.0.2:15008" in inner
+    assert "ns/istio-system/sa/istio-eastwestgateway-service-account" in inner
+    socket = envoys.unpacked(clusters[f"inner|80||{DERIVED}"].transport_socket.typed_config)
+    tls = envoys.unpacked(socket.transport_socket.typed_config).common_tls_context
+    names = tls.combined_validation_context.default_validation_context
+    assert [one.matcher.exact for one in names.match_typed_subject_alt_names] == [
+        "spiffe://cluster.local/ns/apps/sa/waypoint",
+        "spiffe://cluster.local/ns/apps/sa/web",
+    ]
+
+
+def test_the_end_of_a_tunnel_is_told_whose_it_is_and_of_which_network(mesh):
+    mesh.clusters["west"].gateway(external="172.30.0.2", ports={"hbone": 15008})
+    found = decoded(mesh, mesh.waypoint, snapshot.LISTENERS)
+
+    def headers(name):
+        (proxy, *_) = reversed(found[name].filter_chains[0].filters)
+        told = envoys.unpacked(proxy.typed_config).tunneling_config.headers_to_add
+        return {one.header.key: one.header.value for one in told}
+
+    own = headers("connect_originate")["baggage"]
+    assert "k8s.cluster.name=east,k8s.namespace.name=apps,k8s.deployment.name=waypoint" in own
+    assert headers(f"inner|80||{DERIVED}") == {"x-forwarded-network": "n1", "baggage": own}
+    assert headers("outer_connect_originate") == {"baggage": own}
+
+
+@pytest.mark.parametrize("why", ["nobody shares it", "no gateway ends tunnels"])
+def test_a_waypoint_has_no_way_to_other_networks_that_is_not_meant(mesh, why):
+    west = mesh.clusters["west"]
+    if why == "nobody shares it":
+        west.gateway(external="172.30.0.2", ports={"hbone": 15008})
+        for cluster, address in (("east", "10.1.0.1"), ("west", "10.2.0.1")):
+            own = builders.Shape(proxy=None, is_captured=True, account="web")
+            mesh.clusters[cluster].service("web", namespace=APPS, ready=[address], shape=own)
+    else:
+        west.gateway(external="172.30.0.2")
+    found = decoded(mesh, mesh.waypoint, snapshot.ENDPOINTS)
+
+    assert not [name for name, one in found.items() if "inner|" in str(one)]
 
 
 def test_a_waypoint_is_asked_by_host_and_address_under_both_names(mesh):

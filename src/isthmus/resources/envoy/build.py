@@ -13,6 +13,7 @@ from isthmus.resources.envoy import (
     hbone,
     inbound,
     listeners,
+    onward,
     routes,
     secrets,
     tunnels,
@@ -32,6 +33,7 @@ def build(slice_: view.EnvoySlice) -> snapshot.Resource:
             | view.waypoints.Door()
             | view.waypoints.PodCluster()
             | view.waypoints.TunnelCluster()
+            | view.waypoints.OnwardCluster()
         ):
             return _clusters(slice_)
         case view.EndpointsSlice(cluster_name=name):
@@ -65,6 +67,8 @@ def _cluster(slice_: view.Clusters) -> message.Message:
             return waypoints.pod(slice_)
         case view.waypoints.TunnelCluster():
             return hbone.cluster(slice_)
+        case view.waypoints.OnwardCluster():
+            return onward.cluster(slice_)
     assert_never(slice_)
 
 
@@ -84,7 +88,7 @@ def _listener(slice_: view.ListenerSlice) -> message.Message:
             return listeners.tcp(slice_)
         case view.Inbound():
             return inbound.listener(slice_)
-        case view.waypoints.ServicePort() | view.waypoints.TunnelStart():
+        case view.waypoints.ServicePort() | view.waypoints.TunnelStart() | view.waypoints.Onward():
             return _inside(slice_)
         case _:
             return _of_gateway(slice_)
@@ -93,6 +97,8 @@ def _listener(slice_: view.ListenerSlice) -> message.Message:
 def _inside(slice_: view.InnerSlice) -> message.Message:
     if isinstance(slice_, view.waypoints.ServicePort):
         return waypoints.listener(slice_)
+    if isinstance(slice_, view.waypoints.Onward):
+        return onward.listener(slice_)
     return hbone.listener(slice_)
 
 

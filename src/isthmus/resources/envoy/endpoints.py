@@ -101,6 +101,8 @@ def _group(group: view.LocalityGroup) -> messages.Fields:
 
 
 def _endpoint(endpoint: view.LbEndpoint) -> messages.Fields:
+    if endpoint.tunnel_end == view.waypoints.INSIDE:
+        return _inside(endpoint)
     if endpoint.tunnel_end:
         return _tunnelled(endpoint)
     return {
@@ -108,6 +110,18 @@ def _endpoint(endpoint: view.LbEndpoint) -> messages.Fields:
         "health_status": _health(endpoint.health),
         "load_balancing_weight": {"value": endpoint.weight},
         "metadata": _metadata(endpoint.workload, endpoint.speaks_mtls),
+    }
+
+
+def _inside(endpoint: view.LbEndpoint) -> messages.Fields:
+    """Return a listener inside, which makes the tunnels itself."""
+    inside = {"server_listener_name": endpoint.address, "endpoint_id": endpoint.address}
+    told = {SOCKET_MATCH: messages.struct(hbone.MATCH)}
+    return {
+        "endpoint": {"address": {"envoy_internal_address": inside}},
+        "health_status": _health(endpoint.health),
+        "load_balancing_weight": {"value": endpoint.weight},
+        "metadata": base_pb2.Metadata(filter_metadata=told),
     }
 
 

@@ -32,6 +32,11 @@ TARGET: Final = ("envoy.filters.listener.original_dst", "local")
 PROOF: Final = ("isthmus.tunnel", "identity")
 """The namespace and key of an endpoint's metadata that say who it must be."""
 
+AUTHORITY: Final = "authority"
+"""The key beside `PROOF` that says what is asked for at a gateway."""
+
+BY_ENDPOINT: Final = f"%DYNAMIC_METADATA({PROOF[0]}:{AUTHORITY})%"
+BAGGAGE: Final = "baggage"
 EXPECTED: Final = "envoy.network.upstream_subject_alt_names"
 MATCH: Final[Mapping[str, str]] = {"tunnel": "http"}
 """By it a cluster knows the endpoints at the end of tunnels."""
@@ -68,7 +73,7 @@ def to_inside(spoken: messages.Fields | None = None) -> messages.Fields:
 
 def address(endpoint: view.LbEndpoint) -> messages.Fields:
     """Return the address inside the proxy of an endpoint at the end of a tunnel."""
-    inside = {"server_listener_name": view.TUNNEL_START, "endpoint_id": where(endpoint)}
+    inside = {"server_listener_name": view.waypoints.TUNNEL_START, "endpoint_id": where(endpoint)}
     return {"envoy_internal_address": inside}
 
 
@@ -89,13 +94,8 @@ def listener(start: view.waypoints.TunnelStart) -> message.Message:
         },
         shared_with_upstream=Value.TRANSITIVE,
     )
-    passing = tcp_proxy_pb2.TcpProxy(
-        stat_prefix=view.TUNNEL_START,
-        cluster=view.TUNNEL_START,
-        idle_timeout=messages.FOREVER,
-        tunneling_config={"hostname": WHERE_TO},
-        access_log=access_logs.of_traffic(start.access_log_path),
-    )
+    asked = BY_ENDPOINT if start.to_gateways else WHERE_TO
+    passing = passed_on(start.name, asked, {BAGGAGE: start.baggage}, start.access_log_path)
     told = [
         messages.extension(
             "envoy.filters.network.set_filter_state",
@@ -104,12 +104,31 @@ def listener(start: view.waypoints.TunnelStart) -> message.Message:
         messages.extension("envoy.filters.network.tcp_proxy", passing),
     ]
     result: message.Message = listener_pb2.Listener(
-        name=view.TUNNEL_START,
+        name=start.name,
         internal_listener={},
         listener_filters=[filters.original_destination()],
-        filter_chains=[{"name": view.TUNNEL_START, "filters": told}],
+        filter_chains=[{"name": start.name, "filters": told}],
     )
     return result
+
+
+def passed_on(
+    cluster: str, asked: str, headers: Mapping[str, str], log_path: str
+) -> tcp_proxy_pb2.TcpProxy:
+    """Return what passes bytes on through tunnels of a cluster, in which `asked` is asked for."""
+    passing = tcp_proxy_pb2.TcpProxy(
+        stat_prefix=cluster.partition("|")[0],
+        cluster=cluster,
+        idle_timeout=messages.FOREVER,
+        tunneling_config={"hostname": asked},
+        access_log=access_logs.of_traffic(log_path),
+    )
+    for key, value in headers.items():
+        if value:
+            # Envoy reads a percent sign as the beginning of a command.
+            told = {"key": key, "value": value.replace("%", "%%")}
+            passing.tunneling_config.headers_to_add.add(header=told)
+    return passing
 
 
 def cluster(tunnels: view.waypoints.TunnelCluster) -> message.Message:
@@ -119,13 +138,14 @@ def cluster(tunnels: view.waypoints.TunnelCluster) -> message.Message:
     options = http_protocol_options_pb2.HttpProtocolOptions(
         explicit_http_config={"http2_protocol_options": spoken}
     )
+    port: messages.Fields = {"upstream_port_override": {"value": HBONE_PORT}}
     result: message.Message = Cluster(
-        name=view.TUNNEL_START,
+        name=tunnels.name,
         type=Cluster.ORIGINAL_DST,
         lb_policy=Cluster.CLUSTER_PROVIDED,
         connect_timeout=messages.seconds(CONNECT_S),
         circuit_breakers=NO_LIMITS,
-        original_dst_lb_config={"upstream_port_override": {"value": HBONE_PORT}},
+        original_dst_lb_config={} if tunnels.to_gateways else port,
         transport_socket=tls.tunnel_start(tunnels.trust_domains, by_domain=tunnels.by_domain),
         typed_extension_protocol_options={pools.HTTP_OPTIONS: messages.packed(options)},
     )

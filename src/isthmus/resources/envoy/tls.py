@@ -189,6 +189,14 @@ def tunnel_start(
     return messages.extension(SOCKET, tls_pb2.UpstreamTlsContext(common_tls_context=common))
 
 
+def inner_tunnel_start(identities: Sequence[str], *, by_domain: bool = False) -> messages.Fields:
+    """Return the transport socket of tunnels in others, that end at one of `identities`."""
+    matchers = [_uri({"exact": identity}) for identity in identities]
+    common = _common(("h2",), matchers=matchers, ciphers=(), by_domain=by_domain)
+    common["tls_params"] = NEWEST_ONLY
+    return messages.extension(SOCKET, tls_pb2.UpstreamTlsContext(common_tls_context=common))
+
+
 def gateway_socket(chain: view.EndedChain) -> messages.Fields:
     """Return the transport socket that ends TLS of strangers with a certificate of the gateway's."""
     common: messages.Fields = {

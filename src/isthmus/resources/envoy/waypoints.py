@@ -61,7 +61,7 @@ def pod(leading: view.waypoints.PodCluster) -> message.Message:
     """Return the cluster that leads to a pod, at the port that the connection says."""
     more: messages.Fields = {"type": Cluster.ORIGINAL_DST, "lb_policy": Cluster.CLUSTER_PROVIDED}
     if leading.tunnel_end:
-        inside = {"server_listener_name": view.TUNNEL_START, "endpoint_id": leading.name}
+        inside = {"server_listener_name": view.waypoints.TUNNEL_START, "endpoint_id": leading.name}
         proof = {hbone.PROOF[0]: messages.struct({hbone.PROOF[1]: leading.tunnel_end})}
         endpoint = {
             "endpoint": {"address": {"envoy_internal_address": inside}},

@@ -33,7 +33,7 @@ def asked(path, what="/"):
             return answer.status, answer.read().decode()
 
 
-def proxy(kind, memory, folder):
+def proxy(kind, memory, folder, *, connections=None):
     wanted = settings.read(
         [kind], environment={"GOMEMLIMIT": str(memory)}, pod_folder=folder, folder=folder
     )
@@ -47,6 +47,9 @@ def proxy(kind, memory, folder):
         "static_resources": {"listeners": [listener]},
         "overload_manager": overload.manager(wanted),
     }
+    if connections is not None:
+        limit = document["overload_manager"]["resource_monitors"][0]["typed_config"]
+        limit["max_active_downstream_connections"] = str(connections)
     return envoys.running(document, directory=folder)
 
 
@@ -71,6 +74,26 @@ def test_a_gateway_without_memory_refuses_at_once_and_says_so(tmp_path):
 
         with pytest.raises((ConnectionError, http.client.RemoteDisconnected)):
             asked(tmp_path / "web")
+
+
+def test_a_gateway_takes_as_many_connections_as_it_has_memory_for(tmp_path):
+    with proxy("router", PLENTY, tmp_path, connections=2), contextlib.ExitStack() as stack:
+        for _ in range(2):
+            held = Connection(tmp_path / "web")
+            stack.callback(held.close)
+            held.request("GET", "/")
+            assert held.getresponse().status == 200
+        with pytest.raises((ConnectionError, http.client.RemoteDisconnected)):
+            asked(tmp_path / "web")
+        assert asked(tmp_path / "admin", "/ready")[0] == 200
+
+
+def test_a_connection_counts_with_its_buffers(tmp_path):
+    wanted = settings.read(
+        ["router"], environment={"GOMEMLIMIT": str(PLENTY)}, pod_folder=tmp_path, folder=tmp_path
+    )
+    limit = overload.manager(wanted)["resource_monitors"][0]["typed_config"]
+    assert limit["max_active_downstream_connections"] == "16384"
 
 
 def test_a_limit_that_nobody_gave_is_none(tmp_path):

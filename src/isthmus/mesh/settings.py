@@ -66,6 +66,7 @@ class MeshSettings:
         locality: Which places are nearer, where no rule says it.
         traffic: What holds where no rule says anything.
         shared: Which Services other clusters may reach under their own name.
+        most_tunnels: How many tunnels one caller may begin at a gateway in a second; 0 for any.
     """
 
     cluster: ClusterId = DEFAULT_CLUSTER
@@ -93,3 +94,4 @@ class MeshSettings:
     locality: LocalityPreference = USUAL_PLACES
     traffic: TrafficPolicy = UNSAID
     shared: tuple[ScopeRule, ...] = ()
+    most_tunnels: int = 0

@@ -63,6 +63,7 @@ class Seat:
         is_linked: Whether the control planes of linked clusters are talked to.
         skips_domains: Whether somebody wants trust domains not to be looked at.
         ranges: From where addresses of our making are given.
+        most_tunnels: How many tunnels one caller may begin at a gateway in a second; 0 for any.
     """
 
     cluster: ClusterId
@@ -75,6 +76,7 @@ class Seat:
     is_linked: bool = False
     skips_domains: bool = False
     ranges: Ranges = allocations.USUAL
+    most_tunnels: int = 0
 
     @property
     def namespaces_of_links(self) -> tuple[str, ...]:
@@ -161,6 +163,7 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, *, seat: Seat) -> No
             configured_gateways=found.gateways,
             peer_domains=trusted.peers,
             lists_domains=trusted.is_listed,
+            most_tunnels=seat.most_tunnels,
         )
 
     single = graph_.single("settings", settings)

@@ -58,6 +58,7 @@ class Ways:
     link_namespaces: tuple[str, ...] = ()
     skips_domains: bool = False
     ranges: allocations.Ranges = allocations.USUAL
+    most_tunnels: int = 0
 
 
 USUAL: Final = Ways()
@@ -83,6 +84,7 @@ def assemble(
         is_linked=ways.is_linked,
         skips_domains=ways.skips_domains,
         ranges=ways.ranges,
+        most_tunnels=ways.most_tunnels,
     )
     graph_ = graph.Graph()
     sources_ = sources.declare(graph_)

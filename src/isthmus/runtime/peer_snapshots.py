@@ -143,6 +143,7 @@ class _Saved:
     version: int
     link: str
     at: float
+    heard_at: float
 
 
 class Snapshots:
@@ -214,9 +215,11 @@ class Snapshots:
             return True
         passed = self._clock.monotonic() - saved.at
         is_other = (saved.version, saved.link) != (peer.version, fingerprint(peer.link))
-        return passed >= (self._every_s if is_other else STAMP_S) and (
-            is_other or peer.is_connected
-        )
+        # Of whoever has fallen silent it is to be known since when.
+        is_ended = not peer.is_connected and (peer.heard_at or 0.0) > saved.heard_at
+        if is_other or is_ended:
+            return passed >= self._every_s
+        return passed >= STAMP_S and peer.is_connected
 
     async def _save(
         self,
@@ -225,6 +228,7 @@ class Snapshots:
         peers: Mapping[ClusterId, peer_imports.Peer],
     ) -> None:
         link, version, age_s = peer.link, peer.version, peer.status().age_s or 0.0
+        heard_at = peer.heard_at or 0.0
         known_at = self._clock.now() - datetime.timedelta(seconds=age_s)
         packed = await asyncio.to_thread(pack, link, peer.exports())
         if packed is None:
@@ -236,4 +240,5 @@ class Snapshots:
         else:
             count = len(slots.LINKED.names)
             self._not_kept[link.peer] = f"there is no room for it in {count} ConfigMaps"
-        self._saved[link.peer] = _Saved(peer, version, fingerprint(link), self._clock.monotonic())
+        now = self._clock.monotonic()
+        self._saved[link.peer] = _Saved(peer, version, fingerprint(link), now, heard_at)

@@ -155,6 +155,7 @@ class Program:
                 link_namespaces=chosen.link_namespaces,
                 skips_domains=chosen.skips_domains,
                 ranges=chosen.ranges,
+                most_tunnels=chosen.most_tunnels,
             ),
         )
 

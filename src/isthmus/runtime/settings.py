@@ -63,6 +63,8 @@ class Settings:
         keys_refresh_s: How often keys of tokens are fetched (`PILOT_JWT_PUB_KEY_REFRESH_INTERVAL`).
         blocked: From where they never are (`BLOCKED_CIDRS_IN_JWKS_URIS`).
         most_views: How many views of the mesh there may be (`ISTHMUS_MOST_VIEWS`).
+        most_tunnels: How many tunnels one caller may begin at a gateway between networks in a second;
+            0 for any number (`ISTHMUS_TUNNELS_PER_CALLER`).
         ranges: From where they are given (`PILOT_IP_AUTOALLOCATE_IPV4_PREFIX` and `…_IPV6_PREFIX`).
     """
 
@@ -101,6 +103,7 @@ class Settings:
     blocked: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     most_views: int = viewing.MOST_USUAL
     ranges: allocations.Ranges = allocations.USUAL
+    most_tunnels: int = 1000
 
     @property
     def knows_gateways(self) -> bool:
@@ -161,6 +164,7 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
         blocked=_networks(environment.get("BLOCKED_CIDRS_IN_JWKS_URIS", "")),
         most_views=_number(environment, "ISTHMUS_MOST_VIEWS", viewing.MOST_USUAL),
         ranges=_ranges(environment),
+        most_tunnels=_count(environment, "ISTHMUS_TUNNELS_PER_CALLER", 1000, most=MOST_COUNT),
     )
 
 
@@ -214,6 +218,16 @@ def _accounts(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
+def _count(environment: Mapping[str, str], name: str, usual: int, *, most: int) -> int:
+    text = environment.get(name, str(usual))
+    if not (text.isascii() and text.isdecimal()) or int(text[:20]) > most:
+        raise SettingRefused(
+            f"`{name}` must be a number from 0 to {most}, but is: `{text[:40]}`",
+            hint="0 stands for any number",
+        )
+    return int(text)
+
+
 def _truth(environment: Mapping[str, str], name: str, *, default: str = "false") -> bool:
     text = environment.get(name, default).lower()
     if text not in {"true", "false", "1", "0"}:
@@ -228,6 +242,7 @@ def _number(environment: Mapping[str, str], name: str, usual: int) -> int:
     return int(text)
 
 
+MOST_COUNT = 1_000_000
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 

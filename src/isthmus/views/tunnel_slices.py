@@ -190,6 +190,7 @@ def _listeners(
                     settings.access_log_path,
                     by_domain=settings.lists_domains,
                     policies=_judges(read, known, scope, settings),
+                    most_each=settings.most_tunnels,
                 ),
             )
 

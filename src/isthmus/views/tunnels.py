@@ -26,6 +26,7 @@ class GatewayTunnels:
         notes_callers: Whether what is inside the proxy learns who has come in.
         policies: About who may ask for which tunnel.
         by_domain: Whether each of them has its own bundle by which clients are believed.
+        most_each: How many tunnels one caller may begin in a second; 0 for any number.
     """
 
     port: int
@@ -35,6 +36,7 @@ class GatewayTunnels:
     notes_callers: bool = False
     policies: tuple[AuthorizationPolicy, ...] = ()
     by_domain: bool = False
+    most_each: int = 0
 
     @property
     def name(self) -> str:

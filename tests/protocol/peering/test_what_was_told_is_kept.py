@@ -4,6 +4,7 @@ alpha (n1) links to beta (n2), and starts again. Snapshots are ConfigMaps of an 
 """
 
 import contextlib
+import datetime
 import functools
 
 import peering_world as world
@@ -14,6 +15,8 @@ from isthmus.base import clock, tasks
 from isthmus.fleet import recalling, slots
 from isthmus.kube import client, kinds
 from isthmus.runtime import peer_snapshots
+
+SECONDS = datetime.timedelta(seconds=2)
 
 
 @pytest.fixture
@@ -73,6 +76,11 @@ def kept(server, peer="beta"):
     return {name.partition("/")[2] for name in found[peer].records} if peer in found else set()
 
 
+def known_at(server):
+    found, _ = peer_snapshots.recall(held(server))
+    return found["beta"].known_at
+
+
 async def told(server, *others):
     """Have a control plane hear others, keep what they tell, and end."""
     alpha = born(server)
@@ -101,10 +109,10 @@ async def test_a_restart_while_the_link_is_broken_forgets_nothing(server, beta):
         assert [before] == held(server)  # What is only remembered is not written anew.
         async with world.running(beta):
             await world.until(lambda: again.status().is_connected)
+            assert again.codes() == set()
             await world.until(lambda: kept(server) == {"hello"})
 
     assert seen == [{"beta/hello": 1}]
-    assert again.codes() == set()
 
 
 async def test_proxies_wait_less_for_whom_an_earlier_control_plane_heard(server, beta):
@@ -141,6 +149,18 @@ async def test_what_cannot_be_trusted_is_reported_and_disturbs_nothing(server, b
         async with world.running(beta):
             await world.until(lambda: "beta/hello" in again.imports())
         assert "ISM-RUN-021" not in again.codes()
+
+
+async def test_of_whoever_falls_silent_it_is_kept_since_when(server, beta):
+    alpha = born(server)
+    async with leading(alpha, server):
+        async with world.running(beta):
+            alpha.link(beta)
+            await world.until(lambda: kept(server))
+            early = known_at(server)
+            await world.until(lambda: clock.SystemClock().now() > early + SECONDS)
+        await world.until(lambda: not alpha.status().is_connected)
+        await world.until(lambda: known_at(server) > early)
 
 
 async def test_whoever_is_no_longer_linked_is_not_kept(server, beta):

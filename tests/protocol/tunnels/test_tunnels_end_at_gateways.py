@@ -1,5 +1,7 @@
 """Two tunnels, one in the other, through a gateway: a real Envoy passes on what is shared only."""
 
+import asyncio
+
 import msgspec
 import pytest
 import tunnelled
@@ -8,8 +10,9 @@ from isthmus.fleet.sources import ObjectKey
 from isthmus.install import exposing
 from isthmus.kube import gateway_api
 from isthmus.mesh.proxies import ProxyKind
-from isthmus.resources import snapshot
+from isthmus.resources import building, snapshot
 from isthmus.testing import builders
+from isthmus.views import names, view
 
 HOST = "helloworld.sample.svc.cluster.local"
 PORTS = {"http": 5000}
@@ -162,3 +165,27 @@ async def test_policies_for_the_gateway_judge_who_asks_for_the_outer_tunnel(
     mesh.authorization_policy("p", spec, namespace=exposing.NAMESPACE)
 
     assert await asked_by(mesh, tmp_path) == expected
+
+
+def with_most(each, resource):
+    """Return a gateway's listener with a limit for each caller; anything else as it is."""
+    if resource.name != "connect_terminate":
+        return resource
+    end = view.tunnels.GatewayTunnels(
+        15008, names.tunnel_routes(15008), ("cluster.local",), most_each=each
+    )
+    return building.build(end)
+
+
+async def test_a_caller_that_begins_too_many_tunnels_takes_none_from_others(tmp_path):
+    limited = [with_most(2, one) for one in told(mesh_of())]
+    async with tunnelled.running(limited, tmp_path) as door:
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(door.ask(f"{HOST}:5000")) for _ in range(30)]
+        answers = [one.result() for one in asked]
+        others = [await door.ask(f"{HOST}:5000", who=OTHER) for _ in range(2)]
+
+    # A slow machine lets a few more through, two for each second.
+    assert answers.count(200) >= 4
+    assert answers.count(tunnelled.REFUSED) >= 10
+    assert others == [200, 200]

@@ -173,6 +173,10 @@ class Door:
 STATUSES = {0x88: 200, 0x8C: 400, 0x8D: 404, 0x8E: 500}
 """What a server's first header says, by its place in HTTP/2's table; any other counts as 503."""
 
+REFUSED = 429
+TOO_MANY = b"\x48\x03429"
+"""Such a header where it is not in the table: `:status`, and three digits."""
+
 DATA, HEADERS, RESET, SETTINGS, AWAY = 0, 1, 3, 4, 7
 
 
@@ -204,7 +208,8 @@ class Tunnel:
             kind, flags, payload = await self._read()
             del flags
             if kind == HEADERS:
-                self.status = STATUSES.get(payload[0], 503)
+                is_refused = payload.startswith(TOO_MANY)
+                self.status = REFUSED if is_refused else STATUSES.get(payload[0], 503)
                 return
             if kind in {RESET, AWAY}:
                 return

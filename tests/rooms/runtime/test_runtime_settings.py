@@ -2,7 +2,7 @@
 
 import pytest
 
-from isthmus.runtime import settings
+from isthmus.runtime import assembly, settings
 
 
 def test_the_environment_that_the_installer_writes_is_read():
@@ -89,3 +89,24 @@ def test_sidecars_speak_hbone_where_ambient_mode_is_on(environment, begins, ends
     found = settings.read(environment, []).tunnelling
 
     assert (found.begins, found.ends) == (begins, ends)
+
+
+@pytest.mark.parametrize(("text", "most"), [("", None), ("0", 0), ("50", 50), ("1000000", 10**6)])
+def test_how_many_tunnels_one_caller_may_begin_can_be_said(text, most):
+    found = settings.read({"ISTHMUS_TUNNELS_PER_CALLER": text} if text else {}, [])
+    assert found.most_tunnels == (1000 if most is None else most)
+
+    mesh = assembly.assemble(
+        config_cluster=found.cluster,
+        revision="default",
+        system_namespace="istio-system",
+        domain="cluster.local",
+        ways=assembly.Ways(most_tunnels=found.most_tunnels),
+    )
+    assert mesh.graph.value(mesh.model.settings).most_tunnels == found.most_tunnels
+
+
+@pytest.mark.parametrize("text", ["-1", "many", "1000001", "9" * 5000, "²"])
+def test_a_number_of_tunnels_that_is_none_is_refused(text):
+    with pytest.raises(settings.SettingRefused, match="TUNNELS_PER_CALLER"):
+        settings.read({"ISTHMUS_TUNNELS_PER_CALLER": text}, [])

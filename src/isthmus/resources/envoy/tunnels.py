@@ -27,6 +27,7 @@ from isthmus.resources.envoy import (
     filters,
     listeners,
     messages,
+    rates,
     rbac,
     tls,
 )
@@ -90,6 +91,8 @@ def _manager(tunnels: view.tunnels.GatewayTunnels) -> messages.Fields:
             "initial_connection_window_size": {"value": CONNECTION_WINDOW_BYTES},
         },
         http_filters=[
+            # First: who asks too often shall cost least.
+            *([rates.of_callers(tunnels.most_each)] if tunnels.most_each else []),
             *rbac.http_filters(tunnels.policies),
             *([callers.noted()] if tunnels.notes_callers else []),
             messages.extension("envoy.filters.http.router", router_pb2.Router()),

@@ -4,7 +4,7 @@ A metric is declared once, with its labels; a name that is declared twice is a d
 """
 
 import bisect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -59,6 +59,13 @@ class Histogram:
         counts = self.counts.setdefault(labels, [0] * (len(self.bounds) + 1))
         counts[bisect.bisect_left(self.bounds, value)] += times
         self.sums[labels] = self.sums.get(labels, 0.0) + value * times
+
+    def observe_each(self, values: Sequence[float], *labels: str) -> None:
+        """Count several values for `labels`."""
+        counts = self.counts.setdefault(labels, [0] * (len(self.bounds) + 1))
+        for value in values:
+            counts[bisect.bisect_left(self.bounds, value)] += 1
+        self.sums[labels] = self.sums.get(labels, 0.0) + sum(values)
 
     def lines(self) -> Iterable[str]:
         """Yield the metric in the text exposition format."""

@@ -81,7 +81,7 @@ class Turns:
 
     def converged(self, since: float) -> None:
         """Count that a proxy was told of all that had changed since a moment of the loop's."""
-        self._converged.append(asyncio.get_running_loop().time() - since)
+        self._converged.append(since)
 
     # How turns follow each other.
 
@@ -150,6 +150,7 @@ class Turns:
             counters.pushes.add(times, offer.kind)
             counters.size.observe(len(offer.message.body), offer.kind, times=times)
         self._sent.clear()
-        for passed in self._converged:
-            counters.convergence.observe(passed)
-        self._converged.clear()
+        if self._converged:
+            now, converged = asyncio.get_running_loop().time(), self._converged
+            self._converged = []
+            counters.convergence.observe_each([now - since for since in converged])

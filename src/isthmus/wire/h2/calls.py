@@ -166,6 +166,8 @@ class Call:
     def follow(self, follower: Follower) -> None:
         """Tell of all that happens from now on; `read` and `write` are no more."""
         self._follower = follower
+        # Who lasts keeps no secrets, nor what it said of itself.
+        self._headers = ()
         if self._is_over:
             follower.lost()
         while self._messages and not self._is_over:

@@ -7,9 +7,9 @@ in the frame that says so. Knows no gRPC.
 Source: RFC 9113; for floods, its section 10.5.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 import hpack
 
@@ -81,6 +81,23 @@ class Connection:
         why: What ended it, if it was a fault.
     """
 
+    __slots__ = (
+        "_awaits_pong",
+        "_block",
+        "_buffer",
+        "_decoder",
+        "_expected",
+        "_inlet",
+        "_is_leaving",
+        "_newest",
+        "_now",
+        "_streams",
+        "is_over",
+        "limits",
+        "outlet",
+        "why",
+    )
+
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.outlet = outlet.Outlet()
@@ -96,18 +113,7 @@ class Connection:
         self._is_leaving = False
         self._expected: Callable[[list[Event]], bool] = self._preface
         self._awaits_pong = False
-        self._on: dict[int, Callable[[int, int, bytes], Iterator[Event]]] = {
-            frames.DATA: self._on_data,
-            frames.HEADERS: self._on_headers,
-            frames.PRIORITY: self._on_priority,
-            frames.RST_STREAM: self._on_reset,
-            frames.SETTINGS: self._on_settings,
-            frames.PUSH_PROMISE: self._on_promise,
-            frames.PING: self._on_ping,
-            frames.GOAWAY: self._on_goaway,
-            frames.WINDOW_UPDATE: self._on_window,
-            frames.CONTINUATION: self._on_continuation,
-        }
+        self._now = 0.0
         self._greet()
 
     # What the server says.
@@ -167,7 +173,7 @@ class Connection:
         """Take in bytes that arrived at `now`, in seconds; return what they mean."""
         if self.is_over:
             return []
-        self._inlet.refill(now)
+        self._now = now
         self._buffer += content
         events: list[Event] = []
         try:
@@ -228,14 +234,16 @@ class Connection:
                 raise _Fault(Code.PROTOCOL_ERROR, "the headers before are not complete")
             content = bytes(buffer[offset + frames.HEAD_BYTES : end])
             offset = end
-            if (on_kind := self._on.get(kind)) is None:
+            if kind == frames.DATA:
+                self._on_data(stream, flags, content, events)
+            elif (on_kind := self._ON.get(kind)) is None:
                 self._count_odd()
             else:
-                events.extend(on_kind(stream, flags, content))
+                events.extend(on_kind(self, stream, flags, content))
         del buffer[:offset]
         return False
 
-    def _on_data(self, stream: int, flags: int, content: bytes) -> Iterator[Event]:
+    def _on_data(self, stream: int, flags: int, content: bytes, events: list[Event]) -> None:
         size = len(content)
         if stream == 0 or stream > self._newest:
             raise _Fault(Code.PROTOCOL_ERROR, "content of no stream")
@@ -246,18 +254,18 @@ class Connection:
         if not is_open:
             return
         if self._streams[stream]:
-            yield from self._break(stream, Code.STREAM_CLOSED)
+            events.extend(self._break(stream, Code.STREAM_CLOSED))
             return
         body = _unpadded(flags, content)
         if len(body) < size:
             self._inlet.taken(stream, size - len(body))
         if body:
-            yield Heard(stream, body)
+            events.append(Heard(stream, body))
         elif not flags & frames.END_STREAM:
             self._count_odd()
         if flags & frames.END_STREAM:
             self._streams[stream] = True
-            yield Finished(stream)
+            events.append(Finished(stream))
 
     def _on_headers(self, stream: int, flags: int, content: bytes) -> Iterator[Event]:
         if stream % 2 == 0:
@@ -420,8 +428,20 @@ class Connection:
             self.reset(stream, code)
             yield Broken(stream)
 
+    _ON: ClassVar[Mapping[int, Callable[..., Iterator[Event]]]] = {
+        frames.HEADERS: _on_headers,
+        frames.PRIORITY: _on_priority,
+        frames.RST_STREAM: _on_reset,
+        frames.SETTINGS: _on_settings,
+        frames.PUSH_PROMISE: _on_promise,
+        frames.PING: _on_ping,
+        frames.GOAWAY: _on_goaway,
+        frames.WINDOW_UPDATE: _on_window,
+        frames.CONTINUATION: _on_continuation,
+    }
+
     def _count_odd(self) -> None:
-        if self._inlet.is_too_odd():
+        if self._inlet.is_too_odd(self._now):
             raise _Fault(Code.ENHANCE_YOUR_CALM, "too many frames that bring nothing")
 
 

@@ -59,6 +59,8 @@ class _Window:
 class Inlet:
     """The windows by which a client may send."""
 
+    __slots__ = ("_all", "_limits", "_odd", "_odd_at", "_say", "_windows")
+
     def __init__(self, limits: Limits, say: Callable[[bytes], None]) -> None:
         self._limits = limits
         self._say = say
@@ -99,15 +101,11 @@ class Inlet:
         if window is not None and (told := window.taken(size, whole=self._limits.window)):
             self._say(frames.window_update(stream, more=told))
 
-    def refill(self, now: float) -> None:
-        """Let time pass, for frames that bring nothing."""
+    def is_too_odd(self, now: float) -> bool:
+        """Count a frame that brings nothing, at `now`; return whether it is one too many."""
         passed, self._odd_at = max(now - self._odd_at, 0.0), now
         most = float(self._limits.odd_frames)
-        self._odd = min(self._odd + passed * self._limits.odd_frames_per_s, most)
-
-    def is_too_odd(self) -> bool:
-        """Count a frame that brings nothing; return whether it is one too many."""
-        self._odd -= 1
+        self._odd = min(self._odd + passed * self._limits.odd_frames_per_s, most) - 1
         return self._odd < 0
 
     def _give_back(self, size: int) -> None:

@@ -16,10 +16,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from isthmus.base import logs
-from isthmus.wire.h2 import calls, connection
+from isthmus.wire.h2 import calls, connection, polls
 
 READ_BYTES: Final = 64 * 1024
 READS_AT_ONCE: Final = 8
+LONG_BYTES: Final = 8 * 1024
+"""Who has sent so much at once is likely to have sent more."""
 """After so many others have their turn."""
 HIGH_BYTES: Final = 256 * 1024
 """With so much unwritten a caller counts as one that does not read."""
@@ -41,6 +43,30 @@ class Line:
         is_shaken: Whether TLS is through its handshake, or there is none.
     """
 
+    __slots__ = (
+        "_backlog",
+        "_begin",
+        "_calls",
+        "_gone",
+        "_held_back",
+        "_is_closed",
+        "_is_leaving",
+        "_is_watching_writes",
+        "_loop",
+        "_most",
+        "_pending",
+        "_polls",
+        "_shown",
+        "_sock",
+        "_unwritten",
+        "_writers",
+        "asked_at",
+        "heard_at",
+        "is_shaken",
+        "since",
+        "state",
+    )
+
     def __init__(
         self,
         sock: socket.socket,
@@ -48,18 +74,20 @@ class Line:
         limits: connection.Limits,
         most: int,
         begin: Callable[[calls.Call], asyncio.Task[None]],
+        polled: polls.Polls,
         gone: Callable[["Line"], None],
-        now: float,
     ) -> None:
         self.state = connection.Connection(limits)
-        self.since = self.heard_at = now
         self.asked_at: float | None = None
         self.is_shaken = not isinstance(sock, ssl.SSLSocket)
         self._sock = sock
         self._most = most
         self._begin = begin
+        self._polls = polled
+        self._pending = sock.pending if isinstance(sock, ssl.SSLSocket) else _nothing
         self._gone = gone
         self._loop = asyncio.get_running_loop()
+        self.since = self.heard_at = self._loop.time()
         self._calls: dict[int, calls.Call] = {}
         self._backlog: deque[bytes | memoryview] = deque()
         self._unwritten = 0
@@ -82,7 +110,7 @@ class Line:
 
     def start(self) -> None:
         """Begin to listen to the client."""
-        self._loop.add_reader(self._sock.fileno(), self._on_readable)
+        self._polls.add(self._sock.fileno(), self._on_readable)
         if self.is_shaken:
             self.flush()
 
@@ -105,7 +133,7 @@ class Line:
         if self._is_closed:
             return
         self._is_closed = True
-        self._loop.remove_reader(self._sock.fileno())
+        self._polls.remove(self._sock.fileno())
         if self._is_watching_writes:
             self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
@@ -121,9 +149,11 @@ class Line:
         """Write what is ready, as far as the socket takes it."""
         if self._is_closed or not self.is_shaken:
             return
-        for part in self.state.outlet.ready():
-            self._backlog.append(part)
-            self._unwritten += len(part)
+        ready = self.state.outlet.ready()
+        if not ready and not self._is_leaving:
+            return
+        self._backlog.extend(ready)
+        self._unwritten += sum(map(len, ready))
         if not self._is_watching_writes:
             self._write()
 
@@ -152,6 +182,8 @@ class Line:
         return self._unwritten < HIGH_BYTES and not self.state.outlet.waiting(stream)
 
     def _wake_writers(self) -> None:
+        if not self._writers and not self._held_back:
+            return
         for stream, waiter in list(self._writers.items()):
             if not waiter.done() and (self._is_closed or self._has_room(stream)):
                 waiter.set_result(None)
@@ -172,7 +204,8 @@ class Line:
                     self.close()
                     return
                 self._take(content)
-                if self._is_closed:
+                if self._is_closed or (len(content) < LONG_BYTES and not self._pending()):
+                    # If there is more, the kernel says so again.
                     return
             # What TLS has decrypted already makes no socket readable.
             self._loop.call_soon(self._read_on)
@@ -290,6 +323,10 @@ class Line:
         if not self.is_shaken:
             _LOG.info("no connection", peer=self.peer, reason=str(error))
         self.close()
+
+
+def _nothing() -> int:
+    return 0
 
 
 def _address(sock: socket.socket) -> str:

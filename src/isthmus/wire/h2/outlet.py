@@ -49,6 +49,8 @@ class Message:
 class Outlet:
     """Sends frames within the windows of the connection and of each stream."""
 
+    __slots__ = ("_first_window", "_lanes", "_ready", "_turns", "_window")
+
     def __init__(self) -> None:
         self._ready: list[bytes | memoryview] = []
         self._lanes: dict[int, _Lane] = {}

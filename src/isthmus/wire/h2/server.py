@@ -18,7 +18,7 @@ from typing import Any, Final
 import grpc
 
 from isthmus.base import logs, tasks
-from isthmus.wire.h2 import calls, connection, lines
+from isthmus.wire.h2 import calls, connection, lines, polls
 
 _LOG = logs.Log("isthmus.h2")
 
@@ -65,6 +65,7 @@ class Server:
         self._handlers = tuple(handlers)
         self._limits = limits or Limits()
         self._lines: set[lines.Line] = set()
+        self._polls = polls.Polls()
         self._doors: dict[socket.socket, Callable[[], ssl.SSLContext] | None] = {}
         self._nursery = tasks.Nursery()
         self._is_empty = asyncio.Event()
@@ -155,8 +156,8 @@ class Server:
             limits=self._limits.each,
             most=self._limits.message_bytes,
             begin=self._begin,
+            polled=self._polls,
             gone=self._forget,
-            now=asyncio.get_running_loop().time(),
         )
         self._lines.add(line)
         line.start()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from isthmus.resources.snapshot import PREFIX, TypeUrl
-from isthmus.wire import encoding, streams
+from isthmus.wire import encoding, repeats, streams
 from isthmus.wire.h2 import outlet
 from isthmus.xds import messages
 from isthmus.xds.messages import Flavour
@@ -46,6 +46,7 @@ class Press:
     _kept: OrderedDict[Key, Print] = field(default_factory=OrderedDict)
     _kept_bytes: int = 0
     _requests: dict[tuple[Flavour, bytes], messages.Request] = field(default_factory=dict)
+    _repeats: repeats.Repeats = field(default_factory=repeats.Repeats)
 
     def printed(self, offer: messages.Offer, *, flavour: Flavour) -> Print:
         """Return an offer as a message; equal offers share one."""
@@ -69,11 +70,17 @@ class Press:
         Raises:
             encoding.MessageRefused: It is malformed or beyond a limit.
         """
-        known = self._requests.get((flavour, content))
+        is_short = len(content) <= SHORT_REQUEST
+        if is_short:
+            known = self._requests.get((flavour, content))
+        else:
+            known = self._repeats.request(content) if flavour is not Flavour.DELTA else None
         if known is not None:
             return known
         parsed, claim = encoding.request(content, flavour=flavour, allowance=allowance)
-        if claim is None and len(content) <= SHORT_REQUEST:
+        if claim is None and not is_short and flavour is not Flavour.DELTA:
+            self._repeats.note(content, parsed)
+        elif claim is None and is_short:
             if len(self._requests) >= MOST_REQUESTS:
                 del self._requests[next(iter(self._requests))]
             self._requests[flavour, content] = parsed

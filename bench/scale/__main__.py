@@ -31,18 +31,22 @@ SIZES: Final = {
 def main() -> int:
     """Measure one point."""
     chosen = _parser().parse_args()
-    if not os.environ.get(INSIDE):
+    if not os.environ.get(INSIDE) and not chosen.subject:
         command = ["unshare", "--user", "--map-root-user", "--net", sys.executable, "-m"]
         environment = {**os.environ, INSIDE: "1"}
         return subprocess.call([*command, "bench.scale", *sys.argv[1:]], env=environment)
     shape = _shape(chosen)
-    _addresses(shape)
+    if not chosen.subject:
+        _addresses(shape)
     plan = point.Plan(
         workloads=tuple(chosen.workload or point.WORKLOADS),
         changes=chosen.changes,
         seconds=chosen.seconds,
         rest_s=chosen.rest,
         profile=chosen.profile,
+        subject=chosen.subject,
+        pid=chosen.pid,
+        kubeconfigs=chosen.kubeconfigs,
     )
     with tempfile.TemporaryDirectory(prefix="isthmus-scale-") as folder:
         found = point.Point(Path(folder), shape, plan).measured()
@@ -54,6 +58,8 @@ def _shape(chosen: argparse.Namespace) -> shapes.Shape:
     shape = shapes.read(chosen.shape) if chosen.shape else shapes.POINTS[chosen.point]
     given = {name: getattr(chosen, name) for name in SIZES if getattr(chosen, name) is not None}
     shape = dataclasses.replace(shape, **given, is_flat=shape.is_flat and not chosen.networks)
+    if chosen.subject:
+        shape = dataclasses.replace(shape, listen=chosen.listen, token=chosen.token)
     if shape.nodes and shape.clusters > 1:
         raise SystemExit("--nodes needs --clusters 1: proxies of nodes learn of their own alone")
     return shape
@@ -67,6 +73,17 @@ def _parser() -> argparse.ArgumentParser:
         epilog="workloads: " + "; ".join(f"{key}: {text}" for key, text in point.WORKLOADS.items()),
     )
     parser.add_argument("--point", choices=shapes.POINTS, default="short")
+    other = parser.add_argument_group("another control plane instead of this product's")
+    other.add_argument("--subject", default="", metavar="HOST:PORT", help="where it serves, by TLS")
+    other.add_argument("--token", default="", help="what all clients show to it")
+    other.add_argument("--pid", type=int, default=0, help="its process, for CPU time and memory")
+    other.add_argument(
+        "--kubeconfigs",
+        default="kubeconfigs",
+        metavar="FOLDER",
+        help="where is written how to reach the fleet's API servers, one file each",
+    )
+    other.add_argument("--listen", default="127.0.0.1", help="where these listen then")
     parser.add_argument("--shape", help=argparse.SUPPRESS)
     for name, text in SIZES.items():
         parser.add_argument(

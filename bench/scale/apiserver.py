@@ -50,9 +50,8 @@ class ApiServer:
         for path, one in shapes.objects(shape, cluster):
             self._hold(path, one)
         if cluster == 0:
-            for number, name in enumerate(shape.names[1:], 1):
-                address = shapes.api_server(number)
-                secret = shapes.remote_secret(name, address=address, authority=authority)
+            for number in range(1, shape.clusters):
+                secret = shapes.remote_secret(shape, number, authority=authority)
                 self._hold(f"/api/v1/namespaces/{shapes.SYSTEM}/secrets", secret)
 
     def app(self) -> web.Application:
@@ -290,7 +289,7 @@ class Servers:
         if asked["act"] == "replace":
             return {"found": await self._replaced(asked["events"])}
         if asked["act"] == "truth":
-            return {"truth": [each.truth() for each in self._servers]}
+            return {"found": [each.truth() for each in self._servers]}
         one = self._servers[asked["cluster"]]
         return {"found": ACTS[asked["act"]](one, asked)}
 
@@ -328,9 +327,7 @@ async def serve(shape: shapes.Shape, folder: Path) -> None:
         servers.append(ApiServer(shape, number, authority))
         runner = web.AppRunner(servers[number].app(), access_log=None)
         await runner.setup()
-        await web.TCPSite(
-            runner, shapes.api_server(number), shapes.API_PORT, ssl_context=tls
-        ).start()
+        await web.TCPSite(runner, *shapes.place(shape, number), ssl_context=tls).start()
     print(json.dumps({"serving": True}), flush=True)
     commands = asyncio.StreamReader(limit=1 << 26)
     await asyncio.get_running_loop().connect_read_pipe(

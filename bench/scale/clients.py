@@ -54,9 +54,10 @@ class Looked:
 class Client:
     """One proxy with its connection."""
 
-    def __init__(self, number: int, talk: talks.Talk, looked: Looked) -> None:
+    def __init__(self, number: int, talk: talks.Talk, looked: Looked, *, token: str) -> None:
         self.number = number
         self.talk = talk
+        self._token = token or talk.proxy.token
         self.socket: socket.socket | None = None
         self.is_shaken = False
         self.is_deaf = False
@@ -71,7 +72,7 @@ class Client:
     def begin(self, *, is_new: bool) -> None:
         """Begin a stream; a proxy that is not new goes on with what it has."""
         headers = (
-            ("authorization", f"Bearer {self.talk.proxy.token}"),
+            ("authorization", f"Bearer {self._token}"),
             ("clusterid", self.talk.proxy.cluster),
         )
         self.stream = http2.Stream(talks.METHODS[self.talk.proxy.is_whole], headers)
@@ -148,7 +149,12 @@ class Fleet:
         self.looked = Looked()
         proxies = [shapes.proxy(shape, number) for number in range(shape.clients)]
         self.clients = [
-            Client(number, talks.Talk(one, shape.network(one.cluster)), self.looked)
+            Client(
+                number,
+                talks.Talk(one, shape.network(one.cluster)),
+                self.looked,
+                token=shape.token,
+            )
             for number, one in enumerate(proxies)
         ]
 

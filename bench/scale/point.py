@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from bench.scale import clients, shapes, subject, workloads
+from bench.scale import shapes, subject, truths, workloads
 from isthmus.testing import certificates
 
 MIB: Final = 1 << 20
@@ -39,6 +39,7 @@ WORKLOADS: Final[Mapping[str, str]] = {
     "relist": "one API server lists everything anew (410)",
     "unreachable": "one API server answers nothing; changes in others go on",
     "deaf": "one client of a hundred does not read",
+    "envoys": "five real Envoys come; a pod is replaced",
     "idle": "nothing happens",
     "restart": "the control plane starts anew; proxies come back with what they have",
 }
@@ -53,6 +54,9 @@ class Plan:
     seconds: float = 10.0
     rest_s: float = IDLE_S
     profile: str = ""
+    subject: str = ""
+    pid: int = 0
+    kubeconfigs: str = ""
 
 
 ACTS: Final[Mapping[str, Callable[[workloads.Field, Plan], workloads.Found]]] = {
@@ -70,6 +74,7 @@ ACTS: Final[Mapping[str, Callable[[workloads.Field, Plan], workloads.Found]]] = 
     "relist": lambda here, plan: workloads.relist(here, seconds=min(5.0, plan.seconds)),
     "unreachable": lambda here, _: workloads.unreachable(here),
     "deaf": lambda here, plan: workloads.deaf(here, changes=max(2, plan.changes // 4)),
+    "envoys": lambda here, _: workloads.envoys(here),
     "idle": lambda here, plan: workloads.idle(here, seconds=plan.seconds),
 }
 
@@ -88,7 +93,7 @@ class Point:
         """Return all that was found."""
         shape = self._shape.write()
         api = subject.helper("bench.scale.apiserver", shape, str(self._folder))
-        place = f"127.0.0.1:{subject.PORT}"
+        place = self._plan.subject or subject.HERE
         with api as servers, subject.helper("bench.scale.clients", shape, place) as clients:
             servers.hear()
             with self._running() as plane:
@@ -98,6 +103,7 @@ class Point:
                     plane,
                     servers,
                     clients,
+                    self._folder,
                     random.Random(self._shape.seed),
                     range(self._shape.clusters),
                 )
@@ -109,19 +115,31 @@ class Point:
                         _check(name, self._found[name])
                 self._found["peak_mib"] = plane.peak_mib()
                 self._compare(here)
-            if "restart" in self._plan.workloads:
+            if "restart" in self._plan.workloads and not self._plan.subject:
                 _say("restart")
                 self._restart(here)
         return self._found
 
+    def _begun(self) -> subject.Subject:
+        """Begin the control plane, or tell whoever runs another one where API servers are."""
+        if not self._plan.subject:
+            return subject.Isthmus(self._folder, self._shape)
+        folder = Path(self._plan.kubeconfigs)
+        folder.mkdir(parents=True, exist_ok=True)
+        authority = (self._folder / "api.pem").read_text(encoding="utf-8")
+        for number, name in enumerate(self._shape.names):
+            _write_kubeconfig(folder / name, self._shape, number, authority=authority)
+        _say(f"kubeconfigs are in {folder}; {self._plan.subject} is expected to serve discovery")
+        return subject.Subject(self._plan.subject, pid=self._plan.pid)
+
     @contextlib.contextmanager
     def _running(self) -> Iterator[subject.Subject]:
-        plane = subject.Subject(self._folder, self._shape)
+        plane = self._begun()
         try:
             yield plane
         except BaseException:
-            log = (self._folder / "subject.log").read_text(encoding="utf-8")
-            sys.stderr.write(log[-3000:])
+            log = self._folder / "subject.log"
+            sys.stderr.write(log.read_text(encoding="utf-8")[-3000:] if log.exists() else "")
             raise
         finally:
             plane.stop()
@@ -185,11 +203,11 @@ class Point:
             RuntimeError: Somebody has not what all should have.
         """
         here.rest(1.0)
-        truth, sets = here.servers.ask(act="truth")["truth"], here.clients.ask(act="sets")["sets"]
+        truth, sets = here.servers.ask(act="truth")["found"], here.clients.ask(act="sets")["sets"]
         counted = 0
         for cluster in range(self._shape.clusters):
             own = set(range(cluster, self._shape.proxies, self._shape.clusters))
-            right = set(sets.get(self._right(cluster, truth), ()))
+            right = set(sets.get(truths.right(self._shape, truth, cluster), ()))
             if wrong := own - right:
                 known = {one for some in sets.values() for one in some}
                 raise RuntimeError(
@@ -198,17 +216,6 @@ class Point:
                 )
             counted += len(own)
         self._found["compared"] = {"clients": counted, "services": len(truth[0])}
-
-    def _right(self, cluster: int, truth: Sequence[Mapping[str, list[str]]]) -> str:
-        """Return the digest of what a proxy in a cluster must know."""
-        near = range(self._shape.clusters) if self._shape.is_flat else [cluster]
-        far = set(range(self._shape.clusters)) - set(near)
-        lines = []
-        for host in truth[0]:
-            pods = [f"{address} 1" for one in near for address in truth[one].get(host, ())]
-            gateways = [f"{shapes.gateway(one)} {len(truth[one].get(host, ()))}" for one in far]
-            lines.append(f"outbound|80||{host}={','.join(sorted(pods + gateways))}")
-        return clients.digest(lines)
 
 
 def _check(name: str, found: Mapping[str, Any]) -> None:
@@ -238,7 +245,7 @@ def _write_authority(folder: Path, shape: shapes.Shape) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     nobody = x509.Name([])
     hosts = [
-        x509.IPAddress(ipaddress.ip_address(shapes.api_server(number)))
+        x509.IPAddress(ipaddress.ip_address(shapes.place(shape, number)[0]))
         for number in range(shape.clusters)
     ]
     built = (
@@ -261,5 +268,9 @@ def _write_authority(folder: Path, shape: shapes.Shape) -> None:
     )
     (folder / "api.pem").write_text(pem, encoding="utf-8")
     (folder / "api.key").write_bytes(private)
-    secret = shapes.remote_secret(shape.names[0], address=shapes.api_server(0), authority=pem)
-    (folder / "kubeconfig").write_bytes(base64.b64decode(secret["data"][shape.names[0]]))
+    _write_kubeconfig(folder / "kubeconfig", shape, 0, authority=pem)
+
+
+def _write_kubeconfig(path: Path, shape: shapes.Shape, cluster: int, *, authority: str) -> None:
+    secret = shapes.remote_secret(shape, cluster, authority=authority)
+    path.write_bytes(base64.b64decode(secret["data"][shape.names[cluster]]))

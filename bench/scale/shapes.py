@@ -51,6 +51,8 @@ class Shape:
         nodes: How many proxies of nodes there are besides.
         apart: How many sidecars there are besides that see no service of these.
         is_flat: Whether all clusters share one network.
+        listen: Where API servers listen, one port each; empty for an address each.
+        token: What all clients show; empty for one each that says who they are.
     """
 
     clusters: int = 2
@@ -62,6 +64,8 @@ class Shape:
     apart: int = 0
     is_flat: bool = True
     seed: int = 1
+    listen: str = ""
+    token: str = ""
 
     @property
     def behind(self) -> int:
@@ -112,6 +116,13 @@ def read(text: str) -> Shape:
 def api_server(cluster: int) -> str:
     """Return the address of a cluster's API server: none of loopback, which remote ones may not have."""
     return f"198.18.0.{cluster + 1}"
+
+
+def place(shape: Shape, cluster: int) -> tuple[str, int]:
+    """Return where a cluster's API server listens: its address and port."""
+    if shape.listen:
+        return shape.listen, API_PORT + cluster
+    return api_server(cluster), API_PORT
 
 
 def gateway(cluster: int) -> str:
@@ -435,8 +446,10 @@ def policy(number: int) -> Obj:
     return _object(SYSTEM, "closed", {"spec": spec})
 
 
-def remote_secret(name: str, *, address: str, authority: str) -> Obj:
+def remote_secret(shape: Shape, cluster: int, *, authority: str) -> Obj:
     """Return the Secret by which the first cluster knows another one."""
+    name = shape.names[cluster]
+    address, port = place(shape, cluster)
     kubeconfig = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -445,7 +458,7 @@ def remote_secret(name: str, *, address: str, authority: str) -> Obj:
             {
                 "name": name,
                 "cluster": {
-                    "server": f"https://{address}:{API_PORT}",
+                    "server": f"https://{address}:{port}",
                     "certificate-authority-data": base64.b64encode(authority.encode()).decode(),
                 },
             }

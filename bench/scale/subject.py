@@ -12,10 +12,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from typing_extensions import override
+
 from bench import usage
 from bench.scale import shapes
 
-PORT: Final = 15012
+HERE: Final = "127.0.0.1:15012"
 CORES: Final = sorted(os.sched_getaffinity(0))
 OWN: Final = {CORES[0]}
 """Where the subject runs."""
@@ -25,7 +27,69 @@ OTHERS: Final = set(CORES[1:]) or OWN
 
 
 class Subject:
-    """A running control plane."""
+    """A control plane that somebody runs.
+
+    Attributes:
+        place: Where it serves discovery.
+        began: When it was begun, or told of the fleet, on the monotonic clock.
+    """
+
+    def __init__(self, place: str, *, pid: int = 0) -> None:
+        self.place = place
+        self.began = time.monotonic()
+        self._pid = pid
+
+    def cpu_s(self) -> float:
+        """Return the CPU time that it has used, with all that it has started; 0 if nobody knows."""
+        return usage.exact_cpu_s(self._pid) if self._pid else 0.0
+
+    def memory(self) -> usage.Memory:
+        """Return what it holds now.
+
+        Raises:
+            RuntimeError: It has ended.
+        """
+        if not self._pid:
+            return usage.Memory(0.0, 0.0)
+        found = [usage.memory(one.pid) for one in usage.below(self._pid)]
+        known = [one for one in found if one is not None]
+        if not known:
+            raise RuntimeError("the control plane has ended; its log says why")
+        return usage.Memory(sum(one.pss for one in known), sum(one.private for one in known))
+
+    def peak_mib(self) -> float:
+        """Return the most that its first process has held."""
+        if not self._pid:
+            return 0.0
+        lines = Path(f"/proc/{self._pid}/status").read_text(encoding="utf-8").splitlines()
+        return next(int(one.split()[1]) / 1024 for one in lines if one.startswith("VmHWM"))
+
+    @contextlib.contextmanager
+    def profiled(self, path: str) -> Iterator[None]:
+        """Write where its time goes to a file meanwhile, if there is a `py-spy` on the path."""
+        program = shutil.which("py-spy") if path else None
+        if program is None:
+            yield
+            return
+        words = [program, "record", "-f", "raw", "-r", "200", "-d", "3600", "-o", path]
+        spy = subprocess.Popen(
+            [*words, "-p", str(self._pid)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: os.sched_setaffinity(0, OTHERS),
+        )
+        try:
+            yield
+        finally:
+            spy.send_signal(signal.SIGINT)
+            spy.wait()
+
+    def stop(self) -> None:
+        """Leave it alone."""
+
+
+class Isthmus(Subject):
+    """This product's control plane, run by us."""
 
     def __init__(self, folder: Path, shape: shapes.Shape) -> None:
         environment = {
@@ -40,7 +104,6 @@ class Subject:
             "PILOT_ENABLE_AMBIENT": str(shape.nodes > 0).lower(),
         }
         self._log = (folder / "subject.log").open("ab")
-        self.began = time.monotonic()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "isthmus.runtime", "discovery"],
             env=environment,
@@ -49,48 +112,9 @@ class Subject:
             stderr=self._log,
             preexec_fn=lambda: os.sched_setaffinity(0, OWN),
         )
+        super().__init__(HERE, pid=self._process.pid)
 
-    def cpu_s(self) -> float:
-        """Return the CPU time that it has used, with all that it has started."""
-        return usage.exact_cpu_s(self._process.pid)
-
-    def memory(self) -> usage.Memory:
-        """Return what it holds now.
-
-        Raises:
-            RuntimeError: It has ended.
-        """
-        found = [usage.memory(one.pid) for one in usage.below(self._process.pid)]
-        known = [one for one in found if one is not None]
-        if not known:
-            raise RuntimeError("the control plane has ended; its log says why")
-        return usage.Memory(sum(one.pss for one in known), sum(one.private for one in known))
-
-    @contextlib.contextmanager
-    def profiled(self, path: str) -> Iterator[None]:
-        """Write where its time goes to a file meanwhile, if there is a `py-spy` on the path."""
-        program = shutil.which("py-spy") if path else None
-        if program is None:
-            yield
-            return
-        words = [program, "record", "-f", "raw", "-r", "200", "-d", "3600", "-o", path]
-        spy = subprocess.Popen(
-            [*words, "-p", str(self._process.pid)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=lambda: os.sched_setaffinity(0, OTHERS),
-        )
-        try:
-            yield
-        finally:
-            spy.send_signal(signal.SIGINT)
-            spy.wait()
-
-    def peak_mib(self) -> float:
-        """Return the most that it has held."""
-        lines = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8").splitlines()
-        return next(int(one.split()[1]) / 1024 for one in lines if one.startswith("VmHWM"))
-
+    @override
     def stop(self) -> None:
         """End it at once."""
         self._process.send_signal(signal.SIGKILL)

@@ -275,10 +275,12 @@ def _markers(kind: str, body: bytes) -> Iterator[bytes]:
             yield ".".join(map(str, body[at + 1 : at + 5])).encode()
 
 
-def _node(one: shapes.Proxy, network: str) -> Message:
-    metadata = struct_pb2.Struct()
-    metadata.update(
-        {
+def node(one: shapes.Proxy, network: str) -> dict[str, Any]:
+    """Return what a proxy says of itself, as JSON would have it."""
+    domain = f"{one.namespace}.svc.cluster.local"
+    return {
+        "id": f"{one.kind}~{one.address}~{one.name}.{one.namespace}~{domain}",
+        "metadata": {
             "CLUSTER_ID": one.cluster,
             "NETWORK": network,
             "NAMESPACE": one.namespace,
@@ -286,10 +288,12 @@ def _node(one: shapes.Proxy, network: str) -> Message:
             "NODE_NAME": f"{one.cluster}-node0",
             "LABELS": {"app": one.account},
             "INSTANCE_IPS": one.address,
-        }
-    )
-    domain = f"{one.namespace}.svc.cluster.local"
-    return {
-        "id": f"{one.kind}~{one.address}~{one.name}.{one.namespace}~{domain}",
-        "metadata": metadata,
+        },
     }
+
+
+def _node(one: shapes.Proxy, network: str) -> Message:
+    said = node(one, network)
+    metadata = struct_pb2.Struct()
+    metadata.update(said["metadata"])
+    return {**said, "metadata": metadata}

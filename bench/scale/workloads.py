@@ -7,17 +7,21 @@ what is waited for is an address, a name or a word that was never there before.
 
 import dataclasses
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from bench.scale import clients as client_program
-from bench.scale import shapes, subject
+from bench.scale import shapes, subject, truths
 
 PAUSE_S: Final = 0.15
 PATIENCE_S: Final = 20.0
 ROLLOUT_RATE: Final = 400
 ROLLOUT: Final = 1000
+ENVOYS: Final = 5
+ENVOYS_S: Final = 20.0
 ROLLOUT_SERVICES: Final = 10
 FULL: Final = 90
 """Percent of a core from which on whoever uses it is no measure of others."""
@@ -33,6 +37,7 @@ class Field:
     plane: subject.Subject
     servers: subject.Helper
     clients: subject.Helper
+    folder: Path
     draw: random.Random
     clusters: range
     markers: int = 0
@@ -266,6 +271,37 @@ def deaf(here: Field, *, changes: int) -> Found:
     here.clients.ask(act="deaf", numbers=numbers, is_deaf=False)
     here.rest(1.0)
     return {**found, "deaf": count, "more_mib": held}
+
+
+def envoys(here: Field) -> Found:
+    """Let real Envoys come, and replace a pod; what they have is read through their admin ports."""
+    shape, place = here.shape, here.plane.place
+    folder = here.folder / f"envoys-{here.marker()}"
+    folder.mkdir()
+    words = (shape.write(), place, str(ENVOYS), str(folder))
+    with subject.helper("bench.scale.envoys", *words) as proxies:
+        began = time.monotonic_ns()
+        first = _until_right(here, proxies)
+        event = [0.0, *here.slot(shape.services), here.marker()]
+        (written,) = here.servers.ask(act="replace", events=[event])["found"].values()
+        then = _until_right(here, proxies)
+    return {
+        "lost": 2 * ENVOYS - len(first) - len(then),
+        "came_ms": [(one - began) / 1e6 for one in first],
+        "changed_ms": [(one - written) / 1e6 for one in then],
+    }
+
+
+def _until_right(here: Field, proxies: subject.Helper) -> list[int]:
+    """Wait until Envoys have the truth; return when each had."""
+    truth = here.servers.ask(act="truth")["found"]
+    wanted = [
+        truths.right(here.shape, truth, number % here.shape.clusters) for number in range(ENVOYS)
+    ]
+    proxies.tell(wanted=wanted, timeout_s=ENVOYS_S)
+    here.rest(1.0)
+    seen: list[int] = proxies.hear()["seen_ns"]
+    return seen
 
 
 def idle(here: Field, *, seconds: float) -> Found:

@@ -5,13 +5,20 @@ is replaced: they are answered at once, with the path and host that a server wou
 """
 
 import contextlib
+import dataclasses
 import json
+import random
 import socket
 import subprocess
 
+from isthmus.fleet.sources import ObjectKey
+from isthmus.kube import objects
+from isthmus.mesh.proxies import ProxyKind
 from isthmus.node import bootstrap as node_bootstrap
 from isthmus.resources import snapshot
-from isthmus.testing import builders, envoys
+from isthmus.testing import builders, envoys, shapes
+
+SEED, FEW = 7, 50
 
 ECHO = {
     "name": "answered",
@@ -28,6 +35,13 @@ ECHO = {
     ],
 }
 PORTS = {"http": 8080, "tcp": 9000}
+HOST = "web.default.svc.cluster.local"
+TARGET = {"kind": "Service", "group": "", "name": "web"}
+OF_WAYPOINT = {
+    "gateway.istio.io/managed": "istio.io-mesh-controller",
+    "gateway.networking.k8s.io/gateway-name": "waypoint",
+    "networking.istio.io/tunnel": "http",
+}
 
 
 def listeners_under(policies):
@@ -47,10 +61,36 @@ def listeners_under(policies):
     return plain[PORTS["http"]], plain[PORTS["tcp"]]
 
 
+def listeners_of_waypoint(policies):
+    """Return the same, for policies that name the service, inside of its waypoint."""
+    mesh = builders.Mesh()
+    cluster = mesh.cluster("c", network="n")
+    key = ObjectKey(cluster.id, "", "default")
+    wanting = shapes.metadata("default", "", {"istio.io/use-waypoint": "waypoint"})
+    mesh.put(mesh.sources.namespaces, key, objects.Namespace(wanting))
+    cluster.service("web", ready=["10.1.0.1"], ports=PORTS, shape=builders.Shape(proxy=None))
+    shape = builders.Shape(proxy=ProxyKind.WAYPOINT, account="waypoint")
+    pod = cluster.pod("waypoint-0", labels=OF_WAYPOINT, shape=shape)
+    meta = shapes.metadata("waypoint", "default", OF_WAYPOINT)
+    own = shapes.service_of(meta, ports={"mesh": 15008}, vip="10.96.255.1", shape=shapes.USUAL)
+    mesh.put(mesh.sources.services, ObjectKey(cluster.id, "default", "waypoint"), own)
+    for number, spec in enumerate(policies):
+        mesh.authorization_policy(f"p{number}", {**spec, "targetRefs": [TARGET]})
+    told = mesh.snapshot_of(pod).of(snapshot.LISTENERS)
+    found = (told[f"inbound-vip|{port}|http|{HOST}"] for port in PORTS.values())
+    http, tcp = (envoys.as_json(envoys.decoded(one))["filter_chains"] for one in found)
+    return http[0]["filters"], tcp[0]["filters"]
+
+
+PLACES = {"sidecar": listeners_under, "waypoint": listeners_of_waypoint}
+"""Where policies are obeyed, and how the filters are had that do so there."""
+
+
 def answering(filters):
     """Return HTTP filters whose requests are answered at once."""
     *others, manager = filters
-    return [*others, manager | {"typed_config": manager["typed_config"] | {"route_config": ECHO}}]
+    config = {key: value for key, value in manager["typed_config"].items() if key != "rds"}
+    return [*others, manager | {"typed_config": config | {"route_config": ECHO}}]
 
 
 def forwarding(filters, cluster):
@@ -67,18 +107,39 @@ def free_ports(number):
         return [one.getsockname()[1] for one in sockets]
 
 
+@dataclasses.dataclass(frozen=True)
 class Judge:
-    """A running Envoy; `http` and `tcp` say on which port a named set of policies judges."""
+    """A place where policies are obeyed: on which port a named set of them judges.
+
+    Attributes:
+        sample: How many of a thousand requests are asked, always the same ones.
+    """
+
+    place: str
+    http: dict
+    tcp: dict
+    sample: int
+
+    def some(self, requests):
+        """Return those of many requests that are asked here."""
+        listed = list(requests)
+        kept = max(len(listed) * self.sample // 1000, min(len(listed), FEW))
+        return random.Random(SEED).sample(listed, kept)
+
+
+class Running:
+    """A running Envoy that judges by sets of policies, as each place would."""
 
     def __init__(self, directory, policies, *, backend):
-        free = iter(free_ports(2 * len(policies)))
-        self.http = {name: next(free) for name in policies}
-        self.tcp = {name: next(free) for name in policies}
+        free = iter(free_ports(2 * len(policies) * len(PLACES)))
+        self._ports = {}
         listeners = []
-        for name, specs in policies.items():
-            http, tcp = listeners_under(specs)
-            listeners.append(listening(self.http[name], answering(http)))
-            listeners.append(listening(self.tcp[name], forwarding(tcp, "backend")))
+        for place, filters_of in PLACES.items():
+            for name, specs in policies.items():
+                http, tcp = filters_of(specs)
+                ports = self._ports[place, name] = next(free), next(free)
+                listeners.append(listening(ports[0], answering(http)))
+                listeners.append(listening(ports[1], forwarding(tcp, "backend")))
         path = directory / "bootstrap.json"
         path.write_text(json.dumps(bootstrap(listeners, backend)))
         command = [str(envoys.binary()), "-c", str(path), "-l", "info", "--disable-hot-restart"]
@@ -92,6 +153,12 @@ class Judge:
     def is_up(self):
         assert self._process.poll() is None, self._log.read_text()[-2000:]
         return self._log.exists() and "starting main dispatch loop" in self._log.read_text()
+
+    def at(self, place, sample):
+        """Return the judge at a place."""
+        named = {name: ports for (at, name), ports in self._ports.items() if at == place}
+        http = {name: ports[0] for name, ports in named.items()}
+        return Judge(place, http, {name: ports[1] for name, ports in named.items()}, sample)
 
     def close(self):
         self._process.terminate()

@@ -37,6 +37,9 @@ POLICIES = {
     ],
     "deny method": [{"action": "DENY", "rules": [{"to": [{"operation": {"methods": ["POST"]}}]}]}],
     "known callers": [{"rules": [{"from": [{"source": {"notNamespaces": ["elsewhere"]}}]}]}],
+    "one caller": [
+        {"rules": [{"from": [{"source": {"principals": ["cluster.local/ns/a/sa/b"]}}]}]}
+    ],
     "not from one": [
         {
             "action": "DENY",
@@ -51,21 +54,30 @@ POLICIES = {
 GREETING = b"hello from the server\n"
 
 
+SAMPLES = {"sidecar": 1000, "waypoint": 200}
+"""How many of a thousand requests are asked at each place where policies are obeyed."""
+
+
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory):
+def running(tmp_path_factory):
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=greet_all, args=(server,), daemon=True).start()
-        running = judged.Judge(
+        found = judged.Running(
             tmp_path_factory.mktemp("envoy"), POLICIES, backend=server.getsockname()[1]
         )
         try:
             deadline = time.monotonic() + 20
-            while not running.is_up():
+            while not found.is_up():
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-            yield running
+            yield found
         finally:
-            running.close()
+            found.close()
+
+
+@pytest.fixture(params=SAMPLES)
+def judge(request, running):
+    return running.at(request.param, SAMPLES[request.param])
 
 
 def greet_all(server):
@@ -212,7 +224,7 @@ def is_kept_out(name, path):
 )
 def test_no_way_of_writing_a_path_gets_around_a_policy(judge, name, secret):
     written = targets(secret)
-    passed = let_through(judge.http[name], map(request, written))
+    passed = let_through(judge.http[name], judge.some(map(request, written)))
     bypasses = [
         (one, path)
         for one, headers in passed
@@ -257,7 +269,7 @@ def test_no_way_of_writing_a_host_gets_around_a_denial(judge):
     written = hosts("secret.example")
     asked = [request("/", host=one) for one in written]
     asked += [request(f"http://{one}/", host="other.example") for one in written]
-    passed = let_through(judge.http["deny host"], asked)
+    passed = let_through(judge.http["deny host"], judge.some(asked))
 
     assert len(asked) >= 2000
     assert passed
@@ -267,7 +279,8 @@ def test_no_way_of_writing_a_host_gets_around_a_denial(judge):
 def test_what_allows_a_host_allows_no_other(judge):
     asked = [request("/", host=one) for one in hosts("a.open.example")]
     asked += [request("/", host=one) for one in hosts("secret.example")]
-    passed = let_through(judge.http["allow host"], asked)
+    usual = [request("/", host=one) for one in ("a.open.example", "x.a.open.example")]
+    passed = let_through(judge.http["allow host"], [*usual, *judge.some(asked)])
     names = {name for _, headers in passed for name in server_names(headers["x-host"])}
 
     assert len(asked) >= 2000
@@ -304,13 +317,14 @@ def test_a_denied_header_is_found_among_others(judge):
         for method in ("GET", "PUT")
     ]
     assert len(asked) >= 2000
-    assert not let_through(judge.http["deny header"], asked)
+    assert not let_through(judge.http["deny header"], judge.some(asked))
     assert let_through(judge.http["deny header"], [request("/", more=["x-role: boss"])])
 
 
 def test_an_allowed_header_must_stand_alone(judge):
     asked = [request("/", more=lines) for lines in header_lines("boss", "guest")]
-    passed = let_through(judge.http["allow header"], asked)
+    usual = request("/", more=["x-role: boss"])
+    passed = let_through(judge.http["allow header"], [usual, *judge.some(asked)])
 
     assert passed
     assert not [one for one, _ in passed if b"guest" in one or b"_" in one or b"\xff" in one]
@@ -328,14 +342,55 @@ def test_no_way_of_writing_a_method_gets_around_a_denial(judge):
 @pytest.mark.parametrize("name", ["known callers", "not from one", "not understood", "nobody"])
 def test_callers_without_an_identity_are_kept_out(judge, name):
     asked = [request(one) for one in targets("admin")]
-    assert not let_through(judge.http[name], asked)
+    assert not let_through(judge.http[name], judge.some(asked))
     assert is_closed(judge.tcp[name])
 
 
 @pytest.mark.parametrize("name", ["from here", "everybody"])
 def test_who_is_allowed_gets_in(judge, name):
-    assert let_through(judge.http[name], [request("/")])
-    assert not is_closed(judge.tcp[name])
+    # A waypoint believes the end of a tunnel where that began, and here there is no tunnel.
+    gets_in = name == "everybody" or judge.place == "sidecar"
+    assert bool(let_through(judge.http[name], [request("/")])) == gets_in
+    assert is_closed(judge.tcp[name]) != gets_in
+
+
+CLAIMED = "spiffe://cluster.local/ns/a/sa/b"
+
+
+def claims():
+    """Return many ways in which a client may say who he is."""
+    names = [
+        "x-forwarded-client-cert",
+        "X-Forwarded-Client-Cert",
+        "x_forwarded_client_cert",
+        "forwarded",
+        "baggage",
+        "x-forwarded-for",
+        "x-envoy-external-address",
+        "x-istio-attributes",
+        "authorization",
+        "x-forwarded-network",
+        "x-istio-source",
+        "isthmus.tunnel.identity",
+    ]
+    values = [
+        CLAIMED,
+        f"URI={CLAIMED}",
+        f"By={CLAIMED};URI={CLAIMED}",
+        f"for={CLAIMED}",
+        f"Bearer {CLAIMED}",
+        "cluster.local/ns/a/sa/b",
+        "waypoint",
+        "127.0.0.1",
+    ]
+    for name, value in itertools.product(names, values):
+        yield from ([f"{name}: {value}"], [f"{name}: x", f"{name}: {value}"])
+
+
+@pytest.mark.parametrize("name", ["known callers", "one caller"])
+def test_nobody_is_who_he_only_says_he_is(judge, name):
+    asked = [request("/", more=lines) for lines in claims()]
+    assert not let_through(judge.http[name], asked)
 
 
 # --- the same policies for connections
@@ -357,7 +412,7 @@ BY_REQUESTS = [name for name in POLICIES if name.split()[0] in {"deny", "allow",
 @pytest.mark.parametrize("name", BY_REQUESTS)
 def test_a_policy_about_requests_lets_no_connection_through_that_is_not_read(judge, name):
     asked = [request(one) for one in targets("admin")[:2000]]
-    sent = asked if name == "deny admin" else asked[::20]
+    sent = judge.some(asked if name == "deny admin" else asked[::20])
     assert all(is_closed(judge.tcp[name], one) for one in sent)
 
 

@@ -73,7 +73,7 @@ async def through_a_gateway(world):
 
 
 async def policy_of_sidecars(world):
-    """One sidecar lets one account in, another one only on one path; and nobody else."""
+    """One sidecar lets one account in from its address, another only on one path; nobody else."""
     rule = {
         "from": [{"source": {"principals": ["cluster.local/ns/default/sa/client"]}}],
         "to": [{"operation": {"paths": ["/open"]}}],
@@ -81,7 +81,8 @@ async def policy_of_sidecars(world):
     world.mesh.authorization_policy(
         "p", {"selector": {"matchLabels": {"app": SIDE}}, "rules": [rule]}
     )
-    by_account = {"from": rule["from"]}
+    source = {**rule["from"][0]["source"], "ipBlocks": [f"{address('client')}/32"]}
+    by_account = {"from": [{"source": source}]}
     world.mesh.authorization_policy(
         "q", {"selector": {"matchLabels": {"app": OTHER}}, "rules": [by_account]}
     )

@@ -104,6 +104,22 @@ async def test_policies_that_do_not_name_it_do_not_hold_at_a_waypoint(tmp_path):
     assert await statuses(mesh, tmp_path, [("/", {})]) == [200]
 
 
+async def test_requests_are_judged_by_the_address_that_began_the_tunnel(tmp_path):
+    mesh = waypointed.a_mesh()
+    for name, ranges in (("web", ["127.0.0.0/8"]), ("next", ["192.0.2.0/24"])):
+        denied = [{"from": [{"source": {"ipBlocks": ranges}}]}]
+        target = {"targetRefs": [{"kind": "Service", "group": "", "name": name}]}
+        spec = {**target, "action": "DENY", "rules": denied}
+        mesh.authorization_policy(name, spec, namespace=waypointed.APPS)
+    next_ = {"authority": "next.apps.svc.cluster.local:80"}
+
+    tcp = {"authority": f"{HOST}:9000"}
+    tcp_next = {"authority": "next.apps.svc.cluster.local:9000"}
+
+    calls = [("/", {}), ("/", next_), ("/", tcp), ("/", tcp_next)]
+    assert await statuses(mesh, tmp_path, calls) == [403, 200, 0, 200]
+
+
 async def test_connections_are_judged_by_who_began_the_tunnel(tmp_path):
     mesh = waypointed.a_mesh()
     mesh.authorization_policy("p", {**TARGET, "rules": [asking(ports=["9000"])]}, namespace="apps")

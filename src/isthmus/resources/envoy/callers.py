@@ -35,6 +35,14 @@ def by_state(matcher: messages.Fields) -> messages.Fields:
     return {"filter_state": {"key": PEER, "string_match": matcher}}
 
 
+def from_noted(block: messages.Fields) -> messages.Fields:
+    """Return the principal who began the tunnel from an address in a range.
+
+    What came out of it has inside the proxy no address that its connection would tell.
+    """
+    return {"filter_state": {"key": ORIGIN, "address_match": {"ranges": [block]}}}
+
+
 def noted() -> messages.Fields:
     """Return the filter of a tunnel's end that notes who began it, from where, and where to.
 

@@ -68,6 +68,12 @@ class Sight:
             return KNOWN_CALLER
         return self.named(_regex(callers.IDENTITY))
 
+    def placed(self, block: messages.Fields) -> messages.Fields:
+        """Return the principal who calls from an address in a range."""
+        if self.named is callers.by_certificate:
+            return {"direct_remote_ip": block}
+        return callers.from_noted(block)
+
 
 AT_WORKLOADS: Final = Sight()
 
@@ -172,8 +178,8 @@ def _all(
 
 def _principal(sight: Sight, clause: Clause, is_wide: bool) -> messages.Fields:
     if clause.property is Property.ADDRESS:
-        blocks = [{"direct_remote_ip": _block(one.text)} for one in clause.patterns]
-        found: messages.Fields = {"or_ids": {"ids": blocks}}
+        blocks = [_block(one.text) for one in clause.patterns]
+        found: messages.Fields = {"or_ids": {"ids": [sight.placed(one) for one in blocks]}}
         return {"not_id": found} if clause.is_negated else found
     if clause.property in {Property.REQUEST_PRINCIPAL, Property.CLAIM}:
         return _of_token(clause, is_wide)

@@ -1,8 +1,12 @@
 """The names by which Envoy's clusters, routes and server names refer to services.
 
+Those that there are many of are one object wherever they stand: views, resources and what clients
+ask for.
+
 Source: spec sections 3.5 and 4.7.
 """
 
+import sys
 from typing import Final
 
 BLACK_HOLE: Final = "BlackHoleCluster"
@@ -16,12 +20,12 @@ INBOUND_SOURCE: Final = "127.0.0.6"
 
 def outbound(host: str, *, port: int, subset: str = "") -> str:
     """Return the name of the cluster by which clients reach a service."""
-    return f"outbound|{port}|{subset}|{host}"
+    return sys.intern(f"outbound|{port}|{subset}|{host}")
 
 
 def server_name(host: str, *, port: int, subset: str = "") -> str:
     """Return what mutual TLS asks for; also the cluster of a gateway that passes it on."""
-    return f"outbound_.{port}_.{subset}_.{host}"
+    return sys.intern(f"outbound_.{port}_.{subset}_.{host}")
 
 
 def inbound(port: int) -> str:
@@ -61,12 +65,12 @@ def tunnel_routes(port: int) -> str:
 
 def route(port: int) -> str:
     """Return the name of the routes of all services that speak HTTP on a port."""
-    return str(port)
+    return sys.intern(str(port))
 
 
 def sniffed_route(host: str, *, port: int) -> str:
     """Return the name of the routes of one service whose protocol is found out."""
-    return f"{host}:{port}"
+    return sys.intern(f"{host}:{port}")
 
 
 def gateway_route(port: int) -> str:

@@ -7,6 +7,7 @@ Source: spec sections 4.7, 4.11 and 8.2.
 """
 
 import dataclasses
+import functools
 import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.services import Service
 from isthmus.mesh.traffic import HashKey
 from isthmus.views import names, preferences, view, visibility
+
+MOST_SHARED: Final = 65536
+"""Values that views share, of one kind."""
 
 MESH: Final = "mesh"
 """Stands for all sidecars where gateways are named."""
@@ -29,10 +33,14 @@ Keys = Callable[[policies.Destination], HashKey | None]
 """Returns what binds the requests to a destination to one of its endpoints."""
 
 
+@functools.lru_cache(maxsize=MOST_SHARED)
 def plain(
     host: str, *, port: int, cluster_name: str, key: HashKey | None = None
 ) -> tuple[view.Route, ...]:
-    """Return the one route of a service for which no VirtualService says anything."""
+    """Return the one route of a service for which no VirtualService says anything.
+
+    Sidecars of all namespaces and clusters share it.
+    """
     target = view.RouteTarget(cluster_name)
     return (view.Route(targets=(target,), operation=f"{host}:{port}/*", key=key),)
 
@@ -240,7 +248,9 @@ def _distinct(hosts: Sequence[view.VirtualHost]) -> Iterator[view.VirtualHost]:
     for host in sorted(hosts, key=lambda one: one.name):
         domains = tuple(domain for domain in host.domains if domain not in taken)
         taken.update(domains)
-        if domains:
+        if len(domains) == len(host.domains):
+            yield host  # as nearly always: nothing is kept twice
+        elif domains:
             yield view.VirtualHost(host.name, domains, host.routes)
 
 

@@ -3,6 +3,7 @@
 Source: spec sections 4.7, 8.3 and 8.6.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 
 from isthmus.mesh.services import Service
@@ -57,9 +58,19 @@ def domains_of(service: Service, *, client: str, addresses: Sequence[str]) -> tu
         dotted = [] if "*" in service.hostname else [f"{service.hostname}."]
         return (str(service.hostname), *dotted, *literal)
     name, namespace = service.key.name, service.key.namespace
-    full = [str(service.hostname), f"{service.hostname}."]
+    return _domains(
+        str(service.hostname), name, namespace, tuple(literal), is_own=namespace == client
+    )
+
+
+@functools.lru_cache(maxsize=65536)
+def _domains(
+    host: str, name: str, namespace: str, literal: tuple[str, ...], *, is_own: bool
+) -> tuple[str, ...]:
+    """Return the names of a usual service, which those of all other namespaces share."""
+    full = [host, f"{host}."]
     short = [f"{name}.{namespace}", f"{name}.{namespace}.svc"]
-    if namespace == client:
+    if is_own:
         short.insert(0, name)
     # Pods of a service without an address have names below each of its own.
     wildcard = [] if literal else [f"*.{each}" for each in (*full, *short)]

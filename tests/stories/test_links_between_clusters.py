@@ -151,7 +151,6 @@ def test_a_gateway_of_its_class_is_a_link(mesh):
         ({"labels": {"topology.istio.io/cluster": "here"}}, "two clusters have one name"),
         ({"labels": {"topology.istio.io/cluster": "Beta_1"}}, "names no cluster"),
         ({"labels": {"topology.istio.io/network": ""}}, "has no label"),
-        ({"labels": {"topology.istio.io/network": "n1"}}, "cluster's own"),
         ({"addresses": []}, "has no address"),
         ({"addresses": [{"value": "127.0.0.1"}]}, "no address that can be sent to"),
         ({"annotations": {"isthmus.dev/trust-domain": "a/b"}}, "no trust domain"),

@@ -335,7 +335,7 @@ def after_link(one: Facts, other: Facts) -> Iterator[Check]:
             f"its control plane knows no gateway of network `{other.network}`",
             "isthmus multicluster expose there, then isthmus multicluster link",
         )
-    elif is_one_network:
+    elif not ways:
         yield good(pair(one, other), "way", "both are in one network: pods are called directly")
 
 

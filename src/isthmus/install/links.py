@@ -207,11 +207,6 @@ def objection(one: Described, other: Described) -> tuple[str, str]:
             f"both are called `{one.cluster}`",
             "install one of them with another `global.multiCluster.clusterName`",
         )
-    if one.network == other.network:
-        return (
-            f"both are in network `{one.network}`",
-            "give each its own network; clusters in one network are joined by remote secrets",
-        )
     if not one.roots or not other.roots:
         missing = one if not one.roots else other
         return (

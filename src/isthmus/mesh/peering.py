@@ -19,6 +19,9 @@ from isthmus.mesh.services import ServiceKey, ServicePort
 DISCOVERY_PORT: Final = 15012
 """The port of a gateway that leads to its cluster's control plane."""
 
+APART: Final = "~"
+"""Parts a network from a cluster in it; no label of a network can have it."""
+
 TELLING_PORT: Final = 15013
 """The port of a control plane on which those of other clusters are told."""
 
@@ -75,6 +78,8 @@ class Link:
         service_account: As which it runs.
         trust_domain: Of the other cluster.
         namespaces: Of which it may tell, sorted; empty for all.
+        is_apart: Whether others are in its network as well, so that the network alone does not say
+            through which gateway it is reached.
     """
 
     namespace: str
@@ -87,6 +92,12 @@ class Link:
     tunnel_port: int = HBONE_PORT
     discovery_port: int = DISCOVERY_PORT
     namespaces: tuple[str, ...] = ()
+    is_apart: bool = False
+
+    @property
+    def behind(self) -> NetworkId:
+        """The network as which what is behind its gateway counts here; its own if it has one alone."""
+        return NetworkId(f"{self.network}{APART}{self.peer}") if self.is_apart else self.network
 
     @property
     def gateway_identity(self) -> SpiffeId:
@@ -118,7 +129,8 @@ class Import:
     """A service of a linked cluster, as that cluster tells of it, checked against the link.
 
     Attributes:
-        network: Of that cluster, as the link says.
+        network: As which what is behind the gateway of that cluster counts, as the link says; the
+            capacity that is told is in it.
         trust_domain: Of that cluster, as the link says.
     """
 

@@ -99,7 +99,7 @@ def linked(found: Iterable[peering.Link]) -> Iterable[NetworkGateway]:
     for link in found:
         for address in link.addresses if link.tunnel_port else ():
             yield NetworkGateway(
-                link.network,
+                link.behind,
                 link.peer,
                 address,
                 port=0,

@@ -8,6 +8,7 @@ whose API server is followed is known better from there: nothing that it tells c
 Source: spec section 7.7; security rules RS-8, TN-1 and TD.
 """
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -64,7 +65,7 @@ def declare(
         if link is None or read.get(sources_.namespaces, system) is not None:
             return
         fault = fault_of(export, link, domain=seat.domain)
-        found = peering.Import(key.peer, link.network, link.trust_domain, export)
+        found = peering.Import(key.peer, link.behind, link.trust_domain, _seen(export, link))
         findings = (finding_of(key.peer, key.service, fault),) if fault else ()
         yield key, checked.Checked(None if fault else found, findings)
 
@@ -76,6 +77,14 @@ def declare(
         graph_.index("imports.by_service", imports, lambda key, _: (key.service,)),
         checked.findings_of(graph_, "imports", both),
     )
+
+
+def _seen(export: peering.Export, link: peering.Link) -> peering.Export:
+    """Return what is told with its pods where they count here: behind that cluster's gateway."""
+    if not link.is_apart:
+        return export
+    there = tuple(dataclasses.replace(one, network=link.behind) for one in export.capacity)
+    return dataclasses.replace(export, capacity=there)
 
 
 def fault_of(export: peering.Export, link: peering.Link, *, domain: str) -> str:

@@ -1,12 +1,14 @@
 """Links: which other clusters this one uses, as Gateways of class `istio-remote` say.
 
 Only those in namespaces that are meant for it count: whoever may write a Gateway elsewhere cannot
-take another cluster in. Of several that name one cluster the oldest counts, on every replica the
+take another cluster in. One whose network has other clusters in it that are known here is set apart:
+what is behind its gateway is then a network by itself. Of several that name one cluster the oldest counts, on every replica the
 same. One that cannot be used is a finding, and touches no other.
 
 Source: spec section 7.7.
 """
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -68,9 +70,7 @@ def declare(
     ) -> Iterable[tuple[Key, checked.Checked[Claim]]]:
         if key.cluster != seat.cluster or found.spec.gateway_class_name != CLASS:
             return
-        own = read.get(places.networks, seat.cluster) or NetworkId("")
-        domain = settings_.domain_of(read, seat.cluster)
-        yield key, claim_of(found, seat=seat, own_network=own, own_domain=domain)
+        yield key, claim_of(found, seat=seat, own_domain=settings_.domain_of(read, seat.cluster))
 
     both = graph_.derive("links.checked", sources_.kubernetes_gateways, check)
     claims = checked.values_of(graph_, "links.claims", both)
@@ -101,7 +101,7 @@ def declare(
             yield checked.FindingKey("links.refused", key, 0), trust.not_accepted(peer, domain)
 
     return Nodes(
-        graph_.derive("links", claims, chosen),
+        _set_apart(graph_, graph_.derive("links.chosen", claims, chosen), places=places),
         graph_.join(
             "links.all_findings",
             checked.findings_of(graph_, "links", both),
@@ -109,6 +109,23 @@ def declare(
             graph_.derive("links.second", claims, second),
         ),
     )
+
+
+def _set_apart(graph_: graph.Graph, found: Links, *, places: topology.Nodes) -> Links:
+    """Declare the links, each set apart in whose network other known clusters are as well."""
+    by_network = graph_.index("links.by_network", found, lambda _, link: (link.network,))
+
+    def apart(
+        read: reader.Reader, peer: ClusterId, link: peering.Link
+    ) -> Iterable[tuple[ClusterId, peering.Link]]:
+        is_shared = any(
+            network == link.network and cluster != peer
+            for cluster, network in read.items(places.networks).items()
+        )
+        is_apart = is_shared or len(read.lookup(by_network, link.network)) > 1
+        yield peer, dataclasses.replace(link, is_apart=is_apart)
+
+    return graph_.derive("links", found, apart)
 
 
 def _first(claims: Iterable[tuple[Key, Claim]]) -> Key:
@@ -119,7 +136,6 @@ def claim_of(
     found: gateway_api.Gateway,
     *,
     seat: settings.Seat,
-    own_network: NetworkId,
     own_domain: TrustDomain,
 ) -> checked.Checked[Claim]:
     """Return the link that a Gateway is, and what is wrong with it."""
@@ -140,7 +156,7 @@ def claim_of(
         discovery_port=_port(found, "TLS"),
         namespaces=_words(metadata.annotation(NAMESPACES)),
     )
-    faults = tuple(_faults(link, found, seat=seat, own_network=own_network))
+    faults = tuple(_faults(link, found, seat=seat))
     key = Key(seat.cluster, metadata.namespace, metadata.name)
     return checked.Checked(
         None if faults else Claim(metadata.creation_timestamp, link),
@@ -153,7 +169,6 @@ def _faults(
     found: gateway_api.Gateway,
     *,
     seat: settings.Seat,
-    own_network: NetworkId,
 ) -> Iterator[str]:
     if link.namespace not in seat.namespaces_of_links:
         yield f"is in namespace `{link.namespace}`, where links do not count"
@@ -163,8 +178,6 @@ def _faults(
         yield f"leads to cluster `{link.peer}`, which is this one: two clusters have one name"
     if not link.network:
         yield f"has no label `{topology.NETWORK_LABEL}`"
-    elif link.network == own_network:
-        yield f"leads to network `{link.network}`, which is this cluster's own"
     if not link.addresses:
         said = ", ".join(one.value for one in found.spec.addresses or ())
         yield f"has no address that can be sent to: `{said[:80]}`" if said else "has no address"

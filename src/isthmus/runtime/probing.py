@@ -125,7 +125,7 @@ def goals_of(mesh: assembly.Mesh) -> Iterator[Goal]:
                 yield Goal(
                     Way.DISCOVERY, peer, link.network, address, link.discovery_port, expected=name
                 )
-            if link.tunnel_port and link.network != own:
+            if link.tunnel_port:
                 expected = str(link.gateway_identity)
                 shared = _told_by(mesh, peer)
                 yield Goal(

@@ -68,7 +68,6 @@ def test_a_link_names_all_that_another_cluster_must_know_and_no_secret():
     ("changes", "reason"),
     [
         ({"cluster": "beta"}, "both are called `beta`"),
-        ({"network": "n2"}, "both are in network `n2`"),
         ({"roots": links.certificates(OTHER_ROOT)}, "different roots"),
         ({"roots": frozenset()}, "no ConfigMap"),
     ],
@@ -78,6 +77,10 @@ def test_clusters_that_would_be_taken_for_each_other_are_refused(changes, reason
     with pytest.raises(links.PairRefused) as refused:
         links.check([here, described()])
     assert reason in refused.value.happened
+
+
+def test_clusters_in_one_network_can_be_linked():
+    links.check([described(title="a", cluster="alpha", network="n2"), described()])
 
 
 def test_an_old_root_beside_a_new_one_does_not_part_clusters():

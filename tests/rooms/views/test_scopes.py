@@ -427,6 +427,63 @@ def test_a_linked_cluster_is_called_on_the_ports_that_it_has():
     assert finding.happened.endswith("it lacks 81 and has 99 besides")
 
 
+def doors(found):
+    """Return how many pods are behind which gateway, and in which network, as it is told."""
+    hidden = [one.workload for name, one in found.items() if "SplitHorizon" in name]
+    gateways = {one.network_gateway.address.address: one for one in hidden}
+    there = {
+        bytes(one.workload.addresses[0])
+        for one in found.values()
+        if one.HasField("workload") and one.workload.addresses
+    }
+    assert set(gateways) <= there
+    return {
+        str(ipaddress.ip_address(at)): (one.network, one.capacity.value or 1)
+        for at, one in gateways.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("networks", "expected"),
+    [
+        (("n1",), {"203.0.113.10": ("n1~west0", 1)}),
+        (
+            ("n1", "n1"),
+            {"203.0.113.10": ("n1~west0", 1), "203.0.113.11": ("n1~west1", 2)},
+        ),
+        (
+            ("n2", "n2"),
+            {"203.0.113.10": ("n2~west0", 1), "203.0.113.11": ("n2~west1", 2)},
+        ),
+        (("n2", "n3"), {"203.0.113.10": ("n2", 1), "203.0.113.11": ("n3", 2)}),
+    ],
+)
+def test_linked_clusters_of_one_network_are_each_called_through_their_own_gateway(
+    networks, expected
+):
+    mesh = builders.Mesh()
+    east = mesh.cluster("east", network="n1")
+    east.service("reviews", ready=["10.0.0.1"], shape=shaped("global"))
+    for number, network in enumerate(networks):
+        peer = f"west{number}"
+        links.put(mesh, peer=peer, network=network, address=f"203.0.113.1{number}")
+        links.tell(mesh, peer, "default/reviews", SCOPES["global"], pods=number + 1)
+
+    assert doors(told(east)) == expected
+
+
+def test_a_linked_cluster_in_the_network_of_a_followed_one_has_its_own_gateway():
+    mesh, east, west = two_clusters("global", "global")
+    west.gateway(external="203.0.113.9", ports={"hbone": 15008})
+    links.put(mesh, peer="far", network="n2", address="203.0.113.10")
+    links.tell(mesh, "far", "default/reviews", SCOPES["global"], pods=3)
+
+    assert doors(told(east)) == {
+        "203.0.113.9": ("n2", 1),
+        "203.0.113.10": ("n2~far", 3),
+    }
+
+
 def test_nobody_takes_the_address_of_a_shared_service_by_an_entry():
     mesh, east, _ = two_clusters("global", ABSENT)
     (given, _) = written_of(mesh)

@@ -33,13 +33,11 @@ format: $(STAMP) ## format and mend what can be mended by itself
 	@$(PY) -m ruff format src tests bench drill tools
 	@$(PY) -m ruff check --fix src tests bench drill tools
 
-bench: $(STAMP) ## measure; prints a table, writes bench/out/ and the page of figures
-	@$(PY) -m bench
-	@$(PY) -m bench --page
+bench: $(STAMP) ## measure, some minutes; prints a table, writes bench/out/ and the page of figures
+	@$(PY) -m bench; status=$$?; $(PY) -m bench --page; exit $$status
 
-bench-full: $(STAMP) ## the same with large fleets of proxies; takes much longer
-	@$(PY) -m bench --full
-	@$(PY) -m bench --page
+bench-full: $(STAMP) ## the same with large fleets of proxies and the grid; an hour or two
+	@$(PY) -m bench --full; status=$$?; $(PY) -m bench --page; exit $$status
 
 drill: $(STAMP) ## three clusters, 12 minutes of faults under load; fails if a promise was broken
 	@$(PY) -m drill
@@ -58,4 +56,4 @@ lock: $(STAMP) ## pin all dependencies anew, with hashes
 		--no-emit-index-url --no-header --extra dev --extra gke pyproject.toml -o requirements/dev.lock
 
 clean: ## remove what the targets above made
-	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out drill/out
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis drill/out

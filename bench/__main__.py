@@ -55,7 +55,9 @@ def main(argv: list[str] | None = None) -> int:
     if not chosen.only:
         measures.write(run)
         print(f"\nwritten to {os.path.relpath(measures.NEWEST)}")
-    return 0
+    for part in run["failed"]:
+        print(f"failed, without figures: {part}", file=sys.stderr)
+    return 1 if run["failed"] else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -115,6 +117,7 @@ def _measured(parts: set[str], repeat: int, *, is_full: bool) -> dict[str, Any]:
         _in_meshes(results, parts, repeat)
     stolen_after, all_after = machine.stolen()
     share = (stolen_after - stolen_before) / max(1, all_after - all_before)
+    facts["failed"] = results.failed
     facts["stolen_percent"] = round(share * 100, 1)
     facts["calibration"] = {
         "before_ms": round(before_ms, 1),

@@ -240,6 +240,7 @@ class Results:
 
     runs: dict[str, list[float]] = field(default_factory=dict)
     traces: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
 
     def trace(self, name: str, place: float, value: float) -> None:
         """Take in a point of a plot."""

@@ -87,6 +87,8 @@ def write(run: Mapping[str, Any], path: Path = PAGE) -> None:
 def _figures(run: Mapping[str, Any]) -> Iterator[str]:
     yield from textwrap.wrap(f"{_machine(run)} {_calibration(run)}", 100)
     values = _values(run)
+    for part in run.get("failed", ()):
+        yield f"\nThis failed, and has no figures: {part}."
     yield from _targets(run)
     for name, _ in drawings(run):
         yield f"\n![{_DRAWN[name.removesuffix('.svg')][0]}]({_FOLDER}/{name})"

@@ -77,6 +77,14 @@ def _scheduled_ns(pid: int) -> int:
     return used
 
 
+def peak_mib(pid: int) -> float:
+    """Return the most that a process has held; 0 when it has ended."""
+    with contextlib.suppress(OSError):
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+        return sum(int(one.split()[1]) / 1024 for one in lines if one.startswith("VmHWM"))
+    return 0.0
+
+
 def memory(pid: int) -> Memory | None:
     """Return what a process holds; None when it has ended, or may not be looked into."""
     with contextlib.suppress(OSError):

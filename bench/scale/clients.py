@@ -23,7 +23,7 @@ from bench.scale import http2, shapes, talks
 from isthmus.resources import snapshot
 
 READ: Final = 1 << 18
-SYNC_S: Final = 120.0
+SYNC_S: Final = 300.0
 SYNC_EACH_S: Final = 0.3
 RETRY_S: Final = 0.2
 TURN_S: Final = 0.05

@@ -1,6 +1,7 @@
 """The figures at scale, by the names that the results know: which points, and what is told of them."""
 
 import dataclasses
+import functools
 import json
 import math
 import subprocess
@@ -95,16 +96,28 @@ SIZES: Final[Mapping[str, Callable[[shapes.Shape], int]]] = {
 
 
 def measure(results: measures.Results, *, is_full: bool) -> None:
-    """Measure the points of the grid."""
-    empty_mib = point(shapes.POINTS["tiny"], workloads=("idle",), seconds=1)["memory"]["alone_mib"]
-    short = point(SHORT, seconds=5)
-    _note(results, "short", short, empty_mib=empty_mib)
-    _note_flavours(results)
-    _note_remotes(results, more=10 if is_full else 2)
-    for factor, grown in (GRID if is_full else GROWN).items():
-        _note_growth(results, factor, grown)
+    """Measure the points of the grid; one that fails has no figures, and the others are measured."""
+    steps: list[tuple[str, Callable[[], None]]] = [
+        ("short", lambda: _note(results, "short", point(SHORT), empty_mib=_empty_mib())),
+        ("flavours", lambda: _note_flavours(results)),
+        ("remote clusters", lambda: _note_remotes(results, more=10 if is_full else 2)),
+    ]
     if is_full:
-        _note(results, "base", point(BASE, seconds=20), empty_mib=empty_mib)
+        base = functools.partial(point, BASE, seconds=20, changes=40)
+        steps.append(("base", lambda: _note(results, "base", base(), empty_mib=_empty_mib())))
+    for factor, grown in (GRID if is_full else GROWN).items():
+        steps.append((factor, functools.partial(_note_growth, results, factor, grown)))
+    for name, step in steps:
+        try:
+            step()
+        except subprocess.CalledProcessError:
+            results.failed.append(f"at scale: {name}")
+
+
+def _empty_mib() -> float:
+    """Return what a control plane holds whose fleet is one pod."""
+    found = point(shapes.POINTS["tiny"], workloads=("idle",), seconds=1)
+    return float(found["memory"]["alone_mib"])
 
 
 def point(

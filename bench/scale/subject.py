@@ -58,11 +58,8 @@ class Subject:
         return usage.Memory(sum(one.pss for one in known), sum(one.private for one in known))
 
     def peak_mib(self) -> float:
-        """Return the most that its first process has held."""
-        if not self._pid:
-            return 0.0
-        lines = Path(f"/proc/{self._pid}/status").read_text(encoding="utf-8").splitlines()
-        return next(int(one.split()[1]) / 1024 for one in lines if one.startswith("VmHWM"))
+        """Return the most that its processes have held, each at its time."""
+        return sum(usage.peak_mib(one.pid) for one in usage.below(self._pid)) if self._pid else 0.0
 
     @contextlib.contextmanager
     def profiled(self, path: str) -> Iterator[None]:

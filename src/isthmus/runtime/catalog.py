@@ -99,21 +99,22 @@ class _Leading(Mapping[TypeUrl, snapshot.Leads]):
 class View:
     """What proxies with equal scopes have in common, and who they are."""
 
-    __slots__ = ("_readers", "_shelves", "_wanting", "_wants", "scopes", "snapshot")
+    __slots__ = ("_open", "_shelves", "_wanting", "_wants", "scopes", "snapshot")
 
     def __init__(
         self, scopes: tuple[Scope, ...], shelves: tuple[Shelf, ...], implied: frozenset[str]
     ) -> None:
         self.scopes = scopes
         self._shelves = shelves[::-1]
-        self._readers: set[Wake] = set()
+        self._open: set[Wake] = set()
+        """Those who never said what they want."""
         self._wanting: dict[TypeUrl, dict[frozenset[str], set[Wake]]] = {}
         self._wants: dict[Wake, dict[TypeUrl, frozenset[str]]] = {}
         self.snapshot = self.following(implied)
 
     def __bool__(self) -> bool:
         """Tell whether anybody reads it."""
-        return bool(self._readers)
+        return bool(self._open or self._wants)
 
     def following(self, implied: frozenset[str]) -> Snapshot:
         """Return what such a proxy should have, of which `implied` is wanted without naming it.
@@ -124,11 +125,11 @@ class View:
 
     def add(self, wake: Wake) -> None:
         """Begin to wake a reader on every change."""
-        self._readers.add(wake)
+        self._open.add(wake)
 
     def remove(self, wake: Wake) -> Changed:
         """Stop to wake a reader; return what it wanted."""
-        self._readers.discard(wake)
+        self._open.discard(wake)
         wants = self._wants.pop(wake, {})
         for type_url, names in wants.items():
             self._unwant(wake, type_url, names)
@@ -136,6 +137,7 @@ class View:
 
     def want(self, wake: Wake, type_url: TypeUrl, names: frozenset[str]) -> None:
         """Wake a reader of a type for these names only, and of what it never said for nothing."""
+        self._open.discard(wake)
         wants = self._wants.setdefault(wake, {})
         before = wants.get(type_url)
         if before is names:
@@ -147,7 +149,7 @@ class View:
 
     def wake(self, changed: Changed) -> None:
         """Wake whom a change concerns, each once."""
-        concerned = {wake for wake in self._readers if wake not in self._wants}
+        concerned = set(self._open)
         for type_url, names in changed.items():
             for wanted, wakes in self._wanting.get(type_url, {}).items():
                 if snapshot.EVERYTHING in wanted or not wanted.isdisjoint(names):

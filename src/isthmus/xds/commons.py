@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-MOST_BYTES: Final = 4 << 20
+MOST_BYTES: Final = 8 << 20
 """How much is remembered of what clients say and hear, about."""
 
 MOST_EDITION_BYTES: Final = 2 << 20
@@ -21,7 +21,7 @@ MOST_EDITION_BYTES: Final = 2 << 20
 
 STEP_BYTES: Final = 600
 NAME_BYTES: Final = 20
-LEAF_BYTES: Final = 8
+"""What a name takes in what was said."""
 
 _NAMES: Final[weakref.WeakValueDictionary[int, frozenset[str]]] = weakref.WeakValueDictionary()
 

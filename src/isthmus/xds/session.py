@@ -318,7 +318,8 @@ def _after(
     def step() -> tuple[subscription.Subscription, int]:
         fresh = held.copied()
         act(fresh)
-        return fresh.settled(), _bytes(fresh, names)
+        settled = fresh.settled()
+        return settled, _bytes(settled, names, after=held)
 
     # Of those who ask on demand no two ask for the same.
     return step()[0] if held.is_on_demand else _STEPS.taken(key, step)
@@ -332,7 +333,8 @@ def _taken(held: subscription.Subscription, part: ordering.Part, snapshot: Snaps
         )
         told = None if draft is None else _told(held.type_url, draft)
         names = 0 if draft is None else len(draft.resources) + len(draft.removed)
-        return (fresh.settled(), told), _bytes(fresh, names)
+        settled = fresh.settled()
+        return (settled, told), _bytes(settled, names, after=held)
 
     stamp = snapshot.stamp_of(held.type_url)
     if not stamp or held.is_on_demand:
@@ -343,10 +345,12 @@ def _taken(held: subscription.Subscription, part: ordering.Part, snapshot: Snaps
     return steps.taken((held, part, stamp), step)
 
 
-def _bytes(held: subscription.Subscription, names: int) -> int:
-    """Return about how much is kept where a step to `held` is remembered, about so many names."""
-    leaves = held.known.leaves * commons.LEAF_BYTES
-    return commons.STEP_BYTES + leaves + names * commons.NAME_BYTES
+def _bytes(
+    settled: subscription.Subscription, names: int, *, after: subscription.Subscription
+) -> int:
+    """Return about how much is kept where a step is remembered, of which so many names were said."""
+    said = names * commons.NAME_BYTES
+    return commons.STEP_BYTES + said + settled.bytes_besides(after)
 
 
 def _told(type_url: TypeUrl, draft: subscription.Draft) -> _Told:

@@ -22,6 +22,11 @@ from isthmus.xds.ordering import Part
 MOST_MESSAGE: Final = 4096
 """Characters of a client's refusal that are kept."""
 
+SET_BYTES: Final = 64
+"""What a name takes in a set, at most."""
+
+LEAF_BYTES: Final = 8
+
 NAME_PARTS: Final = frozenset("-_|/")
 """Characters that can continue a name, besides letters and digits."""
 
@@ -106,6 +111,14 @@ class Subscription:
         self.is_pending = self.is_owed or self.is_whole or bool(self.due or self.gone)
         self.names = commons.names(self.names)
         return _SETTLED.setdefault(self._parts(), self)
+
+    def bytes_besides(self, other: "Subscription") -> int:
+        """Return about how much it holds that another one does not hold as well."""
+        sets = (self.names, self.due, self.forced, self.gone, self.tainted)
+        known = {id(one) for one in (other.names, other.due, other.forced, other.gone)}
+        own = {id(one): len(one) for one in sets if id(one) not in known}
+        leaves = 0 if self.known is other.known else self.known.leaves
+        return SET_BYTES * sum(own.values()) + LEAF_BYTES * leaves
 
     def _parts(self) -> _Parts:
         return (
@@ -248,14 +261,14 @@ class Subscription:
     def _add(self, names: frozenset[str]) -> None:
         if not names:
             return
-        explicit = names - {WILDCARD}
-        self.names |= names
+        explicit = names - {WILDCARD} if WILDCARD in names else names
+        self.names = _both(self.names, names)
         self.has_named = self.has_named or bool(explicit)
         self.is_whole = self.is_whole or WILDCARD in names
         self.is_owed = True
         # A client that asks again for what it has is answered: it may have lost it.
-        self.due |= explicit
-        self.forced |= explicit
+        self.due = _both(self.due, explicit)
+        self.forced = _both(self.forced, explicit)
 
     def _drop(self, names: frozenset[str]) -> None:
         if not names:
@@ -361,6 +374,11 @@ def _led_to(name: str, resources: Mapping[str, Resource], leads: Leads) -> set[s
     """Return the resources that a name stands for: by itself, as an alias, with its parts."""
     direct = {name} & resources.keys() | leads.related.get(name, NOBODY)
     return direct.union(*(leads.related.get(one, NOBODY) for one in direct))
+
+
+def _both(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
+    """Return the union; of a set with nothing, that set itself: large ones are kept once."""
+    return one | other if one and other else one or other
 
 
 def _mentions(message: str, name: str) -> bool:

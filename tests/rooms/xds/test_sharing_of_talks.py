@@ -113,6 +113,23 @@ def test_only_so_much_is_remembered_and_never_what_is_too_large():
     assert len(steps) == 10
 
 
+def test_who_asks_for_one_name_after_the_other_leaves_no_trail_of_sets():
+    client = session.Session(Flavour.DELTA)
+    client.given(playbook.snapshot_of({}))
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(2000):
+            client.heard(Request(ENDPOINTS, subscribe=(f"no-{number}",)))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    # Each of these sets alone takes up to 131 KB.
+    assert after - before < 2 * commons.MOST_BYTES
+
+
 def test_what_was_told_is_forgotten_with_the_edition_that_it_was_told_of():
     seen = playbook.snapshot_of({ENDPOINTS: {"a": "1"}})
     client = session.Session(Flavour.DELTA)

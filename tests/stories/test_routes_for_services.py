@@ -169,6 +169,23 @@ def test_a_rule_that_is_not_understood_costs_itself_and_is_named(mesh):
     assert finding.subject == "HTTPRoute apps/a"
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"retry": {"codes": 5, "attempts": [], "backoff": {}}},
+        {"retry": [], "timeouts": "soon"},
+        {"filters": [{"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": 5}}]},
+        {"filters": [{"type": "RequestMirror", "requestMirror": {"fraction": {"numerator": "x"}}}]},
+        {"filters": [{"type": ["URLRewrite"]}]},
+        {"matches": [{"headers": [{"name": "x", "type": []}]}]},
+    ],
+)
+def test_what_makes_no_sense_in_a_rule_disturbs_no_other(mesh, odd):
+    route(mesh, "a", {**to("next"), **odd}, at("/x", **to("next")))
+
+    assert asked(mesh, f"{URL}x") == {"next"}
+
+
 def test_for_a_route_of_the_mesh_nothing_is_said_of_backends_in_other_namespaces(mesh):
     route(mesh, "a", to("theirs", namespace=SHOP))
 

@@ -176,7 +176,7 @@ def _limits(rule: Tree) -> Tree:
     whole, each = timeouts.get("request"), timeouts.get("backendRequest")
     if rule.get("retry") is not None:
         attempts = retry.get("attempts", USUAL_ATTEMPTS)
-        codes = [str(one) for one in retry.get("codes") or ()]
+        codes = _words(retry, "codes")
         found["retries"] = {"attempts": attempts, "retryOn": ",".join((*RETRIED, *codes))}
         if retry.get("backoff"):
             found["retries"]["backoff"] = str(retry["backoff"])
@@ -274,11 +274,12 @@ def _header_changes(said: Tree | None, checks: Checks) -> Tree:
         if said.get(key)
     }
     names = [name for key in ("set", "add") for name in changes.get(key, ())]
-    for name in [*names, *map(str, said.get("remove") or ())]:
+    removed = _words(said, "remove")
+    for name in [*names, *removed]:
         if not checks.is_header(name):
             raise RuleUnsupported(f"`{name[:80]}` is no name of a header")
-    if said.get("remove"):
-        changes["remove"] = [str(one) for one in said["remove"]]
+    if removed:
+        changes["remove"] = removed
     return changes
 
 
@@ -288,7 +289,9 @@ def _conditions(match: Tree, checks: Checks) -> Tree:
         named: Tree = {}
         for one in _parts(match, key):
             _only(one, {"type", "name", "value"}, key)
-            kind = {"Exact": "exact", "RegularExpression": "regex"}.get(one.get("type") or "Exact")
+            kind = {"Exact": "exact", "RegularExpression": "regex"}.get(
+                str(one.get("type") or "Exact")
+            )
             if kind is None:
                 raise RuleUnsupported(f"`{key}` of that type are not supported")
             # Of several conditions on one name the first counts.
@@ -403,3 +406,9 @@ def _parts(tree: Mapping[str, object], key: str) -> list[Tree]:
     value = tree.get(key)
     listed = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
     return [dict(one) for one in listed if isinstance(one, Mapping)]
+
+
+def _words(tree: Mapping[str, object], key: str) -> list[str]:
+    value = tree.get(key)
+    listed = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
+    return [str(one) for one in listed]

@@ -29,22 +29,41 @@ def shared(fresh: V) -> V:
     if isinstance(fresh, objects.Pod):
         _pod(fresh)
     elif isinstance(fresh, objects.EndpointSlice):
+        _put(fresh, "ports", _same(fresh.ports))
         for member in fresh.endpoints or ():
             _member(member)
+    elif isinstance(fresh, objects.Service) and fresh.spec.selector:
+        _put(fresh.spec, "selector", _labels(fresh.spec.selector))
+        _put(fresh.spec, "ports", _same(fresh.spec.ports))
     return fresh
 
 
 def lean(fresh: V) -> V:
     """Return the same without what no mesh is made of, where there are many objects of a kind."""
+    if isinstance(fresh, MANY):
+        _bare(fresh.metadata)
     if isinstance(fresh, objects.Pod):
-        _put(fresh.metadata, "uid", "")
         _put(fresh.status, "host_ip", "")
     elif isinstance(fresh, objects.EndpointSlice):
-        _put(fresh.metadata, "uid", "")
         for member in fresh.endpoints or ():
             if member.target_ref is not None:
                 _put(member.target_ref, "uid", "")
     return shared(fresh)
+
+
+MANY: Final = (objects.Pod, objects.EndpointSlice, objects.Service, objects.Node)
+OURS: Final = ("istio.io/", "isthmus.dev/")
+"""What is in the names of annotations that mean something to us."""
+
+
+def _bare(metadata: objects.Metadata) -> None:
+    _put(metadata, "uid", "")
+    _put(metadata, "creation_timestamp", "")
+    _put(metadata, "generation", 0)
+    annotations = metadata.annotations
+    if annotations:
+        kept = {key: text for key, text in annotations.items() if any(one in key for one in OURS)}
+        _put(metadata, "annotations", _labels(kept) if kept else None)
 
 
 def _metadata(metadata: objects.Metadata) -> None:
@@ -61,7 +80,6 @@ def _pod(pod: objects.Pod) -> None:
     _put(spec, "node_name", sys.intern(spec.node_name))
     _put(spec, "service_account_name", sys.intern(spec.service_account_name))
     _put(spec, "containers", _same(spec.containers))
-    _put(pod, "spec", _same(spec))
     _put(status, "phase", sys.intern(status.phase))
     _put(status, "conditions", _same(status.conditions))
     if len(status.pod_ips) == 1 and status.pod_ips[0].ip == status.pod_ip:

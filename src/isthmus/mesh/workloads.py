@@ -3,12 +3,44 @@
 Source: spec sections 2.5 and 3.1.
 """
 
+import functools
 from dataclasses import dataclass
+from typing import Final
 
 from isthmus.base import hashing
 from isthmus.mesh import identities
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.localities import NOWHERE, Locality
+
+Labels = tuple[tuple[str, str], ...]
+
+NETWORK_LABEL: Final = "topology.istio.io/network"
+CLUSTER_LABEL: Final = "topology.istio.io/cluster"
+SUBZONE_LABEL: Final = "topology.istio.io/subzone"
+REGION_LABEL: Final = "topology.kubernetes.io/region"
+ZONE_LABEL: Final = "topology.kubernetes.io/zone"
+HOSTNAME_LABEL: Final = "kubernetes.io/hostname"
+
+
+@functools.lru_cache(maxsize=4096)
+def placed(
+    own: Labels, locality: Locality, cluster: ClusterId, network: NetworkId, node: str
+) -> Labels:
+    """Return labels, sorted, with those added that say where their owner is.
+
+    They are put together whenever somebody asks: hardly anybody does, and hardly two are the same.
+    """
+    found = dict(own)
+    added = {
+        REGION_LABEL: locality.region,
+        ZONE_LABEL: locality.zone,
+        SUBZONE_LABEL: locality.subzone,
+        CLUSTER_LABEL: cluster,
+        HOSTNAME_LABEL: node,
+        NETWORK_LABEL: found.get(NETWORK_LABEL) or network,
+    }
+    found.update({key: value for key, value in added.items() if value})
+    return tuple(sorted(found.items()))
 
 
 class Health(hashing.Word):
@@ -28,7 +60,7 @@ class Workload:
     """A pod as the mesh sees it.
 
     Attributes:
-        labels: Sorted; with the topology labels added (region, zone, cluster, network, node).
+        own: Its own labels, sorted.
         has_proxy: Whether it accepts mutual TLS (`security.istio.io/tlsMode: istio`).
         name: Of the Deployment (or other owner) that it belongs to.
         container_ports: The ports that its containers declare.
@@ -38,7 +70,7 @@ class Workload:
     key: WorkloadKey
     addresses: tuple[str, ...]
     service_account: str
-    labels: tuple[tuple[str, str], ...]
+    own: Labels
     network: NetworkId
     node: str = ""
     locality: Locality = NOWHERE
@@ -48,6 +80,11 @@ class Workload:
     container_ports: tuple[int, ...] = ()
     accepts_tunnels: bool = False
 
+    @property
+    def labels(self) -> Labels:
+        """Sorted, with those added that say where it is."""
+        return placed(self.own, self.locality, self.key.cluster, self.network, self.node)
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint(hashing.Keeping):
@@ -56,6 +93,7 @@ class Endpoint(hashing.Keeping):
     Attributes:
         port_name: Name of the service port, by which clusters are matched.
         accepts_mtls: Whether a proxy stands before it.
+        own: The labels of the workload behind it, sorted.
         workload: Name of the Deployment behind it, for telemetry.
         hostname: Its own name below that of its service, if it has one.
         accepts_tunnels: Whether HBONE is accepted for it.
@@ -74,6 +112,11 @@ class Endpoint(hashing.Keeping):
     service_account: str = ""
     workload: str = ""
     node: str = ""
-    labels: tuple[tuple[str, str], ...] = ()
+    own: Labels = ()
     hostname: str = ""
     accepts_tunnels: bool = False
+
+    @property
+    def labels(self) -> Labels:
+        """Sorted, with those added that say where it is."""
+        return placed(self.own, self.locality, self.cluster, self.network, self.node)

@@ -172,9 +172,6 @@ class Reading:
         cluster = self.key.cluster
         locality = self._locality(cluster, member)
         network = self.places.network_of(self.read, cluster=cluster, labels={}, address=address)
-        labels = topology.with_topology(
-            {}, locality=locality, cluster=cluster, network=network, node=member.node_name
-        )
         for name, port in tcp_ports(ports):
             yield Endpoint(
                 address=address,
@@ -186,7 +183,6 @@ class Reading:
                 health=_health(member),
                 namespace=self.key.namespace,
                 node=member.node_name,
-                labels=labels,
                 hostname=member.hostname,
             )
 
@@ -231,7 +227,7 @@ def _of_workload(
             service_account=workload.service_account,
             workload=workload.name,
             node=workload.node,
-            labels=workload.labels,
+            own=workload.own,
             hostname=member.hostname,
             accepts_tunnels=workload.accepts_tunnels,
         )

@@ -226,9 +226,6 @@ def _named(
         network = one.network or places.network_of(
             read, cluster=seat.cluster, labels=dict(one.labels), address=one.address
         )
-        labels = topology.with_topology(
-            dict(one.labels), locality=one.locality, cluster=seat.cluster, network=network, node=""
-        )
         for port in entry.ports:
             yield Endpoint(
                 address=one.address,
@@ -241,7 +238,7 @@ def _named(
                 accepts_mtls=one.accepts_mtls and not entry.is_external,
                 namespace=entry.namespace,
                 service_account=one.service_account,
-                labels=labels,
+                own=one.labels,
             )
 
 
@@ -280,6 +277,6 @@ def _of_workload(entry: ServiceEntry, workload: Workload, *, is_ready: bool) -> 
             service_account=workload.service_account,
             workload=workload.name,
             node=workload.node,
-            labels=workload.labels,
+            own=workload.own,
             accepts_tunnels=workload.accepts_tunnels,
         )

@@ -12,20 +12,20 @@ from typing import Final
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
-from isthmus.mesh import localities
+from isthmus.mesh import localities, workloads
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.settings import NetworkMember
 from isthmus.registry import addresses, settings
 
-NETWORK_LABEL: Final = "topology.istio.io/network"
-CLUSTER_LABEL: Final = "topology.istio.io/cluster"
-SUBZONE_LABEL: Final = "topology.istio.io/subzone"
-REGION_LABEL: Final = "topology.kubernetes.io/region"
-ZONE_LABEL: Final = "topology.kubernetes.io/zone"
+NETWORK_LABEL: Final = workloads.NETWORK_LABEL
+CLUSTER_LABEL: Final = workloads.CLUSTER_LABEL
+SUBZONE_LABEL: Final = workloads.SUBZONE_LABEL
+REGION_LABEL: Final = workloads.REGION_LABEL
+ZONE_LABEL: Final = workloads.ZONE_LABEL
 OLD_REGION_LABEL: Final = "failure-domain.beta.kubernetes.io/region"
 OLD_ZONE_LABEL: Final = "failure-domain.beta.kubernetes.io/zone"
-HOSTNAME_LABEL: Final = "kubernetes.io/hostname"
+HOSTNAME_LABEL: Final = workloads.HOSTNAME_LABEL
 LOCALITY_LABELS: Final = ("topology.istio.io/locality", "istio-locality")
 
 Labels = Mapping[str, str]
@@ -125,26 +125,14 @@ def configured_network(
     return max(fitting, key=lambda found: found[0])[1] if fitting else NetworkId("")
 
 
-def with_topology(
-    labels: Labels, *, locality: Locality, cluster: ClusterId, network: NetworkId, node: str
-) -> tuple[tuple[str, str], ...]:
-    """Return labels sorted, with those added that say where their owner is."""
-    added = {
-        REGION_LABEL: locality.region,
-        ZONE_LABEL: locality.zone,
-        SUBZONE_LABEL: locality.subzone,
-        CLUSTER_LABEL: cluster,
-        HOSTNAME_LABEL: node,
-        NETWORK_LABEL: labels.get(NETWORK_LABEL) or network,
-    }
-    found = {**labels, **{key: value for key, value in added.items() if value}}
-    return tuple([_pair(key, found[key]) for key in sorted(found)])
+def own_labels(labels: Labels) -> workloads.Labels:
+    """Return labels sorted; those that have the same share them."""
+    return _shared(tuple(sorted(labels.items())))
 
 
-@functools.lru_cache(maxsize=65536)
-def _pair(key: str, value: str) -> tuple[str, str]:
-    """Return a label; pods of one owner, or one node, share theirs."""
-    return key, value
+@functools.lru_cache(maxsize=16384)
+def _shared(labels: workloads.Labels) -> workloads.Labels:
+    return labels
 
 
 @functools.lru_cache(maxsize=4096)

@@ -53,9 +53,7 @@ def workload_of(
         key=key,
         addresses=own,
         service_account=pod.spec.service_account_name or "default",
-        labels=topology.with_topology(
-            labels, locality=locality, cluster=key.cluster, network=network, node=node
-        ),
+        own=topology.own_labels(labels),
         network=network,
         node=node,
         locality=locality,

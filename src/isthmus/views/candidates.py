@@ -82,7 +82,7 @@ def _disables(policy: PeerAuthentication) -> bool:
 def _described(endpoint: Endpoint, service: ServiceKey) -> str:
     """Return who an endpoint is, as telemetry wants it."""
     namespace = endpoint.namespace or service.namespace
-    return _description(endpoint.workload, namespace, endpoint.cluster, _told_by(endpoint.labels))
+    return _description(endpoint.workload, namespace, endpoint.cluster, _told_by(endpoint.own))
 
 
 def _told_by(labels: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

@@ -13,8 +13,8 @@ SERVICE = Service(
 
 
 def test_each_port_lists_what_stands_behind_it_in_every_cluster():
-    near = Endpoint("10.10.0.1", 5000, "http", "cluster1", "", labels=(("version", "v1"),))
-    far = Endpoint("10.11.0.1", 5000, "http", "cluster2", "n2", labels=(("version", "v2"),))
+    near = Endpoint("10.10.0.1", 5000, "http", "cluster1", "", own=(("version", "v1"),))
+    far = Endpoint("10.11.0.1", 5000, "http", "cluster2", "n2", own=(("version", "v2"),))
 
     http, tcp = registration.listing({KEY: SERVICE}, {KEY: (near, far)})
 

@@ -26,14 +26,12 @@ HERE = view.HorizonScope("c1", "n1", locality=Locality("us", "a", "1"))
 
 
 def endpoint(place, *, address="10.0.0.1", network="n1", cluster="c1", labels=()):
-    return Endpoint(
-        address, 80, "http", cluster, network, parse(place), labels=tuple(sorted(labels))
-    )
+    return Endpoint(address, 80, "http", cluster, network, parse(place), own=tuple(sorted(labels)))
 
 
-def rank(preference, place, *, scope=HERE, labels=()):
+def rank(preference, place, *, scope=HERE, labels=(), **where):
     order = preferences.order_of(preference, scope)
-    return order.rank_of(endpoint(place, labels=labels))
+    return order.rank_of(endpoint(place, labels=labels, **where))
 
 
 @pytest.mark.parametrize(
@@ -73,11 +71,10 @@ BY_LABELS = LocalityPreference(
 )
 def test_only_leading_labels_in_common_make_near(labels, expected):
     scope = view.HorizonScope("c1", "n1", locality=Locality(), labels=(("tier", "gold"),))
-    full = {"network": "topology.istio.io/network", "cluster": "topology.istio.io/cluster"}
+    where = {key: labels[key] for key in ("network", "cluster")}
+    said = labels.items() - where.items()
 
-    said = {full.get(key, key): value for key, value in labels.items()}
-
-    assert rank(BY_LABELS, "us", scope=scope, labels=said.items()) == expected
+    assert rank(BY_LABELS, "us", scope=scope, labels=said, **where) == expected
 
 
 def test_places_come_after_labels_where_both_are_said():

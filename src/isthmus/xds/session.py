@@ -124,26 +124,31 @@ TABLES: Final[Mapping[Flavour, Table]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An offer that was not answered yet; one object for all who were made the same offer.
+
+    Attributes:
+        names: Those of its resources.
+        accepted: What is reported once it is.
+    """
+
+    nonce: str
+    version: str
+    names: tuple[str, ...]
+    accepted: Report
+
+
+@dataclass(frozen=True, slots=True)
 class _Told:
     """A message, and what is to be known of it until it is answered.
 
     Attributes:
         changed: As in `subscription.Draft`.
-        names: Those of its resources.
     """
 
     offer: Offer
     changed: tuple[str, ...]
-    names: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """An offer that was not answered yet."""
-
-    nonce: str
-    version: str
-    names: tuple[str, ...]
+    waiting: _Waiting
 
 
 @dataclass(slots=True)
@@ -188,8 +193,7 @@ class Session:
         reports: list[Report | Close] = []
         for effect in effects:
             if effect is Effect.ACCEPT:
-                answered = _answered(talk, request.nonce)
-                reports.append(Report(Accepted(request.type_url, answered.version, answered.nonce)))
+                reports.append(_answered(talk, request.nonce).accepted)
             elif effect is Effect.REFUSE:
                 reports.append(_refused(talk, request))
             else:
@@ -255,15 +259,15 @@ class Session:
         return talk
 
     def _offered(self, talk: _Talk, told: _Told) -> Offer:
-        offer = told.offer
-        if any(one.nonce == offer.nonce for one in talk.waiting):
+        offer, waiting = told.offer, told.waiting
+        if talk.waiting and any(one.nonce == offer.nonce for one in talk.waiting):
             # The same again before it was answered: each answer must say which one it is for.
             known = {one.nonce for one in talk.waiting}
             numbered = (f"{offer.nonce}-{number}" for number in itertools.count(2))
             offer = replace(offer, nonce=next(one for one in numbered if one not in known))
+            waiting = _waiting(offer, waiting.names)
         talk.newest = offer.nonce
         talk.state = State.OFFERED
-        waiting = _Waiting(offer.nonce, offer.version, told.names)
         talk.waiting = (*talk.waiting[-MOST_OUTSTANDING + 1 :], waiting)
         if offer.type_url == snapshots.CLUSTERS and told.changed:
             # A changed cluster waits for endpoints before it takes traffic, and does not ask
@@ -359,10 +363,19 @@ def _told(type_url: TypeUrl, draft: subscription.Draft) -> _Told:
     offer = Offer(type_url, version, version, draft.resources, draft.removed)
     is_all = len(draft.changed) == len(draft.resources)
     names = draft.changed if is_all else tuple(one.name for one in draft.resources)
-    return _Told(offer, draft.changed, names)
+    return _Told(offer, draft.changed, _waiting(offer, names))
+
+
+def _waiting(offer: Offer, names: tuple[str, ...]) -> _Waiting:
+    accepted = Report(Accepted(offer.type_url, offer.version, offer.nonce))
+    return _Waiting(offer.nonce, offer.version, names, accepted)
 
 
 def _answered(talk: _Talk, nonce: str) -> _Waiting:
+    newest = talk.waiting[-1]
+    if newest.nonce == nonce:
+        talk.waiting = talk.waiting[:-1]
+        return newest
     found = next(one for one in talk.waiting if one.nonce == nonce)
     talk.waiting = tuple(one for one in talk.waiting if one is not found)
     return found
@@ -389,7 +402,7 @@ def _classified(request: Request, talk: _Talk | None) -> Input:
         return Input.REFUSE_NOTHING if is_refusal else Input.ASK
     if talk is None:
         return Input.REFUSE_STRANGE if is_refusal else Input.STRANGE
-    if any(one.nonce == request.nonce for one in talk.waiting):
+    if talk.waiting and any(one.nonce == request.nonce for one in talk.waiting):
         if request.nonce == talk.newest:
             return Input.REFUSE if is_refusal else Input.ACCEPT
         return Input.REFUSE_OLDER if is_refusal else Input.ACCEPT_OLDER

@@ -9,7 +9,7 @@ Source: RFC 9113; for floods, its section 10.5.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 import hpack
 
@@ -28,8 +28,7 @@ class Opened:
     headers: Headers
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(NamedTuple):
     """Content of a stream arrived; `Connection.taken` gives its room back."""
 
     stream: int

@@ -152,6 +152,9 @@ class Line:
         ready = self.state.outlet.ready()
         if not ready and not self._is_leaving:
             return
+        if len(ready) == 1 and not self._backlog and len(ready[0]) <= JOINED_BYTES:
+            self._write_one(ready[0])
+            return
         self._backlog.extend(ready)
         self._unwritten += sum(map(len, ready))
         if not self._is_watching_writes:
@@ -246,6 +249,12 @@ class Line:
             self.close()
 
     def _tell(self, event: connection.Event) -> None:
+        if isinstance(event, connection.Heard):
+            if (call := self._calls.get(event.stream)) is not None:
+                call.heard(event.content)
+            else:
+                self.state.taken(event.stream, len(event.content))
+            return
         if isinstance(event, connection.Opened):
             call = calls.Call(self, event, shown=self._shown, most=self._most)
             if call.is_grpc:
@@ -256,19 +265,14 @@ class Line:
             return
         found = self._calls.get(event.stream)
         if found is None:
-            if isinstance(event, connection.Heard):
-                self.state.taken(event.stream, len(event.content))
             return
-        call = found
         match event:
-            case connection.Heard():
-                call.heard(event.content)
             case connection.Finished():
-                call.heard_out()
+                found.heard_out()
             case connection.Broken():
                 del self._calls[event.stream]
                 self._held_back.discard(event.stream)
-                call.lost()
+                found.lost()
 
     def _on_writable(self) -> None:
         self._unwatch_writes()
@@ -276,6 +280,23 @@ class Line:
         self._wake_writers()
         # TLS may have waited for room before it could read on.
         self._read_on()
+
+    def _write_one(self, part: bytes | memoryview) -> None:
+        """Write what nothing else waits before, as nearly always."""
+        size, sent = len(part), 0
+        if not self._is_watching_writes:
+            try:
+                sent = self._sock.send(part)
+            except _WAITS:
+                self._watch_writes(self._on_writable)
+            except OSError as error:
+                self._lose(error)
+                return
+        if sent < size:
+            self._backlog.append(memoryview(part)[sent:] if sent else part)
+            self._unwritten += size - sent
+        if not self._is_watching_writes and (self._backlog or self._is_leaving):
+            self._write()
 
     def _write(self) -> None:
         while self._backlog:

@@ -21,6 +21,14 @@ def until_heard(ambient):
     traffic.until(lambda: connected(ambient)["status"] == "True")
 
 
+def restarted(ambient, cluster):
+    """Start the control plane of a cluster anew, and wait until it knows who is linked."""
+    ambient.kubectl(cluster, "-n istio-system delete pod -l app=istiod")
+    ambient.kubectl(cluster, "-n istio-system rollout status deploy istiod --timeout=30s")
+    rows = "isthmus remote-clusters -o json --context"
+    traffic.until(lambda: any(one.get("fromSnapshot") for one in ambient.json(f"{rows} {cluster}")))
+
+
 @contextlib.contextmanager
 def without_own_copy(ambient):
     """Let others answer cluster1."""
@@ -43,6 +51,11 @@ def test_nothing_is_lost_while_control_planes_come_and_go(ambient):
         ambient.kubectl("cluster2", f"{istiod}=0")
         traffic.until(lambda: connected(ambient)["status"] == "False")
         assert "which goes on counting: 1 services" in connected(ambient)["message"]
+        client.until_answered_by(["v1", "v2"])
+
+        restarted(ambient, "cluster1")
+        assert "which goes on counting: 1 services" in connected(ambient)["message"]
+        client.goes_on(requests=100)
         client.until_answered_by(["v1", "v2"])
         ambient.kubectl("cluster2", f"{istiod}=1")
         until_heard(ambient)

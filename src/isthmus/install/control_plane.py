@@ -22,6 +22,8 @@ PEERING = ("https-peering", 15013, 15013)
 KUBECONFIG_SECRET = "istio-kubeconfig"
 """Leads to the cluster that the mesh is configured in, if that is another one."""
 KUBECONFIG_FOLDER = "/var/run/secrets/remote"
+ISSUERS_ROOTS, EXTRA = "pilot-jwks-extra-cacerts", "extracacerts"
+"""The ConfigMap of certificates of those whose keys of tokens are fetched, and its volume."""
 
 
 def objects(options: Options) -> list[Manifest]:
@@ -31,6 +33,7 @@ def objects(options: Options) -> list[Manifest]:
         *(account_outside(options, name) if options.runs_outside else account(options, name)),
         mesh_config_map(options),
         injector_config_map(options),
+        *([_issuers_roots(options)] if options.issuers_roots else []),
         _service(options, name),
         _deployment(options, name),
         _disruption_budget(options, name),
@@ -116,6 +119,15 @@ def injector_config_map(options: Options) -> Manifest:
             "config": yaml.safe_dump(config, sort_keys=True),
             "values": json.dumps(injector_values(options), indent=2, sort_keys=True),
         },
+    }
+
+
+def _issuers_roots(options: Options) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": labels.metadata(options, f"{ISSUERS_ROOTS}{options.suffix}", component="Pilot"),
+        "data": {"extra.pem": options.issuers_roots},
     }
 
 
@@ -256,6 +268,7 @@ def _container(options: Options) -> Manifest:
             {"name": "istio-kubeconfig", "mountPath": KUBECONFIG_FOLDER, "readOnly": True},
             {"name": "local-certs", "mountPath": "/var/run/secrets/istio-dns"},
             {"name": "run", "mountPath": "/run/isthmus"},
+            *([{"name": EXTRA, "mountPath": "/cacerts"}] if options.issuers_roots else []),
         ],
     }
 
@@ -295,11 +308,17 @@ def _deployment(options: Options, name: str) -> Manifest:
                         },
                         {"name": "local-certs", "emptyDir": {"medium": "Memory"}},
                         {"name": "run", "emptyDir": {"medium": "Memory"}},
+                        *_more_volumes(options),
                     ],
                 },
             },
         },
     }
+
+
+def _more_volumes(options: Options) -> list[Manifest]:
+    named = {"name": f"{ISSUERS_ROOTS}{options.suffix}"}
+    return [{"name": EXTRA, "configMap": named}] if options.issuers_roots else []
 
 
 def _disruption_budget(options: Options, name: str) -> Manifest:

@@ -209,6 +209,7 @@ _PILOT: Mapping[str, Shape] = {
     "autoscaleMin": NOTHING,
     "autoscaleMax": NOTHING,
     "configMap": TRUTH,
+    "jwksResolverExtraRootCA": TEXT,
     "traceSampling": NOTHING,
     "nodeSelector": NO_FIELDS,
     "tolerations": NO_LIST,

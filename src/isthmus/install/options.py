@@ -117,6 +117,7 @@ class Options:
         remote: Whether the control plane is in another cluster (profile `remote`).
         cluster: Id of this cluster; empty leaves it to the injection path.
         pilot_env: Environment of the control plane, over its defaults.
+        issuers_roots: Certificates, as PEM, by which those are believed whose keys of tokens are fetched.
         remote_address: Where the control plane is reached, for `remote`. Otherwise only proxies'
             configuration comes from there, while a control plane here injects and signs.
         mesh_config: MeshConfig fields that were given.
@@ -145,6 +146,7 @@ class Options:
     pilot_env: Mapping[str, str] = field(default_factory=dict)
     pilot_replicas: int = 1
     pilot_resources: Mapping[str, object] = field(default_factory=dict)
+    issuers_roots: str = ""
     autoscaled: bool = True
     remote_address: str = ""
     injection_path: str = "/inject"
@@ -233,6 +235,7 @@ def of_spec(spec: Tree) -> Options:
         pilot_env={**_profile_env(profile, values), **_pilot_env(components, pilot, globals_)},
         pilot_replicas=_number(pilot, "replicaCount", 1),
         pilot_resources=_tree(pilot, "resources"),
+        issuers_roots=str(pilot.get("jwksResolverExtraRootCA") or ""),
         autoscaled=pilot.get("autoscaleEnabled", True) is True,
         remote_address=address,
         injection_path=str(remote.get("injectionPath") or "/inject"),

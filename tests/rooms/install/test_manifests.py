@@ -6,7 +6,7 @@ import yaml
 from isthmus.cli import gen_eastwest_gateway
 from isthmus.fleet import generations
 from isthmus.install import manifests, operator, options, rights
-from isthmus.runtime import leadership, rootcerts
+from isthmus.runtime import key_sets, leadership, rootcerts
 
 PRIMARY = """
 apiVersion: install.istio.io/v1alpha1
@@ -39,6 +39,21 @@ def chosen(text, *flags):
 def objects(text, *flags):
     found = manifests.of_options(chosen(text, *flags))
     return {manifests.identity(manifest): manifest for manifest in found}
+
+
+def test_roots_of_issuers_are_where_the_control_plane_looks_for_them():
+    given = f"{PRIMARY}    pilot:\n      jwksResolverExtraRootCA: PEM\n"
+    found, place = objects(given), ("ConfigMap", "istio-system", "pilot-jwks-extra-cacerts")
+    pod = found["Deployment", "istio-system", "istiod"]["spec"]["template"]["spec"]
+    (mount,) = (
+        one for one in pod["containers"][0]["volumeMounts"] if one["name"] == "extracacerts"
+    )
+    folder, name = key_sets.MORE_ROOTS.rsplit("/", 1)
+
+    assert found[place]["data"] == {name: "PEM"}
+    assert mount["mountPath"] == folder
+    assert {"name": mount["name"], "configMap": {"name": place[2]}} in pod["volumes"]
+    assert place not in objects(PRIMARY)
 
 
 def test_a_primary_has_the_objects_that_istios_users_know():

@@ -53,6 +53,7 @@ class Proxy:
         marks_sockets: Whether packet rules tell its own connections by the mark of the socket.
         ends_tunnels: Whether it ends HBONE on a port of its own.
         begins_tunnels: Whether it speaks HBONE to workloads that take nothing else encrypted.
+        hears_endpoints_apart: Whether it is told of each endpoint by itself.
     """
 
     id: str
@@ -73,3 +74,4 @@ class Proxy:
     marks_sockets: bool = False
     ends_tunnels: bool = False
     begins_tunnels: bool = False
+    hears_endpoints_apart: bool = False

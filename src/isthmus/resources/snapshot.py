@@ -16,6 +16,9 @@ TypeUrl = NewType("TypeUrl", str)
 PREFIX: Final = "type.googleapis.com/"
 CLUSTERS: Final = TypeUrl(PREFIX + "envoy.config.cluster.v3.Cluster")
 ENDPOINTS: Final = TypeUrl(PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment")
+MEMBERS: Final = TypeUrl(PREFIX + "envoy.config.endpoint.v3.LbEndpoint")
+"""Endpoints that are told one by one. Its resources are collections, which clients name."""
+
 LISTENERS: Final = TypeUrl(PREFIX + "envoy.config.listener.v3.Listener")
 ROUTES: Final = TypeUrl(PREFIX + "envoy.config.route.v3.RouteConfiguration")
 NAMES: Final = TypeUrl(PREFIX + "istio.networking.nds.v1.NameTable")
@@ -26,6 +29,7 @@ SECRETS: Final = TypeUrl(PREFIX + "envoy.extensions.transport_sockets.tls.v3.Sec
 PUSH_ORDER: Final = (
     CLUSTERS,
     ENDPOINTS,
+    MEMBERS,
     LISTENERS,
     ROUTES,
     SECRETS,
@@ -42,6 +46,25 @@ WILDCARD_TYPES: Final = frozenset({CLUSTERS, LISTENERS, NAMES, AUTHORIZATIONS, A
 """Types of which a proxy gets all without naming any."""
 
 
+class Contents(str):
+    """The version of a collection: it also knows what the collection consists of.
+
+    Attributes:
+        members: Gives, by name, what a client has that has this version.
+    """
+
+    __slots__ = ("members",)
+
+    members: Callable[[], Mapping[str, "Resource"]]
+
+    @staticmethod
+    def made(text: str, members: Callable[[], Mapping[str, "Resource"]]) -> "Contents":
+        """Return the edition that is called `text`; the same text always means the same members."""
+        made = Contents(text)
+        made.members = members
+        return made
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
     """One resource, ready to be put into an `Any`.
@@ -51,6 +74,7 @@ class Resource:
         body: The serialized message of type `type_url`.
         aliases: Other names by which a client may ask for it.
         parts_of: Names of resources whose subscribers need this one, too.
+        collections: Those of `MEMBERS` that it refers to; they come and go with it.
     """
 
     type_url: TypeUrl
@@ -59,6 +83,7 @@ class Resource:
     body: bytes
     aliases: tuple[str, ...] = ()
     parts_of: tuple[str, ...] = ()
+    collections: tuple["Resource", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,5 +32,9 @@ def encoded(
     parts_of: tuple[str, ...] = (),
 ) -> snapshot.Resource:
     """Return a serialized message with its name and version."""
-    version = hashlib.blake2b(body, digest_size=VERSION_BYTES).hexdigest()
-    return snapshot.Resource(type_url, name, version, body, aliases, parts_of)
+    return snapshot.Resource(type_url, name, of(body), body, aliases, parts_of)
+
+
+def of(body: bytes) -> str:
+    """Return the version of a serialized message."""
+    return hashlib.blake2b(body, digest_size=VERSION_BYTES).hexdigest()

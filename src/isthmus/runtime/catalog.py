@@ -29,10 +29,14 @@ class Shelf:
         self.editions: dict[TypeUrl, snapshot.Edition] = {}
 
     def put(self, type_url: TypeUrl, name: str, resource: Resource | None) -> None:
-        """Put, replace or remove a resource."""
+        """Put, replace or remove a resource, and with it its collections."""
         held = self.by_type.setdefault(type_url, {})
         old = held.pop(name, None)
         self.editions[type_url] = snapshot.Edition()
+        for each in old.collections if old is not None else ():
+            self.put(each.type_url, each.name, None)
+        for each in resource.collections if resource is not None else ():
+            self.put(each.type_url, each.name, each)
         if old is not None:
             self._unrelate(old)
         if resource is not None:
@@ -182,8 +186,12 @@ class Catalog:
         touched: dict[Scope, dict[TypeUrl, set[str]]] = {}
         for key, type_url, resource in changed:
             shelf = self._shelves.setdefault(key.scope, Shelf())
+            before = shelf.by_type.get(type_url, {}).get(key.name)
             shelf.put(type_url, key.name, resource)
-            touched.setdefault(key.scope, {}).setdefault(type_url, set()).add(key.name)
+            names = touched.setdefault(key.scope, {})
+            names.setdefault(type_url, set()).add(key.name)
+            for each in _differing(before, resource):
+                names.setdefault(each.type_url, set()).add(each.name)
         woken: dict[View, list[Changed]] = {}
         for scope, by_type in touched.items():
             frozen = {type_url: frozenset(names) for type_url, names in by_type.items()}
@@ -263,3 +271,10 @@ def joined(parts: Iterable[Changed]) -> Changed:
         for type_url, some in part.items():
             names.setdefault(type_url, set()).update(some)
     return {type_url: frozenset(some) for type_url, some in names.items()}
+
+
+def _differing(before: Resource | None, now: Resource | None) -> Iterable[Resource]:
+    """Return the collections that come, go or have changed with a resource."""
+    old = before.collections if before is not None else ()
+    new = now.collections if now is not None else ()
+    return set(old).symmetric_difference(new) if old or new else ()

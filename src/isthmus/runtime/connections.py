@@ -55,6 +55,8 @@ class Connections(ads.Discovery):
         self._unlinked = unlinked
         self._node_accounts = frozenset(node_accounts)
         self._tunnelling = tunnelling
+        self.tells_apart = False
+        """Whether Envoys that can are told of each endpoint by itself."""
         self._catalog = catalog.Catalog()
         self._watches: dict[str, ProxyWatch] = {}
         self._seen: Counter[Scope] = Counter()
@@ -73,10 +75,9 @@ class Connections(ads.Discovery):
             raise ads.NotReady(reason)
         self._number += 1
         key = f"{caller.cluster}/{node.name}/{self._number}"
+        proxy = proxy_of(caller, node, tunnelling=self._tunnelling, tells_apart=self.tells_apart)
         with self._mesh.graph.transaction() as transaction:
-            transaction.put(
-                self._mesh.views.proxies, key, proxy_of(caller, node, tunnelling=self._tunnelling)
-            )
+            transaction.put(self._mesh.views.proxies, key, proxy)
         self._moved.discard(key)
         scopes = self._scopes_of(key)
         reason = self.views.objection(scope for scope in scopes if not self._seen[scope])
@@ -273,7 +274,11 @@ def _shortened(name: str) -> str:
 
 
 def proxy_of(
-    caller: callers.Caller, node: nodes.Node, *, tunnelling: Tunnelling = NO_TUNNELS
+    caller: callers.Caller,
+    node: nodes.Node,
+    *,
+    tunnelling: Tunnelling = NO_TUNNELS,
+    tells_apart: bool = False,
 ) -> Proxy:
     """Return the proxy that a proven caller with this node is.
 
@@ -298,4 +303,5 @@ def proxy_of(
         marks_sockets=node.marks_sockets,
         ends_tunnels=node.ends_tunnels and tunnelling.ends,
         begins_tunnels=node.begins_tunnels and tunnelling.begins,
+        hears_endpoints_apart=node.follows_collections and tells_apart,
     )

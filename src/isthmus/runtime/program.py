@@ -102,6 +102,7 @@ class Program:
             sole_domain=lambda: trusting.sole_domain(self._mesh),
         )
         self._proxies = self._opened_connections()
+        self._proxies.tells_apart = chosen.tells_endpoints_apart
         self._peering = self._opened_peering()
         self._prober = probing.Prober(
             self._mesh, proof=self._peering.proof, system_clock=self._clock

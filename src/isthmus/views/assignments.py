@@ -31,7 +31,12 @@ def outbound(
                 continue
         groups = splithorizon.groups_of(_as_ruled(members, policy), horizon=horizon, order=order)
         yield view.EndpointsSlice(
-            names.outbound(service.hostname, port=port, subset=subset), groups
+            names.outbound(service.hostname, port=port, subset=subset),
+            groups,
+            weighs_places=preferences.weighs_places(
+                preferences.preference_of(policy, service, usual=settings.locality)
+            ),
+            is_apart=horizon.is_apart,
         )
 
 

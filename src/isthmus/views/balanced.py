@@ -44,7 +44,14 @@ class LocalityGroup:
 
 @dataclass(frozen=True, slots=True)
 class EndpointsSlice:
-    """The endpoints of one cluster of Envoy."""
+    """The endpoints of one cluster of Envoy.
+
+    Attributes:
+        weighs_places: Whether a group's weight matters beside those of its endpoints.
+        is_apart: Whether clients are told of each endpoint by itself.
+    """
 
     cluster_name: str
     groups: tuple[LocalityGroup, ...]
+    weighs_places: bool = False
+    is_apart: bool = False

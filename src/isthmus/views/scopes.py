@@ -42,6 +42,7 @@ class HorizonScope(hashing.Remembering):
         selected: Of their labels those by which DestinationRules of the namespace select
             clients, sorted.
         begins_tunnels: Whether one speaks HBONE from here.
+        is_apart: Whether one is told of each endpoint by itself here.
     """
 
     cluster: ClusterId
@@ -52,6 +53,7 @@ class HorizonScope(hashing.Remembering):
     labels: tuple[tuple[str, str], ...] | None = None
     selected: tuple[tuple[str, str], ...] = ()
     begins_tunnels: bool = False
+    is_apart: bool = False
 
     __hash__ = hashing.Remembering.__hash__
 

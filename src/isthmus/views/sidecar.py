@@ -78,6 +78,7 @@ def scopes_of(
             network,
             proxy.requested_networks,
             begins_tunnels=proxy.begins_tunnels,
+            is_apart=proxy.hears_endpoints_apart,
         ),
         workload.locality if workload is not None else proxy.locality,
         tuple(sorted((key, value) for key, value in said if key in near_by)) if near_by else None,

@@ -81,7 +81,7 @@ def request(
     everything = (said.names, said.subscribe, said.unsubscribe, said.initial_versions)
     if any(len(name) > MOST_NAME for names in everything for name in names):
         raise MessageRefused(f"a name is longer than {MOST_NAME} characters")
-    return said, _claim(parsed.node) if parsed.HasField("node") else None
+    return said, _claim(parsed.node, is_delta=is_delta) if parsed.HasField("node") else None
 
 
 def response(offer: messages.Offer, *, flavour: Flavour) -> bytes:
@@ -132,7 +132,7 @@ def _error(parsed: Any) -> str | None:  # noqa: ANN401  # generated messages hav
     return str(parsed.error_detail.message) if parsed.HasField("error_detail") else None
 
 
-def _claim(node: Any) -> nodes.Claim:  # noqa: ANN401  # generated messages have no types
+def _claim(node: Any, *, is_delta: bool) -> nodes.Claim:  # noqa: ANN401  # generated messages have no types
     # The list of an Envoy's extensions is long, the same for all, and not the client's choice.
     extensions = frozenset(each.name for each in node.extensions)
     build = node.user_agent_build_version.version
@@ -152,6 +152,7 @@ def _claim(node: Any) -> nodes.Claim:  # noqa: ANN401  # generated messages have
         locality=Locality(place.region, place.zone, place.sub_zone),
         envoy_version="" if version == "0.0.0" else version,
         extensions=extensions,
+        speaks_delta=is_delta,
     )
 
 

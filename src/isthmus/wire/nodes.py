@@ -28,6 +28,9 @@ MOST_LABELS: Final = 256
 EXCHANGE: Final = ("istio.metadata_exchange", "envoy.filters.network.metadata_exchange")
 """Extensions that only Istio's own build of Envoy has."""
 
+COLLECTIONS: Final = (1, 40)
+"""The first release of Envoy that was tried with endpoints told one by one, in differences."""
+
 Json = None | bool | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
 
@@ -67,6 +70,7 @@ class Node:
         marks_sockets: Whether its sockets are marked as its own.
         ends_tunnels: Whether it wants to end HBONE.
         begins_tunnels: Whether it wants to speak HBONE to whoever takes it.
+        follows_collections: Whether it can be told of each endpoint by itself.
     """
 
     id: str
@@ -93,17 +97,23 @@ class Node:
     marks_sockets: bool = False
     ends_tunnels: bool = False
     begins_tunnels: bool = False
+    follows_collections: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The parts of a protobuf node that are read, as plain values."""
+    """The parts of a protobuf node that are read, as plain values.
+
+    Attributes:
+        speaks_delta: Whether the stream is one of differences.
+    """
 
     id: str
     metadata: Mapping[str, Json]
     locality: Locality = NOWHERE
     envoy_version: str = ""
     extensions: frozenset[str] = frozenset()
+    speaks_delta: bool = False
 
 
 def parse(claim: Claim) -> Node:
@@ -147,6 +157,7 @@ def parse(claim: Claim) -> Node:
         marks_sockets=_flag(claim, "MARKS_SOCKETS"),
         ends_tunnels=_flag(claim, "ENABLE_HBONE"),
         begins_tunnels=_flag(claim, "ENABLE_HBONE") and not _flag(claim, "DISABLE_HBONE_SEND"),
+        follows_collections=claim.speaks_delta and _release(claim.envoy_version) >= COLLECTIONS,
     )
 
 
@@ -168,6 +179,10 @@ def check(node: Node, *, caller: callers.Caller) -> None:
                 f"authorization failed: claims {what} `{claimed[:253]}` but proved `{proven}`",
                 status="PERMISSION_DENIED",
             )
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
 
 
 def _kind(text: str) -> ProxyKind:

@@ -102,7 +102,7 @@ class Press:
 
 def short(type_url: TypeUrl) -> str:
     """Return what a type is called in metrics, where a label must not be a client's free choice."""
-    return streams.SHORT.get(type_url, "other") if type_url.startswith(PREFIX) else "other"
+    return streams.KINDS.get(type_url, "other") if type_url.startswith(PREFIX) else "other"
 
 
 def _is_same(one: messages.Offer, other: messages.Offer) -> bool:

@@ -28,6 +28,11 @@ SHORT: Final[Mapping[TypeUrl, str]] = MappingProxyType(
 )
 """What Istio's own document calls the types that it lists by name."""
 
+KINDS: Final[Mapping[TypeUrl, str]] = MappingProxyType(
+    {**SHORT, snapshot.MEMBERS: "endpointmember"}
+)
+"""What metrics and logs call types."""
+
 
 @dataclass(frozen=True, slots=True)
 class TypeStatus:

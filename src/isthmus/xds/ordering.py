@@ -38,6 +38,7 @@ REMOVED_LAST: Final = frozenset({snapshot.CLUSTERS, snapshot.ENDPOINTS})
 NAMED: Final = frozenset(
     {
         snapshot.ENDPOINTS,
+        snapshot.MEMBERS,
         snapshot.ROUTES,
         snapshot.SECRETS,
         TypeUrl(snapshot.PREFIX + "envoy.config.core.v3.TypedExtensionConfig"),

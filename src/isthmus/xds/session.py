@@ -17,7 +17,7 @@ from typing import Final
 from isthmus.base import hashing
 from isthmus.resources import snapshot as snapshots
 from isthmus.resources.snapshot import Snapshot, TypeUrl
-from isthmus.xds import commons, ledgers, ordering, subscription
+from isthmus.xds import collections, commons, ledgers, ordering, subscription
 from isthmus.xds.messages import Accepted, Close, Flavour, Offer, Refused, Report, Request
 
 MOST_TYPES: Final = 32
@@ -168,7 +168,7 @@ _STEPS: Final[commons.Steps[subscription.Subscription]] = commons.Steps()
 class Session:
     """The talk with one client about all types."""
 
-    __slots__ = ("_snapshot", "_steps", "_table", "_talks", "flavour")
+    __slots__ = ("_snapshot", "_steps", "_table", "_talks", "_turn", "flavour")
 
     def __init__(self, flavour: Flavour) -> None:
         self.flavour = flavour
@@ -176,6 +176,7 @@ class Session:
         self._snapshot: Snapshot | None = None
         self._talks: dict[TypeUrl, _Talk] = {}
         self._steps: tuple[ordering.Step, ...] = ()
+        self._turn = collections.FIRST_TURN
 
     def heard(self, request: Request) -> list[Report | Close]:
         """Take in a request; return what to report, or that the stream must end."""
@@ -189,6 +190,8 @@ class Session:
             if len(self._talks) >= MOST_TYPES:
                 return [Close("RESOURCE_EXHAUSTED", f"more than {MOST_TYPES} types")]
             talk = self._opened(request.type_url)
+            if request.type_url == snapshots.ENDPOINTS:
+                self._turn = collections.turn_after(request.initial_versions.values())
         effects, talk.state = row
         reports: list[Report | Close] = []
         for effect in effects:
@@ -215,7 +218,10 @@ class Session:
         for type_url in self._talks if changed is None else changed:
             talk = self._talks.get(type_url)
             if talk is not None:
-                _touched(talk, None if changed is None else changed[type_url])
+                names = None if changed is None else changed[type_url]
+                if type_url == snapshots.MEMBERS and names is not None:
+                    names = collections.all_named(names, self._turn)
+                _touched(talk, names)
 
     def next(self) -> Offer | None:
         """Return the next message for the client and count it as sent; None when all is told.
@@ -227,7 +233,7 @@ class Session:
         for step in self._steps:
             talk = self._talks[step.type_url]
             if talk.held.is_pending:
-                talk.held, told = _taken(talk.held, step.part, self._snapshot)
+                talk.held, told = _taken(talk.held, step.part, self._snapshot, self._turn)
                 if told is not None:
                     return self._offered(talk, told)
         return None
@@ -245,6 +251,8 @@ class Session:
         talk = self._talks.get(type_url)
         if talk is None:
             return subscription.NOBODY
+        if type_url == snapshots.MEMBERS:
+            return collections.all_named(talk.held.names, collections.FIRST_TURN)
         return EVERY_NAME if talk.held.is_on_demand else talk.held.names
 
     def waiting(self, type_url: TypeUrl) -> int:
@@ -275,7 +283,19 @@ class Session:
             endpoints = self._talks.get(snapshots.ENDPOINTS)
             if endpoints is not None:
                 _forced(endpoints, told.changed)
+            # The same for the collections that endpoint sets consist of.
+            members = self._talks.get(snapshots.MEMBERS)
+            if members is not None:
+                _forced(members, self._collections(told.changed))
         return offer
+
+    def _collections(self, clusters: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the names of what the endpoint sets of some clusters consist of."""
+        assert self._snapshot is not None
+        known = self._snapshot.of(snapshots.ENDPOINTS)
+        sets = (known[name] for name in clusters if name in known)
+        names = (each.name for one in sets for each in one.collections)
+        return tuple(collections.named(name, self._turn) for name in names)
 
 
 # --- steps, each the same for all clients of which the same is true
@@ -287,7 +307,8 @@ def _asked(talk: _Talk, effect: Effect, request: Request) -> None:
     if is_empty and effect is Effect.AMEND:
         return
     # What a client has from another stream is the same as what others have, in another order.
-    has = ledgers.of(request.initial_versions)
+    initial = request.initial_versions
+    has = ledgers.of(initial if held.type_url != snapshots.MEMBERS else {})
 
     def act(fresh: subscription.Subscription) -> None:
         match effect:
@@ -329,11 +350,18 @@ def _after(
     return step()[0] if held.is_on_demand else _STEPS.taken(key, step)
 
 
-def _taken(held: subscription.Subscription, part: ordering.Part, snapshot: Snapshot) -> _Step:
+def _taken(
+    held: subscription.Subscription, part: ordering.Part, snapshot: Snapshot, turn: str
+) -> _Step:
+    concerned = turn if held.type_url in collections.CONCERNED else collections.FIRST_TURN
+
     def step() -> tuple[_Step, int]:
         fresh = held.copied()
         draft = fresh.take(
-            snapshot.of(held.type_url), part=part, leads=snapshot.leads_of(held.type_url)
+            collections.in_turn(snapshot.of(held.type_url), concerned),
+            part=part,
+            leads=snapshot.leads_of(held.type_url),
+            turn=concerned,
         )
         told = None if draft is None else _told(held.type_url, draft)
         names = 0 if draft is None else len(draft.resources) + len(draft.removed)
@@ -346,7 +374,7 @@ def _taken(held: subscription.Subscription, part: ordering.Part, snapshot: Snaps
     steps = stamp[-1].kept
     if not isinstance(steps, commons.Steps):
         steps = stamp[-1].kept = commons.Steps[_Step](commons.MOST_EDITION_BYTES)
-    return steps.taken((held, part, stamp), step)
+    return steps.taken((held, part, stamp, concerned), step)
 
 
 def _bytes(

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from isthmus.resources.snapshot import ENDPOINTS, NOWHERE, Leads, Resource, TypeUrl
-from isthmus.xds import commons, ledgers, messages, ordering
+from isthmus.resources.snapshot import ENDPOINTS, MEMBERS, NOWHERE, Leads, Resource, TypeUrl
+from isthmus.xds import collections, commons, ledgers, messages, ordering
 from isthmus.xds.messages import WILDCARD, Flavour
 from isthmus.xds.ordering import Part
 
@@ -146,7 +146,7 @@ class Subscription:
                 wanted = wanted.union(has) - dropped
             self._add(wanted)
             self.is_whole = self.is_whole or self.is_on_demand
-            if self.type_url != ENDPOINTS:
+            if self.type_url not in {ENDPOINTS, MEMBERS}:
                 # What the client has from another stream needs no repetition; but endpoints do: a
                 # cluster may wait for them that changed just before that stream ended.
                 self.forced = self.forced.difference(self.known)
@@ -179,6 +179,9 @@ class Subscription:
         named, the whole offer is repeated as soon as a part of it changes.
         """
         offered = frozenset(names)
+        if self.type_url == MEMBERS:
+            # Nobody knows what it has of these: it is told all, as soon as anything changes.
+            self.known = self.known.without(map(collections.of_member, offered))
         blamed = tuple(sorted(name for name in offered if _mentions(message, name)))
         if not self._tells_all:
             rest = frozenset(name for name in offered.difference(blamed) if self._wants(name))
@@ -210,10 +213,12 @@ class Subscription:
         *,
         part: Part,
         leads: Leads = NOWHERE,
+        turn: str = collections.FIRST_TURN,
     ) -> Draft | None:
         """Return what to tell now, and count it as told; None when there is nothing.
 
-        `leads` says what names lead to beside the resources of these names.
+        `leads` says what names lead to beside the resources of these names, `turn` how collections
+        are called on this stream.
         """
         if part is Part.REMOVALS:
             return self._finished((), part=part)
@@ -229,6 +234,8 @@ class Subscription:
         if not self.tainted.isdisjoint(changed):
             changed |= {name for name in self.tainted if self._wants(name)}
             self.tainted = NOBODY
+        if self.type_url == MEMBERS:
+            return self._take_members(resources, candidates, changed, part=part, turn=turn)
         chosen = tuple(resources[name] for name in sorted(changed) if name in resources)
         self._note_absent(frozenset(name for name in candidates if name not in resources))
         self.gone = frozenset(
@@ -237,6 +244,33 @@ class Subscription:
         self.known = self.known.after({each.name: each.version for each in chosen})
         self.forced = NOBODY
         return self._finished(chosen, part=part)
+
+    def _take_members(
+        self,
+        resources: Mapping[str, Resource],
+        candidates: set[str],
+        changed: set[str],
+        *,
+        part: Part,
+        turn: str,
+    ) -> Draft | None:
+        """Return what to tell of collections; who waits for one that is not there hears that."""
+        told, gone, versions = list[Resource](), set(self.gone), dict[str, str | None]()
+        for name in sorted(candidates):
+            collection, held = resources.get(name), self.known.get(name)
+            now = None if collection is None else collection.version
+            if name in changed and now is not None:
+                has = None if name in self.forced else held
+                told += collections.news(has, now, turn=turn).resources
+            if held is not None:
+                gone.update(collections.news(held, now, turn=turn).removed)
+            if now is None and (held is not None or name in self.forced):
+                gone.add(name)
+            versions[name] = now
+        self.gone = frozenset(gone)
+        self.known = self.known.after(versions)
+        self.forced = NOBODY
+        return self._finished(tuple(told), part=part)
 
     @property
     def _tells_all(self) -> bool:

@@ -13,6 +13,7 @@ from isthmus.resources.envoy import (
     hbone,
     inbound,
     listeners,
+    members,
     onward,
     routes,
     secrets,
@@ -36,8 +37,8 @@ def build(slice_: view.EnvoySlice) -> snapshot.Resource:
             | view.waypoints.OnwardCluster()
         ):
             return _clusters(slice_)
-        case view.EndpointsSlice(cluster_name=name):
-            return versions.encoded(snapshot.ENDPOINTS, endpoints.encoded(slice_), name=name)
+        case view.EndpointsSlice():
+            return _endpoints(slice_)
         case view.NamesSlice():
             return versions.resource(
                 snapshot.NAMES, name_tables.table_of(slice_), name=view.NAME_TABLE
@@ -55,6 +56,12 @@ def build(slice_: view.EnvoySlice) -> snapshot.Resource:
 @functools.lru_cache(maxsize=SHARED)
 def _clusters(slice_: view.Clusters) -> snapshot.Resource:
     return versions.resource(snapshot.CLUSTERS, _cluster(slice_), name=view.name_of(slice_))
+
+
+def _endpoints(slice_: view.EndpointsSlice) -> snapshot.Resource:
+    if slice_.is_apart:
+        return members.build(slice_)
+    return versions.encoded(snapshot.ENDPOINTS, endpoints.encoded(slice_), name=slice_.cluster_name)
 
 
 def _cluster(slice_: view.Clusters) -> message.Message:

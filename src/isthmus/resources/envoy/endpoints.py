@@ -27,6 +27,9 @@ GROUP: Final = b"\x12"
 MEMBER: Final = b"\x12"
 """Fields of ClusterLoadAssignment and LocalityLbEndpoints, as protobuf writes them."""
 
+MORE: Final = 0x80
+"""Marks the bytes of a length that are not its last."""
+
 
 def assignment_of(endpoints: view.EndpointsSlice) -> message.Message:
     """Return the message that says which endpoints a cluster has."""
@@ -47,7 +50,7 @@ def encoded(endpoints: view.EndpointsSlice) -> bytes:
 
 
 def _encoded_group(group: view.LocalityGroup) -> bytes:
-    members = [endpoint.said_by(_encoded_endpoint) for endpoint in group.endpoints]
+    members = [member(endpoint) for endpoint in group.endpoints]
     return b"".join((_place(group.locality), *members, _rank(group.weight, group.priority)))
 
 
@@ -65,6 +68,20 @@ def _rank(weight: int, priority: int) -> bytes:
     return bytes(
         endpoint_components_pb2.LocalityLbEndpoints(**fields).SerializeToString(deterministic=True)
     )
+
+
+def member(endpoint: view.LbEndpoint) -> bytes:
+    """Return an endpoint as it stands among others, with what says how long it is."""
+    return endpoint.said_by(_encoded_endpoint)
+
+
+def message_in(endpoint: view.LbEndpoint) -> bytes:
+    """Return the message of an endpoint by itself."""
+    said = member(endpoint)
+    begin = len(MEMBER)
+    while said[begin] & MORE:
+        begin += 1
+    return said[begin + 1 :]
 
 
 def _encoded_endpoint(endpoint: view.LbEndpoint) -> bytes:

@@ -1,0 +1,98 @@
+"""A slice's endpoints for Envoys that are told of each one by itself (LEDS).
+
+The assignment says only which collections there are; an endpoint that changes is told alone, so
+that its cost does not grow with those beside it. A collection is what stands in one place.
+
+Weights of places are left out where nothing looks at them: they are sums, and would change with
+each endpoint.
+
+Source: LEDS of Envoy (envoy.config.endpoint.v3.LedsClusterLocalityConfig); docs/decisions/0045.
+"""
+
+import functools
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+from envoy.config.core.v3 import config_source_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+
+from isthmus.mesh.localities import Locality
+from isthmus.resources import snapshot, versions
+from isthmus.resources.envoy import endpoints
+from isthmus.views import view
+
+PREFIX: Final = "xdstp://isthmus/envoy.config.endpoint.v3.LbEndpoint/"
+EVERY: Final = "*"
+TURN: Final = "a"
+"""A letter at the end of names and versions, which streams replace; see `xds.collections`."""
+
+NAME_BYTES: Final = 10
+LEDS: Final = endpoint_components_pb2.LedsClusterLocalityConfig(
+    leds_config=config_source_pb2.ConfigSource(ads={}, resource_api_version="V3")
+)
+
+
+def build(slice_: view.EndpointsSlice) -> snapshot.Resource:
+    """Return the assignment, with its collections."""
+    seen = Counter[Locality]()
+    groups, collections = [], []
+    for group in slice_.groups:
+        name = _name(slice_.cluster_name, group.locality, seen[group.locality])
+        seen[group.locality] += 1
+        groups.append(_group(group, name, is_weighed=slice_.weighs_places))
+        collections.append(_collection(group, name))
+    said = endpoint_pb2.ClusterLoadAssignment(cluster_name=slice_.cluster_name, endpoints=groups)
+    body = bytes(said.SerializeToString(deterministic=True))
+    return snapshot.Resource(
+        snapshot.ENDPOINTS,
+        slice_.cluster_name,
+        f"{versions.of(body)}-{TURN}",
+        body,
+        collections=tuple(collections),
+    )
+
+
+def _name(cluster: str, place: Locality, number: int) -> str:
+    """Return the name of a collection, which lasts as long as its place has endpoints."""
+    parts = f"{cluster}\0{place.region}\0{place.zone}\0{place.subzone}\0{number}".encode()
+    return f"{PREFIX}{hashlib.blake2b(parts, digest_size=NAME_BYTES).hexdigest()}/{TURN}/{EVERY}"
+
+
+def _group(
+    group: view.LocalityGroup, name: str, *, is_weighed: bool
+) -> endpoint_components_pb2.LocalityLbEndpoints:
+    place = group.locality
+    said = endpoint_components_pb2.LocalityLbEndpoints(
+        locality={"region": place.region, "zone": place.zone, "sub_zone": place.subzone},
+        priority=group.priority,
+        load_balancing_weight={"value": group.weight} if is_weighed and group.weight else None,
+        leds_cluster_locality_config=LEDS,
+    )
+    said.leds_cluster_locality_config.leds_collection_name = name
+    return said
+
+
+def _collection(group: view.LocalityGroup, name: str) -> snapshot.Resource:
+    # Of several collections the same pods may be members, by other names.
+    content = hashlib.blake2b(name.encode(), digest_size=versions.VERSION_BYTES)
+    for endpoint in group.endpoints:
+        content.update(endpoints.member(endpoint))
+    contents = snapshot.Contents.made(
+        content.hexdigest(), functools.partial(_members, name.removesuffix(EVERY), group.endpoints)
+    )
+    return snapshot.Resource(snapshot.MEMBERS, name, contents, b"")
+
+
+def _members(prefix: str, found: tuple[view.LbEndpoint, ...]) -> Mapping[str, snapshot.Resource]:
+    # Addresses appear once in an assignment; see `views.locality`.
+    members = (
+        versions.encoded(
+            snapshot.MEMBERS,
+            endpoints.message_in(endpoint),
+            name=f"{prefix}{endpoint.address}:{endpoint.port}",
+        )
+        for endpoint in found
+    )
+    return {member.name: member for member in members}

@@ -1,0 +1,201 @@
+"""Two real Envoys told of one mesh: one of whole assignments, one of each endpoint by itself."""
+
+import asyncio
+import contextlib
+import json
+import re
+
+import aiohttp
+import grpc
+
+from isthmus.base import metrics
+from isthmus.ca import keys, pem
+from isthmus.mesh.identities import ClusterId
+from isthmus.runtime import assembly, connections
+from isthmus.testing import builders, certificates, envoys
+from isthmus.wire import ads, callers, listening, sds
+
+ADS = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
+LIMIT_S = 30.0
+WHOLE, APART = "GRPC", "DELTA_GRPC"
+"""Only who hears of differences can be told of endpoints one by one."""
+
+
+class Judge(callers.Authenticator):
+    async def authenticate(self, credentials):
+        return callers.Caller(ClusterId("east"), "default", "default", "caller", "u1")
+
+
+class World:
+    """A mesh of two clusters, and who is told of it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.builder = builder = builders.Mesh()
+        self.east = builder.cluster("east", network="n1")
+        self.west = builder.cluster("west", network="n2")
+        self.west.gateway(external="10.9.0.1")
+        builder.gateway_object(
+            "cross", builders.passing(15443, "*.local"), namespace="istio-system"
+        )
+        self.mesh = assembly.Mesh(
+            None,
+            builder.graph,
+            builder.sources,
+            builder.model,
+            builder.views,
+            builder.graph.derive("resources", builder.views.slices, assembly._encoded),
+            builder.graph.derive("told exports", builder.model.peers.exports, assembly._exported),
+        )
+        self.proxies = connections.Connections(
+            self.mesh, authenticator=Judge(), unready=lambda _: ""
+        )
+        self.proxies.tells_apart = True
+        self.metrics = metrics.Metrics()
+        self.service = ads.Service(self.proxies, registered=self.metrics)
+        self.admins = {}
+
+    def pushed(self, kind):
+        """Return how many messages of a kind went out, and how large they were in all."""
+        counters = self.service.counters
+        size = counters.size.sums.get((kind,), 0)
+        return int(counters.pushes.values.get((kind,), 0)), int(size)
+
+    async def endpoints(self, api_type):
+        """Return what an Envoy has, by cluster."""
+        page = f"http://127.0.0.1:{self.admins[api_type]}/config_dump?include_eds"
+        async with aiohttp.ClientSession() as session, session.get(page) as answer:
+            dump = await answer.json()
+        found = {}
+        weighed = {
+            one["cluster"]["name"]
+            for part in dump["configs"]
+            for one in part.get("dynamic_active_clusters", ())
+            if "locality_weighted_lb_config" in one["cluster"].get("common_lb_config", ())
+        }
+        for part in dump["configs"]:
+            for one in part.get("dynamic_endpoint_configs", ()):
+                said = one["endpoint_config"]
+                name = said["cluster_name"]
+                groups = said.get("endpoints", ())
+                found[name] = sorted(_said(one, is_weighed=name in weighed) for one in groups)
+        return found
+
+    async def until_alike(self, holds=lambda _: True):
+        """Wait until both Envoys have the same, of which something holds; return it."""
+        whole = apart = None
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                while True:
+                    whole = await self.endpoints(WHOLE)
+                    apart = await self.endpoints(APART)
+                    if whole == apart and holds(whole):
+                        return whole
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            names = sorted({*(whole or ()), *(apart or ())})
+            unlike = [
+                f"{name}\n whole {_short(whole.get(name))}\n apart {_short(apart.get(name))}"
+                for name in names
+                if whole.get(name) != apart.get(name) or "web" in name
+            ]
+            raise AssertionError("\n".join(unlike)) from None
+
+
+def _short(groups):
+    found = re.findall(r'"(?:address|load_balancing_weight|priority|zone)": "?[\w.-]+', str(groups))
+    return None if groups is None else [one.partition(": ")[2].strip('"') for one in found]
+
+
+def _said(group, *, is_weighed):
+    """Return a group in one form; its weight only where Envoy looks at it."""
+    members = sorted(json.dumps(one, sort_keys=True) for one in group.pop("lb_endpoints", ()))
+    if not is_weighed:
+        group.pop("load_balancing_weight", None)
+    return json.dumps({**group, "lb_endpoints": members}, sort_keys=True).replace('\\"', '"')
+
+
+@contextlib.asynccontextmanager
+async def running(folder, prepare):
+    """Run a world that `prepare` has filled, until both Envoys have all of it."""
+    world = World(folder)
+    prepare(world)
+    async with contextlib.AsyncExitStack() as stack:
+        discovery = grpc.aio.server(options=listening.OPTIONS)
+        shelf = sds.Shelf()
+        shelf.put(certificate())
+        discovery.add_generic_rpc_handlers((world.service.handler(), sds.handler(shelf)))
+        port = discovery.add_insecure_port("127.0.0.1:0")
+        await discovery.start()
+        stack.push_async_callback(discovery.stop, None)
+        for api_type in (WHOLE, APART):
+            path, address = folder / f"{api_type}.json", folder / f"{api_type}.address"
+            path.write_text(json.dumps(bootstrap(port, api_type)))
+            log = stack.enter_context((folder / f"{api_type}.log").open("w"))
+            process = await asyncio.create_subprocess_exec(
+                str(envoys.binary()),
+                *("-c", str(path), "--admin-address-path", str(address)),
+                *("--use-dynamic-base-id", "--concurrency", "1", "-l", "warning"),
+                stderr=log,
+            )
+            stack.push_async_callback(process.wait)
+            stack.callback(process.kill)
+            world.admins[api_type] = await _port_in(address)
+        yield world
+
+
+async def _port_in(path):
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            if path.exists() and (text := path.read_text()):
+                return int(text.rpartition(":")[2])
+            await asyncio.sleep(0.02)
+
+
+def certificate():
+    """Return what Envoy waits for before it uses a cluster with mutual TLS."""
+    made = certificates.signer()
+    own = {"chain_pem": "".join(map(pem.written, made.chain)), "version": "1"}
+    key_pem = keys.private_pem(made.issuer.key)
+    roots = sds.roots("ROOTCA", roots_pem=made.roots_pem, version="1")
+    return {"default": sds.certificate("default", key_pem=key_pem, **own), "ROOTCA": roots}
+
+
+def bootstrap(port, api_type):
+    place = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}
+    return {
+        "node": {
+            "id": "sidecar~10.0.0.1~caller.default~default.svc.cluster.local",
+            "cluster": "caller.default",
+            "metadata": {"CLUSTER_ID": "east"},
+        },
+        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
+        "dynamic_resources": {
+            "cds_config": ADS,
+            "ads_config": {
+                "api_type": api_type,
+                "transport_api_version": "V3",
+                "set_node_on_first_message_only": True,
+                "grpc_services": [{"envoy_grpc": {"cluster_name": "ads"}}],
+            },
+        },
+        "static_resources": {
+            "clusters": [
+                {
+                    "name": name,
+                    "type": "STATIC",
+                    "typed_extension_protocol_options": {
+                        envoys.HTTP2: {
+                            "@type": f"type.googleapis.com/{envoys.HTTP2}",
+                            "explicit_http_config": {"http2_protocol_options": {}},
+                        }
+                    },
+                    "load_assignment": {
+                        "cluster_name": name,
+                        "endpoints": [{"lb_endpoints": [{"endpoint": place}]}],
+                    },
+                }
+                for name in ("ads", "sds-grpc")
+            ]
+        },
+    }

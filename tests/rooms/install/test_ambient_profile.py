@@ -181,3 +181,17 @@ def test_what_is_written_of_addresses_is_granted_where_it_is_written_alone():
         ("Role", "serviceentries", "create", "patch", "delete"),
     }
     assert writers("values.pilot.env.PILOT_ENABLE_IP_AUTOALLOCATE=false") == set()
+
+
+@pytest.mark.parametrize(("text", "expected"), [(ISTIOD, True), ("", False)])
+def test_only_who_links_clusters_may_keep_what_they_tell(text, expected):
+    roles = [one for (kind, _), one in objects(text).items() if kind == "Role"]
+    names = {
+        name
+        for role in roles
+        for rule in role["rules"]
+        if rule["verbs"] == ["update"]
+        for name in rule.get("resourceNames", ())
+    }
+    assert "istio-remote-snapshot-0" in names
+    assert ("istio-link-snapshot-0" in names) is expected

@@ -3,11 +3,15 @@
 import base64
 import dataclasses
 import datetime
+import types
 
 import msgspec
 import pytest
 
+from fakes import kube_server
+from isthmus.base import clock, tasks
 from isthmus.fleet import slots
+from isthmus.kube import client, kinds
 from isthmus.mesh import peering
 from isthmus.mesh.ambient import Scope
 from isthmus.mesh.identities import ClusterId, NetworkId, TrustDomain
@@ -117,3 +121,46 @@ def test_more_than_can_be_kept_is_not_kept():
     distribution = "x" * 60_000
     told = (export(f"s{number}", distribution=distribution) for number in range(600))
     assert peer_snapshots.pack(LINK, told) is None
+
+
+class Talkative:
+    """A linked cluster that is heard, and tells as much as it is told to."""
+
+    is_heard = is_connected = True
+    version, heard_at = 1, 0.0
+
+    def __init__(self, services):
+        self.link = LINK
+        self.services = services
+
+    def exports(self):
+        return [export(f"s{one}", distribution="x" * 60_000) for one in range(self.services)]
+
+    def status(self):
+        return types.SimpleNamespace(age_s=0.0)
+
+
+async def test_what_cannot_be_kept_is_named_and_what_was_kept_before_stays():
+    peer = Talkative(services=1)
+    heard = types.SimpleNamespace(followed=lambda: {BETA: peer})
+    async with kube_server.serving() as server, client.Client(server.access()) as writes:
+        keeper = peer_snapshots.Snapshots(
+            heard,
+            namespace="istio-system",
+            system_clock=clock.SystemClock(),
+            every_s=0.0,
+            look_s=0.02,
+        )
+        async with tasks.Nursery() as nursery:
+            nursery.keep("keep", lambda: keeper.run(writes, lambda: True))
+            name = slots.LINKED.names[0]
+            await kube_server.eventually(lambda: server.get(kinds.CONFIG_MAP, name, "istio-system"))
+            kept = server.get(kinds.CONFIG_MAP, name, "istio-system")
+            peer.services, peer.version = 600, 2
+            await kube_server.eventually(keeper.findings)
+            assert [one.code for one in keeper.findings()] == ["ISM-RUN-022"]
+            assert server.get(kinds.CONFIG_MAP, name, "istio-system") == kept
+
+            peer.services, peer.version = 2, 3
+            await kube_server.eventually(lambda: not keeper.findings())
+            assert server.get(kinds.CONFIG_MAP, name, "istio-system") != kept

@@ -18,7 +18,8 @@ from isthmus.xds import messages
 from isthmus.xds.messages import Flavour
 
 MOST_KEPT: Final = 256
-MOST_KEPT_BYTES: Final = 4 * 1024 * 1024
+MOST_KEPT_BYTES: Final = 32 * 1024 * 1024
+"""So much that those who come together, and those who do not read, share what is large."""
 MOST_REQUESTS: Final = 1024
 SHORT_REQUEST: Final = 512
 """Bytes of a request that is worth to be remembered."""
@@ -47,12 +48,21 @@ class Press:
     _kept_bytes: int = 0
     _requests: dict[tuple[Flavour, bytes], messages.Request] = field(default_factory=dict)
     _repeats: repeats.Repeats = field(default_factory=repeats.Repeats)
+    _used: set[Key] = field(default_factory=set)
+
+    def age(self) -> bool:
+        """Forget what nobody was told since this was called last; return whether any is left."""
+        for key in [each for each in self._kept if each not in self._used]:
+            self._kept_bytes -= len(self._kept.pop(key).message.body)
+        self._used.clear()
+        return bool(self._kept)
 
     def printed(self, offer: messages.Offer, *, flavour: Flavour) -> Print:
         """Return an offer as a message; equal offers share one."""
         key = (flavour, offer.type_url, offer.nonce)
         kept = self._kept.get(key)
         if kept is not None and _is_same(kept.offer, offer):
+            self._used.add(key)
             return kept
         fresh = Print(
             offer,
@@ -94,6 +104,7 @@ class Press:
         if size > MOST_KEPT_BYTES:
             return
         self._kept[key] = fresh
+        self._used.add(key)
         self._kept_bytes += size
         while len(self._kept) > MOST_KEPT or self._kept_bytes > MOST_KEPT_BYTES:
             _, oldest = self._kept.popitem(last=False)

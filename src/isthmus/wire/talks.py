@@ -25,6 +25,8 @@ _LOG = logs.Log("isthmus.ads")
 
 Changed = Mapping[TypeUrl, frozenset[str]]
 
+KEPT_S: Final = 2.0
+"""Seconds in which a message must be told again, or it is made anew for whoever comes later."""
 FINE: Final = "OK"
 TOO_SLOW: Final = ("DEADLINE_EXCEEDED", "the proxy does not read what it is sent")
 OLD: Final = ("UNAVAILABLE", "the stream is old; connect again")
@@ -77,6 +79,20 @@ class Ground:
         self.wheel = wheel.Wheel()
         self.press = printing.Press()
         self.turns = turns.Turns(counters, system_clock=system_clock)
+        self._is_aging = False
+
+    def printed(self, offer: messages.Offer, *, flavour: Flavour) -> printing.Print:
+        """Return an offer as a message, which is kept as long as others are told the same."""
+        if not self._is_aging:
+            self._is_aging = True
+            self.wheel.after(KEPT_S, self._age)
+        return self.press.printed(offer, flavour=flavour)
+
+    def _age(self) -> None:
+        self._is_aging = False
+        if self.press.age():
+            self._is_aging = True
+            self.wheel.after(KEPT_S, self._age)
 
 
 @dataclass(slots=True, eq=False)
@@ -185,9 +201,9 @@ class Talk:
         if self._changed:
             changed, self._changed = self._changed, {}
             self._session.given(self.watch.snapshot(), changed)
-        press, flavour, is_free = self.ground.press, self.record.flavour, True
+        ground, flavour, is_free = self.ground, self.record.flavour, True
         while is_free and (offer := self._session.next()) is not None:
-            offered = press.printed(offer, flavour=flavour)
+            offered = ground.printed(offer, flavour=flavour)
             self.record.sent(offer, now=turn.now())
             turn.sent(offered)
             is_free = self.way.say(offered.message)

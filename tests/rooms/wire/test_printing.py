@@ -38,13 +38,24 @@ def test_a_digest_alone_shares_nothing():
 
 def test_what_is_kept_is_bounded():
     press = printing.Press()
-    half = b"x" * (printing.MOST_KEPT_BYTES // 2)
-    first, *others = [offer("a", nonce=str(number), body=half) for number in range(4)]
+    some = b"x" * (printing.MOST_KEPT_BYTES // 8)
+    first, *others = [offer("a", nonce=str(number), body=some) for number in range(10)]
     printed = press.printed(first, flavour=DELTA)
     for each in others:
         press.printed(each, flavour=DELTA)
 
     assert press.printed(first, flavour=DELTA) is not printed
+
+
+def test_what_nobody_is_told_any_more_is_forgotten():
+    press, mine = printing.Press(), offer("a")
+    printed = press.printed(mine, flavour=DELTA)
+
+    assert press.age()
+    assert press.printed(mine, flavour=DELTA) is printed
+    assert press.age()
+    assert not press.age()
+    assert press.printed(mine, flavour=DELTA) is not printed
 
 
 requests = st.builds(

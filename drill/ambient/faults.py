@@ -429,12 +429,13 @@ async def _followed(pids: list[int], step: records.Step) -> None:
 
 
 def _is_there(pid: int) -> bool:
-    """Whether a process has something open."""
+    """Whether a process has something open: until its last thread has ended."""
     try:
         said = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+        threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
     except OSError:
         return False
-    return said.rpartition(")")[2].split()[0] not in "ZX"  # dead, and known to its parent or not
+    return threads > 1 or said.rpartition(")")[2].split()[0] not in "ZX"  # known to be dead
 
 
 async def rest_until(moment: float) -> None:

@@ -154,6 +154,27 @@ def test_the_nodes_proxies_are_replaced_under_load(ambient):
     assert len(client.lost) <= MOST_IN_TUNNELS, client
 
 
+def test_the_nodes_proxies_are_killed_under_load(ambient):
+    """New calls wait for those that start again, and so do questions for names."""
+    with traffic.flowing(ambient, "cluster1", host=HOST, by=["v1"]) as client:
+        former = {pod["metadata"]["name"] for pod in proxies(ambient)}
+        killed = "-n istio-system delete pod -l app=ztunnel --grace-period=0 --force"
+        ambient.kubectl("cluster1", killed)
+        traffic.until(lambda: len(ready_proxies(ambient, but=former)) == len(NODES))
+        client.goes_on()
+
+    # What was on its way in them is cut off; nobody is refused, and no name goes unanswered.
+    assert {one.body.partition("(")[0] for one in client.lost} <= CUT_OFF, client
+
+
+CUT_OFF = {"IncompleteReadError", "ConnectionResetError"}
+
+
+def ready_proxies(ambient, *, but):
+    found = {pod["metadata"]["name"] for pod in proxies(ambient) if traffic.is_ready(pod)}
+    return found - but
+
+
 def proxies(ambient):
     return ambient.json_of("cluster1", "pods -n istio-system -l app=ztunnel")["items"]
 

@@ -65,6 +65,7 @@ class Workload:
         name: Of the Deployment (or other owner) that it belongs to.
         container_ports: The ports that its containers declare.
         accepts_tunnels: Whether HBONE is accepted for it: its traffic is known to be captured.
+        awaits_proxy: Whether its traffic is captured and no proxy takes it yet: nobody reaches it.
     """
 
     key: WorkloadKey
@@ -79,6 +80,7 @@ class Workload:
     is_terminating: bool = False
     container_ports: tuple[int, ...] = ()
     accepts_tunnels: bool = False
+    awaits_proxy: bool = False
 
     @property
     def labels(self) -> Labels:

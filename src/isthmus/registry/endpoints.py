@@ -221,7 +221,7 @@ def _of_workload(
             cluster=workload.key.cluster,
             network=workload.network,
             locality=workload.locality,
-            health=_health(member),
+            health=Health.UNHEALTHY if workload.awaits_proxy else _health(member),
             accepts_mtls=workload.has_proxy,
             namespace=workload.key.namespace,
             service_account=workload.service_account,

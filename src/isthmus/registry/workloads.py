@@ -62,6 +62,7 @@ def workload_of(
         is_terminating=pod.metadata.deletion_timestamp is not None,
         container_ports=_container_ports(pod),
         accepts_tunnels=accepts_tunnels(pod),
+        awaits_proxy=pod.metadata.annotation(REDIRECTION_ANNOTATION) == "pending",
     )
 
 

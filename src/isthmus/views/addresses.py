@@ -85,7 +85,8 @@ def workload_of(
         canonical_revision=traits.canonical_revision,
         services=tuple(sorted(services.items())),
         policies=policies,
-        is_healthy=all(one.is_ready for _, one in answers) and not workload.is_terminating,
+        is_healthy=all(one.is_ready for _, one in answers)
+        and not (workload.is_terminating or workload.awaits_proxy),
         uses_host_network=traits.uses_host_network,
         waypoint=waypoint,
     )

@@ -378,7 +378,7 @@ async def troubles(world):
             proxy.refuses = "no room"
             refused = await world.pod("refused", "mesh")
             yield "offered", await heard(proxy, f"add {refused.uid}", f"add {refused.uid}")
-            yield "no mark when refused", await world.mark("refused", "mesh") is None
+            yield "waits when refused", await world.mark("refused", "mesh") == "pending"
             yield "closed until then", (await refused.arrives(at=good.address))[:5] == "15001"
             proxy.refuses = ""
             yield "taken in the end", await world.marked("refused", "mesh", "enabled")

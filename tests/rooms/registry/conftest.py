@@ -79,6 +79,7 @@ class World:
         labels = {"security.istio.io/tlsMode": "istio", **fields.pop("labels", {})}
         owners, phase = fields.pop("owners", ()), fields.pop("phase", "Running")
         deleted = fields.pop("deletion_timestamp", None)
+        annotations = fields.pop("annotations", None)
         self.put(
             self.sources.pods,
             cluster,
@@ -87,6 +88,7 @@ class World:
                     name=name,
                     namespace=namespace,
                     labels=labels,
+                    annotations=annotations,
                     owner_references=owners,
                     deletion_timestamp=deleted,
                 ),

@@ -206,6 +206,16 @@ def test_terminating_and_unready_endpoints_get_no_traffic(world, member):
     assert world.addresses() == ["10.1.0.1", "10.1.0.4"]
 
 
+@pytest.mark.parametrize(("mark", "called"), [("pending", []), ("enabled", ["10.1.0.1"])])
+def test_a_pod_that_is_captured_and_not_served_yet_gets_no_traffic(world, member, mark, called):
+    """It may be ready sooner; who called it then would call it in plain text, and wait."""
+    world.service()
+    world.pod(annotations={"ambient.istio.io/redirection": mark})
+    world.slice(members=[member("10.1.0.1", pod="web-1", ready=True)])
+
+    assert world.addresses() == called
+
+
 def test_a_service_that_publishes_unready_endpoints_has_them_called(world, member):
     world.service(publish_not_ready_addresses=True)
     world.slice(

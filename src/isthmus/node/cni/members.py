@@ -80,6 +80,7 @@ class Member:
         self._address = ""
         self._is_offered = False
         self._has_rules = False
+        self._is_marked = False
         self._touched = asyncio.Event()
 
     @property
@@ -149,6 +150,9 @@ class Member:
             return
         if self._begins or membership.bears_mark(self.pod):
             await self._capture()
+        if self._begins and not (self._is_marked or membership.bears_mark(self.pod)):
+            # It may be ready before it is served: until then nobody shall call it, in plain text.
+            await self._mark(membership.PENDING)
         if not self.pod.status.pod_ip:
             return  # nobody can call it yet, and the control plane does not know it
         self._let_probe()
@@ -162,7 +166,8 @@ class Member:
             self._is_offered = False  # whoever refuses may still be at it: offered, not withdrawn
             raise ProxyRefuses("the node's proxy does not take the pod", detail=refusal)
         if refusal is None:
-            await self._mark(membership.PENDING if self._has_rules else None)
+            if not self._has_rules:
+                await self._mark(None)
             return
         await self._capture()
         await self._mark(membership.ENABLED)
@@ -251,6 +256,7 @@ class Member:
         self._world.probed.leave_out(self._address)
 
     async def _mark(self, word: str | None) -> None:
+        self._is_marked = word is not None
         if (self.pod.metadata.annotation(membership.REDIRECTION) or None) != word:
             await self._world.annotate(self.pod, word)
 

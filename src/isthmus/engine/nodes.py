@@ -204,10 +204,11 @@ class Derive(Generic[K, V, K2, V2]):
         if key not in self._ledger:
             self._ledger.begin(key)
             self._give(key, {})
-        new = self._run(key, value)
+        own = cast("K2", key)  # Sound: looked for only.
+        last = self.out.content.get(own) if self._is_plain(key) else None
+        new = self._run(key, value, last)
         if new is None:
             return
-        own = cast("K2", key)  # Sound: looked for only.
         gives_own = len(new) == 1 and own in new
         if self._is_plain(key):
             if gives_own:
@@ -243,8 +244,8 @@ class Derive(Generic[K, V, K2, V2]):
                     touched[key2] = collections.ABSENT if is_gone else DISPUTED
         self._give(key, new)
 
-    def _run(self, key: K, value: V) -> dict[K2, V2] | None:
-        read = reader.Reader(owner=self.out.owner, rank=self.out.rank)
+    def _run(self, key: K, value: V, last: object) -> dict[K2, V2] | None:
+        read = reader.Reader(owner=self.out.owner, rank=self.out.rank, last=last)
         try:
             outputs: dict[K2, V2] = {}
             for key2, value2 in self._function(read, key, value):

@@ -33,12 +33,22 @@ class KeepLast(Exception):  # noqa: N818  # An answer, not an error: "my inputs 
 class Reader:
     """Reads for one run of one derivation."""
 
-    __slots__ = ("_owner", "_rank", "_reads")
+    __slots__ = ("_last", "_owner", "_rank", "_reads")
 
-    def __init__(self, *, owner: object, rank: int) -> None:
+    def __init__(self, *, owner: object, rank: int, last: object = None) -> None:
+        self._last = last
         self._owner = owner
         self._rank = rank
         self._reads: dict[collections.Readable, dict[Hashable, None]] = {}
+
+    @property
+    def last(self) -> object:
+        """What the run gave before, where that was a value of its own input's key, or None.
+
+        To take equal parts over from it, so that they stay the same objects. The answer must be
+        equal whatever it is.
+        """
+        return self._last
 
     def get(self, collection: collections.Collection[K, V], key: K) -> V | None:
         """Return the value of `key`, or None."""

@@ -140,8 +140,26 @@ class Reading:
                 refused.append(f"`{address[:64]}` ({fault})")
                 continue
             found.extend(self._endpoints(member, slice_.ports or (), address))
-        shard = Shard(ServiceKey(self.key.namespace, service), tuple(found))
+        same = self._as_before(found)
+        shard = Shard(ServiceKey(self.key.namespace, service), same)
         return checked.Checked(shard, self._findings(refused))
+
+    def _as_before(self, found: list[Endpoint]) -> tuple[Endpoint, ...]:
+        """Return endpoints, those that are as they were as the objects that they were.
+
+        What others have made of these, down to the bytes that say them, holds then.
+        """
+        last = self.read.last
+        if not isinstance(last, checked.Checked) or not isinstance(last.value, Shard):
+            return tuple(found)
+        known = {(one.address, one.port_name): one for one in last.value.endpoints}
+        return tuple(
+            [
+                was if was is not None and was == one else one
+                for one in found
+                for was in (known.get((one.address, one.port_name)),)
+            ]
+        )
 
     def _endpoints(
         self,

@@ -7,6 +7,7 @@ Source: docs/decisions/0033-endpoints-are-weighed-in-bunches.md.
 """
 
 import dataclasses
+import itertools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Final
 
 from isthmus.mesh.networks import NetworkGateway
 from isthmus.mesh.workloads import Endpoint
-from isthmus.views import view
+from isthmus.views import descriptions, view
 
 MOST: Final = 2**32 - 1
 """The largest weight."""
@@ -36,8 +37,27 @@ class Candidate:
 
     endpoint: Endpoint
     speaks_mtls: bool
-    workload: str
     tunnel_end: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """All endpoints of a service.
+
+    Attributes:
+        speaking: A byte for each: whether mutual TLS is spoken to it.
+        ends: Who ends tunnels for each; empty where nobody does for any.
+    """
+
+    endpoints: tuple[Endpoint, ...] = ()
+    speaking: bytes = b""
+    ends: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Candidate]:
+        """Yield them one by one."""
+        ends = self.ends or itertools.repeat("")
+        for endpoint, speaks, end in zip(self.endpoints, self.speaking, ends, strict=False):
+            yield Candidate(endpoint, bool(speaks), end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +122,7 @@ class Bunch:
         if speaks_mtls is self.speaks_mtls:
             return self
         members = tuple(
-            _told(endpoint, speaks_mtls, workload=member.workload, weight=member.weight)
+            _told(endpoint, speaks_mtls, weight=member.weight)
             for endpoint, member in zip(self.endpoints, self.members, strict=True)
         )
         return dataclasses.replace(self, speaks_mtls=speaks_mtls, members=members)
@@ -141,7 +161,7 @@ def bunched(
 
 def _bunch(alike: list[Candidate], *, scale: int, doors: Doors) -> Bunch:
     told = [
-        (one.endpoint, _told(one.endpoint, one.speaks_mtls, workload=one.workload, weight=weight))
+        (one.endpoint, _told(one.endpoint, one.speaks_mtls, weight=weight))
         for one in alike
         for weight in (min(max((one.endpoint.weight or 1) * scale, 1), MOST),)
     ]
@@ -167,17 +187,21 @@ def _tunnelled(
     )
 
 
-def _told(endpoint: Endpoint, speaks_mtls: bool, *, workload: str, weight: int) -> view.LbEndpoint:
+def _told(endpoint: Endpoint, speaks_mtls: bool, *, weight: int) -> view.LbEndpoint:
     kept = endpoint.kept
     if (
         isinstance(kept, view.LbEndpoint)
         and kept.weight == weight
         and kept.speaks_mtls is speaks_mtls
-        and kept.workload == workload
     ):
         return kept
     told = view.LbEndpoint(
-        endpoint.address, endpoint.port, weight, endpoint.health, speaks_mtls, workload
+        endpoint.address,
+        endpoint.port,
+        weight,
+        endpoint.health,
+        speaks_mtls,
+        descriptions.described(endpoint),
     )
     endpoint.keep(told)
     return told

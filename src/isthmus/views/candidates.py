@@ -3,35 +3,24 @@
 Source: spec sections 3.4 and 4.7.
 """
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
 
 from isthmus.mesh.identities import ClusterId, SpiffeId, TrustDomain
 from isthmus.mesh.policies import MtlsMode, PeerAuthentication
 from isthmus.mesh.services import ServiceKey
 from isthmus.mesh.settings import MeshSettings
 from isthmus.mesh.workloads import Endpoint
-from isthmus.views import modes, splithorizon
-
-CANONICAL_NAME: Final = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
-CANONICAL_REVISION: Final = (
-    "service.istio.io/canonical-revision",
-    "app.kubernetes.io/version",
-    "version",
-)
-TOLD: Final = frozenset((*CANONICAL_NAME, *CANONICAL_REVISION))
-LATEST: Final = "latest"
+from isthmus.views import bunches, modes
 
 
 def candidates_of(
-    endpoints: Sequence[Endpoint],
+    endpoints: tuple[Endpoint, ...],
     *,
     service: ServiceKey,
     found: Sequence[PeerAuthentication],
     settings: MeshSettings,
     domain_of: Callable[[ClusterId], TrustDomain],
-) -> tuple[splithorizon.Candidate, ...]:
+) -> bunches.Candidates:
     """Return the endpoints, each with whether mutual TLS is spoken to it unless a rule objects.
 
     `found` are all policies that may hold for workloads of the service's namespace, and `domain_of`
@@ -52,14 +41,9 @@ def candidates_of(
         )
         return accepted.of(endpoint.port) is not MtlsMode.DISABLE
 
-    return tuple(
-        splithorizon.Candidate(
-            one,
-            speaks_mtls=speaks(one),
-            workload=_described(one, service),
-            tunnel_end=_tunnel_end(one, domain_of=domain_of),
-        )
-        for one in endpoints
+    ends = tuple([_tunnel_end(one, domain_of=domain_of) for one in endpoints])
+    return bunches.Candidates(
+        endpoints, bytes([speaks(one) for one in endpoints]), ends if any(ends) else ()
     )
 
 
@@ -77,32 +61,3 @@ def _tunnel_end(endpoint: Endpoint, *, domain_of: Callable[[ClusterId], TrustDom
 def _disables(policy: PeerAuthentication) -> bool:
     modes_said = (policy.mode, *(mode for _, mode in policy.port_modes))
     return MtlsMode.DISABLE in modes_said
-
-
-def _described(endpoint: Endpoint, service: ServiceKey) -> str:
-    """Return who an endpoint is, as telemetry wants it."""
-    namespace = endpoint.namespace or service.namespace
-    return _description(endpoint.workload, namespace, endpoint.cluster, _told_by(endpoint.own))
-
-
-def _told_by(labels: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    return tuple([pair for pair in labels if pair[0] in TOLD and pair[1]])
-
-
-@functools.lru_cache(maxsize=16384)
-def _description(
-    workload: str, namespace: str, cluster: ClusterId, labels: tuple[tuple[str, str], ...]
-) -> str:
-    """Return one text for all that it describes."""
-    told = dict(labels)
-    name = _first(told, CANONICAL_NAME) or workload
-    revision = _first(told, CANONICAL_REVISION)
-    shown = "" if revision == LATEST else revision
-    return f"{workload};{namespace};{name};{shown};{cluster}"
-
-
-def _first(labels: Mapping[str, str], keys: Sequence[str]) -> str:
-    for key in keys:
-        if key in labels:
-            return labels[key]
-    return ""

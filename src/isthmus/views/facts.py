@@ -21,11 +21,12 @@ from isthmus.views import allocation, bunches, candidates, routing, rules, split
 I = TypeVar("I")  # noqa: E741
 K = TypeVar("K")
 V = TypeVar("V")
-Candidates = tuple[splithorizon.Candidate, ...]
+Candidates = bunches.Candidates
 Named = tuple[str, str]
 """Namespace and name of an object."""
 
 MESH = "mesh"
+NO_CANDIDATES = bunches.Candidates()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class Facts:
     labels_asked_for: collections.Single[frozenset[tuple[str, str]]]
     selecting: collections.Index[str, Named, frozenset[tuple[str, str]]]
     speaking: collections.Collection[ServiceKey, bool]
-    candidates: collections.Collection[ServiceKey, tuple[splithorizon.Candidate, ...]]
+    candidates: collections.Collection[ServiceKey, Candidates]
     in_bunches: collections.Collection[ServiceKey, bunches.Bunches]
     ports_declared: collections.Collection[ObjectKey, Ports]
     declared_at: collections.Index[tuple[ClusterId, str], ObjectKey, None]
@@ -122,12 +123,10 @@ class Facts:
         found = read.get(self.in_bunches, key)
         return bunches.NOTHING if found is None else found
 
-    def candidates_of(
-        self, read: reader.Reader, key: ServiceKey
-    ) -> tuple[splithorizon.Candidate, ...]:
+    def candidates_of(self, read: reader.Reader, key: ServiceKey) -> Candidates:
         """Return the endpoints of a service."""
         found = read.get(self.candidates, key)
-        return found or ()
+        return NO_CANDIDATES if found is None else found
 
     def rules_of(
         self, read: reader.Reader, key: ServiceKey
@@ -393,10 +392,10 @@ def _candidates(
     graph_: graph.Graph,
     mesh: model.Model,
     by_namespace: collections.Index[str, Named, policies.PeerAuthentication],
-) -> collections.Collection[ServiceKey, tuple[splithorizon.Candidate, ...]]:
+) -> collections.Collection[ServiceKey, Candidates]:
     def judged(
         read: reader.Reader, key: ServiceKey, endpoints: tuple[Endpoint, ...]
-    ) -> Iterator[tuple[ServiceKey, tuple[splithorizon.Candidate, ...]]]:
+    ) -> Iterator[tuple[ServiceKey, Candidates]]:
         settings = read.value(mesh.settings)
         found = policies_for(
             read, by_namespace, namespace=key.namespace, root=settings.root_namespace

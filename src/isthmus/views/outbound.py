@@ -4,7 +4,7 @@ Source: spec sections 4.7, 4.8 and 4.11.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -376,7 +376,7 @@ def _divided(
 
 
 def reachable(
-    candidates: Sequence[splithorizon.Candidate],
+    candidates: Iterable[splithorizon.Candidate],
     *,
     service: Service,
     horizon: view.HorizonScope,

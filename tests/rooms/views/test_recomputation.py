@@ -161,3 +161,29 @@ def computed_by_entries(size):
 
 def test_what_an_entry_computes_does_not_grow_with_the_mesh():
     assert computed_by_entries(100) == computed_by_entries(300)
+
+
+def test_what_was_made_of_the_other_endpoints_of_a_changed_slice_stays():
+    mesh = built(1)
+    east, ports = mesh.clusters["east"], {"http": 80, "tcp": 9000}
+    many = [f"10.0.8.{number}" for number in range(1, 21)]
+    for address in many:
+        east.pod(f"s0-{address.replace('.', '-')}", address=address, labels={"app": "s0"})
+    east.endpoints("s0", ready=many, ports=ports)
+
+    def told():
+        return {
+            (key, one.address): one
+            for key, slice_ in mesh.graph.items(mesh.views.slices).items()
+            if key.kind is view.Kind.ENDPOINTS
+            for group in slice_.groups
+            for one in group.endpoints
+            if one.address in many
+        }
+
+    before = told()
+    east.endpoints("s0", ready=many[1:], ports=ports)
+    after = told()
+
+    assert len(after) * 20 == len(before) * 19 > 0
+    assert all(one is before[place] for place, one in after.items())

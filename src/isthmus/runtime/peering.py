@@ -183,6 +183,8 @@ class Peering:
         found = [peer for peer in sorted(self._wanted()) if waited_s < self._patience_s(peer)]
         # Whoever is linked later keeps nobody waiting.
         self._is_settled = not found and is_ready
+        if self._is_settled:
+            self._recalled.clear()
         return found
 
     def _patience_s(self, peer: ClusterId) -> float:

@@ -91,6 +91,7 @@ _AT_SCALE: Final = {
     "unreachable-p99": Meaning("one API server is away, changes in others are known within", "ms"),
     "deaf-p99": Meaning("one proxy of a hundred reads nothing, the others know within", "ms"),
     "deaf-memory": Meaning("the same, memory for each of them", "MiB"),
+    "envoys": Meaning("five real Envoys, the last has a new pod, asked every 50 ms", "ms"),
     "idle-cpu": Meaning("nothing happens, CPU time of a core", "%"),
 }
 

@@ -17,6 +17,9 @@ from bench.scale import point, shapes
 from isthmus.base import netlink
 
 INSIDE: Final = "ISTHMUS_BENCH_INSIDE"
+INCOMPLETE: Final = 3
+"""The exit status of a run in which a workload has no figures."""
+
 SIZES: Final = {
     "clusters": "clusters, each with an API server",
     "services": "services, all of them in every cluster",
@@ -51,7 +54,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="isthmus-scale-") as folder:
         found = point.Point(Path(folder), shape, plan).measured()
         print(json.dumps(found, indent=1))
-    return 0
+    return INCOMPLETE if "failed" in found else 0
 
 
 def _shape(chosen: argparse.Namespace) -> shapes.Shape:

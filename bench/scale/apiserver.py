@@ -307,6 +307,7 @@ class Servers:
 
 ACTS: Final[Mapping[str, Callable[[ApiServer, dict[str, Any]], object]]] = {
     "ready": lambda one, asked: one.ready(asked["service"], asked["unready"]),
+    "members": lambda one, asked: [each.address for each in one.members(asked["service"])],
     "on": lambda one, asked: {str(key): some for key, some in one.on(asked["node"]).items()},
     "lose": lambda one, asked: one.lose(asked["node"]),
     "add": lambda one, asked: one.add(asked["service"], asked["marker"]),

@@ -1,5 +1,6 @@
 """The figures at scale, by the names that the results know: which points, and what is told of them."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from bench import measures
+from bench.scale import point as points
 from bench.scale import shapes
 
 MIB: Final = 1 << 20
@@ -19,7 +21,15 @@ BASE: Final = shapes.POINTS["base"]
 REMOTE_SERVICES, REMOTE_ENDPOINTS = 300, 4_200
 """A remote cluster as targets know it; services have whole numbers of endpoints."""
 
+INCOMPLETE: Final = 3
+"""How a point ends of which a workload has no figures."""
+
 Found = Mapping[str, Any]
+
+
+class Failed(Exception):  # noqa: N818  # it is told, not shown
+    """A point has no figures."""
+
 
 FIGURES: Final[Mapping[str, Callable[[Found], float]]] = {
     "p50": lambda found: found["singles"]["p50_ms"],
@@ -43,6 +53,7 @@ FIGURES: Final[Mapping[str, Callable[[Found], float]]] = {
     "unreachable-p99": lambda found: found["unreachable"]["p99_ms"],
     "deaf-p99": lambda found: found["deaf"]["p99_ms"],
     "deaf-memory": lambda found: found["deaf"]["more_mib"] / found["deaf"]["deaf"],
+    "envoys": lambda found: max(found["envoys"]["changed_ms"]),
     "idle-cpu": lambda found: found["idle"]["cpu_percent"],
     "proxy": lambda found: found["memory"]["proxy_kib"],
     "memory": lambda found: found["memory"]["pss_mib"],
@@ -103,14 +114,16 @@ def measure(results: measures.Results, *, is_full: bool) -> None:
         ("remote clusters", lambda: _note_remotes(results, more=10 if is_full else 2)),
     ]
     if is_full:
-        base = functools.partial(point, BASE, seconds=20, changes=40)
+        # Envoys of that size would take the clients' core for themselves.
+        named = tuple(name for name in points.WORKLOADS if name != "envoys")
+        base = functools.partial(point, BASE, workloads=named, seconds=20, changes=40)
         steps.append(("base", lambda: _note(results, "base", base(), empty_mib=_empty_mib())))
     for factor, grown in (GRID if is_full else GROWN).items():
         steps.append((factor, functools.partial(_note_growth, results, factor, grown)))
     for name, step in steps:
         try:
             step()
-        except subprocess.CalledProcessError:
+        except Failed:
             results.failed.append(f"at scale: {name}")
 
 
@@ -134,16 +147,22 @@ def point(
     for one in workloads:
         words += ["--workload", one]
     command = [sys.executable, "-m", "bench.scale", *words]
-    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if ended.returncode and (len(workloads) == 1 or ended.returncode != INCOMPLETE):
+        raise Failed(f"{shape} ended with status {ended.returncode}")
     found = json.loads(ended.stdout)
     assert isinstance(found, dict)
     return found
 
 
 def _note(results: measures.Results, name: str, found: Found, *, empty_mib: float) -> None:
+    results.failed += [f"{name}: {text}" for text in found.get("failed", ())]
     for figure, read in FIGURES.items():
-        results.add(f"scale/{name}/{figure}", read(found))
+        with contextlib.suppress(KeyError):  # It has failed, or was not asked for.
+            results.add(f"scale/{name}/{figure}", read(found))
     for rate in (10, 50, 100):
+        if f"poisson{rate}" not in found:
+            continue
         results.trace(f"staleness/{name} p50", rate, found[f"poisson{rate}"]["p50_ms"])
         results.trace(f"staleness/{name} p99", rate, found[f"poisson{rate}"]["p99_ms"])
     alone = (found["memory"]["alone_mib"] - empty_mib) * MIB / found["shape"]["endpoints"]

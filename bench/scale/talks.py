@@ -33,6 +33,8 @@ MANAGER: Final = "envoy.filters.network.http_connection_manager"
 LARGE: Final = 1 << 17
 """Messages from this size on are decoded once for all clients that get the same bytes."""
 
+KEPT_LARGE, KEPT = 32, 50_000
+
 MARKERS: Final = re.compile(rb"(?<![\d.])%d\.\d+\.\d+\.\d+" % shapes.MARKED)
 """Addresses of pods that came with an event."""
 
@@ -209,6 +211,8 @@ def _decoded(message: bytes, *, is_whole: bool) -> Answer:
     if known is None:
         known = _whole_answer(message) if is_whole else _delta_answer(message)
         if len(message) >= LARGE:
+            if len(_large) >= KEPT_LARGE:
+                _large.clear()
             _large[message] = known
     return known
 
@@ -245,6 +249,8 @@ def _shared(kind: str, version: str, body: bytes) -> Held:
     key = (kind, version, body)
     known = _known.get(key)
     if known is None:
+        if len(_known) >= KEPT:
+            _known.clear()  # What proxies hold stays; it may exist twice from now on.
         known = _known[key] = Held(kind, version, body)
     return known
 

@@ -9,7 +9,7 @@ import dataclasses
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,8 +21,12 @@ PATIENCE_S: Final = 20.0
 ROLLOUT_RATE: Final = 400
 ROLLOUT: Final = 1000
 ENVOYS: Final = 5
-ENVOYS_S: Final = 20.0
+ENVOYS_S: Final = 60.0
 ROLLOUT_SERVICES: Final = 10
+CHURNING: Final = 50
+"""So many services are those whose pods are replaced at random."""
+
+DRAIN_S: Final = 120.0
 FULL: Final = 90
 """Percent of a core from which on whoever uses it is no measure of others."""
 
@@ -41,7 +45,6 @@ class Field:
     draw: random.Random
     clusters: range
     markers: int = 0
-    replaced: set[tuple[int, int, int]] = field(default_factory=set)
 
     @property
     def sidecars(self) -> int:
@@ -64,18 +67,23 @@ class Field:
         self.markers += 1
         return self.markers
 
-    def slot(self, services: int) -> tuple[int, int, int]:
-        """Return a pod that no event has replaced: its cluster, service and number."""
-        shape = self.shape
-        while True:
-            one = (
-                self.draw.choice(self.clusters),
-                self.draw.randrange(services),
-                self.draw.randrange(shape.behind),
-            )
-            if one not in self.replaced:
-                self.replaced.add(one)
-                return one
+    def pod(self, services: range) -> tuple[int, int, int]:
+        """Return any pod: its cluster, service and number."""
+        return (
+            self.draw.choice(self.clusters),
+            self.draw.choice(services),
+            self.draw.randrange(self.shape.behind),
+        )
+
+    def pods(self, services: range, most: int) -> list[tuple[int, int, int]]:
+        """Return some pods in any order, none of them twice."""
+        everyone = [
+            (cluster, service, number)
+            for cluster in self.clusters
+            for service in services
+            for number in range(self.shape.behind)
+        ]
+        return self.draw.sample(everyone, min(most, len(everyone)))
 
     def rest(self, seconds: float) -> None:
         """Let clients answer whatever comes."""
@@ -117,10 +125,10 @@ def singles(here: Field, *, changes: int) -> Found:
     total: Found = {"delays_ms": [], "lost": 0, "cpu_s": 0.0, "busy": 0.0, "changes": changes}
     affected, before = 0, here.clients.ask(act="counted")
     for _ in range(changes):
-        cluster, service, pod = here.slot(here.shape.services)
-        here.replaced.discard((cluster, service, pod))
+        cluster, service, pod = here.pod(range(here.shape.services))
         where = {"act": "ready", "cluster": cluster, "service": service}
-        address = shapes.pod(cluster, service, pod)
+        own = here.servers.ask(act="members", cluster=cluster, service=service)["found"]
+        address = own[pod]
         here.servers.ask(**where, unready=[pod])
         # What comes back before it was gone is no change, and nobody is told.
         name = f"outbound|80||{shapes.host(service)}"
@@ -152,7 +160,7 @@ def stream(here: Field, events: list[list[float]], *, seconds: float) -> Found:
         act="arrivals",
         written=written,
         expected=here.told,
-        timeout_s=PATIENCE_S,
+        timeout_s=DRAIN_S,
     )
     used_s = here.plane.cpu_s() - cpu_s
     return {
@@ -165,23 +173,24 @@ def stream(here: Field, events: list[list[float]], *, seconds: float) -> Found:
 
 
 def poisson(here: Field, *, rate: float, seconds: float) -> Found:
-    """Replace pods at random moments."""
+    """Replace pods of some services at random moments, none of them twice."""
+    first = min(ROLLOUT_SERVICES, here.shape.services // 2)
+    services = range(first, min(first + CHURNING, here.shape.services))
     events, at_s = list[list[float]](), 0.0
-    while (at_s := at_s + here.draw.expovariate(rate)) < seconds:
-        events.append([at_s, *here.slot(here.shape.services), here.marker()])
-    return stream(here, events, seconds=seconds)
+    for pod in here.pods(services, round(rate * seconds)):
+        at_s += here.draw.expovariate(rate)
+        events.append([at_s, *pod, here.marker()])
+    return stream(here, events, seconds=at_s)
 
 
 def rollout(here: Field) -> Found:
     """Replace many pods of a few services as fast as a rollout may."""
-    services = min(ROLLOUT_SERVICES, here.shape.services)
-    most = services * here.shape.behind * here.shape.clusters
-    free = most - sum(service < services for _, service, _ in here.replaced)
-    count = min(ROLLOUT, free)
+    services = range(min(ROLLOUT_SERVICES, here.shape.services))
     events = [
-        [number / ROLLOUT_RATE, *here.slot(services), here.marker()] for number in range(count)
+        [number / ROLLOUT_RATE, *pod, here.marker()]
+        for number, pod in enumerate(here.pods(services, ROLLOUT))
     ]
-    return stream(here, events, seconds=count / ROLLOUT_RATE)
+    return stream(here, events, seconds=len(events) / ROLLOUT_RATE)
 
 
 def node(here: Field) -> Found:
@@ -282,7 +291,7 @@ def envoys(here: Field) -> Found:
     with subject.helper("bench.scale.envoys", *words) as proxies:
         began = time.monotonic_ns()
         first = _until_right(here, proxies)
-        event = [0.0, *here.slot(shape.services), here.marker()]
+        event = [0.0, *here.pod(range(shape.services)), here.marker()]
         (written,) = here.servers.ask(act="replace", events=[event])["found"].values()
         then = _until_right(here, proxies)
     return {

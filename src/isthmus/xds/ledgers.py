@@ -120,8 +120,18 @@ def of(versions: Mapping[str, str]) -> Ledger:
 
 
 def _only(leaf: Leaf) -> Leaf:
-    """Return the one leaf that is equal to this, which it is when there was none."""
+    """Return the one leaf that is equal to this, which it is when there was none.
+
+    A version that knows what it consists of is another one than a text that says the same: that is
+    what a client claims to have.
+    """
     if not leaf:
         return _EMPTY
-    found = _LEAVES.setdefault(hash(frozenset(leaf.items())), leaf)
-    return found if found is leaf or dict.__eq__(found, leaf) else leaf
+    kinds = frozenset(map(type, leaf.values()))
+    found = _LEAVES.setdefault(hash((frozenset(leaf.items()), kinds)), leaf)
+    return found if found is leaf or _is_same(found, leaf) else leaf
+
+
+def _is_same(one: Leaf, other: Leaf) -> bool:
+    equal = dict.__eq__(one, other)
+    return equal and all(type(one[name]) is type(version) for name, version in other.items())

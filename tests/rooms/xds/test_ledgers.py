@@ -5,6 +5,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isthmus.resources.snapshot import Contents
 from isthmus.xds import ledgers
 
 NAMES = st.text("abcdef", min_size=1, max_size=3)
@@ -51,3 +52,12 @@ def test_who_has_a_little_more_than_another_keeps_only_that():
 
     own = bytes_of(two).keys() - bytes_of(one).keys()
     assert sum(bytes_of(two)[leaf] for leaf in own) < 2_000
+
+
+def test_what_a_client_claims_never_stands_for_what_a_version_consists_of():
+    claimed = ledgers.of({"members": "1"})
+    known = ledgers.of({"members": Contents.made("1", dict)})
+
+    assert known != claimed
+    assert isinstance(known.get("members"), Contents)
+    assert ledgers.of({"members": "1"}) == claimed

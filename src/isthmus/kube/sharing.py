@@ -43,8 +43,10 @@ def lean(fresh: V) -> V:
     if isinstance(fresh, MANY):
         _bare(fresh.metadata)
     if isinstance(fresh, objects.Pod):
+        _put(fresh.metadata, "creation_timestamp", "")
         _put(fresh.status, "host_ip", "")
     elif isinstance(fresh, objects.EndpointSlice):
+        _put(fresh.metadata, "creation_timestamp", "")
         for member in fresh.endpoints or ():
             if member.target_ref is not None:
                 _put(member.target_ref, "uid", "")
@@ -58,8 +60,6 @@ OURS: Final = ("istio.io/", "isthmus.dev/")
 
 def _bare(metadata: objects.Metadata) -> None:
     _put(metadata, "uid", "")
-    _put(metadata, "creation_timestamp", "")
-    _put(metadata, "generation", 0)
     annotations = metadata.annotations
     if annotations:
         kept = {key: text for key, text in annotations.items() if any(one in key for one in OURS)}

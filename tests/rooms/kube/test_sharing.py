@@ -66,3 +66,36 @@ def test_several_addresses_stay():
     pod = sharing.shared(decoded(objects.Pod, {**POD, "status": status}))
 
     assert [one.ip for one in pod.status.pod_ips] == ["10.0.0.1", "fd00::1"]
+
+
+@pytest.mark.parametrize(("kind", "fields"), [(objects.Pod, POD), (objects.EndpointSlice, SLICE)])
+def test_what_no_mesh_is_made_of_makes_no_difference(kind, fields):
+    seen = [
+        sharing.lean(
+            decoded(
+                kind,
+                fields,
+                uid=word,
+                creationTimestamp=word,
+                annotations={
+                    "cni.example/address": word,
+                    "ambient.istio.io/redirection": "enabled",
+                },
+            )
+        )
+        for word in ("one", "another")
+    ]
+
+    assert seen[0] == seen[1]
+    assert seen[0].metadata.annotations == {"ambient.istio.io/redirection": "enabled"}
+
+
+def test_how_old_a_service_is_stays_known():
+    fields = {
+        "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"selector": {"app": "web"}},
+    }
+    one = sharing.lean(decoded(objects.Service, fields, creationTimestamp="2026-01-01T00:00:00Z"))
+
+    assert one.metadata.creation_timestamp == "2026-01-01T00:00:00Z"
+    assert one.spec.selector == {"app": "web"}

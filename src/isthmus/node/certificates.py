@@ -19,8 +19,10 @@ from google.protobuf import message as protobuf_message
 
 from isthmus.base import clock, errors, logs
 from isthmus.ca import keys, pem, refusals, renewal
+from isthmus.mesh import trust
 from isthmus.mesh.identities import TrustDomain
 from isthmus.node import settings
+from isthmus.resources.envoy import secrets as envoy_secrets
 from isthmus.wire import csrclient, dialing, sds
 
 DEADLINE_S = 10.0
@@ -146,19 +148,17 @@ class Roots:
     """
 
     def __init__(self, trust_domains: Iterable[TrustDomain]) -> None:
-        self._prefixes = tuple(f"spiffe://{domain}/" for domain in trust_domains)
+        self._domains = tuple(trust_domains)
         self._is_told = False
 
     def mounted(self, roots_pem: str) -> sds.Secret | None:
         """Return the secret by the mounted roots; None where something else was told."""
         if self._is_told:
             return None
-        return sds.roots(
-            sds.ROOTS,
-            roots_pem=roots_pem,
-            version=_digest(roots_pem),
-            prefixes=self._prefixes,
-        )
+        # No names: whoever wants a certain one would be content with any of these as well.
+        listed = [trust.Bundle(domain, (roots_pem,)) for domain in self._domains]
+        body = envoy_secrets.bundles(sds.ROOTS, listed).body
+        return sds.renamed(body, name=sds.ROOTS, version=_digest(roots_pem))
 
     def told(self, body: bytes | None) -> sds.Secret | None:
         """Return the secret that the control plane tells; None where it says nothing.

@@ -31,6 +31,7 @@ Pods = collections.Collection[str, nodeslices.EnrolledPod]
 Slices = collections.Collection[nodeslices.TunnelKey, nodeslices.TunnelSlice]
 Sliced = Iterator[tuple[nodeslices.TunnelKey, nodeslices.TunnelSlice]]
 Reached = tuple[wds.Reach, str]
+Place = tuple[str, int]
 
 IPV4 = 4
 WAYPOINTS = "waypoint"
@@ -85,12 +86,14 @@ def build(graph_: graph.Graph) -> NodeProxy:
         graph_.index("workloads by service", sources.workloads, _names_of_services),
         graph_.index("policies by reach", sources.policies, _reached),
     )
-    to_services = graph_.derive("ways to services", sources.services, _ways_to_services(known))
+    plain = graph_.derive("services without tunnels", sources.services, _plain(known))
+    to_services = graph_.derive(
+        "ways to services", sources.services, _ways_to_services(known, plain)
+    )
     to_workloads = graph_.derive("ways to workloads", sources.workloads, _ways_to_workloads(known))
     pods = graph_.derive("pods that take part", sources.pods, _enrolled(known))
     slices = graph_.join(
         "slices",
-        graph_.derive("clusters of services", sources.services, _clusters),
         graph_.derive("endpoints of services", sources.services, _endpoints(known)),
         graph_.derive("ways", sources.nodes, _ways(to_services, to_workloads)),
         graph_.derive("what every node has", sources.nodes, _common),
@@ -127,22 +130,19 @@ def _common(_: reader.Reader, __: str, node: nodeslices.Node) -> Sliced:
 
 
 def cluster_name(service: wds.ServiceSlice, port: int) -> str:
-    """Return the name of the cluster of a port of a service."""
+    """Return the name by which the cluster of a port of a service is written of."""
     return f"{nodeslices.WAYS}|{port}||{service.resource_name}"
+
+
+def called_name(address: str, port: int, *, is_plain: bool = False) -> str:
+    """Return the name of the cluster of what was called; whoever is called by it finds it so."""
+    leading = nodeslices.Leading.PLAIN if is_plain else nodeslices.Leading.TUNNELLED
+    return f"{leading.value}|{address}:{port}"
 
 
 def waypoint_name(resource: str) -> str:
     """Return the name of the cluster of a waypoint, whose service's resource has this name."""
     return f"{WAYPOINTS}|{nodeslices.TUNNEL_PORT}||{resource}"
-
-
-def _clusters(_: reader.Reader, __: str, service: wds.ServiceSlice) -> Sliced:
-    for port in service.ports:
-        yield nodeslices.keyed(nodeslices.ServiceCluster(cluster_name(service, port.number)))
-        if port.number == nodeslices.TUNNEL_PORT:
-            # Whoever ends tunnels may be a waypoint; whether it is, those say who want it.
-            name = waypoint_name(service.resource_name)
-            yield nodeslices.keyed(nodeslices.ServiceCluster(name))
 
 
 def _endpoints(
@@ -171,23 +171,40 @@ def _endpoints(
         # The way there is kept ready: when the last near one goes, only endpoints change.
         beyond = nearest([one for one in able if one.uid in doors], service=service, node=node)
         ways_out = sorted(doors[one.uid] for one in beyond)
+        # Of all, whether they are ready or not: only endpoints change with that.
+        who = _identities(workloads.values())
+        is_plain = _is_plain(service, workloads.values())
         for port in service.ports:
-            found = sorted(_endpoints_of(chosen, key, port.number), key=_in_order)
-            name = cluster_name(service, port.number)
+            found = tuple(sorted(_endpoints_of(chosen, key, port.number), key=_in_order))
             far = nodegateways.inner_name(service, port.number) if behind else ""
             weight = sum(door.weight for door in behind)
-            yield nodeslices.keyed(nodeslices.ServiceEndpoints(name, tuple(found), far, weight))
+            shown, authority = cluster_name(service, port.number), f"{service.host}:{port.number}"
+            for address in _addresses(service, node):
+                name = called_name(address, port.number, is_plain=is_plain)
+                yield nodeslices.keyed(
+                    nodeslices.ServiceCluster(name, shown, authority, who, is_plain)
+                )
+                yield nodeslices.keyed(
+                    nodeslices.ServiceEndpoints(name, found, far, weight, is_plain)
+                )
             if ways_out:
                 for one in nodegateways.inner(service, port.number, ways_out, node=node):
                     yield nodeslices.keyed(one)
             if port.number == nodeslices.TUNNEL_PORT:
+                # Whoever ends tunnels may be a waypoint; whether it is, those say who want it.
                 asked = tuple(
                     dataclasses.replace(one, is_asked=True) for one in found if one.identity
                 )
                 name = waypoint_name(key)
+                yield nodeslices.keyed(nodeslices.ServiceCluster(name, identities=who))
                 yield nodeslices.keyed(nodeslices.ServiceEndpoints(name, asked))
 
     return sliced
+
+
+def _identities(workloads: Iterable[wds.WorkloadSlice]) -> tuple[SpiffeId, ...]:
+    found = {identity_of(one) for one in workloads}
+    return tuple(sorted(one for one in found if one is not None))
 
 
 def _in_order(endpoint: nodeslices.Endpoint) -> tuple[str, int, str, int]:
@@ -258,26 +275,52 @@ def _identity(workload: wds.WorkloadSlice) -> SpiffeId:
 # --- ways
 
 
-def _ways_to_services(
+def _plain(
     known: _Known,
+) -> Callable[[reader.Reader, str, wds.ServiceSlice], Iterator[tuple[str, bool]]]:
+    """Yield services to none of whose workloads a tunnel leads, and that have some."""
+
+    def plain(
+        read: reader.Reader, key: str, service: wds.ServiceSlice
+    ) -> Iterator[tuple[str, bool]]:
+        if _is_plain(service, read.lookup(known.by_service, key).values()):
+            yield key, True
+
+    return plain
+
+
+def _is_plain(service: wds.ServiceSlice, workloads: Iterable[wds.WorkloadSlice]) -> bool:
+    found = list(workloads)
+    if service.waypoint is not None or not found:
+        return False
+    return all(identity_of(one) is None and one.addresses for one in found)
+
+
+def _ways_to_services(
+    known: _Known, plain: collections.Collection[str, bool]
 ) -> Callable[
-    [reader.Reader, str, wds.ServiceSlice], Iterator[tuple[tuple[str, int], nodeslices.ServiceWay]]
+    [reader.Reader, str, wds.ServiceSlice], Iterator[tuple[Place, nodeslices.ServiceWay]]
 ]:
     def ways(
-        read: reader.Reader, _: str, service: wds.ServiceSlice
-    ) -> Iterator[tuple[tuple[str, int], nodeslices.ServiceWay]]:
+        read: reader.Reader, key: str, service: wds.ServiceSlice
+    ) -> Iterator[tuple[Place, nodeslices.ServiceWay]]:
         node = _node(read, known)
         if node is None or service.is_passed_through:
             return
-        near = [one.address for one in service.addresses if _is_near(one.network, node)]
-        for address in _usable(near):
+        chain = _passed(service.waypoint) or nodeslices.Leading.TUNNELLED.value
+        if read.get(plain, key) is not None:
+            chain = nodeslices.Leading.PLAIN.value
+        for address in _addresses(service, node):
             for port in service.ports:
-                name, asks = _passed(service.waypoint), service.waypoint is not None
-                name = name or cluster_name(service, port.number)
-                way = nodeslices.ServiceWay(address, port.number, name, asks)
+                way = nodeslices.ServiceWay(address, port.number, chain)
                 yield (address, port.number), way
 
     return ways
+
+
+def _addresses(service: wds.ServiceSlice, node: nodeslices.Node) -> Iterator[str]:
+    """Yield the addresses by which pods of a node call a service."""
+    return _usable(one.address for one in service.addresses if _is_near(one.network, node))
 
 
 def _ways_to_workloads(
@@ -307,16 +350,15 @@ def _passed(waypoint: wds.GatewayAddress | None) -> str:
 
 
 def _ways(
-    to_services: collections.Collection[tuple[str, int], nodeslices.ServiceWay],
+    to_services: collections.Collection[Place, nodeslices.ServiceWay],
     to_workloads: collections.Collection[str, nodeslices.WorkloadWay],
 ) -> Callable[[reader.Reader, str, nodeslices.Node], Sliced]:
     def sliced(read: reader.Reader, _: str, node: nodeslices.Node) -> Sliced:
         services = read.items(to_services).values()
         taken = {one.address for one in services}
         workloads = (one for one in read.items(to_workloads).values() if one.address not in taken)
-        yield nodeslices.keyed(
-            nodeslices.Ways(tuple(sorted(services)), tuple(sorted(workloads)), node.access_log)
-        )
+        yield nodeslices.keyed(nodeslices.Ways(tuple(sorted(services)), node.access_log))
+        yield nodeslices.keyed(nodeslices.OtherWays(tuple(sorted(workloads)), node.access_log))
 
     return sliced
 

@@ -128,18 +128,24 @@ class TunnelPolicies:
     names: tuple[TunnelName, ...] = ()
 
 
+class Leading(hashing.Word):
+    """What becomes of a call to a port of a service, whose cluster has the name of what was called."""
+
+    TUNNELLED = "tunnelled"
+    PLAIN = "plain"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class ServiceWay:
-    """Calls to an address and port of a service go to a cluster.
+    """Calls to an address and port of a service lead somewhere.
 
     Attributes:
-        asks: Whether that is a waypoint, which is asked for the address that was called.
+        chain: A `Leading`, or the cluster of a waypoint, which is asked for the address.
     """
 
     address: str
     port: int
-    cluster_name: str
-    asks: bool = False
+    chain: str = Leading.TUNNELLED.value
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -157,25 +163,43 @@ class WorkloadWay:
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """Where calls lead, for all pods of the node; what is not in here goes where it was going."""
+    """Which calls of all pods of the node are to services; all others are for `OtherWays`.
+
+    Of a service it holds the address and nothing else: the rest is told with its cluster.
+    """
 
     services: tuple[ServiceWay, ...]
+    access_log: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return the name of the listener."""
+        return WAYS
+
+
+@dataclass(frozen=True, slots=True)
+class OtherWays:
+    """Where calls to workloads lead; what is not in here goes where it was going."""
+
     workloads: tuple[WorkloadWay, ...]
     access_log: str = ""
 
+    @property
+    def name(self) -> str:
+        """Return the name of the listener."""
+        return OTHERS
+
 
 class Passage(hashing.Word):
-    """The listeners inside the proxy through which each connection to an endpoint goes."""
+    """The listeners inside the proxy for endpoints that no tunnel leads to by itself."""
 
-    TUNNEL = "connect_originate"
     PLAINTEXT = "plaintext_originate"
-    WAYPOINT = "waypoint_originate"
     GATEWAY = "gateway_originate"
 
 
 @dataclass(frozen=True, slots=True)
 class PassageListener:
-    """Passes connections on to the endpoints that were chosen for them."""
+    """Passes calls on to the endpoints that were chosen for them."""
 
     passage: Passage
     access_log: str = ""
@@ -185,6 +209,7 @@ class Upstream(hashing.Word):
     """The clusters that every node has."""
 
     OUTBOUND = "outbound"
+    OTHERS = "outbound_others"
     TUNNELS = "tunnels"
     GATEWAYS = "gateways"
     PLAINTEXT = "plaintext"
@@ -202,9 +227,20 @@ class UpstreamCluster:
 
 @dataclass(frozen=True, slots=True)
 class ServiceCluster:
-    """The cluster of one port of a service."""
+    """The cluster of one port of a service.
+
+    Attributes:
+        shown: The name by which it is written of, where its own is an address.
+        authority: What is asked for; empty where that is what was called.
+        identities: Who may answer; which of them must, says each endpoint.
+        is_plain: Whether nobody is asked for a tunnel.
+    """
 
     name: str
+    shown: str = ""
+    authority: str = ""
+    identities: tuple[SpiffeId, ...] = ()
+    is_plain: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -230,12 +266,14 @@ class ServiceEndpoints:
         far: The listener inside that makes two tunnels to what is in other networks; empty where
             nobody there is to be called.
         far_weight: How many workloads that stands for.
+        is_plain: Whether nobody is asked for a tunnel.
     """
 
     cluster_name: str
     endpoints: tuple[Endpoint, ...]
     far: str = ""
     far_weight: int = 0
+    is_plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +324,7 @@ TunnelSlice = (
     | TunnelPolicies
     | TunnelRoutes
     | Ways
+    | OtherWays
     | PassageListener
     | UpstreamCluster
     | ServiceCluster
@@ -296,6 +335,7 @@ TunnelSlice = (
 )
 
 WAYS = "outbound"
+OTHERS = "outbound_others"
 LISTENERS: Final[Mapping[type, str]] = MappingProxyType(
     {
         OutboundListener: "outbound",
@@ -352,7 +392,7 @@ def name_of(slice_: TunnelSlice) -> str:
         case ServiceEndpoints(cluster_name=name) | Doors(cluster_name=name):
             return name
         case _:
-            return WAYS if isinstance(slice_, Ways) else slice_.name
+            return slice_.name
 
 
 def routes_name(pod_uid: str) -> str:

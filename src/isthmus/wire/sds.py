@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import grpc
-from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
 from isthmus.base import logs, tasks
@@ -45,14 +45,10 @@ def certificate(name: str, *, chain_pem: str, key_pem: str, version: str) -> Sec
     return Secret(version, secret.SerializeToString())
 
 
-def roots(name: str, *, roots_pem: str, version: str, prefixes: Iterable[str] = ()) -> Secret:
-    """Write what a peer's certificate is verified against, and how its URI may begin."""
+def roots(name: str, *, roots_pem: str, version: str) -> Secret:
+    """Write what a peer's certificate is verified against."""
     secret = secret_pb2.Secret(name=name)
     secret.validation_context.trusted_ca.inline_bytes = roots_pem.encode()
-    for prefix in prefixes:
-        secret.validation_context.match_typed_subject_alt_names.add(
-            san_type=common_pb2.SubjectAltNameMatcher.URI, matcher={"prefix": prefix}
-        )
     return Secret(version, secret.SerializeToString())
 
 

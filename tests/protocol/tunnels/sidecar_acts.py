@@ -139,7 +139,7 @@ async def tunnels_lead_home_only(world):
         "own service": f"{SIDE}.default.svc.cluster.local:{TCP}",
         "another pod": f"{address('plain')}:{HTTP}",
         "another service": f"web.default.svc.cluster.local:{HTTP}",
-        "another port of the service": f"{SIDE}.default.svc.cluster.local:{HTTP}",
+        "another port of the service": f"{SIDE}.default.svc.cluster.local:{HTTP + 1}",
         "inbound": f"{own}:15006",
         "outbound": f"{own}:15001",
         "tunnels": f"{own}:15008",

@@ -119,7 +119,8 @@ def mesh_of(**accounts):
     cluster.service("raw", ready=[address("far")], ports={"tcp": TCP}, shape=raw)
     cluster.service("other", ready=[address(OTHER)], ports={"tcp": HTTP})
     cluster.service("plain", ready=[address("plain")], ports=ports)
-    cluster.service(SIDE, ready=[address(SIDE)], ports={"http": TCP}, shape=raw)
+    both = {"http": TCP, "http-too": HTTP}
+    cluster.service(SIDE, ready=[address(SIDE)], ports=both, shape=raw)
     server = objects.GatewayServer(
         port=objects.GatewayPort(number=OPEN, name="http", protocol="HTTP"), hosts=("*",)
     )
@@ -186,15 +187,16 @@ class World:
         await self._start(DOOR, OPEN)
         where = wds.NetworkAddress(tunnel_world.NETWORK, SIDE_VIP)
         ports = (wds.AddressPort(HTTP, 0),)
-        served = {SIDE: ((f"default/{SIDE}", (wds.AddressPort(HTTP, HTTP),)),), OTHER: ()}
+        host = f"{SIDE}.default.svc.cluster.local"
+        served = {SIDE: ((f"default/{host}", (wds.AddressPort(HTTP, HTTP),)),), OTHER: ()}
         known = {
             name: dataclasses.replace(
                 tunnel_world.workload(name), takes_tunnels=True, services=served[name]
             )
             for name in SIDES
         }
-        service = wds.ServiceSlice(SIDE, "default", SIDE, (where,), ports)
-        self.inner.tell({**known, f"default/{SIDE}": service})
+        service = wds.ServiceSlice(SIDE, "default", host, (where,), ports)
+        self.inner.tell({**known, service.resource_name: service})
 
     async def _start(self, name, *ports):
         await self.sides[name].start(self.mesh.snapshot_of(self.pods[name]), *ports)

@@ -79,8 +79,22 @@ def test_plain_text_is_refused_where_an_identity_is_demanded(told):
 
 def test_another_identity_than_the_expected_one_is_not_talked_to(told):
     assert told["impostor"]["refused"]
-    assert told["impostor"]["by the service"] == ["near", "nobody"]
+    assert told["impostor"]["by the service"] == ["near"]
     assert told["impostor"]["then"]
+
+
+@pytest.mark.parametrize("act", ["dead_proxy", "refused_tunnels"])
+def test_who_cannot_be_reached_costs_nobody_a_call_while_another_can(told, act):
+    """Each request arrives once."""
+    assert told[act] == {"by": ["near"], "arrived": 12, "in time": True, "then": True}
+
+
+def test_a_service_may_have_endpoints_that_take_part_and_others(told):
+    assert told["of_both_kinds"] is True
+
+
+def test_a_request_that_has_left_is_never_made_again(told):
+    assert told["broken_requests"] == {"by": ["nobody"], "arrived": 12, "in time": True}
 
 
 def test_who_is_not_ready_gets_no_call_by_the_service(told):

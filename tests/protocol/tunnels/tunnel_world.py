@@ -78,6 +78,10 @@ class Telling(server.BaseHTTPRequestHandler):
     """Tells who was asked, and from which address; then closes the connection."""
 
     def do_GET(self):
+        self.server.asked += 1
+        if self.path == "/broken":
+            self.close_connection = True
+            return
         told = json.dumps([self.server.name, self.client_address[0]]).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(told)))
@@ -90,6 +94,8 @@ class Telling(server.BaseHTTPRequestHandler):
 
 class Program(server.ThreadingHTTPServer):
     """Listens without asking for the name of its address, which nobody here knows."""
+
+    asked = 0
 
     def server_bind(self):
         socketserver.TCPServer.server_bind(self)

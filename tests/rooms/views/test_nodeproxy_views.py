@@ -8,13 +8,14 @@ from isthmus.engine import graph
 from isthmus.mesh.authorization import Action
 from isthmus.mesh.identities import ClusterId, NetworkId, SpiffeId, TrustDomain
 from isthmus.mesh.localities import Locality
+from isthmus.resources.nodeproxy import build
 from isthmus.views import nodeproxy, nodeslices, wds
 
 DOMAIN = TrustDomain("cluster.local")
 HERE = Locality("r1", "z1")
 NODE = nodeslices.Node("node-1", ClusterId("c"), NetworkId("n"), (DOMAIN,), locality=HERE)
 PORT = wds.AddressPort(80, 8080)
-CLUSTER = "outbound|80||default/web"
+CLUSTER = "tunnelled|10.96.0.1:80"
 
 
 def workload(name, address="10.0.0.1", **more):
@@ -70,6 +71,14 @@ class Told:
         return self.slices(nodeslices.ServiceEndpoints)[CLUSTER].endpoints
 
     @property
+    def others(self):
+        return self.slices(nodeslices.OtherWays)[nodeslices.OTHERS]
+
+    @property
+    def plain_endpoints(self):
+        return self.slices(nodeslices.ServiceEndpoints)["plain|10.96.0.1:80"].endpoints
+
+    @property
     def ways(self):
         return self.slices(nodeslices.Ways)[nodeslices.WAYS]
 
@@ -86,7 +95,7 @@ def names(endpoints):
 def test_a_services_address_leads_to_its_workloads_at_their_own_port(told):
     told.put(services={"default/web": service()}, workloads={"a": workload("a")})
 
-    assert told.ways.services == (nodeslices.ServiceWay("10.96.0.1", 80, CLUSTER),)
+    assert told.ways.services == (nodeslices.ServiceWay("10.96.0.1", 80),)
     identity = SpiffeId(DOMAIN, "default", "a")
     assert told.endpoints == (nodeslices.Endpoint("10.0.0.1", 8080, identity),)
 
@@ -96,8 +105,9 @@ def test_a_workload_that_takes_no_tunnels_has_no_identity_to_expect(told):
         services={"default/web": service()}, workloads={"a": workload("a", takes_tunnels=False)}
     )
 
-    assert [one.identity for one in told.endpoints] == [None]
-    assert told.ways.workloads == ()
+    assert [one.identity for one in told.plain_endpoints] == [None]
+    assert told.ways.services == (nodeslices.ServiceWay("10.96.0.1", 80, "plain"),)
+    assert told.others.workloads == ()
 
 
 def test_whoever_is_not_ready_gets_no_calls_unless_the_service_wants_that(told):
@@ -136,8 +146,8 @@ def test_what_is_in_another_network_is_not_dialled(told):
     )
     told.put(services={"default/web": vip}, workloads={"a": behind})
 
-    assert told.endpoints == ()
-    assert told.ways == nodeslices.Ways((), ())
+    assert told.slices(nodeslices.ServiceEndpoints) == {}
+    assert told.ways == nodeslices.Ways(())
 
 
 def test_a_pod_that_nobody_knows_yet_has_no_listeners(told):
@@ -180,12 +190,12 @@ def test_policies_hold_where_they_reach(told, reach, namespace, holds):
 def test_a_services_address_is_no_workloads(told):
     told.put(services={"default/web": service(vip="10.0.0.1")}, workloads={"a": workload("a")})
 
-    assert told.ways.workloads == ()
+    assert told.others.workloads == ()
 
 
 def test_a_workload_that_becomes_ready_changes_one_set_of_endpoints(told):
     """However many services and pods there are."""
-    many = {f"default/s{number}": service(f"s{number}") for number in range(50)}
+    many = {f"default/s{one}": service(f"s{one}", f"10.96.1.{one}") for one in range(50)}
     told.put(
         services=many | {"default/web": service()},
         workloads={"a": workload("a"), "b": workload("b", "10.0.0.2", is_healthy=False)},
@@ -197,7 +207,38 @@ def test_a_workload_that_becomes_ready_changes_one_set_of_endpoints(told):
     told.put(workloads={"b": workload("b", "10.0.0.2")})
 
     assert [key.name for key in seen[0]] == [CLUSTER]
-    assert told.graph.recomputed() == 2  # the endpoints, and the way to this workload
+    # The endpoints, whether tunnels lead to the service, and the way to this workload.
+    assert told.graph.recomputed() == 3
+
+
+def pushed_for_one_more(services):
+    """Return the names and sizes of what is told when one service more is there."""
+    told = Told()
+    many = {f"default/s{one}": service(f"s{one}", f"10.96.1.{one}") for one in range(services)}
+    pods = {
+        name: workload(name, f"10.1.0.{one}", services=((key, (PORT,)),))
+        for one, (key, name) in enumerate((key, key.partition("/")[2]) for key in many)
+    }
+    told.put(services=many, workloads=pods | {"a": workload("a")})
+    sizes = {}
+    told.graph.listen(
+        lambda batch: sizes.update(
+            (key.name, sizes.get(key.name, 0) + len(build.build(new).body))
+            for key, (_, new) in batch.of(told.proxy.slices).items()
+        )
+    )
+    before = len(build.build(told.ways).body)
+    told.put(services={"default/web": service()})
+    return sizes, sizes.pop(nodeslices.WAYS) - before
+
+
+def test_a_new_service_is_told_by_itself_however_many_there_are():
+    """Its cluster and endpoints; what all calls have in common grows by its address."""
+    few, many = pushed_for_one_more(10), pushed_for_one_more(100)
+
+    assert few == many
+    assert few[0].keys() == {CLUSTER}
+    assert few[1] < 32
 
 
 def test_nobody_gets_around_a_waypoint(told):
@@ -209,8 +250,8 @@ def test_nobody_gets_around_a_waypoint(told):
 
     name = "waypoint|15008||default/waypoint"
     assert told.endpoints == ()
-    assert told.ways.services == (nodeslices.ServiceWay("10.96.0.1", 80, name, asks=True),)
-    (way,) = told.ways.workloads
+    assert told.ways.services == (nodeslices.ServiceWay("10.96.0.1", 80, name),)
+    (way,) = told.others.workloads
     assert way.waypoint == name
 
 

@@ -8,7 +8,7 @@ from typing import assert_never
 from google.protobuf import message
 
 from isthmus.resources import snapshot, versions
-from isthmus.resources.nodeproxy import doubled, inside, pods, upstreams
+from isthmus.resources.nodeproxy import calls, doubled, inside, pods, upstreams
 from isthmus.views import view
 
 TYPES = {
@@ -36,6 +36,7 @@ def _message(slice_: view.nodeslices.TunnelSlice, name: str) -> message.Message:
             return doubled.assignment(slice_)
         case (
             view.nodeslices.Ways()
+            | view.nodeslices.OtherWays()
             | view.nodeslices.PassageListener()
             | view.nodeslices.UpstreamCluster()
             | view.nodeslices.ServiceCluster()
@@ -48,6 +49,7 @@ def _message(slice_: view.nodeslices.TunnelSlice, name: str) -> message.Message:
 
 def _of_node(
     slice_: view.nodeslices.Ways
+    | view.nodeslices.OtherWays
     | view.nodeslices.PassageListener
     | view.nodeslices.UpstreamCluster
     | view.nodeslices.ServiceCluster
@@ -57,8 +59,10 @@ def _of_node(
     match slice_:
         case view.nodeslices.Ways():
             return inside.ways(slice_, name)
+        case view.nodeslices.OtherWays():
+            return inside.others(slice_, name)
         case view.nodeslices.PassageListener():
-            return inside.passage(slice_, name)
+            return calls.passage(slice_, name)
         case view.nodeslices.UpstreamCluster():
             return upstreams.common(slice_)
         case view.nodeslices.ServiceCluster():

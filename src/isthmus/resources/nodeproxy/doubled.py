@@ -15,27 +15,20 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import message
 
 from isthmus.resources.envoy import messages, pools
-from isthmus.resources.nodeproxy import inside, sockets, upstreams
+from isthmus.resources.nodeproxy import calls, sockets, upstreams
 from isthmus.views import view
 
 Passage = view.nodeslices.Passage
 
 OWN_NETWORK: Final = "x-forwarded-network"
-ATTEMPTS: Final = 3
-"""Another gateway is tried when one cannot be reached."""
 
 
 def listener(slice_: view.nodeslices.InnerListener) -> message.Message:
-    """Return the listener that passes connections on through inner tunnels."""
-    proxy = inside.tunnelling(
-        slice_.name, slice_.authority, log_path=slice_.access_log, attempts=ATTEMPTS
+    """Return the listener that passes calls on through inner tunnels."""
+    told: messages.Fields = {"header": {"key": OWN_NETWORK, "value": str(slice_.network)}}
+    return calls.onward(
+        slice_.name, asked=slice_.authority, headers=[told], log_path=slice_.access_log
     )
-    told = {"key": OWN_NETWORK, "value": str(slice_.network)}
-    proxy.tunneling_config.headers_to_add.add(header=told)
-    result: message.Message = inside.listener(
-        slice_.name, filter_chains=[{"filters": [inside.proxied(proxy)]}]
-    )
-    return result
 
 
 def cluster(slice_: view.nodeslices.InnerCluster) -> message.Message:

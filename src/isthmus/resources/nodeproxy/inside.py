@@ -1,9 +1,10 @@
-"""The listeners inside a node's Envoy: where calls lead, and how they are passed on.
+"""The listener inside a node's Envoy that finds where calls lead, and how they are passed on.
 
-All pods of a node share them, so that a change of a service is told once and not once for each pod.
-The way is found by address first and port second, in a tree: an address that is known with another
-port is nobody's service, and goes where it was going. Envoy's own matching of chains would look at
-the port first and never come back from it.
+All pods of a node share it, so that a change is told once and not once for each pod; and of a service
+it holds the address alone, so that it stays small: its cluster has the name of what was called, and
+says what is asked for. The way is found by address first and port second, in a tree: an address that
+is known with another port is nobody's service, and goes where it was going. Envoy's own matching of
+chains would look at the port first and never come back from it.
 
 Source: spec section 7.4.
 """
@@ -11,6 +12,7 @@ Source: spec section 7.4.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from envoy.config.core.v3 import backoff_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb2
@@ -24,70 +26,83 @@ from isthmus.views import view
 Listener = listener_pb2.Listener
 Matcher = matcher_pb2.Matcher
 Passage = view.nodeslices.Passage
+Leading = view.nodeslices.Leading
 Upstream = view.nodeslices.Upstream
 
 ELSEWHERE: Final = "elsewhere"
+LEADING: Final = frozenset(one.value for one in Leading)
 ADDRESS_BITS: Final = 32
 WHERE_TO: Final = "%DOWNSTREAM_LOCAL_ADDRESS%"
-WHAT_WAS_CALLED: Final = f"%FILTER_STATE({states.CALLED}:PLAIN)%"
-BY_ENDPOINT: Final = f"%DYNAMIC_METADATA({upstreams.PROOF[0]}:{upstreams.AUTHORITY})%"
-ASKED: Final = {
-    Passage.TUNNEL: WHERE_TO,
-    Passage.WAYPOINT: WHAT_WAS_CALLED,
-    Passage.GATEWAY: BY_ENDPOINT,
-}
-"""What is asked for at the end of tunnels."""
+BY_SERVICE: Final = f"%CLUSTER_METADATA({upstreams.PROOF[0]}:{upstreams.AUTHORITY})%"
+ATTEMPTS: Final = 5
+BACK_OFF: Final = backoff_pb2.BackoffStrategy(
+    base_interval=messages.seconds(0.025), max_interval=messages.seconds(0.25)
+)
 FORWARDED: Final = f'for="%FILTER_STATE({states.CLIENT}:PLAIN)%"'
 
 
 def ways(slice_: view.nodeslices.Ways, name: str) -> message.Message:
-    """Return the listener that finds where calls of all pods lead."""
-    log = slice_.access_log
+    """Return the listener that finds where calls to services lead."""
+    onwards = states.noted(states.carried_on())
+    plain = states.noted([states.led_by_what_was_called(Leading.PLAIN.value)])
+    tunnelled_ = states.noted([states.led_by_what_was_called(Leading.TUNNELLED.value)])
     result: message.Message = listener(
         name,
         filter_chains=[
-            {"name": ELSEWHERE, "filters": [pass_on(Upstream.PLAINTEXT.value, log_path=log)]},
-            *_to_services(slice_),
-            *_to_workloads(slice_),
+            {"name": ELSEWHERE, "filters": [onwards, pass_on(Upstream.OTHERS.value)]},
+            {"name": Leading.PLAIN.value, "filters": [plain, pass_on(Upstream.PLAINTEXT.value)]},
+            {"name": Leading.TUNNELLED.value, "filters": [tunnelled_, _to_somebody()]},
+            *_to_waypoints({way.chain for way in slice_.services} - LEADING),
         ],
-        filter_chain_matcher=_by_address(slice_),
+        filter_chain_matcher=_by_address(_of_services(slice_)),
+        access_log=access_logs.of_traffic(slice_.access_log),
     )
     return result
 
 
-def passage(slice_: view.nodeslices.PassageListener, name: str) -> message.Message:
-    """Return the listener that passes connections on to endpoints that were chosen."""
-    if slice_.passage is Passage.PLAINTEXT:
-        told = [pass_on(Upstream.PLAINTEXT.value, log_path=slice_.access_log)]
-    else:
-        to = Upstream.GATEWAYS if slice_.passage is Passage.GATEWAY else Upstream.TUNNELS
-        proxy = tunnelling(to.value, ASKED[slice_.passage], log_path=slice_.access_log)
-        told = [states.noted([states.expected_by_endpoint(*upstreams.PROOF)]), proxied(proxy)]
-    result: message.Message = listener(name, filter_chains=[{"filters": told}])
+def others(slice_: view.nodeslices.OtherWays, name: str) -> message.Message:
+    """Return the listener that finds where calls lead that are to no service.
+
+    It is another one because it holds more: who must answer, for each account.
+    """
+    result: message.Message = listener(
+        name,
+        filter_chains=[
+            {"name": ELSEWHERE, "filters": [pass_on(Upstream.PLAINTEXT.value)]},
+            *_to_waypoints({way.waypoint for way in slice_.workloads if way.waypoint}),
+            *_to_workloads(slice_),
+        ],
+        filter_chain_matcher=_by_address(_of_workloads(slice_)),
+        access_log=access_logs.of_traffic(slice_.access_log),
+    )
     return result
 
 
-def pass_on(cluster: str, *, log_path: str = "") -> messages.Fields:
+def _to_somebody() -> messages.Fields:
+    """Return the network filter that asks one endpoint after another for a tunnel.
+
+    Until one has said yes, nothing of what the application sent has left. They take turns.
+    """
+    return proxied(tunnelling(Upstream.TUNNELS.value, BY_SERVICE, attempts=ATTEMPTS))
+
+
+def pass_on(cluster: str) -> messages.Fields:
     """Return the network filter that passes bytes on for as long as the two sides want."""
-    return messages.extension("envoy.filters.network.tcp_proxy", _proxy(cluster, log_path))
+    return proxied(_proxy(cluster))
 
 
-def tunnelled(asked: str = WHERE_TO, *, log_path: str = "") -> messages.Fields:
-    """Return the network filter that passes bytes on through a tunnel.
+def tunnelling(cluster: str, asked: str, *, attempts: int = 1) -> tcp_proxy_pb2.TcpProxy:
+    """Return what passes bytes on through tunnels of a cluster, in which `asked` is asked for.
 
     Args:
-        asked: Envoy's format of what is asked for at its end.
-        log_path: Of the access log; empty for none.
+        cluster: Its endpoints take turns.
+        asked: Envoy's format of it.
+        attempts: How many of them may be asked for one call.
     """
-    return proxied(tunnelling(Upstream.TUNNELS.value, asked, log_path=log_path))
-
-
-def tunnelling(
-    cluster: str, asked: str, *, log_path: str = "", attempts: int = 1
-) -> tcp_proxy_pb2.TcpProxy:
-    """Return what passes bytes on through tunnels of a cluster, in which `asked` is asked for."""
-    proxy = _proxy(cluster, log_path)
-    proxy.max_connect_attempts.value = attempts
+    proxy = _proxy(cluster)
+    if attempts > 1:
+        proxy.max_connect_attempts.value = attempts
+        proxy.backoff_options.CopyFrom(BACK_OFF)
     proxy.tunneling_config.hostname = asked
     proxy.tunneling_config.headers_to_add.add(header={"key": "forwarded", "value": FORWARDED})
     return proxy
@@ -98,12 +113,11 @@ def proxied(proxy: tcp_proxy_pb2.TcpProxy) -> messages.Fields:
     return messages.extension("envoy.filters.network.tcp_proxy", proxy)
 
 
-def _proxy(cluster: str, log_path: str) -> tcp_proxy_pb2.TcpProxy:
+def _proxy(cluster: str) -> tcp_proxy_pb2.TcpProxy:
     return tcp_proxy_pb2.TcpProxy(
         stat_prefix=cluster.partition("|")[0],
         cluster=cluster,
         idle_timeout=messages.FOREVER,
-        access_log=access_logs.of_traffic(log_path),
     )
 
 
@@ -120,33 +134,40 @@ def listener(name: str, **more: object) -> listener_pb2.Listener:
 # --- ways
 
 
-def _to_services(slice_: view.nodeslices.Ways) -> Iterator[messages.Fields]:
-    asked = {way.cluster_name for way in slice_.services if way.asks}
-    asked |= {way.waypoint for way in slice_.workloads if way.waypoint}
-    for name in sorted(asked | {way.cluster_name for way in slice_.services}):
-        passed = pass_on(name, log_path=slice_.access_log)
-        told = [states.noted([states.called()]), passed] if name in asked else [passed]
-        yield {"name": name, "filters": told}
+def _to_waypoints(asked: Iterable[str]) -> Iterator[messages.Fields]:
+    for name in sorted(asked):
+        told = proxied(tunnelling(name, WHERE_TO, attempts=ATTEMPTS))
+        yield {"name": name, "filters": [told]}
 
 
-def _to_workloads(slice_: view.nodeslices.Ways) -> Iterator[messages.Fields]:
+def _to_workloads(slice_: view.nodeslices.OtherWays) -> Iterator[messages.Fields]:
     # One chain for all that share an identity.
     for identity in sorted({way.identity for way in slice_.workloads if not way.waypoint}):
         expected = states.noted([states.expected(identity)])
-        told = [expected, tunnelled(log_path=slice_.access_log)]
+        told = [expected, proxied(tunnelling(Upstream.TUNNELS.value, WHERE_TO))]
         yield {"name": str(identity), "filters": told}
 
 
-def _by_address(slice_: view.nodeslices.Ways) -> matcher_pb2.Matcher | None:
-    by_address = dict[str, list[view.nodeslices.ServiceWay]]()
+def _of_services(slice_: view.nodeslices.Ways) -> Iterator[messages.Fields]:
+    ports = dict[str, list[tuple[int, str]]]()
     for way in slice_.services:
-        by_address.setdefault(way.address, []).append(way)
-    ranges = [_range(address, _by_port(group)) for address, group in sorted(by_address.items())]
+        ports.setdefault(way.address, []).append((way.port, way.chain))
+    alike = dict[tuple[tuple[int, str], ...], list[str]]()
+    for address, each in ports.items():
+        alike.setdefault(tuple(each), []).append(address)
+    return (_ranges(some, _by_port(each)) for each, some in sorted(alike.items()))
+
+
+def _of_workloads(slice_: view.nodeslices.OtherWays) -> Iterator[messages.Fields]:
     groups = dict[str, list[str]]()
     for one in slice_.workloads:
         groups.setdefault(one.waypoint or str(one.identity), []).append(one.address)
     for name, addresses in sorted(groups.items()):
-        ranges.append(_ranges(addresses, {"action": _chain(name)}))
+        yield _ranges(addresses, {"action": _chain(name)})
+
+
+def _by_address(found: Iterable[messages.Fields]) -> matcher_pb2.Matcher:
+    ranges = list(found)
     otherwise = {"action": _chain(ELSEWHERE)}
     if not ranges:
         return Matcher(on_no_match=otherwise)
@@ -157,18 +178,14 @@ def _by_address(slice_: view.nodeslices.Ways) -> matcher_pb2.Matcher | None:
     return Matcher(matcher_tree=tree, on_no_match=otherwise)
 
 
-def _by_port(group: Iterable[view.nodeslices.ServiceWay]) -> messages.Fields:
-    by_port = {str(way.port): {"action": _chain(way.cluster_name)} for way in group}
+def _by_port(group: Iterable[tuple[int, str]]) -> messages.Fields:
+    by_port = {str(port): {"action": _chain(chain)} for port, chain in group}
     tree = {
         "input": messages.extension("port", network_inputs_pb2.DestinationPortInput()),
         "exact_match_map": {"map": by_port},
     }
     otherwise = {"action": _chain(ELSEWHERE)}
     return {"matcher": Matcher(matcher_tree=tree, on_no_match=otherwise)}
-
-
-def _range(address: str, found: messages.Fields) -> messages.Fields:
-    return _ranges([address], found)
 
 
 def _ranges(addresses: Sequence[str], found: messages.Fields) -> messages.Fields:

@@ -14,6 +14,7 @@ from typing import Final
 
 from envoy.extensions.filters.common.set_filter_state.v3 import value_pb2
 from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
+from google.protobuf import message
 
 from isthmus.mesh.identities import SpiffeId
 from isthmus.resources.envoy import messages
@@ -23,12 +24,10 @@ Value = value_pb2.FilterStateValue
 
 HASHED: Final = "envoy.hashable_string"
 PLAIN: Final = "envoy.string"
+
+
 CLIENT: Final = "isthmus.client"
 """The address and port from which the pod's application called."""
-
-
-CALLED: Final = "isthmus.called"
-"""The address and port that the application called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +46,29 @@ def of_pod(pod: view.nodeslices.EnrolledPod) -> list[Fact]:
 
 
 def of_application(pod: view.nodeslices.EnrolledPod) -> list[Fact]:
-    """Return `_of_pod` and between which addresses its application has connected."""
+    """Return `of_pod` and between which addresses its application has connected."""
     target = "envoy.filters.listener.original_dst.local_ip"
     return [
         *of_pod(pod),
-        Fact(CLIENT, PLAIN, "%DOWNSTREAM_REMOTE_ADDRESS%"),
-        # For the next listener only: beyond, it would keep the pools of services apart.
+        # For the next listener only: beyond, they would be those of another call.
+        Fact(CLIENT, PLAIN, "%DOWNSTREAM_REMOTE_ADDRESS%", Value.ONCE),
         Fact(target, target, "%DOWNSTREAM_LOCAL_ADDRESS%", Value.ONCE),
     ]
+
+
+def carried_on() -> list[Fact]:
+    """Return what the next listener has to know as well, of that which is for one only."""
+    target = "envoy.filters.listener.original_dst.local_ip"
+    return [
+        Fact(CLIENT, PLAIN, f"%FILTER_STATE({CLIENT}:PLAIN)%", Value.ONCE),
+        Fact(target, target, "%DOWNSTREAM_LOCAL_ADDRESS%", Value.ONCE),
+    ]
+
+
+def led_by_what_was_called(prefix: str) -> Fact:
+    """Return that the cluster's name is what was called, after a prefix."""
+    key = "envoy.tcp_proxy.cluster"
+    return Fact(key, key, f"{prefix}|%DOWNSTREAM_LOCAL_ADDRESS%", Value.NONE)
 
 
 def expected(identity: SpiffeId) -> Fact:
@@ -67,26 +81,23 @@ def expected_by_endpoint(namespace: str, key: str) -> Fact:
     return Fact(_EXPECTED, _EXPECTED, f"%DYNAMIC_METADATA({namespace}:{key})%")
 
 
-def called() -> Fact:
-    """Return which address and port was called, for the listener that asks a waypoint for it."""
-    return Fact(CALLED, PLAIN, "%DOWNSTREAM_LOCAL_ADDRESS%", Value.ONCE)
-
-
 def noted(facts: Sequence[Fact]) -> messages.Fields:
     """Return the network filter that notes facts about each new connection."""
-    values = [
-        Value(
-            object_key=fact.key,
-            factory_key=fact.kind,
-            format_string={"text_format_source": {"inline_string": fact.text}},
-            shared_with_upstream=fact.shared,
-        )
-        for fact in facts
-    ]
     return messages.extension(
         "envoy.filters.network.set_filter_state",
-        set_filter_state_pb2.Config(on_new_connection=values),
+        set_filter_state_pb2.Config(on_new_connection=[_value(fact) for fact in facts]),
     )
+
+
+def _value(fact: Fact) -> message.Message:
+    text = {"text_format_source": {"inline_string": fact.text}}
+    result: message.Message = Value(
+        object_key=fact.key,
+        factory_key=fact.kind,
+        format_string=text,
+        shared_with_upstream=fact.shared,
+    )
+    return result
 
 
 _EXPECTED: Final = "envoy.network.upstream_subject_alt_names"

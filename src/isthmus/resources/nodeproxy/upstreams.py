@@ -1,8 +1,8 @@
 """The clusters of a node's Envoy, and who answers for services.
 
-Endpoints of a service are addresses inside the proxy: a listener there knows from the endpoint's
-metadata where it is and who it must be, and makes the tunnel, or calls it in plain text. So one
-service may have endpoints of both kinds.
+An endpoint of a service is the end of a tunnel at a pod, and says which identity it must prove: its
+cluster has a transport socket for each. What takes no tunnels, and what is behind gateways, are
+addresses of listeners inside the proxy. So one service may have endpoints of all kinds.
 
 Source: spec section 7.4.
 """
@@ -23,10 +23,20 @@ Passage = view.nodeslices.Passage
 Upstream = view.nodeslices.Upstream
 
 CONNECT_S: Final = 10.0
+TUNNEL_S: Final = 2.0
+"""How long an endpoint has that others may stand in for: long enough for one lost packet."""
+
 MOST_STREAMS: Final = 100
 """How many connections share one tunnel, as in Istio's node proxies."""
 
 PING_S, PONG_S = 15.0, 10.0
+INSIDE: Final[messages.Fields] = {
+    "max_concurrent_streams": {"value": MOST_STREAMS},
+    "initial_stream_window_size": {"value": 1 << 22},
+    "initial_connection_window_size": {"value": 1 << 25},
+}
+"""Of connections inside the proxy: one that nobody reads holds little, and holds up no other."""
+
 NO_LIMITS: Final = {
     "thresholds": [
         {
@@ -40,6 +50,11 @@ NO_LIMITS: Final = {
 TARGET: Final = ("envoy.filters.listener.original_dst", "local")
 """The namespace and key of an endpoint's metadata that say where it is."""
 
+BY_KIND: Final = "envoy.transport_socket_match"
+"""The namespace of an endpoint's metadata by which a cluster finds its transport socket."""
+
+KIND, INNER = "kind", "inside"
+
 AUTHORITY: Final = "authority"
 """The key beside `PROOF` that says what is asked for at a gateway."""
 
@@ -51,8 +66,9 @@ def common(slice_: view.nodeslices.UpstreamCluster) -> message.Message:
     """Return one of the clusters that every node has."""
     name = slice_.upstream.value
     match slice_.upstream:
-        case Upstream.OUTBOUND:
-            return _inside(name, listener=view.nodeslices.WAYS)
+        case Upstream.OUTBOUND | Upstream.OTHERS:
+            # Each has the name of the listener that it leads to.
+            return _inside(name, listener=name)
         case Upstream.TUNNELS:
             return _where_it_was_going(
                 name,
@@ -80,44 +96,83 @@ def common(slice_: view.nodeslices.UpstreamCluster) -> message.Message:
 
 def service(slice_: view.nodeslices.ServiceCluster) -> message.Message:
     """Return the cluster of a port of a service."""
+    if slice_.is_plain:
+        return _endpoints_of(slice_, connect_timeout=messages.seconds(CONNECT_S))
+    inner = _socket(INNER, sockets.inside((TARGET[0], PROOF[0])))
+    tunnels = [_socket(str(one), sockets.of_inner_tunnels([str(one)])) for one in slice_.identities]
+    asked = messages.struct({AUTHORITY: slice_.authority})
+    return _endpoints_of(
+        slice_,
+        connect_timeout=messages.seconds(TUNNEL_S),
+        metadata={"filter_metadata": {PROOF[0]: asked}},
+        transport_socket_matches=[inner, *tunnels],
+        # Of an endpoint whose identity is not told here nobody is believed to be it.
+        transport_socket=sockets.of_inner_tunnels([sockets.NOBODY]),
+        typed_extension_protocol_options=_http2(),
+    )
+
+
+def _endpoints_of(slice_: view.nodeslices.ServiceCluster, **more: object) -> message.Message:
     result: message.Message = Cluster(
         name=slice_.name,
+        alt_stat_name=slice_.shown,
         type=Cluster.EDS,
         eds_cluster_config={"service_name": slice_.name, "eds_config": messages.from_ads()},
-        connect_timeout=messages.seconds(CONNECT_S),
         circuit_breakers=NO_LIMITS,
-        transport_socket=sockets.inside((TARGET[0], PROOF[0])),
+        upstream_bind_config=sockets.left_from_pod(),
+        **more,
         # Only those who can answer are told; with the last of them gone nobody shall be called.
         common_lb_config={"healthy_panic_threshold": {"value": 0}},
     )
     return result
 
 
+def _socket(kind: str, socket: messages.Fields) -> messages.Fields:
+    return {"name": kind, "match": messages.struct({KIND: kind}), "transport_socket": socket}
+
+
 def assignment(slice_: view.nodeslices.ServiceEndpoints) -> message.Message:
     """Return who answers for a port of a service."""
-    told = [_endpoint(one) for one in slice_.endpoints]
+    if slice_.is_plain:
+        told = [_called(one) for one in slice_.endpoints]
+    else:
+        told = [_endpoint(one) for one in slice_.endpoints]
     if slice_.far:
         far = {"endpoint": {"address": address_inside(slice_.far, slice_.cluster_name)}}
-        told.append({**far, "load_balancing_weight": {"value": slice_.far_weight}})
+        weight = {"value": slice_.far_weight}
+        told.append({**far, "load_balancing_weight": weight, "metadata": _of_kind(INNER)})
     result: message.Message = endpoint_pb2.ClusterLoadAssignment(
         cluster_name=slice_.cluster_name, endpoints=[{"lb_endpoints": told}] if told else []
     )
     return result
 
 
-def _endpoint(endpoint: view.nodeslices.Endpoint) -> messages.Fields:
-    target = f"{endpoint.address}:{endpoint.port}"
-    passage = Passage.TUNNEL if endpoint.identity is not None else Passage.PLAINTEXT
-    if endpoint.is_asked:
-        passage = Passage.WAYPOINT
-    known = {TARGET[0]: messages.struct({TARGET[1]: target})}
-    if endpoint.identity is not None:
-        known[PROOF[0]] = messages.struct({PROOF[1]: str(endpoint.identity)})
+def _called(endpoint: view.nodeslices.Endpoint) -> messages.Fields:
+    where = messages.socket_address(endpoint.address, port=endpoint.port)
     return {
-        "endpoint": {"address": address_inside(passage.value, target)},
+        "endpoint": {"address": where},
         "load_balancing_weight": {"value": endpoint.weight},
-        "metadata": {"filter_metadata": known},
     }
+
+
+def _endpoint(endpoint: view.nodeslices.Endpoint) -> messages.Fields:
+    if endpoint.identity is None:
+        target = f"{endpoint.address}:{endpoint.port}"
+        where, known = address_inside(Passage.PLAINTEXT.value, target), _of_kind(INNER)
+        known["filter_metadata"][TARGET[0]] = messages.struct({TARGET[1]: target})
+    else:
+        port = view.nodeslices.TUNNEL_PORT
+        where = messages.socket_address(endpoint.address, port=port)
+        known = _of_kind(str(endpoint.identity))
+    return {
+        "endpoint": {"address": where},
+        "load_balancing_weight": {"value": endpoint.weight},
+        "metadata": known,
+    }
+
+
+def _of_kind(kind: str) -> dict[str, dict[str, object]]:
+    return {"filter_metadata": {BY_KIND: messages.struct({KIND: kind})}}
 
 
 def address_inside(listener: str, endpoint: str) -> messages.Fields:
@@ -160,6 +215,10 @@ def _http2() -> dict[str, any_pb2.Any]:
     # A node that vanishes without a word is noticed, also by tunnels on which nothing is said.
     ping = {"interval": messages.seconds(PING_S), "timeout": messages.seconds(PONG_S)}
     spoken = {"max_concurrent_streams": {"value": MOST_STREAMS}, "connection_keepalive": ping}
+    return _spoken(spoken)
+
+
+def _spoken(spoken: messages.Fields) -> dict[str, any_pb2.Any]:
     options = http_protocol_options_pb2.HttpProtocolOptions(
         explicit_http_config={"http2_protocol_options": spoken}
     )

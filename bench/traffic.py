@@ -8,7 +8,7 @@ from typing import Any, Final
 from bench import measures, meshes, pods, server, usage
 from isthmus.kube import client
 
-SECONDS: Final = 2.0
+SECONDS: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,14 +109,14 @@ SIZES: Final[Mapping[str, Callable[[shapes.Shape], int]]] = {
 def measure(results: measures.Results, *, is_full: bool) -> None:
     """Measure the points of the grid; one that fails has no figures, and the others are measured."""
     steps: list[tuple[str, Callable[[], None]]] = [
-        ("short", lambda: _note(results, "short", point(SHORT), empty_mib=_empty_mib())),
+        ("short", lambda: _note(results, "short", point(SHORT, rest_s=10), empty_mib=_empty_mib())),
         ("flavours", lambda: _note_flavours(results)),
         ("remote clusters", lambda: _note_remotes(results, more=10 if is_full else 2)),
     ]
     if is_full:
         # Envoys of that size would take the clients' core for themselves.
         named = tuple(name for name in points.WORKLOADS if name != "envoys")
-        base = functools.partial(point, BASE, workloads=named, seconds=20, changes=40)
+        base = functools.partial(point, BASE, workloads=named, seconds=20, changes=40, rest_s=40)
         steps.append(("base", lambda: _note(results, "base", base(), empty_mib=_empty_mib())))
     for factor, grown in (GRID if is_full else GROWN).items():
         steps.append((factor, functools.partial(_note_growth, results, factor, grown)))
@@ -200,7 +200,7 @@ def _note_growth(results: measures.Results, factor: str, grown: Sequence[shapes.
     """Measure how the CPU time for a change grows with one factor."""
     costs = list[tuple[float, float]]()
     for shape in grown:
-        found = point(shape, workloads=("singles",), changes=12, rest_s=1)
+        found = point(shape, workloads=("singles",), changes=10, rest_s=1)
         costs.append((SIZES[factor](shape), found["singles"]["cpu_ms"]))
     results.add(f"growth/{factor}/slope", slope(costs))
     results.add(f"growth/{factor}/ratio", costs[-1][1] / costs[0][1])

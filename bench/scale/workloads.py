@@ -27,9 +27,6 @@ CHURNING: Final = 50
 """So many services are those whose pods are replaced at random."""
 
 DRAIN_S: Final = 120.0
-FULL: Final = 90
-"""Percent of a core from which on whoever uses it is no measure of others."""
-
 Found = dict[str, Any]
 
 

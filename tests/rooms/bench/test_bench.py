@@ -142,6 +142,17 @@ def test_the_page_says_what_was_reached_and_what_was_not(value, must, aim, said)
     assert line.endswith(f"| {said} |")
 
 
+@pytest.mark.parametrize(("busy", "is_told"), [(95, True), (80, False)])
+def test_a_delay_of_clients_that_were_late_themselves_is_told_as_a_bound(busy, is_told):
+    results = measures.Results()
+    results.add("scale/base/p99", 150)
+    results.add("scale/base/busy", busy)
+
+    written = page.page(page.BEGIN + page.END, measures.document(results.measures(), FACTS))
+
+    assert ("150 ms, upper bound" in written) is is_told
+
+
 def test_drawings_follow_from_the_file():
     run = measures.document([], FACTS, {"growth/services": [(100, 2.0), (1000, 2.1)]})
 

@@ -100,12 +100,14 @@ class Facts:
     candidates: collections.Collection[ServiceKey, Candidates]
     in_bunches: collections.Collection[ServiceKey, bunches.Bunches]
     ports_declared: collections.Collection[ObjectKey, Ports]
-    declared_at: collections.Index[tuple[ClusterId, str], ObjectKey, None]
+    declared_at: collections.Index[str, ObjectKey, None]
 
     def served_at(self, read: Reads, cluster: ClusterId, address: str) -> dict[ServedKey, Served]:
         """Return the ports that a workload at an address serves for services."""
         found = dict[ServedKey, Served]()
-        for key in sorted(read.lookup(self.declared_at, (cluster, address)), reverse=True):
+        for key in sorted(read.lookup(self.declared_at, address), reverse=True):
+            if key.cluster != cluster:  # Clusters may well have pods of one address.
+                continue
             declared = read.get(self.ports_declared, key)
             service = read.get(self.model.services, declared.service) if declared else None
             if declared is None or service is None:
@@ -188,7 +190,7 @@ def declare(graph_: graph.Graph, mesh: model.Model) -> Facts:
         in_bunches=_bunches(graph_, judged, gateways),
         ports_declared=graph_.derive("views/declared ports", mesh.declared_ports, _ports),
         declared_at=graph_.keys(
-            "views/declared ports by address", mesh.declared_ports, lambda _, one: _at(one)
+            "views/declared ports by address", mesh.declared_ports, lambda _, one: one.addresses
         ),
     )
 
@@ -432,12 +434,6 @@ def _ports(
     _: reader.Reader, key: ObjectKey, one: model.Declared
 ) -> Iterator[tuple[ObjectKey, Ports]]:
     yield key, Ports(one.service, one.ports)
-
-
-def _at(one: model.Declared) -> Iterator[tuple[ClusterId, str]]:
-    """Yield where an EndpointSlice, or an entry, declares ports."""
-    for address in one.addresses:
-        yield one.cluster, address
 
 
 def _first(item: tuple[Named, object]) -> Named:

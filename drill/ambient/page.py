@@ -110,7 +110,7 @@ def heading(run: Mapping[str, Any]) -> str:
 
 def _sum(run: Mapping[str, Any]) -> str:
     wires = run["wires"]
-    on_its_way = f", {run['in_flight']} on its way through a killed process" * bool(
+    on_its_way = f", {run['in_flight']} on their way through a process that ended" * bool(
         run["in_flight"]
     )
     return (

@@ -1,9 +1,11 @@
 """What a drill in ambient mode holds against the mesh, from what it has seen."""
 
 import dataclasses
+import json
 
 import pytest
 from drill import __main__ as program
+from drill import page as pages
 from drill.ambient import page, plan, records, verdict
 
 FACTS = {
@@ -158,6 +160,14 @@ def test_a_terminal_of_eighty_columns_shows_a_drill(record, step):
 
     assert max(map(len, lines)) <= 80
     assert any(line.endswith("no promise was broken") for line in lines)
+
+
+def test_the_page_is_what_the_kept_figures_say():
+    text = pages.PAGE.read_text(encoding="utf-8")
+    kept = json.loads(program.KEPT.read_text(encoding="utf-8"))
+
+    assert kept["violations"] == []
+    assert page.page(text, kept) == text
 
 
 @pytest.mark.parametrize(

@@ -98,16 +98,17 @@ def service(slice_: view.nodeslices.ServiceCluster) -> message.Message:
     """Return the cluster of a port of a service."""
     if slice_.is_plain:
         return _endpoints_of(slice_, connect_timeout=messages.seconds(CONNECT_S))
+    # Most services have one identity: the usual socket is the first one's, since each holds memory.
+    first, *others = [str(one) for one in slice_.identities] or [sockets.NOBODY]
     inner = _socket(INNER, sockets.inside((TARGET[0], PROOF[0])))
-    tunnels = [_socket(str(one), sockets.of_inner_tunnels([str(one)])) for one in slice_.identities]
+    tunnels = [_socket(one, sockets.of_inner_tunnels([one])) for one in others]
     asked = messages.struct({AUTHORITY: slice_.authority})
     return _endpoints_of(
         slice_,
         connect_timeout=messages.seconds(TUNNEL_S),
         metadata={"filter_metadata": {PROOF[0]: asked}},
         transport_socket_matches=[inner, *tunnels],
-        # Of an endpoint whose identity is not told here nobody is believed to be it.
-        transport_socket=sockets.of_inner_tunnels([sockets.NOBODY]),
+        transport_socket=sockets.of_inner_tunnels([first]),
         typed_extension_protocol_options=_http2(),
     )
 

@@ -45,13 +45,14 @@ def table(run: Mapping[str, Any]) -> Iterator[str]:
     for count in measures.CONNECTIONS:
         if f"traffic/direct/{count}/rate" in values:
             yield ""
-            yield f"{f'{count} CONNECTIONS':16}" + "".join(f"{it[1]:>16}" for it in _SHOWN[:4])
+            heads = ("requests/s", "p50, ms", "p99, ms", "CPU, µs")
+            yield f"{f'CONNECTIONS: {count}':16}" + "".join(f"{head:>16}" for head in heads)
             columns = [list(_compared(values, f"{count}/{name}")) for name, _ in _SHOWN[:4]]
             for case, *cells in zip(measures.CASES, *columns, strict=True):
                 yield f"{case:16}" + "".join(f"{cell:>16}" for cell in cells)
     for part, rows in _parts(run):
+        yield ""
         if part != "traffic":
-            yield ""
             yield measures.PART_TITLES[part].upper()
         for row in rows:
             value = f"{number(row['value'])} {row['unit']}"

@@ -150,7 +150,7 @@ class Line:
         if self._is_closed or not self.is_shaken:
             return
         ready = self.state.outlet.ready()
-        if not ready and not self._is_leaving:
+        if not ready and not self._backlog and not self._is_leaving:
             return
         if len(ready) == 1 and not self._backlog and len(ready[0]) <= JOINED_BYTES:
             self._write_one(ready[0])

@@ -160,9 +160,12 @@ class Raw:
     def say(self, content):
         self._writer.write(content)
 
-    def begin(self, path="/test/Echo"):
+    def begin(self, path="/test/Echo", *, window=frames.USUAL_WINDOW):
         call = tuple((name, path if name == ":path" else value) for name, value in CALL)
-        self.say(frames.PREFACE + frames.settings(()) + self.client.headers(1, call))
+        self.say(frames.PREFACE + frames.settings(((frames.INITIAL_WINDOW_SIZE, window),)))
+        if window > frames.USUAL_WINDOW:
+            self.say(frames.window_update(0, more=window - frames.USUAL_WINDOW))
+        self.say(self.client.headers(1, call))
 
     async def hear(self, kind):
         """Wait for the next frame of a kind; return its flags and content."""
@@ -233,6 +236,28 @@ async def test_whoever_does_not_read_is_waited_for_and_costs_one_message():
         # Pings are answered while content waits, and nothing more is written meanwhile.
         await raw.hear(frames.PING)
         assert written == [1]
+    await running.stop(None)
+
+
+async def test_what_the_socket_did_not_take_goes_out_although_the_client_says_nothing():
+    """Clients with wide windows need not say anything until they have all."""
+    size = 20_000_000
+
+    async def talk(_requests, context):
+        await context.read()
+        await context.write(bytes(size))
+
+    handler = grpc.method_handlers_generic_handler(
+        "test", {"Echo": grpc.stream_stream_rpc_method_handler(talk)}
+    )
+    running = server.Server([handler])
+    port = running.listen("127.0.0.1:0")
+    async with Raw.connected(port) as raw:
+        raw.begin(window=frames.MOST_WINDOW)
+        raw.say(frames.head(frames.DATA, size=5, stream=1) + bytes(5))
+        heard = 0
+        while heard < size:
+            heard += len((await raw.hear(frames.DATA))[1])
     await running.stop(None)
 
 

@@ -73,6 +73,7 @@ _AT_SCALE: Final = {
     "memory": Meaning("memory in all (PSS), with all proxies, at rest", "MiB", 300, 200),
     "cold": Meaning("from its start to the first complete configuration", "s", 8, 5),
     "restart": Meaning("from its start until all proxies that wait are in sync", "s", 20, 10),
+    "restart-bytes": Meaning("told meanwhile to each of them, which have all but one pod", "B"),
     "peak": Meaning("the most memory that it ever held (VmHWM)", "MiB"),
     "join": Meaning("until all proxies that know nothing have everything", "s"),
     "bytes": Meaning("told to a proxy for a change", "B"),

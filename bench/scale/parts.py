@@ -61,6 +61,7 @@ FIGURES: Final[Mapping[str, Callable[[Found], float]]] = {
     "cold": lambda found: found["cold"]["first_s"],
     "join": lambda found: found["join"]["all_s"],
     "restart": lambda found: found["restart"]["all_s"],
+    "restart-bytes": lambda found: found["restart"]["bytes_per_proxy"],
 }
 
 GROWN: Final[Mapping[str, Sequence[shapes.Shape]]] = {

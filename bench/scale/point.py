@@ -177,6 +177,7 @@ class Point:
         here.servers.ask(act="replace", events=events)
         markers = [shapes.marker(int(one[-1])) for one in events]
         here.clients.ask(act="renew", is_new=False)
+        before = here.clients.ask(act="counted")["bytes"]
         with self._running() as plane:
             began_ns = int(plane.began * 1e9)
             found = here.clients.ask(
@@ -189,6 +190,8 @@ class Point:
                 "all_s": found["max_ms"] / 1000,
                 "half_s": found["p50_ms"] / 1000,
                 "missing": found["missing"],
+                "bytes_per_proxy": (here.clients.ask(act="counted")["bytes"] - before)
+                / self._shape.clients,
                 "cpu_s": plane.cpu_s(),
                 "peak_mib": plane.peak_mib(),
             }

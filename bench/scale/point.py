@@ -206,6 +206,7 @@ class Point:
             _say(f"no figures: {said}")
         else:
             self._found[name] = found
+            _say(f"{name}: {json.dumps(found)}")
 
     def _compare(self, here: workloads.Field) -> None:
         """Compare what all clients have with what API servers say; nothing counts if it differs.

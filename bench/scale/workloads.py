@@ -262,7 +262,9 @@ def unreachable(here: Field) -> Found:
     here.rest(1.0)
     found = singles(dataclasses.replace(here, clusters=range(max(1, cluster))), changes=3)
     here.servers.ask(act="reachable", cluster=cluster, is_reachable=True)
-    return found
+    # What follows shall not wait until it is heard again; this does.
+    own = dataclasses.replace(here, clusters=range(cluster, cluster + 1))
+    return {**found, "back": singles(own, changes=1)}
 
 
 def deaf(here: Field, *, changes: int) -> Found:

@@ -3,11 +3,13 @@
 import argparse
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from bench import (
@@ -45,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     if chosen.page:
         page.write(measures.read())
         return 0
+    if chosen.base:
+        return _with_base(Path(chosen.base))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         run = _measured(set(chosen.only or PARTS), chosen.repeat, is_full=chosen.full)
@@ -91,7 +95,24 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="measure nothing; write docs/explanation/performance.md from the figures kept last",
     )
+    parser.add_argument(
+        "--base",
+        metavar="FILE",
+        help="measure nothing; add what `python -m bench.scale --point base > FILE` has found on "
+        "this machine to the figures kept last",
+    )
     return parser
+
+
+def _with_base(file: Path) -> int:
+    results = measures.Results()
+    try:
+        scale.take(results, json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, scale.Failed) as error:
+        print(f"error: {file} has no figures of the base point: {error}", file=sys.stderr)
+        return 1
+    measures.write(measures.joined(measures.read(), results, apart=machine.moment()))
+    return 0
 
 
 def _measured(parts: set[str], repeat: int, *, is_full: bool) -> dict[str, Any]:

@@ -293,6 +293,18 @@ def document(
     return {**facts, "measures": rows, "plots": drawn}
 
 
+def joined(run: Mapping[str, Any], more: Results, *, apart: str) -> dict[str, Any]:
+    """Return a run with figures that were measured apart from it, at a moment."""
+    added = document(more.measures(), {}, more.traces)
+    names = {row["name"] for row in added["measures"]}
+    rows = [row for row in run["measures"] if row["name"] not in names] + added["measures"]
+    order = {name: place for place, name in enumerate(CATALOG)}
+    rows.sort(key=lambda row: order.get(row["name"], len(order)))
+    plots = {**run.get("plots", {}), **added["plots"]}
+    failed = [*run.get("failed", ()), *more.failed]
+    return {**run, "apart": apart, "failed": failed, "measures": rows, "plots": plots}
+
+
 def write(content: Mapping[str, Any], path: Path = NEWEST) -> None:
     """Keep a run."""
     path.parent.mkdir(exist_ok=True)

@@ -129,6 +129,8 @@ def _targets(run: Mapping[str, Any]) -> Iterator[str]:
         if _is_bound(run, row["name"]):
             measured += ", upper bound: the clients' core was full"
         yield f"| {text} | {measured} | {row['must']} | {row['aim']} | {reached(row)} |"
+    if "apart" in run:
+        yield f"\nThe base point was measured apart from the rest, and added at {run['apart']}."
     if not any(row["name"].startswith("scale/base/") for row in rows):
         yield "\nThis run did not measure the base point; `make bench-full` does."
 

@@ -128,6 +128,17 @@ def measure(results: measures.Results, *, is_full: bool) -> None:
             results.failed.append(f"at scale: {name}")
 
 
+def take(results: measures.Results, found: Found) -> None:
+    """Take in what `python -m bench.scale --point base` has found, by itself, on this machine.
+
+    Raises:
+        Failed: It is another point.
+    """
+    if shapes.Shape(**found["shape"]) != BASE:
+        raise Failed("these are figures of another point")
+    _note(results, "base", found, empty_mib=_empty_mib())
+
+
 def _empty_mib() -> float:
     """Return what a control plane holds whose fleet is one pod."""
     found = point(shapes.POINTS["tiny"], workloads=("idle",), seconds=1)

@@ -93,9 +93,9 @@ class Point:
     def measured(self) -> dict[str, Any]:
         """Return all that was found."""
         shape = self._shape.write()
-        api = subject.helper("bench.scale.apiserver", shape, str(self._folder))
+        api = subject.companion("bench.scale.apiserver", shape, str(self._folder))
         place = self._plan.subject or subject.HERE
-        with api as servers, subject.helper("bench.scale.clients", shape, place) as clients:
+        with api as servers, subject.companion("bench.scale.clients", shape, place) as clients:
             servers.hear()
             with self._running() as plane:
                 self._joined(plane, clients)
@@ -144,18 +144,18 @@ class Point:
         finally:
             plane.stop()
 
-    def _joined(self, plane: subject.Subject, helper: subject.Helper) -> None:
+    def _joined(self, plane: subject.Subject, clients: subject.Companion) -> None:
         """Let one proxy come, then all, and note what the control plane holds."""
         _say("start")
-        first = helper.ask(act="sync", count=1)["synced_at"][0]
+        first = clients.ask(act="sync", count=1)["synced_at"][0]
         self._found["cold"] = {"first_s": first - plane.began, "cpu_s": plane.cpu_s()}
-        helper.ask(act="rest", seconds=self._plan.rest_s)
+        clients.ask(act="rest", seconds=self._plan.rest_s)
         alone, alone_s, began = plane.memory().pss, plane.cpu_s(), time.monotonic()
         _say("join")
-        last = helper.ask(act="sync")["synced_at"][-1]
+        last = clients.ask(act="sync")["synced_at"][-1]
         self._found["join"] = {"all_s": max(0.0, last - began), "cpu_s": plane.cpu_s() - alone_s}
         peak = plane.peak_mib()
-        helper.ask(act="rest", seconds=self._plan.rest_s)
+        clients.ask(act="rest", seconds=self._plan.rest_s)
         held, endpoints = plane.memory().pss, self._shape.endpoints
         more = max(1, self._shape.clients - 1)
         self._found["memory"] = {

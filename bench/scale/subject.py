@@ -25,6 +25,9 @@ OWN: Final = {CORES[0]}
 OTHERS: Final = set(CORES[1:]) or OWN
 """Where everything else runs."""
 
+ENDS_S: Final = 10.0
+"""How long a program that hears nothing any more may take to end."""
+
 
 class Subject:
     """A control plane that somebody runs.
@@ -119,7 +122,7 @@ class Isthmus(Subject):
         self._log.close()
 
 
-class Helper:
+class Companion:
     """A program of this bench beside the subject, spoken to in lines."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
@@ -156,7 +159,7 @@ class Helper:
 
 
 @contextlib.contextmanager
-def helper(module: str, *arguments: str) -> Iterator[Helper]:
+def companion(module: str, *arguments: str) -> Iterator[Companion]:
     """Run a program of this bench beside the subject."""
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
@@ -166,8 +169,19 @@ def helper(module: str, *arguments: str) -> Iterator[Helper]:
         preexec_fn=lambda: os.sched_setaffinity(0, OTHERS),
     )
     try:
-        yield Helper(process)
+        yield Companion(process)
     finally:
+        _ended(process)
+
+
+def _ended(process: subprocess.Popen[str]) -> None:
+    """End a program by saying nothing any more, so that it can end what it has started."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    try:
+        process.wait(ENDS_S)
+    except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
 

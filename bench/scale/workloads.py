@@ -36,8 +36,8 @@ class Field:
 
     shape: shapes.Shape
     plane: subject.Subject
-    servers: subject.Helper
-    clients: subject.Helper
+    servers: subject.Companion
+    clients: subject.Companion
     folder: Path
     draw: random.Random
     clusters: range
@@ -287,7 +287,7 @@ def envoys(here: Field) -> Found:
     folder = here.folder / f"envoys-{here.marker()}"
     folder.mkdir()
     words = (shape.write(), place, str(ENVOYS), str(folder))
-    with subject.helper("bench.scale.envoys", *words) as proxies:
+    with subject.companion("bench.scale.envoys", *words) as proxies:
         began = time.monotonic_ns()
         first = _until_right(here, proxies)
         event = [0.0, *here.pod(range(shape.services)), here.marker()]
@@ -300,7 +300,7 @@ def envoys(here: Field) -> Found:
     }
 
 
-def _until_right(here: Field, proxies: subject.Helper) -> list[int]:
+def _until_right(here: Field, proxies: subject.Companion) -> list[int]:
     """Wait until Envoys have the truth; return when each had."""
     truth = here.servers.ask(act="truth")["found"]
     wanted = [

@@ -220,3 +220,29 @@ async def test_the_load_generator_counts_whole_answers_that_come_in_pieces():
 class Silent:
     def write(self, content):
         pass
+
+
+def test_figures_that_were_measured_apart_replace_those_of_the_run_and_say_so():
+    run, more = full_run(), measures.Results()
+    more.add("scale/base/p50", 7.0)
+
+    both = measures.joined(run, more, apart="2026-02-02T00:00:00+00:00")
+
+    found = {row["name"]: row["value"] for row in both["measures"]}
+    assert found["scale/base/p50"] == 7.0
+    assert [row["name"] for row in both["measures"]] == list(measures.CATALOG)
+    assert found["scale/base/p99"] == run_value(run, "scale/base/p99")
+    said = page.page(page.PAGE.read_text(encoding="utf-8"), both)
+    assert "measured apart from the rest, and added at 2026-02-02" in said
+
+
+def run_value(run, name):
+    return next(row["value"] for row in run["measures"] if row["name"] == name)
+
+
+def test_what_is_no_base_point_is_refused(tmp_path, capsys):
+    other = tmp_path / "other.json"
+    other.write_text('{"shape": {"clusters": 1}}')
+
+    assert program.main(["--base", str(other)]) == 1
+    assert "no figures of the base point" in capsys.readouterr().err

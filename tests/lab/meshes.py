@@ -60,7 +60,7 @@ class MeshLab:
         words = f"--name {self.name} --topology {topology}"
         words += f" --clusters {clusters}" if clusters else ""
         began = time.monotonic()
-        self.run(f"isthmus demo --keep {words}", timeout=180)
+        self.run(f"isthmus demo --keep {words}", timeout=400)
         self.took_s = time.monotonic() - began
         self._use_kubeconfig()
 
@@ -83,7 +83,7 @@ class MeshLab:
             os.chown(folder, self.user, self.user)
         (folder / "samples").symlink_to(ROOT / "samples")
         typed = guides.script(rows, swaps)
-        return self.run(f"set -e\ncd {folder}\n{typed}{after}", timeout=120)
+        return self.run(f"set -e\ncd {folder}\n{typed}{after}", timeout=300)
 
     def boot_clusters(self, topology) -> None:
         """Boot clusters without anything in them."""
@@ -99,7 +99,7 @@ class MeshLab:
         self.run(f"isthmus lab down --name {self.name}")
         shutil.rmtree(self.folder)
 
-    def attempt(self, command, *, timeout=60, stdin=""):
+    def attempt(self, command, *, timeout=120, stdin=""):
         """Run a shell command; return how it ended."""
         return subprocess.run(
             ["/bin/sh", "-c", command],
@@ -125,7 +125,7 @@ class MeshLab:
             "text": True,
         }
 
-    def run(self, command, *, timeout=60, stdin=""):
+    def run(self, command, *, timeout=120, stdin=""):
         """Run a shell command that must succeed; return what it wrote to standard output."""
         ended = self.attempt(command, timeout=timeout, stdin=stdin)
         if ended.returncode:

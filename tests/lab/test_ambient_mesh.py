@@ -100,7 +100,7 @@ def test_others_answer_while_there_is_no_own_copy_and_nobody_on_the_way_reads_it
         for cluster in ("cluster2", "cluster3")
     }
     ambient.kubectl("cluster1", f"-n sample patch deploy helloworld-v1 --type=json -p '[{WAIT}]'")
-    ambient.kubectl("cluster1", "-n sample rollout status deploy helloworld-v1 --timeout=30s")
+    ambient.kubectl("cluster1", "-n sample rollout status deploy helloworld-v1 --timeout=60s")
     with traffic.flowing(ambient, "cluster1", host=HOST, by=["v1"]) as client:
         with without_own_copy(ambient, "cluster1"):
             traffic.until(lambda: instances(asked(ambient, "cluster1", requests=20)) == others)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SENDER = Path(__file__).resolve().parents[2] / "drill/sender.py"
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 POLL_S = 0.05
 ENOUGH = 30
 """So many requests in a row tell who answers: chance misleads once in a thousand million."""

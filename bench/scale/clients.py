@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
-from bench.scale import http2, shapes, talks
+from bench.scale import crowds, http2, looking, shapes, talks
 from isthmus.resources import snapshot
 
 READ: Final = 1 << 18
@@ -33,28 +33,12 @@ AT_ONCE: Final = 50
 BOTH: Final = selectors.EVENT_READ | selectors.EVENT_WRITE
 
 
-class Looked:
-    """What clients look for at the moment, and what they have found."""
-
-    def __init__(self) -> None:
-        self.needle = b""
-        self.name = ""
-        self.leaving: dict[str, tuple[bytes, ...]] = {}
-        self.seen: dict[int, int] = {}
-        self.arrived: dict[bytes, array.array[int]] | None = None
-
-    def take_seen(self) -> list[int]:
-        """Return when each client had found what was looked for, and look for nothing."""
-        seen, self.seen = self.seen, {}
-        self.needle = b""
-        self.name, self.leaving = "", {}
-        return sorted(seen.values())
-
-
 class Client:
     """One proxy with its connection."""
 
-    def __init__(self, number: int, talk: talks.Talk, looked: Looked, *, token: str) -> None:
+    def __init__(
+        self, number: int, talk: talks.Talk, looked: looking.Looked, *, token: str
+    ) -> None:
         self.number = number
         self.talk = talk
         self._token = token or talk.proxy.token
@@ -99,7 +83,7 @@ class Client:
         self.bytes += len(heard)
         for message in self.stream.hear(heard):
             self.messages += 1
-            for said in self.talk.hear(message, self._resource):
+            for said in self.talk.hear(message, self._resource, self._members):
                 self.stream.send(said)
         if not self.synced_ns and self.talk.is_synced:
             self.synced_ns = time.monotonic_ns()
@@ -112,22 +96,38 @@ class Client:
             return
         if looked.needle and looked.needle in one.body:
             self._saw()
-        if name in looked.leaving and kind == snapshot.ENDPOINTS:
-            self._leave(name, one.body)
+        is_set = name in looked.leaving and kind == snapshot.ENDPOINTS and not one.leads
+        if is_set and not any(address in one.body for address in looked.leaving[name]):
+            self._leave(name)
         if one.markers and looked.arrived is not None:
-            old = self.talk.held[kind].get(name)
-            fresh = one.markers - old.markers if old is not None else one.markers
-            now = time.monotonic_ns()
-            for marker in fresh:
-                looked.arrived.setdefault(marker, array.array("q")).append(now)
+            self._arrive(one.markers, self.talk.held[kind].get(name))
 
-    def _leave(self, name: str, body: bytes) -> None:
+    def _members(self, answer: talks.Answer, moves: Sequence[talks.Move]) -> None:
+        """Look at what is told of endpoints one by one."""
+        looked = self._looked
+        if looked.needle and looked.is_in(answer):
+            self._saw()
+        for change, before, after in moves:
+            is_left = change.cluster in looked.leaving and looked.has_left(change.cluster, after)
+            if is_left:
+                self._leave(change.cluster)
+            if looked.arrived is not None:
+                for collection, name, markers in change.marked:
+                    self._arrive(markers, (before.by_collection.get(collection) or {}).get(name))
+
+    def _arrive(self, markers: frozenset[bytes], old: crowds.Body | None) -> None:
+        """Note that addresses are there that were not there before."""
+        arrived, now = self._looked.arrived, time.monotonic_ns()
+        assert arrived is not None
+        for marker in markers if old is None else markers - old.markers:
+            arrived.setdefault(marker, array.array("q")).append(now)
+
+    def _leave(self, name: str) -> None:
         """Note that addresses are gone from a set; all sets without theirs is what is looked for."""
-        if not any(address in body for address in self._looked.leaving[name]):
-            self._left.add(name)
-            if len(self._left) == len(self._looked.leaving):
-                self._saw()
-                self._left.clear()
+        self._left.add(name)
+        if len(self._left) == len(self._looked.leaving):
+            self._saw()
+            self._left.clear()
 
     def _saw(self) -> None:
         self._looked.seen.setdefault(self.number, time.monotonic_ns())
@@ -146,7 +146,7 @@ class Fleet:
         self._retry_at = 0.0
         self._wanted: Sequence[Client] = ()
         self._shape = shape
-        self.looked = Looked()
+        self.looked = looking.Looked()
         proxies = [shapes.proxy(shape, number) for number in range(shape.clients)]
         self.clients = [
             Client(
@@ -207,11 +207,16 @@ class Fleet:
     @staticmethod
     def _has(one: Client, name: str, words: bytes, known: dict[int, bool]) -> bool:
         held = one.talk.held.get(snapshot.ENDPOINTS, {}).get(name)
+        crowd = one.talk.crowds.get(name)
         if held is None:
             return False
-        if id(held) not in known:
-            known[id(held)] = words in held.body
-        return known[id(held)]
+        key = id(held if crowd is None else crowd)
+        if key not in known:
+            # Who does not know all of a set yet goes on with what it had.
+            known[key] = (
+                words in held.body if crowd is None else not crowd.is_complete or crowd.holds(words)
+            )
+        return known[key]
 
     def rest(self, seconds: float) -> None:
         """Let clients answer whatever comes."""
@@ -269,10 +274,14 @@ class Fleet:
             held = one.talk.held.get(snapshot.ENDPOINTS)
             if one.number >= self._shape.proxies or held is None:
                 continue
-            shown = {name: each for name, each in held.items() if name.endswith(shapes.DOMAIN)}
+            shown: dict[str, talks.Held | crowds.Crowds] = {
+                name: one.talk.crowds.get(name, each)
+                for name, each in held.items()
+                if name.endswith(shapes.DOMAIN)
+            }
             for name, each in shown.items():
                 if id(each) not in texts:
-                    texts[id(each)] = f"{name}={','.join(endpoints_of(each.body))}"
+                    texts[id(each)] = f"{name}={','.join(endpoints_in(each))}"
             found[digest(texts[id(each)] for each in shown.values())].append(one.number)
         return found
 
@@ -378,14 +387,22 @@ def said(address: str) -> bytes:
     return bytes([0x12, len(address)]) + address.encode()
 
 
+def endpoints_in(held: talks.Held | crowds.Crowds) -> list[str]:
+    """Return the addresses in an endpoint set as a proxy holds it, each with its weight."""
+    if isinstance(held, talks.Held):
+        return endpoints_of(held.body)
+    return sorted(map(_place, map(endpoint_components_pb2.LbEndpoint.FromString, held.bodies())))
+
+
 def endpoints_of(body: bytes) -> list[str]:
     """Return the addresses in an endpoint set, each with its weight."""
     assignment = endpoint_pb2.ClusterLoadAssignment.FromString(body)
-    return sorted(
-        f"{one.endpoint.address.socket_address.address} {one.load_balancing_weight.value or 1}"
-        for group in assignment.endpoints
-        for one in group.lb_endpoints
-    )
+    return sorted(_place(one) for group in assignment.endpoints for one in group.lb_endpoints)
+
+
+def _place(one: talks.Message) -> str:
+    weight = one.load_balancing_weight.value or 1
+    return f"{one.endpoint.address.socket_address.address} {weight}"
 
 
 def digest(lines: Iterable[str]) -> str:

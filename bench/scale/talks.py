@@ -1,18 +1,20 @@
 """What a proxy says and hears on its stream, in either form of the protocol; no sockets.
 
 It asks for clusters and listeners, then for the endpoints and routes that these name, and
-acknowledges what it gets. What it holds outlives its stream: to the next one it tells what it
-has, as Envoy does. Resources with the same bytes are one object for all proxies of this program,
-and large messages with the same bytes are decoded once: two thousand real proxies would have
-two thousand machines for that.
+acknowledges what it gets. Where endpoints are told one by one it follows the collections that
+their assignments name. What it holds outlives its stream: to the next one it tells what it
+has, as Envoy does; of members of collections it says nothing, as Envoy does, and goes on with them.
+Resources with the same bytes are one object for all proxies of this program, and messages with the
+same bytes are decoded once: two thousand real proxies would have two thousand machines for that.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2,
@@ -20,7 +22,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import struct_pb2
 
-from bench.scale import shapes
+from bench.scale import crowds, shapes
 from isthmus.resources import snapshot
 
 METHODS: Final = {
@@ -30,18 +32,37 @@ METHODS: Final = {
 """By whether a client wants the state of the world."""
 
 MANAGER: Final = "envoy.filters.network.http_connection_manager"
-LARGE: Final = 1 << 17
-"""Messages from this size on are decoded once for all clients that get the same bytes."""
+LARGE: Final = 1 << 15
+"""Of messages from this size on few are remembered."""
 
-KEPT_LARGE, KEPT = 32, 50_000
+KEPT_LARGE, KEPT_SMALL, KEPT = 32, 2048, 250_000
 
 MARKERS: Final = re.compile(rb"(?<![\d.])%d\.\d+\.\d+\.\d+" % shapes.MARKED)
 """Addresses of pods that came with an event."""
+
+COLLECTION: Final = b"xdstp://"
 
 LED_BY: Final = {
     snapshot.CLUSTERS: snapshot.ENDPOINTS,
     snapshot.LISTENERS: snapshot.ROUTES,
 }
+
+BEGUN: Final = (
+    snapshot.CLUSTERS,
+    snapshot.ENDPOINTS,
+    snapshot.MEMBERS,
+    snapshot.LISTENERS,
+    snapshot.ROUTES,
+    snapshot.ADDRESSES,
+    snapshot.AUTHORIZATIONS,
+)
+"""The order in which Envoy asks for types on a new stream."""
+
+ENVOY: Final = {
+    "user_agent_name": "envoy",
+    "user_agent_build_version": {"version": {"major_number": 1, "minor_number": 40}},
+}
+"""What proxies run; from this release on they can be told of endpoints one by one."""
 
 Message = Any
 """A message of Envoy's: it has no types here."""
@@ -57,28 +78,47 @@ class Held:
         self.body = body
         self.leads = tuple(_leads(kind, body))
         self.markers = frozenset[bytes]()
-        if kind in {snapshot.ENDPOINTS, snapshot.ADDRESSES}:
+        if kind in {snapshot.ENDPOINTS, snapshot.MEMBERS, snapshot.ADDRESSES}:
             self.markers = frozenset(_markers(kind, body))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """A decoded message."""
+    """A decoded message.
+
+    Attributes:
+        changes: What it says of collections, where it is about their members.
+        accepted: How it is acknowledged by who hears of differences.
+    """
 
     kind: str
     version: str
     nonce: str
     resources: tuple[tuple[str, Held], ...]
     removed: tuple[str, ...]
+    changes: tuple[crowds.Change, ...] = ()
+    accepted: bytes = b""
+
+
+Move = tuple[crowds.Change, crowds.Crowds, crowds.Crowds]
+"""What was said of a cluster, and what a proxy had and has of it."""
+
+
+def _unheard(answer: Answer, moves: Sequence[Move]) -> None:
+    """Take no notice of members."""
+    del answer, moves
 
 
 _known: dict[tuple[str, str, bytes], Held] = {}
 _large: dict[bytes, Answer] = {}
+_small: dict[bytes, Answer] = {}
+_owners: Final = crowds.Owners()
 
 
 def forget() -> None:
     """Forget decoded messages and contents: proxies go on holding theirs."""
     _large.clear()
+    _small.clear()
     _known.clear()
 
 
@@ -93,6 +133,8 @@ class Talk:
         self._versions: dict[str, str] = {}
         self._nonces: dict[str, str] = {}
         self.missing: set[str] = set()
+        self.crowds: dict[str, crowds.Crowds] = {}
+        self._incomplete: set[str] = set()
 
     def begin(self, *, is_new: bool) -> Iterator[bytes]:
         """Yield the first requests of a stream; `is_new` is for a proxy that has just started."""
@@ -101,15 +143,21 @@ class Talk:
             self.asked = {kind: {} for kind in LED_BY.values()}
             self._versions = {}
             self.missing = set(self.proxy.wants)
+            self.crowds, self._incomplete = {}, set()
         self._nonces = {}
         node = _node(self.proxy, self._network)
-        for kind in (*self.proxy.wants, *LED_BY.values()):
-            if kind in self.proxy.wants or self.asked[kind]:
+        for kind in BEGUN:
+            if kind in self.proxy.wants or self._names(kind):
                 yield self._first(kind, node)
                 node = None
 
+    def _names(self, kind: str) -> Sequence[str]:
+        if kind == snapshot.MEMBERS:
+            return [name for each in self.crowds.values() for name in each.by_collection]
+        return list(self.asked.get(kind, ()))
+
     def _first(self, kind: str, node: Message) -> bytes:
-        names = self.asked.get(kind, ())
+        names = self._names(kind)
         if self.proxy.is_whole:
             version = self._versions.get(kind, "")
             return _written(
@@ -117,7 +165,7 @@ class Talk:
                     type_url=kind, node=node, version_info=version, resource_names=names
                 )
             )
-        versions = {name: one.version for name, one in self.held[kind].items()}
+        versions = {name: one.version for name, one in self.held.get(kind, {}).items()}
         return _written(
             discovery_pb2.DeltaDiscoveryRequest(
                 type_url=kind,
@@ -127,9 +175,20 @@ class Talk:
             )
         )
 
-    def hear(self, message: bytes, take: Callable[[str, str, Held | None], None]) -> list[bytes]:
-        """Take a message in; return what is said to it. `take` is told of each resource."""
+    def hear(
+        self,
+        message: bytes,
+        take: Callable[[str, str, Held | None], None],
+        take_members: Callable[[Answer, Sequence[Move]], None] = _unheard,
+    ) -> list[bytes]:
+        """Take a message in; return what is said to it.
+
+        `take` is told of each resource, and `take_members` of members of collections.
+        """
         said = _decoded(message, is_whole=self.proxy.is_whole)
+        if said.kind == snapshot.MEMBERS:
+            take_members(said, list(self._moved(said)))
+            return [said.accepted]
         held, removed = self.held.setdefault(said.kind, {}), said.removed
         if self.proxy.is_whole and said.kind in self.proxy.wants:
             present = {name for name, _ in said.resources}
@@ -145,14 +204,52 @@ class Talk:
             fresh.update(dict.fromkeys(one.leads))
         self.missing.discard(said.kind)
         self._nonces[said.kind], self._versions[said.kind] = said.nonce, said.version
+        if said.kind == snapshot.ENDPOINTS:
+            return [self._ack(said), *self._gather(said)]
         return [self._ack(said), *self._follow(said.kind, fresh, gone)]
 
+    def _moved(self, said: Answer) -> Iterator[Move]:
+        """Take in what is said of members of collections that are followed."""
+        for change in said.changes:
+            before = self.crowds.get(change.cluster)
+            if before is None:
+                continue
+            after = self.crowds[change.cluster] = before.after(change)
+            if after.is_complete:
+                self._incomplete.discard(change.cluster)
+            yield change, before, after
+
+    def _gather(self, said: Answer) -> Iterable[bytes]:
+        """Follow the collections that assignments name, and those no longer that none names."""
+        more, less = list[str](), list[str]()
+        for name, one in said.resources:
+            before = self.crowds.get(name, crowds.NONE)
+            if before is crowds.NONE and not one.leads:
+                continue
+            now = before.named(one.leads)
+            more += [each for each in one.leads if each not in before.by_collection]
+            less += [each for each in before.by_collection if each not in now.by_collection]
+            self._keep(name, now)
+        for name in said.removed:
+            less += self._left(name)
+        return self._asked_for(snapshot.MEMBERS, more, less)
+
+    def _keep(self, cluster: str, now: crowds.Crowds) -> None:
+        self.crowds[cluster] = now
+        if not now.by_collection:
+            del self.crowds[cluster]
+        if now.is_complete:
+            self._incomplete.discard(cluster)
+        else:
+            self._incomplete.add(cluster)
+
+    def _left(self, cluster: str) -> Iterable[str]:
+        """Let go of a cluster's collections; return their names."""
+        self._incomplete.discard(cluster)
+        return self.crowds.pop(cluster, crowds.NONE).by_collection
+
     def _ack(self, said: Answer) -> bytes:
-        if self.proxy.is_whole:
-            return self._whole(said.kind)
-        return _written(
-            discovery_pb2.DeltaDiscoveryRequest(type_url=said.kind, response_nonce=said.nonce)
-        )
+        return self._whole(said.kind) if self.proxy.is_whole else said.accepted
 
     def _whole(self, kind: str) -> bytes:
         return _written(
@@ -177,17 +274,26 @@ class Talk:
         if not more and not less:
             return []
         asked.update(dict.fromkeys(more))
+        unheeded = list[str]()
         for name in less:
             del asked[name]
             self.held[wanted].pop(name, None)
+            unheeded += self._left(name)
         if self.proxy.is_whole:
             return [self._whole(wanted)]
         return [
+            *self._asked_for(wanted, more, less),
+            *self._asked_for(snapshot.MEMBERS, (), unheeded),
+        ]
+
+    @staticmethod
+    def _asked_for(kind: str, more: Sequence[str], less: Sequence[str]) -> Iterable[bytes]:
+        if not more and not less:
+            return []
+        return [
             _written(
                 discovery_pb2.DeltaDiscoveryRequest(
-                    type_url=wanted,
-                    resource_names_subscribe=more,
-                    resource_names_unsubscribe=less,
+                    type_url=kind, resource_names_subscribe=more, resource_names_unsubscribe=less
                 )
             )
         ]
@@ -195,7 +301,7 @@ class Talk:
     @property
     def is_synced(self) -> bool:
         """Whether it has an answer to all that it has asked for."""
-        return not self.missing and all(
+        return not (self.missing or self._incomplete) and all(
             len(asked) <= len(self.held[kind]) and asked.keys() <= self.held[kind].keys()
             for kind, asked in self.asked.items()
         )
@@ -207,13 +313,13 @@ def _written(message: Message) -> bytes:
 
 
 def _decoded(message: bytes, *, is_whole: bool) -> Answer:
-    known = _large.get(message) if len(message) >= LARGE else None
+    kept, most = (_large, KEPT_LARGE) if len(message) >= LARGE else (_small, KEPT_SMALL)
+    known = kept.get(message)
     if known is None:
         known = _whole_answer(message) if is_whole else _delta_answer(message)
-        if len(message) >= LARGE:
-            if len(_large) >= KEPT_LARGE:
-                _large.clear()
-            _large[message] = known
+        if len(kept) >= most:
+            kept.clear()
+        kept[message] = known
     return known
 
 
@@ -223,7 +329,16 @@ def _delta_answer(message: bytes) -> Answer:
         (one.name, _shared(said.type_url, one.version, one.resource.value))
         for one in said.resources
     )
-    return Answer(said.type_url, "", said.nonce, resources, tuple(said.removed_resources))
+    removed, changes = tuple(said.removed_resources), tuple[crowds.Change, ...]()
+    if said.type_url == snapshot.MEMBERS:
+        changes = _owners.changes(resources, removed)
+    elif said.type_url == snapshot.ENDPOINTS:
+        for name, one in resources:
+            _owners.note(name, one.leads)
+    accepted = discovery_pb2.DeltaDiscoveryRequest(
+        type_url=said.type_url, response_nonce=said.nonce
+    )
+    return Answer(said.type_url, "", said.nonce, resources, removed, changes, _written(accepted))
 
 
 def _whole_answer(message: bytes) -> Answer:
@@ -260,19 +375,26 @@ def _leads(kind: str, body: bytes) -> Iterator[str]:
         cluster = cluster_pb2.Cluster.FromString(body)
         if cluster.type == cluster_pb2.Cluster.EDS:
             yield cluster.eds_cluster_config.service_name or cluster.name
+    elif kind == snapshot.ENDPOINTS and COLLECTION in body:
+        for group in endpoint_pb2.ClusterLoadAssignment.FromString(body).endpoints:
+            yield group.leds_cluster_locality_config.leds_collection_name
     elif kind == snapshot.LISTENERS:
-        for chain in listener_pb2.Listener.FromString(body).filter_chains:
-            for one in chain.filters:
-                if one.name == MANAGER:
-                    manager = http_connection_manager_pb2.HttpConnectionManager()
-                    one.typed_config.Unpack(manager)
-                    if manager.HasField("rds"):
-                        yield manager.rds.route_config_name
+        yield from _routes(body)
+
+
+def _routes(body: bytes) -> Iterator[str]:
+    for chain in listener_pb2.Listener.FromString(body).filter_chains:
+        for one in chain.filters:
+            if one.name == MANAGER:
+                manager = http_connection_manager_pb2.HttpConnectionManager()
+                one.typed_config.Unpack(manager)
+                if manager.HasField("rds"):
+                    yield manager.rds.route_config_name
 
 
 def _markers(kind: str, body: bytes) -> Iterator[bytes]:
     """Yield the addresses of events in a resource."""
-    if kind == snapshot.ENDPOINTS:
+    if kind in {snapshot.ENDPOINTS, snapshot.MEMBERS}:
         for found in MARKERS.finditer(body):
             yield found[0]
     else:
@@ -302,4 +424,4 @@ def _node(one: shapes.Proxy, network: str) -> Message:
     said = node(one, network)
     metadata = struct_pb2.Struct()
     metadata.update(said["metadata"])
-    return {**said, "metadata": metadata}
+    return {**said, **ENVOY, "metadata": metadata}

@@ -7,7 +7,7 @@ import struct
 import pytest
 from bench.scale import apiserver, clients, http2, shapes, talks
 from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2
 
@@ -190,6 +190,94 @@ def test_addresses_that_come_with_events_are_found_in_endpoints():
 
     assert held.markers == {shapes.marker(70_000).encode()}
     assert clients.endpoints_of(held.body) == [f"{shapes.marker(70_000)} 1"]
+
+
+# --- endpoints that are told one by one
+
+SET = "xdstp://mesh/envoy.config.endpoint.v3.LbEndpoint/s/a/"
+
+
+def member(address, *, weight=1):
+    place = {"socket_address": {"address": address, "port_value": 1}}
+    return endpoint_components_pb2.LbEndpoint(
+        endpoint={"address": place}, load_balancing_weight={"value": weight}
+    )
+
+
+def members(*addresses, removed=(), **fields):
+    found = [resource(snapshot.MEMBERS, SET + one, member(one, **fields)) for one in addresses]
+    return said(snapshot.MEMBERS, resources=found, removed_resources=[SET + one for one in removed])
+
+
+def assigned(*names):
+    groups = [{"leds_cluster_locality_config": {"leds_collection_name": one}} for one in names]
+    assignment = endpoint_pb2.ClusterLoadAssignment(cluster_name="e", endpoints=groups)
+    return said(snapshot.ENDPOINTS, resources=[resource(snapshot.ENDPOINTS, "e", assignment)])
+
+
+def requests_of(answers):
+    return [discovery_pb2.DeltaDiscoveryRequest.FromString(one) for one in answers]
+
+
+def follower(*names):
+    """Return a proxy that has an assignment with these collections, and what it asked."""
+    talk, _ = proxy()
+    talk.hear(said(snapshot.LISTENERS), nothing)
+    one = cluster_pb2.Cluster(name="e", type=cluster_pb2.Cluster.EDS)
+    told = [resource(snapshot.CLUSTERS, "e", one)]
+    talk.hear(said(snapshot.CLUSTERS, resources=told), nothing)
+    return talk, requests_of(talk.hear(assigned(*names), nothing))
+
+
+def test_a_proxy_follows_the_collections_that_assignments_name():
+    talk, (_, asked) = follower(f"{SET}*")
+
+    assert (asked.type_url, list(asked.resource_names_subscribe)) == (
+        snapshot.MEMBERS,
+        [f"{SET}*"],
+    )
+    assert not talk.is_synced
+    talk.hear(members("10.0.0.1", "10.0.0.2"), nothing)
+    assert talk.is_synced
+    talk.hear(members("10.0.0.2", removed=["10.0.0.1"], weight=3), nothing)
+    assert clients.endpoints_in(talk.crowds["e"]) == ["10.0.0.2 3"]
+
+
+def test_who_is_told_of_other_collections_leaves_those_that_it_followed():
+    talk, _ = follower(f"{SET}*")
+    talk.hear(members("10.0.0.1"), nothing)
+    renamed = SET.replace("/a/", "/b/") + "*"
+
+    _, asked = requests_of(talk.hear(assigned(renamed), nothing))
+
+    assert list(asked.resource_names_subscribe) == [renamed]
+    assert list(asked.resource_names_unsubscribe) == [f"{SET}*"]
+    assert not talk.is_synced
+    gone = said(snapshot.MEMBERS, removed_resources=[renamed])
+    talk.hear(gone, nothing)
+    assert talk.is_synced
+
+
+def test_who_comes_back_names_its_collections_and_says_nothing_of_their_members():
+    talk, _ = follower(f"{SET}*")
+    talk.hear(members("10.0.0.1"), nothing)
+
+    asked = {one.type_url: one for one in requests_of(talk.begin(is_new=False))}
+
+    assert list(asked[snapshot.MEMBERS].resource_names_subscribe) == [f"{SET}*"]
+    assert not asked[snapshot.MEMBERS].initial_resource_versions
+    assert clients.endpoints_in(talk.crowds["e"]) == ["10.0.0.1 1"]
+
+
+def test_proxies_that_hear_the_same_hold_one_object():
+    talks_ = [follower(f"{SET}*")[0] for _ in range(2)]
+    told = [members("10.0.0.1", "10.0.0.2"), members(removed=["10.0.0.2"])]
+    for talk, order in zip(talks_, (told, [members("10.0.0.1")]), strict=True):
+        for each in order:
+            talk.hear(each, nothing)
+
+    first, other = (talk.crowds["e"] for talk in talks_)
+    assert first is other
 
 
 # --- the client

@@ -16,6 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from isthmus.kube import access, kinds
+from isthmus.testing import pace
 
 Obj = dict[str, Any]
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
@@ -335,7 +336,7 @@ def failing(start: str, status: int, *, times: int = 10**9, **headers: str) -> F
     return fault
 
 
-async def eventually(claim: Callable[[], object], *, within_s: float = 5.0) -> None:
+async def eventually(claim: Callable[[], object], *, within_s: float = pace.patience(5.0)) -> None:
     """Wait until `claim` holds; what holds it up is another task of this loop."""
     async with asyncio.timeout(within_s):
         while not claim():  # noqa: ASYNC110  # a claim is a question, not an event

@@ -15,6 +15,7 @@ from isthmus.base import clock, tasks
 from isthmus.lab.apiserver import api as apis
 from isthmus.lab.apiserver import http, pki, security, streams
 from isthmus.lab.controllers import running
+from isthmus.testing import pace
 
 POOL = ("172.30.0.100", "172.30.0.101")
 
@@ -100,14 +101,14 @@ class Cluster:
         await self.api.patch("nodes", node, patch, subresource="status")
 
     async def until(self, resource, wanted, namespace="default"):
-        async with asyncio.timeout(5), self.api.watch(resource, namespace) as events:
+        async with asyncio.timeout(pace.patience(5)), self.api.watch(resource, namespace) as events:
             async for event in events:
                 if event.obj and event.type != "DELETED" and wanted(event.obj):
                     return event.obj
         raise AssertionError("the API ended")
 
     async def until_gone(self, resource, name, namespace="default"):
-        async with asyncio.timeout(5), self.api.watch(resource, namespace) as events:
+        async with asyncio.timeout(pace.patience(5)), self.api.watch(resource, namespace) as events:
             async for event in events:
                 if event.type == "DELETED" and event.obj["metadata"]["name"] == name:
                     return

@@ -11,10 +11,11 @@ import tempfile
 import time
 
 from isthmus.kube import access, client, kinds
+from isthmus.testing import pace
 
 HELLO = "docker.io/istio/examples-helloworld-v1:1.0"
 CURL = "curlimages/curl:8.16.0"
-LIMIT_S = 20.0
+LIMIT_S = pace.patience(20.0)
 
 ORDINARY = 2000
 WAYS = ["root", "ordinary"] if os.getuid() == 0 else ["ordinary"]
@@ -37,7 +38,7 @@ class Booted:
             env=env,
             text=True,
             capture_output=True,
-            timeout=60,
+            timeout=pace.patience(60),
             check=False,
             **as_other,
         )

@@ -53,3 +53,28 @@ def ambient():
         yield lab
     finally:
         lab.close()
+
+
+SHARED = ("mesh", "ambient")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Take a shared lab down when this worker needs it no more, not at the end of all tests.
+
+    Side by side, all tests of a lab come one after the other (`tests/conftest.py`).
+    """
+    done = yield
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        for name in SHARED:
+            lab = item.funcargs.get(name)
+            if lab and _which(item, name) != _which(nextitem, name):
+                lab.close()
+    return done
+
+
+def _which(item, name):
+    """Return which of the labs that a fixture gives a test has; none has none."""
+    if item is None or name not in item.fixturenames:
+        return None
+    return item.callspec.params.get(name, name) if hasattr(item, "callspec") else name

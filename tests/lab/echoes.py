@@ -20,7 +20,7 @@ def deploy(lab, sizes):
         manifest = yaml.safe_dump_all(_objects(number, zones))
         lab.kubectl(cluster, f"apply -n {NAMESPACE} -f -", stdin=manifest)
     for number, _ in enumerate(sizes, 1):
-        wait = "wait --for=condition=Ready pod --all --timeout=60s"
+        wait = "wait --for=condition=Ready pod --all --timeout=300s"
         lab.kubectl(f"cluster{number}", f"-n {NAMESPACE} {wait}", timeout=90)
 
 

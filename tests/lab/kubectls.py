@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from isthmus.testing import pace
+
 PROGRAMS = {
     "kubectl": ["kubectl"],
     "small": [sys.executable, "-m", "isthmus", "kubectl"],
@@ -37,7 +39,7 @@ class Kubectl:
             input=given,
             text=True,
             capture_output=True,
-            timeout=timeout,
+            timeout=pace.patience(timeout),
             check=False,
         )
 

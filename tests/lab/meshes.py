@@ -3,6 +3,9 @@
 Commands run as a user would type them: the same programs, the same kubeconfig.
 """
 
+import atexit
+import contextlib
+import functools
 import json
 import os
 import shutil
@@ -14,6 +17,8 @@ import time
 from pathlib import Path
 
 from tools import guides
+
+from isthmus.testing import pace
 
 ROOT = Path(__file__).resolve().parents[2]
 ORDINARY = 2000
@@ -38,7 +43,7 @@ class MeshLab:
         places = [ROOT / "src", Path(sysconfig.get_path("purelib"))]
         if self.user is not None:
             os.chown(home, self.user, self.user)
-            places = [readable(place, self.folder / "copy") for place in places]
+            places = [readable(place) for place in places]
         programs = self.folder / "bin"
         programs.mkdir()
         python = os.path.realpath(sys.executable)
@@ -95,7 +100,9 @@ class MeshLab:
         self.environment["KUBECONFIG"] = found.strip()
 
     def close(self) -> None:
-        """Take the lab down and remove all that was written."""
+        """Take the lab down and remove all that was written; once is enough."""
+        if not self.folder.exists():
+            return
         self.run(f"isthmus lab down --name {self.name}")
         shutil.rmtree(self.folder)
 
@@ -106,7 +113,7 @@ class MeshLab:
             **self._person(),
             input=stdin,
             capture_output=True,
-            timeout=timeout,
+            timeout=pace.patience(timeout),
             check=False,
         )
 
@@ -150,11 +157,26 @@ class MeshLab:
         return "kubectl" if shutil.which("kubectl") else "isthmus kubectl"
 
 
-def readable(place, copies):
+@contextlib.contextmanager
+def joined(topology, *, clusters=None):
+    """Yield a lab of an ordinary user that was joined by the demo's steps."""
+    lab = MeshLab(as_ordinary_user=True)
+    try:
+        lab.boot(topology, clusters=clusters)
+        yield lab
+    finally:
+        lab.close()
+
+
+@functools.cache
+def readable(place):
     """Return `place`, or a copy that every user can read where `place` cannot be read by all."""
     if all(parent.stat().st_mode & 0o001 for parent in [place, *place.parents]):
         return place
-    copies.mkdir(exist_ok=True)
+    # One for all labs of a session: libraries are large.
+    copies = Path(tempfile.mkdtemp(prefix="isthmus-copy-"))
+    copies.chmod(0o755)
+    atexit.register(shutil.rmtree, copies)
     target = copies / place.name
     shutil.copytree(place, target, symlinks=True)
     return target

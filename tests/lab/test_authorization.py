@@ -22,7 +22,7 @@ def strangers(mesh):
         text = text.replace(f"/bin/{STRANGER}", "/bin/sleep")
         mesh.kubectl(cluster, "apply -n sample -f -", stdin=text)
     for cluster in CLUSTERS:
-        wait = f"-n sample wait --for=condition=Available deployment/{STRANGER} --timeout=30s"
+        wait = f"-n sample wait --for=condition=Available deployment/{STRANGER} --timeout=300s"
         mesh.kubectl(cluster, wait)
     yield
     for cluster in CLUSTERS:

@@ -25,7 +25,7 @@ def outsiders(mesh):
         mesh.kubectl(cluster, f"create namespace {OUTSIDE}")
         mesh.kubectl(cluster, f"apply -n {OUTSIDE} -f {wires.SAMPLES}/sleep/sleep.yaml")
     for cluster in CLUSTERS:
-        wait = f"-n {OUTSIDE} wait --for=condition=Available deployment/sleep --timeout=30s"
+        wait = f"-n {OUTSIDE} wait --for=condition=Available deployment/sleep --timeout=300s"
         mesh.kubectl(cluster, wait)
     yield
     for cluster in CLUSTERS:
@@ -50,6 +50,7 @@ def gateway_of(mesh, cluster):
     return service["status"]["loadBalancer"]["ingress"][0]["ip"]
 
 
+@pytest.mark.people
 def test_between_the_clusters_there_is_only_tls_and_only_to_known_places(mesh):
     wire = wires.Wires(mesh)
     with wire.captured("transit") as frames:

@@ -11,11 +11,19 @@ import time
 import booted
 import pytest
 
+from isthmus.testing import pace
+
 pytestmark = pytest.mark.lab
 
 
-@pytest.mark.parametrize("way", booted.WAYS)
-@pytest.mark.parametrize("victim", ["outer", "inner", "command"])
+ENDINGS = [(way, victim) for way in booted.WAYS for victim in ("outer", "inner", "command")]
+SOME = {("root", "inner"), ("ordinary", "outer"), ("ordinary", "command")}
+LONG = {one: () if one in SOME else pytest.mark.long for one in ENDINGS}
+
+
+@pytest.mark.parametrize(
+    ("way", "victim"), [pytest.param(*one, marks=marks) for one, marks in LONG.items()]
+)
 def test_nothing_is_left_of_a_lab_however_it_ends(way, victim):
     with booted.booted_lab(way) as lab:
         before = booted.processes_of(lab)
@@ -26,7 +34,7 @@ def test_nothing_is_left_of_a_lab_however_it_ends(way, victim):
         else:
             os.kill(before[0 if victim == "outer" else 1], signal.SIGKILL)
 
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + pace.patience(5)
         while left := [pid for pid in before if _lives(pid)]:
             assert time.monotonic() < deadline, left
 
@@ -52,7 +60,7 @@ def _mentioning(folder):
 
 
 def _await(reached):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + pace.patience(10)
     while not reached():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -4,7 +4,7 @@ import features
 import pytest
 import traffic
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.people]
 
 
 @pytest.mark.topology

@@ -11,6 +11,8 @@ import meshes
 import pytest
 import traffic
 
+from isthmus.testing import pace
+
 pytestmark = pytest.mark.lab
 
 CLONE_NEWUSER = 0x10000000
@@ -55,7 +57,7 @@ def test_ctrl_c_ends_a_command_in_one_line_and_leaves_no_lab(person, command, mo
         said += line
 
     running.send_signal(signal.SIGINT)
-    rest, _ = running.communicate(timeout=30)
+    rest, _ = running.communicate(timeout=pace.patience(30))
     running.stdin.close()
 
     assert "Traceback" not in said + rest

@@ -12,6 +12,8 @@ import booted
 import kubectls
 import pytest
 
+from isthmus.testing import pace
+
 pytestmark = pytest.mark.lab
 
 
@@ -26,8 +28,8 @@ def kubectl(lab, tmp_path_factory):
     program = kubectls.Kubectl("kubectl", lab, tmp_path_factory.mktemp("home"))
     program("apply", "-f", "-", given=kubectls.HELLO)
     program("run", "tool", "--image=curlimages/curl", "--", "sleep", "infinity")
-    program("rollout", "status", "deploy/hello", "--timeout=30s")
-    program("wait", "--for=condition=Ready", "pod/tool", "--timeout=30s")
+    program("rollout", "status", "deploy/hello", "--timeout=300s")
+    program("wait", "--for=condition=Ready", "pod/tool", "--timeout=300s")
     return program
 
 
@@ -75,13 +77,13 @@ def test_pods_that_admission_refuses_are_told_of_where_people_look(kubectl):
 
     assert re.search(r"Warning +FailedCreate .*nobody\.example\.com", told)
     kubectl("delete", "validatingwebhookconfiguration", "nobody")
-    kubectl("rollout", "status", "deploy/web", "-n", "guarded", "--timeout=30s")
+    kubectl("rollout", "status", "deploy/web", "-n", "guarded", "--timeout=300s")
     kubectl("delete", "namespace", "guarded")
 
 
 def test_finished_jobs_say_how_they_ended(kubectl):
     kubectl("create", "job", "good", "--image=busybox", "--", "echo", "done")
-    kubectl("wait", "--for=condition=complete", "job/good", "--timeout=20s")
+    kubectl("wait", "--for=condition=complete", "job/good", "--timeout=300s")
 
     assert kubectl("get", "job", "good", "--no-headers").split()[1:3] == ["Complete", "1/1"]
     assert "Job completed" in kubectl("describe", "job", "good")
@@ -175,17 +177,17 @@ def test_a_terminal_has_our_size_and_takes_what_is_typed(kubectl, words):
         os.write(ours, b"stty size; exit 3\n")
         shown = shown_until(ours, b"33 99")
         assert b"33 99" in shown
-        assert shell.wait(timeout=20) == 3
+        assert shell.wait(timeout=pace.patience(20)) == 3
     finally:
         shell.kill()
         shell.wait()
         os.close(ours)
 
 
-def shown_until(terminal, *wanted, limit_s=20):
+def shown_until(terminal, *wanted):
     """Return what a terminal shows, up to one of the wanted texts."""
     shown = b""
-    deadline = time.monotonic() + limit_s
+    deadline = time.monotonic() + pace.patience(20)
     while not any(each in shown for each in wanted):
         assert time.monotonic() < deadline, shown
         if select.select([terminal], [], [], 0.1)[0]:
@@ -232,8 +234,8 @@ def test_a_watch_shows_what_happens(kubectl):
 
 
 def test_a_node_is_drained_and_taken_back(kubectl):
-    kubectl("drain", "cluster1-node1", "--force", "--ignore-daemonsets", "--timeout=30s")
-    kubectl("rollout", "status", "deploy/hello", "--timeout=30s")
+    kubectl("drain", "cluster1-node1", "--force", "--ignore-daemonsets", "--timeout=300s")
+    kubectl("rollout", "status", "deploy/hello", "--timeout=300s")
     nodes = kubectl("get", "pods", "-l", "app=hello", "-o", "jsonpath={..spec.nodeName}")
     kubectl("uncordon", "cluster1-node1")
 

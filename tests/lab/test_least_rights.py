@@ -178,6 +178,7 @@ def run_in(mesh, part, command, *, cluster="cluster1"):
     )
 
 
+@pytest.mark.people
 @pytest.mark.parametrize("part", PARTS)
 def test_our_processes_have_no_powers(mesh, part):
     # The first process of a container is the lab's own, as the pause process is elsewhere.
@@ -193,6 +194,7 @@ def test_our_processes_have_no_powers(mesh, part):
         assert {int(one["CapBnd"], 16) for one in powers} == {0}
 
 
+@pytest.mark.people
 @pytest.mark.parametrize("part", PARTS)
 def test_our_containers_cannot_write_but_to_their_volumes(mesh, part):
     for path in ("/x", "/tmp/x", "/etc/x", "/var/x", "/usr/x", "/opt/x"):
@@ -220,6 +222,7 @@ OPEN = {
 }
 
 
+@pytest.mark.people
 @pytest.mark.parametrize("part", PARTS)
 def test_only_these_ports_are_open_and_the_proxys_own_one_is_for_itself(mesh, part):
     outside, near = listeners_of(mesh, part)

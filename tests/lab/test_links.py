@@ -24,7 +24,7 @@ def until_heard(ambient):
 def restarted(ambient, cluster):
     """Start the control plane of a cluster anew, and wait until it knows who is linked."""
     ambient.kubectl(cluster, "-n istio-system delete pod -l app=istiod")
-    ambient.kubectl(cluster, "-n istio-system rollout status deploy istiod --timeout=60s")
+    ambient.kubectl(cluster, "-n istio-system rollout status deploy istiod --timeout=300s")
     rows = "isthmus remote-clusters -o json --context"
     traffic.until(lambda: any(one.get("fromSnapshot") for one in ambient.json(f"{rows} {cluster}")))
 
@@ -38,7 +38,7 @@ def without_own_copy(ambient):
         yield
     finally:
         ambient.kubectl("cluster1", f"{scale}=1")
-        pods = "-n sample rollout status deploy helloworld-v1 --timeout=60s"
+        pods = "-n sample rollout status deploy helloworld-v1 --timeout=300s"
         ambient.kubectl("cluster1", pods)
 
 
@@ -71,7 +71,7 @@ def test_nothing_is_lost_while_control_planes_come_and_go(ambient):
 
         for cluster in ("cluster1", "cluster2"):
             ambient.kubectl(cluster, "-n istio-system delete pod -l app=istiod --wait=false")
-        ambient.kubectl("cluster1", "-n istio-system rollout status deploy istiod --timeout=60s")
+        ambient.kubectl("cluster1", "-n istio-system rollout status deploy istiod --timeout=300s")
         client.goes_on(requests=200)
         until_heard(ambient)
         client.until_answered_by(["v1", "v2"], on_new_connections=True)

@@ -34,7 +34,7 @@ def capture(mesh, metadata):
     """Have the client restarted with an agent that answers for names."""
     naming.apply(mesh, "cluster1", naming.client(metadata))
     mesh.kubectl(
-        "cluster1", f"rollout status -n {naming.NAMESPACE} deploy/{naming.CLIENT} --timeout=30s"
+        "cluster1", f"rollout status -n {naming.NAMESPACE} deploy/{naming.CLIENT} --timeout=300s"
     )
     traffic.until(lambda: naming.called(mesh, "http://far/hello")[0] == 0)
 

@@ -1,19 +1,13 @@
 """Other ways to join clusters, each by its walkthrough's own commands."""
 
-import asyncio
-import contextlib
 import json
-import re
 import shutil
 
-import echoes
 import features
 import meshes
 import naming
 import pytest
 import traffic
-from drill import __main__ as program
-from drill import plan, records, verdict
 from tools import guides
 
 pytestmark = pytest.mark.lab
@@ -24,16 +18,6 @@ GUIDES = pytest.mark.skipif(
     reason="the guides' lines call kubectl and make",
 )
 ONE_NETWORK = {"cluster1": "network1", "cluster2": "network1"}
-
-
-@contextlib.contextmanager
-def joined(topology, *, clusters=None):
-    lab = meshes.MeshLab(as_ordinary_user=True)
-    try:
-        lab.boot(topology, clusters=clusters)
-        yield lab
-    finally:
-        lab.close()
 
 
 def verified(lab, *, networks, namespace="sample"):
@@ -70,59 +54,9 @@ def pods_of_another_cluster_are_called_by_their_own_names(lab):
 
 @pytest.mark.topology
 def test_three_control_planes_on_one_network_see_all_three_clusters(record_property):
-    with joined("multi-primary", clusters=3) as lab:
+    with meshes.joined("multi-primary", clusters=3) as lab:
         features.held(lab, "multi-primary", record_property)
         pods_of_another_cluster_are_called_by_their_own_names(lab)
-
-
-@pytest.fixture(scope="module")
-def three():
-    """Three clusters on three networks, each with a control plane."""
-    with joined("multi-primary-multi-network", clusters=3) as lab:
-        yield lab
-
-
-@pytest.mark.topology
-def test_three_control_planes_across_networks_see_all_three_clusters(three, record_property):
-    features.held(three, "multi-primary-multi-network", record_property)
-
-
-def test_clusters_of_three_zones_answer_calls_as_their_pods_are_many(three):
-    echoes.deploy(three, [(1, 1, 0), (2, 1, 1), (1, 2, 3)])
-    clusters = echoes.pods(three, 3)
-    for at_once in (1, 16):
-        counts, callers = echoes.calls(three, "cluster1", calls=1200, at_once=at_once)
-
-        assert callers == [echoes.IDENTITY]
-        for pods in clusters:
-            share = sum(counts.get(pod, 0) for pod in pods) / 1200
-            assert abs(share - len(pods) / 12) < 0.02, (at_once, clusters, counts)
-        assert max(counts.values()) < 1.5 * 1200 / 12, (at_once, counts)
-    echoes.remove(three, 3)
-
-
-def test_load_is_spread_as_its_page_lets_readers_see(three):
-    page = (meshes.ROOT / "docs/explanation/balancing.md").read_text()
-    _, typed = re.search(r"```sh\n(isthmus demo.*?\nexport [^\n]*)(.*?)```", page, re.S).groups()
-    said = three.run(f"set -e\nln -s {meshes.ROOT}/samples{typed}", timeout=120)
-    counts = json.loads(said[said.index("{") :])["pods"]
-    echoes.remove(three, 3)
-
-    assert (len(counts), sum(counts.values())) == (6, 1200)
-    assert max(counts.values()) < 300, counts
-
-
-def test_no_request_and_no_endpoint_is_lost_in_the_life_of_clusters(three):
-    record = asyncio.run(program.drilled(three.environment, three.name, plan=plan.SHORT, seed=1))
-    seen = features.Seen(three, features.ROWS["multi-primary-multi-network"])
-
-    assert verdict.violations(record) == []
-    assert {kind: record.count(kind) > 1 for kind in records.KINDS} == dict.fromkeys(
-        records.KINDS, True
-    )
-    features.watched(seen)
-    features.all_answered(seen)
-    features.shared_fairly(seen)
 
 
 def gke_swaps(lab):
@@ -174,7 +108,7 @@ def test_the_guide_for_gke_runs_as_written_with_revision_labels():
 def test_a_cluster_that_injects_by_itself_discovers_through_the_ingress_gateway_of_another(
     record_property,
 ):
-    with joined("primary-remote-shared-network") as lab:
+    with meshes.joined("primary-remote-shared-network") as lab:
         [slice_] = lab.json_of(
             "cluster2", "endpointslices -n istio-system -l kubernetes.io/service-name=istiod-remote"
         )["items"]
@@ -192,7 +126,7 @@ def test_a_cluster_that_injects_by_itself_discovers_through_the_ingress_gateway_
 @pytest.mark.topology
 @GUIDES
 def test_gateways_named_in_the_settings_split_the_horizon_and_edits_hold_at_once(record_property):
-    with joined("split-horizon") as lab:
+    with meshes.joined("split-horizon") as lab:
         features.held(lab, "split-horizon", record_property)
         far = gateway_of_network2(lab)
 
@@ -228,7 +162,7 @@ def answered(lab):
 def test_a_control_plane_outside_of_the_mesh_serves_it_and_may_little_where_it_runs(
     record_property,
 ):
-    with joined("external-control-plane") as lab:
+    with meshes.joined("external-control-plane") as lab:
         beside = lab.json_of("external", "deployment istiod -n istio-system")["status"]
         audit = f"$ISTHMUS_LAB_HOME/{lab.name}/audit-external.jsonl"
         lines = [json.loads(line) for line in lab.run(f"cat {audit}").splitlines()]

@@ -24,7 +24,7 @@ def space(lab, request, tmp_path_factory):
     kubectl.argv += ["-n", name]
     said = kubectl("apply", "-f", "-", given=kubectls.HELLO)
     assert said == "service/hello created\ndeployment.apps/hello created\n"
-    kubectl("rollout", "status", "deploy/hello", "--timeout=30s")
+    kubectl("rollout", "status", "deploy/hello", "--timeout=300s")
     return kubectl
 
 
@@ -103,10 +103,10 @@ def test_labels_are_set_kept_and_removed(space):
 def test_scaling_and_restarting_are_followed_to_their_end(space):
     assert space("scale", "deploy/hello", "--replicas=1") == "deployment.apps/hello scaled\n"
     space("rollout", "restart", "deploy/hello")
-    space("rollout", "status", "deploy/hello", "--timeout=30s")
-    waited = space("wait", "--for=condition=Available", "deploy/hello", "--timeout=10s")
+    space("rollout", "status", "deploy/hello", "--timeout=300s")
+    waited = space("wait", "--for=condition=Available", "deploy/hello", "--timeout=300s")
     assert waited == "deployment.apps/hello condition met\n"
-    space("wait", "--for=jsonpath={.status.replicas}=1", "deploy/hello", "--timeout=10s")
+    space("wait", "--for=jsonpath={.status.replicas}=1", "deploy/hello", "--timeout=300s")
 
 
 def test_a_secret_is_made_of_files_and_texts(space):

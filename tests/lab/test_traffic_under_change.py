@@ -1,6 +1,6 @@
 """No request is lost that had a healthy destination, whatever changes around it.
 
-In each story a client in cluster1 sends 50 requests each second to `helloworld`, whose v1 is in
+In each story a client in cluster1 sends requests at a constant rate to `helloworld`, whose v1 is in
 cluster1 and always well, and whose v2 is in cluster2 behind a gateway; in some another client
 does so in cluster2.
 """
@@ -12,6 +12,8 @@ import time
 import pytest
 import traffic
 import yaml
+
+from isthmus.testing import pace
 
 pytestmark = pytest.mark.lab
 
@@ -129,7 +131,7 @@ def test_a_cluster_is_unlinked_and_linked_again(mesh):
     with traffic.flowing(mesh, "cluster1") as client:
         with afterwards(lambda: mesh.kubectl("cluster1", "apply -f -", stdin=secret)):
             mesh.kubectl("cluster1", f"delete secret -n {SYSTEM} {SECRET}")
-            client.until_answered_by({"v1"}, limit_s=GONE_WITHIN_S)
+            client.until_answered_by({"v1"}, limit_s=pace.promised(GONE_WITHIN_S))
         client.until_answered_by({"v1", "v2"})
 
     assert client.lost == []
@@ -251,8 +253,8 @@ def test_a_gateway_is_killed(mesh):
 
     # What was on its way through the gateway is lost with it; nothing that was sent later is.
     ended = max((one.at for one in client.lost), default=killed)
-    assert len(client.lost) <= 3, client
-    assert ended - killed < 1.0, client
+    assert len(client.lost) <= pace.promised(3), client
+    assert ended - killed < pace.promised(1.0), client
     assert absence_of("v1", [one for one in client.answers if not one.is_lost]) < LONGEST_ABSENCE
 
 
@@ -260,7 +262,7 @@ def test_a_gateway_goes_and_comes_back(mesh):
     with traffic.flowing(mesh, "cluster1") as client:
         with afterwards(lambda: scale(mesh, 1, name=GATEWAY, namespace=SYSTEM)):
             scale(mesh, 0, name=GATEWAY, namespace=SYSTEM)
-            client.until_answered_by({"v1"}, limit_s=5.0)
+            client.until_answered_by({"v1"}, limit_s=pace.promised(GONE_WITHIN_S))
             traffic.until(lambda: traffic.pods_of(mesh, "cluster2", SYSTEM, GATEWAY) == [])
             client.goes_on()
         client.until_answered_by({"v1", "v2"})

@@ -7,6 +7,8 @@ import time
 import meshes
 import pytest
 
+from isthmus.testing import pace
+
 pytestmark = pytest.mark.lab
 
 DOMAINS = {"cluster1": "a.local", "cluster2": "b.local"}
@@ -21,7 +23,7 @@ FROM_CLUSTER2 = {
     "spec": {"selector": {"matchLabels": {"version": "v1"}}, "rules": [{}]},
 }
 BOTH, V1, V2 = {"v1", "v2"}, {"v1"}, {"v2"}
-LIMIT_S = 30.0
+LIMIT_S = pace.patience(30.0)
 IN_A_ROW = 3
 
 
@@ -65,7 +67,7 @@ def lab():
                 f"| {lab.kubectl_program} --context {other} apply -f -"
             )
         for cluster in DOMAINS:
-            words = "-n sample wait --for=condition=Ready pod --all --timeout=60s"
+            words = "-n sample wait --for=condition=Ready pod --all --timeout=300s"
             lab.kubectl(cluster, words)
         yield lab
     finally:

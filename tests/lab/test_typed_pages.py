@@ -11,6 +11,8 @@ import meshes
 import pytest
 import traffic
 
+from isthmus.testing import pace
+
 pytestmark = [
     pytest.mark.lab,
     pytest.mark.skipif(not shutil.which("kubectl"), reason="the pages type kubectl"),
@@ -21,7 +23,7 @@ pytestmark = [
 HOWTO = meshes.ROOT / "docs/howto"
 ODD = ("isthmus explain POD HOST[:PORT]", "isthmus explain deploy/sleep.sample helloworld:5000")
 BLOCK = re.compile(r"^( *)```(?:sh|console)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
-OUTLIVES_S = 20.0
+OUTLIVES_S = pace.patience(20.0)
 
 
 def blocks(page):

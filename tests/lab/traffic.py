@@ -12,9 +12,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from isthmus.testing import pace
+
 SENDER = Path(__file__).resolve().parents[2] / "drill/sender.py"
-LIMIT_S = 60.0
+LIMIT_S = pace.patience(60.0)
 POLL_S = 0.05
+RATE = 30 / pace.slowness()
+"""Requests a second: a slow machine is to be slow, not overwhelmed."""
+
 ENOUGH = 30
 """So many requests in a row tell who answers: chance misleads once in a thousand million."""
 
@@ -55,7 +60,7 @@ class Traffic:
         self._end = lambda: lab.kubectl(cluster, f"{inside} touch {self._stop}")
         self._process = lab.start(
             f"exec {lab.kubectl_program} --context {cluster} {inside}"
-            f" {program} {host} 5000 /hello {self._stop}"
+            f" {program} {host} 5000 /hello {self._stop} {RATE} {2 * LIMIT_S}"
         )
         self._reading = threading.Thread(target=self._read)
         self._reading.start()
@@ -151,7 +156,15 @@ def is_ready(pod):
 def until(holds, *, limit_s=LIMIT_S):
     """Wait until `holds()`; return what it said."""
     deadline = time.monotonic() + limit_s
-    while not (said := holds()):
+    while not (said := _timed(holds)):
         assert time.monotonic() < deadline, "it did not come"
-        time.sleep(POLL_S)
+    return said
+
+
+def _timed(holds):
+    """Ask, and then wait for as long as this took: who waits leaves half of the time to others."""
+    began = time.monotonic()
+    said = holds()
+    if not said:
+        time.sleep(min(max(POLL_S, time.monotonic() - began), 1.0))
     return said

@@ -9,10 +9,11 @@ from pathlib import Path
 from drill import packets
 
 from isthmus.lab import topology
+from isthmus.testing import pace
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 PROGRAM = Path(__file__).with_name("inside.py").read_text()
-LIMIT_S = 60
+LIMIT_S = pace.patience(60)
 
 
 class Wires:

@@ -15,7 +15,7 @@ from isthmus.base import clock, metrics
 from isthmus.ca import keys, pem, signing
 from isthmus.kube import problems
 from isthmus.mesh import identities
-from isthmus.testing import certificates
+from isthmus.testing import certificates, pace
 from isthmus.wire import callers, csr, csrclient, dialing, grpc_tls, listening, notary, tls
 from isthmus_proto.istio.v1.auth import ca_pb2
 
@@ -97,7 +97,7 @@ class Service:
         async with dialing.channel(self.target()) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await channel.unary_unary(f"/{csr.SERVICE}/{csr.METHOD}")(
-                    body, metadata=self.target().metadata(), timeout=5
+                    body, metadata=self.target().metadata(), timeout=pace.patience(5)
                 )
         return refused.value
 
@@ -232,7 +232,7 @@ async def test_a_node_proxy_gets_a_certificate_of_who_it_may_ask_for(service):
         content = await channel.unary_unary(f"/{csr.SERVICE}/{csr.METHOD}")(
             on_behalf("spiffe://cluster.local/ns/a/sa/b"),
             metadata=service.target().metadata(),
-            timeout=5,
+            timeout=pace.patience(5),
         )
 
     chain = ca_pb2.IstioCertificateResponse.FromString(content).cert_chain
@@ -369,7 +369,9 @@ async def call_with_certificate(service: Service, leaf: x509.Certificate) -> Non
     message = ca_pb2.IstioCertificateRequest(csr=certificates.request())
     async with grpc.aio.secure_channel(target, credentials, options=options) as channel:
         await channel.unary_unary(f"/{csr.SERVICE}/{csr.METHOD}")(
-            message.SerializeToString(), metadata=service.target().metadata(), timeout=5
+            message.SerializeToString(),
+            metadata=service.target().metadata(),
+            timeout=pace.patience(5),
         )
 
 

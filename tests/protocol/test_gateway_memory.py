@@ -8,7 +8,7 @@ import time
 import pytest
 
 from isthmus.node import overload, settings
-from isthmus.testing import envoys
+from isthmus.testing import envoys, pace
 
 PLENTY, NOTHING = 1 << 30, 1 << 20
 
@@ -17,7 +17,7 @@ class Connection(http.client.HTTPConnection):
     """HTTP over a socket in the file system."""
 
     def __init__(self, path):
-        super().__init__("x", timeout=10)
+        super().__init__("x", timeout=pace.patience(10))
         self._path = str(path)
 
     def connect(self):

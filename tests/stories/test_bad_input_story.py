@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from isthmus.testing import pace
+
 KUBECONFIG = """
 apiVersion: v1
 kind: Config
@@ -32,7 +34,7 @@ def isthmus(tmp_path):
             stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=30,
+            timeout=pace.patience(30),
             check=False,
         )
         assert "Traceback" not in ended.stderr

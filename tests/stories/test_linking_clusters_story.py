@@ -17,6 +17,7 @@ from isthmus.fleet import linking, sources, supervisor
 from isthmus.install import reader
 from isthmus.kube import access, apply, client, informer, kinds, objects, problems, waiting
 from isthmus.runtime import rootcerts, stewardship
+from isthmus.testing import pace
 
 SYSTEM = "istio-system"
 ROOT = "-----ROOT-----\n"
@@ -99,7 +100,9 @@ async def test_a_linked_cluster_is_followed_with_just_the_rights_of_a_reader(mes
     await kube_server.eventually(lambda: "kubernetes" in mesh.names("cluster2"))
     await mesh.clients["cluster2"].create(kinds.SERVICE, SERVICE)
 
-    await kube_server.eventually(lambda: "helloworld" in mesh.names("cluster2"), within_s=0.5)
+    await kube_server.eventually(
+        lambda: "helloworld" in mesh.names("cluster2"), within_s=pace.patience(0.5)
+    )
     with pytest.raises(problems.ApiError) as caught:
         await mesh.fleet.client("cluster2").list_(kinds.SECRET)
 
@@ -182,7 +185,7 @@ async def test_an_invited_control_plane_writes_roots_with_a_managing_readers_rig
     mesh.fleet.on_removed(post.removed)
     await mesh.link()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(pace.patience(10)):
         made = await waiting.until(
             second,
             kinds.CONFIG_MAP,
@@ -223,7 +226,7 @@ async def test_a_cluster_is_handed_to_another_control_plane_with_a_managing_read
         post.added("cluster2", followed)
         invitation = {"metadata": {"annotations": {stewardship.ANNOTATION: cluster}}}
         await second.patch(kinds.NAMESPACE, SYSTEM, invitation)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(pace.patience(10)):
             while await written_in(second) != {root}:  # noqa: ASYNC110  # a server writes
                 await asyncio.sleep(0.05)
         # The next one does not wait until the promise of this one is over.

@@ -22,12 +22,13 @@ from google.protobuf import any_pb2, descriptor_pool, json_format, message, mess
 
 from isthmus.node import bootstrap as node_bootstrap
 from isthmus.resources import snapshot
+from isthmus.testing import pace
 from isthmus_proto.istio.networking.nds.v1 import nds_pb2
 
 Message: TypeAlias = Any
 """A message of Envoy's, or its JSON: neither has types here."""
 
-DEADLINE_S: Final = 30.0
+DEADLINE_S: Final = pace.patience(30.0)
 HTTP2: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 MESSAGES: Final[Mapping[snapshot.TypeUrl, Message]] = {

@@ -22,12 +22,13 @@ from tests.fakes import lab_server
 from isthmus.base import namespaces, netlink
 from isthmus.kube import client, kinds
 from isthmus.node.cni import agent, settings
+from isthmus.testing import pace
 from isthmus_proto.istio.workload import zds_pb2
 
 NODE, GATEWAY = "node1", "169.254.1.1"
 PORTS = (8080, 15001, 15006, 15008)
 NUMBERS = itertools.count(1)
-LIMIT_S, CALL_S = 15.0, 6.0
+LIMIT_S, CALL_S = pace.patience(15.0), 6.0
 AMBIENT, NONE = "ambient", "none"
 MODE, REDIRECTION = "istio.io/dataplane-mode", "ambient.istio.io/redirection"
 

@@ -9,6 +9,8 @@ import tempfile
 
 import pytest
 
+from isthmus.testing import pace
+
 PROGRAM = pathlib.Path(__file__).with_name("enrolling.py")
 ROOT = PROGRAM.parents[3]
 ORDINARY = 2000
@@ -36,7 +38,7 @@ def played(*scenes, way):
             env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": folder},
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=pace.patience(90),
             check=False,
             **user,
         )

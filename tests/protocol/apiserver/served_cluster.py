@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from isthmus.lab.apiserver import api as apis
 from isthmus.lab.apiserver import http, listening
+from isthmus.testing import pace
 
 ADMIN = apis.User("admin", groups=("system:masters",))
 
@@ -121,7 +122,7 @@ class Served:
             stderr=asyncio.subprocess.STDOUT,
             env={"KUBECONFIG": self.kubeconfig, "HOME": self.home, "PATH": os.environ["PATH"]},
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(pace.patience(30)):
             printed, _ = await running.communicate(given.encode())
         text = printed.decode()
         assert (running.returncode == 0) is ok, text

@@ -7,6 +7,8 @@ import json
 import aiohttp
 import pytest
 
+from isthmus.testing import pace
+
 
 @pytest.fixture
 async def session(cluster):
@@ -141,7 +143,7 @@ async def test_discovery_comes_in_both_forms(session):
 
 
 async def lines(answer, count):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(pace.patience(10)):
         return [json.loads(await answer.content.readline()) for _ in range(count)]
 
 
@@ -192,5 +194,5 @@ async def test_stopping_the_server_ends_watches(cluster, session):
 
     await cluster.stop()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(pace.patience(5)):
         assert await answer.content.read() == b""

@@ -13,6 +13,8 @@ from lightkube.models.meta_v1 import LabelSelector, ObjectMeta
 from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.core_v1 import ConfigMap
 
+from isthmus.testing import pace
+
 
 @pytest.fixture
 async def core(cluster):
@@ -48,7 +50,7 @@ async def test_kubernetes_asyncio_sees_errors_as_they_are(core):
 async def test_kubernetes_asyncio_watches_from_a_list(core):
     at = (await core.list_namespaced_config_map("default")).metadata.resource_version
     seen = []
-    async with asyncio.timeout(10), watch.Watch() as watching:
+    async with asyncio.timeout(pace.patience(10)), watch.Watch() as watching:
         stream = watching.stream(
             core.list_namespaced_config_map, "default", resource_version=at, timeout_seconds=5
         )
@@ -107,7 +109,7 @@ async def test_lightkube_lists_replaces_and_deletes(light):
 
 async def test_lightkube_watches(light):
     await light.create(ConfigMap(metadata=ObjectMeta(name="a", namespace="default")))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(pace.patience(10)):
         async for kind, obj in light.watch(ConfigMap, namespace="default"):
             assert (kind, obj.metadata.name) == ("ADDED", "a")
             break

@@ -13,11 +13,11 @@ import urllib.request
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.services import Protocol
 from isthmus.resources.envoy import build
-from isthmus.testing import envoys
+from isthmus.testing import envoys, pace
 from isthmus.views import view
 
 NAME = "outbound|80||web.default.svc.cluster.local"
-LIMIT_S = 20.0
+LIMIT_S = pace.patience(20.0)
 
 
 class Servers:
@@ -154,7 +154,9 @@ def group(*endpoints, priority=0, place=None):
 
 def ask(port, **headers):
     """Send one request; return status and body."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as sent:
+    with contextlib.closing(
+        http.client.HTTPConnection("127.0.0.1", port, timeout=pace.patience(10))
+    ) as sent:
         sent.request("GET", "/", headers=headers)
         answer = sent.getresponse()
         return answer.status, answer.read().decode()

@@ -18,7 +18,7 @@ from isthmus.fleet.sources import ObjectKey
 from isthmus.kube import gateway_api
 from isthmus.mesh.proxies import ProxyKind
 from isthmus.resources import consistency, snapshot
-from isthmus.testing import builders, envoys
+from isthmus.testing import builders, envoys, pace
 
 APPS = "apps"
 KINDS = (snapshot.CLUSTERS, snapshot.ENDPOINTS, snapshot.LISTENERS, snapshot.ROUTES)
@@ -101,7 +101,7 @@ class Door:
     def ask(self, path="/", *, host="any.example", port=8000, method="GET", **headers):
         """Return the status, and what was answered or where to go."""
         with contextlib.closing(
-            http.client.HTTPConnection("127.0.0.1", self._ports[port], timeout=10)
+            http.client.HTTPConnection("127.0.0.1", self._ports[port], timeout=pace.patience(10))
         ) as connection:
             connection.request(method, path, headers={"host": host, **headers})
             answer = connection.getresponse()

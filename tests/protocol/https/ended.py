@@ -27,14 +27,14 @@ from isthmus.kube import client, kinds, objects
 from isthmus.mesh.identities import ClusterId
 from isthmus.resources import snapshot
 from isthmus.runtime import assembly, connections, credentials
-from isthmus.testing import envoys
+from isthmus.testing import envoys, pace
 from isthmus.wire import ads, callers, listening
 
 C1 = ClusterId("c1")
 SHOP = "shop"
 ACCOUNT = "gateway"
 ADS = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
-LIMIT_S = 20.0
+LIMIT_S = pace.patience(20.0)
 
 
 # --- certificates

@@ -12,11 +12,11 @@ from isthmus.base import metrics
 from isthmus.ca import keys, pem
 from isthmus.mesh.identities import ClusterId
 from isthmus.runtime import assembly, connections
-from isthmus.testing import builders, certificates, envoys
+from isthmus.testing import builders, certificates, envoys, pace
 from isthmus.wire import ads, callers, listening, sds
 
 ADS = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
-LIMIT_S = 30.0
+LIMIT_S = pace.patience(30.0)
 WHOLE, APART = "GRPC", "DELTA_GRPC"
 """Only who hears of differences can be told of endpoints one by one."""
 

@@ -13,10 +13,10 @@ from isthmus.fleet.sources import ObjectKey
 from isthmus.kube import gateway_api, objects
 from isthmus.mesh.identities import ClusterId
 from isthmus.runtime import assembly, peering
-from isthmus.testing import certificates, shapes
+from isthmus.testing import certificates, pace, shapes
 from isthmus.wire import ads, grpc_tls, peerclient, tls
 
-DEADLINE_S = 20.0
+DEADLINE_S = pace.patience(20.0)
 PACE = peerclient.Pace(0.2, 10.0)
 NOTHING = datetime.timedelta()
 BORN = clock.SystemClock().now().replace(microsecond=0)

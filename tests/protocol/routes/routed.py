@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from isthmus.node import bootstrap as node_bootstrap
 from isthmus.resources import snapshot
-from isthmus.testing import builders, envoys
+from isthmus.testing import builders, envoys, pace
 
 SERVICES = ("web", "other")
 PORT = 80
@@ -161,7 +161,9 @@ class Routed:
         return self._log.exists() and "starting main dispatch loop" in self._log.read_text()
 
     def get(self, name, path="/", *, method="GET", host="web", **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port[name], timeout=10)
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.port[name], timeout=pace.patience(10)
+        )
         with contextlib.closing(connection):
             lines = {key.replace("_", "-"): value for key, value in headers.items()}
             connection.request(method, path, headers={"host": host, **lines})

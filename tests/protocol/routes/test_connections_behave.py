@@ -17,10 +17,10 @@ import time
 import pytest
 
 from isthmus.resources import snapshot
-from isthmus.testing import builders, envoys
+from isthmus.testing import builders, envoys, pace
 
 SERVICES = ("raw", "other", "secure")
-LIMIT_S = 20.0
+LIMIT_S = pace.patience(20.0)
 
 
 def to(name, **more):

@@ -5,7 +5,9 @@ import time
 import pytest
 import routed
 
-LIMIT_S = 20.0
+from isthmus.testing import pace
+
+LIMIT_S = pace.patience(20.0)
 
 
 def to(name, **more):

@@ -20,9 +20,10 @@ import time
 from http import server
 
 from isthmus.base import namespaces
+from isthmus.testing import pace
 
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
-PATIENCE_S = 15.0
+PATIENCE_S = pace.patience(15.0)
 
 
 class Greeting(server.BaseHTTPRequestHandler):

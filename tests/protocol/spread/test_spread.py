@@ -6,13 +6,13 @@ import time
 import pytest
 import wired
 
-from isthmus.testing import builders, shapes
+from isthmus.testing import builders, pace, shapes
 
 FAIREST = 1.5
 """The most that a pod may get, as a multiple of its fair share."""
 
 NEAR_ENOUGH = 0.02
-LIMIT_S = 20.0
+LIMIT_S = pace.patience(20.0)
 
 WAYS = [("http", 1), ("http", 8), ("grpc", 1), ("grpc", 16)]
 """What is spoken, and how many calls at once."""

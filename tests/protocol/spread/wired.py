@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from isthmus.resources import snapshot
 from isthmus.resources.envoy import tls
-from isthmus.testing import envoys
+from isthmus.testing import envoys, pace
 
 EXTENSIONS = "type.googleapis.com/envoy.extensions."
 IDENTITY = "spiffe://cluster.local/ns/default/sa/default"
@@ -33,7 +33,7 @@ NET = f"127.{100 + os.getpid() % 100}"
 
 PORTS = {"http": 8080, "grpc": 8081}
 PASSING_PORT = 15443
-GREETING_S = 20.0
+GREETING_S = pace.patience(20.0)
 
 
 def pod(cluster, number):

@@ -22,11 +22,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from isthmus.resources import snapshot
-from isthmus.testing import builders, envoys
+from isthmus.testing import builders, envoys, pace
 from isthmus.wire import sds, sdsfiles
 
 HOST = "api.example.com"
-LIMIT_S = 20.0
+LIMIT_S = pace.patience(20.0)
 
 
 # --- certificates

@@ -12,11 +12,11 @@ from believing import below, bundle, minted
 
 from isthmus.resources.envoy import tls
 from isthmus.testing import certificates as material
-from isthmus.testing import envoys
+from isthmus.testing import envoys, pace
 
 A, B, C = "a.local", "b.local", "c.local"
 OK, REFUSED = "HTTP/1.1 200 OK", ""
-LIMIT_S = 10.0
+LIMIT_S = pace.patience(10.0)
 CALLED = "called"
 """An account at the other end of calls."""
 

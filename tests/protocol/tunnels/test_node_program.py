@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from isthmus.testing import pace
+
 PROGRAM = pathlib.Path(__file__).with_name("node_acts.py")
 ALL = [15001, 15006, 15008]
 SHARED = "240.240.0.1"
@@ -20,7 +22,7 @@ def told(tmp_path_factory):
         [sys.executable, str(PROGRAM), str(folder)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=pace.patience(120),
         check=False,
     )
     assert ended.returncode == 0, ended.stderr[-4000:] + (folder / "agent.log").read_text()[-4000:]

@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+from isthmus.testing import pace
+
 PROGRAM = pathlib.Path(__file__).with_name("tunnel_acts.py")
 CLIENT = '"spiffe://cluster.local/ns/default/sa/client"'
 
@@ -22,7 +24,7 @@ def told(tmp_path_factory):
         [sys.executable, str(PROGRAM), str(folder)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=pace.patience(120),
         check=False,
     )
     assert ended.returncode == 0, ended.stderr[-4000:]

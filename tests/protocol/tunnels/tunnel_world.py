@@ -26,7 +26,7 @@ from isthmus.resources import snapshot
 from isthmus.resources.envoy import secrets
 from isthmus.resources.ztunnel import build
 from isthmus.testing import certificates as material
-from isthmus.testing import envoys
+from isthmus.testing import envoys, pace
 from isthmus.views import nodeslices, view, wds
 from isthmus.wire import ads, callers, csr, dialing, listening, notary, tls, wdsclient
 from isthmus.xds import messages
@@ -41,7 +41,7 @@ CLAIM = {
     "metadata": {"CLUSTER_ID": "c", "NAMESPACE": "istio-system", "NAME": "ztunnel-1"},
 }
 HTTP, VIP = 8080, "10.96.0.50"
-PATIENCE_S = 15.0
+PATIENCE_S = pace.patience(15.0)
 ETHERNET, IPV4, TCP = 14, b"\x08\x00", 6
 EVERY_PROTOCOL = 3
 

@@ -18,9 +18,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from isthmus.testing import envoys
+from isthmus.testing import envoys, pace
 
-LIMIT_S = 10.0
+LIMIT_S = pace.patience(10.0)
 GATEWAY = "spiffe://cluster.local/ns/istio-gateways/sa/istio-eastwest"
 CALLER = "spiffe://cluster.local/ns/sample/sa/sleep"
 SERVER = "spiffe://cluster.local/ns/sample/sa/helloworld"

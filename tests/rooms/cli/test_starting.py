@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 
+from isthmus.testing import pace
+
 
 def test_ctrl_c_while_the_program_is_still_being_read_ends_it_without_a_word(tmp_path):
     # Stands before the real one on the path, and holds the start there.
@@ -20,6 +22,6 @@ def test_ctrl_c_while_the_program_is_still_being_read_ends_it_without_a_word(tmp
     assert starting.stdout.readline() == "reading\n"
 
     starting.send_signal(signal.SIGINT)
-    said, complained = starting.communicate(timeout=30)
+    said, complained = starting.communicate(timeout=pace.patience(30))
 
     assert (starting.returncode, said, complained) == (-signal.SIGINT, "", "")

@@ -9,6 +9,7 @@ import pytest
 from fakes import kube_server, lab_server
 from fakes import linked as linking
 from isthmus.kube import kinds, reasons
+from isthmus.testing import pace
 
 PATIENCE_S = 0.5
 
@@ -126,7 +127,7 @@ async def test_a_very_slow_connection_is_late_and_loses_nothing(linked, door):
     for number in range(5):
         await add(linked, f"s{number}")
 
-    await kube_server.eventually(lambda: "s4" in linked.known(), within_s=20)
+    await kube_server.eventually(lambda: "s4" in linked.known(), within_s=pace.patience(20))
 
     assert linked.fewest == before
 

@@ -9,6 +9,7 @@ import pytest
 from fakes import kube_server
 from fakes.fleets import OWN, fleet_of
 from isthmus.kube import kinds
+from isthmus.testing import pace
 
 SYSTEM = "istio-system"
 STEPS = 60
@@ -170,6 +171,6 @@ async def test_whatever_happens_in_whatever_order_ends_true_and_harms_no_healthy
     for server in fleet.remotes.values():
         server.faults.clear()
 
-    await kube_server.eventually(disorder.is_true, within_s=15)
+    await kube_server.eventually(disorder.is_true, within_s=pace.patience(15))
     assert fleet.fewest == 1
     assert fleet.status("cluster2").generation == 1

@@ -11,9 +11,10 @@ from fakes import kube_server
 from fakes.fleets import OWN, fleet_of
 from isthmus.base import clock
 from isthmus.kube import kinds
+from isthmus.testing import pace
 
 SERVICES = "/api/v1/services"
-NOTICED_S = 0.25
+NOTICED_S = pace.patience(0.25)
 
 
 @pytest.fixture
@@ -114,8 +115,12 @@ async def test_an_api_server_that_is_well_again_is_believed_again(fleet, fault):
     if fault in ("hang", "trickle"):
         await server.cut_connections()
 
-    await kube_server.eventually(lambda: fleet.names("cluster2") == ["meanwhile"], within_s=10)
-    await kube_server.eventually(lambda: not fleet.status("cluster2").error, within_s=10)
+    await kube_server.eventually(
+        lambda: fleet.names("cluster2") == ["meanwhile"], within_s=pace.patience(10)
+    )
+    await kube_server.eventually(
+        lambda: not fleet.status("cluster2").error, within_s=pace.patience(10)
+    )
     assert fleet.status("cluster2").age_s == 0
 
 
@@ -126,7 +131,9 @@ async def test_a_storm_of_410_is_one_relist_each_and_loses_nothing(fleet):
         server.compact()
         await server.cut()
 
-    await kube_server.eventually(lambda: len(fleet.names("cluster2")) == 21, within_s=10)
+    await kube_server.eventually(
+        lambda: len(fleet.names("cluster2")) == 21, within_s=pace.patience(10)
+    )
 
     assert fleet.fewest == 1
     lists = sum(
@@ -151,8 +158,10 @@ async def test_another_cluster_in_the_place_of_a_linked_one_is_not_believed(flee
     assert [one.code for one in fleet.supervisor.findings()] == ["ISM-FLEET-015"]
 
     own["metadata"]["uid"] = linked
-    await kube_server.eventually(lambda: not fleet.supervisor.findings(), within_s=10)
-    await kube_server.eventually(lambda: not fleet.names("cluster2"), within_s=10)
+    await kube_server.eventually(
+        lambda: not fleet.supervisor.findings(), within_s=pace.patience(10)
+    )
+    await kube_server.eventually(lambda: not fleet.names("cluster2"), within_s=pace.patience(10))
 
 
 async def test_a_cluster_that_refuses_a_credential_is_asked_less_than_once_a_second(fleet):

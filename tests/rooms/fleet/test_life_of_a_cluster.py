@@ -7,6 +7,7 @@ import pytest
 
 from fakes import kube_server
 from fakes.fleets import OWN, fleet_of
+from isthmus.testing import pace
 
 DISABLED = {"annotations": {"isthmus.dev/disabled": "true"}}
 
@@ -22,7 +23,7 @@ async def test_a_disabled_cluster_leaves_and_comes_back_with_the_same_secret(fle
     await kube_server.eventually(lambda: fleet.names("cluster2"))
 
     fleet.link("cluster2", **DISABLED)
-    await kube_server.eventually(lambda: not fleet.names("cluster2"), within_s=1)
+    await kube_server.eventually(lambda: not fleet.names("cluster2"), within_s=pace.patience(1))
     shown = fleet.status("cluster2")
     fleet.link("cluster2", annotations={})
     await kube_server.eventually(lambda: fleet.names("cluster2"))

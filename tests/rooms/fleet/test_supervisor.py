@@ -8,6 +8,7 @@ from fakes import kube_server
 from fakes.fleets import OWN, Fleet, fleet_of
 from isthmus.fleet import sources, supervisor
 from isthmus.kube import kinds
+from isthmus.testing import pace
 
 ROTATIONS = 50
 
@@ -59,7 +60,9 @@ async def test_changes_arrive_within_50_ms(fleet):
 
     fleet.remotes["cluster2"].put(kinds.SERVICE, "new", "n")
 
-    await kube_server.eventually(lambda: "new" in fleet.names("cluster2"), within_s=0.05)
+    await kube_server.eventually(
+        lambda: "new" in fleet.names("cluster2"), within_s=pace.patience(0.05)
+    )
 
 
 async def test_a_removed_secret_removes_the_cluster_and_ends_all_requests(fleet):
@@ -167,7 +170,7 @@ async def test_a_silent_cluster_delays_neither_the_others_nor_readiness_for_ever
         fleet.link("cluster2")
         fleet.link("cluster3")
         await kube_server.eventually(lambda: fleet.names("cluster3"))
-        await asyncio.wait_for(fleet.supervisor.ready.wait(), 3)
+        await asyncio.wait_for(fleet.supervisor.ready.wait(), pace.patience(3))
 
         assert fleet.status("cluster2").status == "timeout"
         assert 'remote_cluster_sync_timeouts_total{cluster="cluster2"} 1' in fleet.metrics.text()
@@ -201,7 +204,7 @@ async def test_readiness_waits_for_a_cluster_that_is_there_at_the_start():
         assert not fleet.supervisor.ready.is_set()
 
         gate.set()
-        await asyncio.wait_for(fleet.supervisor.ready.wait(), 3)
+        await asyncio.wait_for(fleet.supervisor.ready.wait(), pace.patience(3))
 
         assert fleet.names("cluster2") == ["cluster2-service"]
 

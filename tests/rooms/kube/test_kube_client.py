@@ -8,6 +8,7 @@ from aiohttp import WSMsgType, web
 
 from fakes import kube_server
 from isthmus.kube import client, kinds, problems
+from isthmus.testing import pace
 
 
 class Instant:
@@ -164,7 +165,7 @@ async def test_a_watch_yields_each_event_once_as_a_line(server, reads):
             if len(lines) == 2:
                 return
 
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(pace.patience(5)), asyncio.TaskGroup() as group:
         group.create_task(follow())
         await kube_server.eventually(lambda: lines)
         server.put(kinds.CONFIG_MAP, "b", "n", data={"long": "x" * 3_000_000})

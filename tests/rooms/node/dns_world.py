@@ -7,6 +7,7 @@ import struct
 
 from isthmus.base import dns, metrics, tasks
 from isthmus.node import answering, listening, names, resolvers, settings
+from isthmus.testing import pace
 from isthmus_proto.istio.networking.nds.v1 import nds_pb2
 
 SEARCH = ("default.svc.cluster.local", "svc.cluster.local", "cluster.local")
@@ -66,7 +67,7 @@ async def datagram(port, message):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as asking:
         asking.connect(("127.0.0.1", port))
         await loop.sock_sendall(asking, message)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(pace.patience(5)):
             return await loop.sock_recv(asking, 65535)
 
 
@@ -74,7 +75,7 @@ async def stream(port, *messages):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         replies = []
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(pace.patience(5)):
             for message in messages:
                 writer.write(dns.framed(message))
                 size = int.from_bytes(await reader.readexactly(2), "big")

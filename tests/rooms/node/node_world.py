@@ -26,7 +26,7 @@ from google.protobuf import json_format
 
 from isthmus.base import clock, metrics
 from isthmus.mesh import identities
-from isthmus.testing import certificates
+from isthmus.testing import certificates, pace
 from isthmus.wire import callers, csr, grpc_tls, tls, xdsproxy
 from isthmus_proto.istio.networking.nds.v1 import nds_pb2
 
@@ -178,16 +178,16 @@ class Agent:
         finally:
             if self.process.returncode is None:
                 self.process.terminate()
-            await asyncio.wait_for(self.process.wait(), 15)
+            await asyncio.wait_for(self.process.wait(), pace.patience(15))
 
     async def ready(self) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(pace.patience(20)):
             while await self.get(f"http://127.0.0.1:{self.health}/healthz/ready") != 200:
                 assert self.process.returncode is None, self.log.read_text()
                 await asyncio.sleep(0.05)
 
     async def logged(self, text: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(pace.patience(20)):
             while text not in self.log.read_text():  # noqa: ASYNC110  # another program writes
                 await asyncio.sleep(0.05)
 

@@ -16,6 +16,7 @@ import urllib.request
 from typing import Any
 
 from isthmus.base import namespaces, netlink
+from isthmus.testing import pace
 
 OUTSIDE, POD = "10.9.0.1", "10.9.0.2"
 INJECTED = ["-p", "15001", "-z", "15006", "-u", "1337", "-i", "*", "-b", "*", "-d"]
@@ -55,7 +56,7 @@ async def seen(url: str) -> bool:
 
 
 async def until(url: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(pace.patience(20)):
         while not await seen(url):  # noqa: ASYNC110  # another program starts
             await asyncio.sleep(0.05)
 
@@ -64,7 +65,7 @@ def in_pod(pod: int, url: str) -> str:
     """Get `url` as the application would; return the body."""
     script = f"import urllib.request as u; print(u.urlopen({url!r}, timeout=5).read().decode())"
     program = started(pod, "-c", script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    out, err = program.communicate(timeout=10)
+    out, err = program.communicate(timeout=pace.patience(10))
     return out or err.strip().splitlines()[-1]
 
 
@@ -73,7 +74,7 @@ def asking(pod: int, *words: str) -> str:
     program = started(
         pod, ASKING, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    out, err = program.communicate(timeout=10)
+    out, err = program.communicate(timeout=pace.patience(10))
     return out.strip() or err.strip().splitlines()[-1]
 
 

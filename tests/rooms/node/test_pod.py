@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from isthmus.testing import pace
+
 STORY = pathlib.Path(__file__).with_name("pod_story.py")
 
 
@@ -12,7 +14,7 @@ async def test_a_pods_traffic_goes_through_its_proxy_and_the_agents_does_not():
     program = await asyncio.create_subprocess_exec(
         sys.executable, str(STORY), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    out, err = await asyncio.wait_for(program.communicate(), 60)
+    out, err = await asyncio.wait_for(program.communicate(), pace.patience(60))
     assert program.returncode == 0, err.decode()
     seen = json.loads(out.splitlines()[-1])
     if "skip" in seen:

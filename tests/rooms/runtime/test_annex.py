@@ -16,7 +16,7 @@ from isthmus.base import clock, metrics, tasks
 from isthmus.inject.settings import InjectionSettings
 from isthmus.mesh import identities
 from isthmus.runtime.annex import keeping, messages
-from isthmus.testing import certificates
+from isthmus.testing import certificates, pace
 from isthmus.wire import notary, tls, webhook
 
 NAME = "istiod.istio-system.svc"
@@ -34,7 +34,7 @@ REVIEW = {
 
 
 async def until(holds):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(pace.patience(10)):
         while True:
             if holds():
                 return

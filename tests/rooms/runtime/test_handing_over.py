@@ -11,11 +11,12 @@ from fakes import kube_server
 from isthmus.base import clock
 from isthmus.kube import client, kinds
 from isthmus.runtime import leadership, rootcerts, stewardship
+from isthmus.testing import pace
 
 SYSTEM = "istio-system"
 HOOK = "istio-sidecar-injector"
 OURS, THEIRS = "-----ROOT OF cluster1-----\n", "-----ROOT OF cluster3-----\n"
-HANDED_OVER_S = 5.0
+HANDED_OVER_S = pace.patience(5.0)
 
 
 class HastyClock(clock.SystemClock):
@@ -146,7 +147,7 @@ async def test_a_leader_whose_remote_secret_goes_frees_the_lock_though_its_clien
             post.added("cluster2", followed)
             await belongs_to(server, "cluster1", OURS)
             post.removed("cluster2")
-        await kube_server.eventually(lambda: not holder(server), within_s=1)
+        await kube_server.eventually(lambda: not holder(server), within_s=pace.patience(1))
 
 
 def said_of_lock(server):

@@ -12,6 +12,7 @@ from isthmus.fleet.sources import ObjectKey
 from isthmus.kube import objects
 from isthmus.mesh.identities import ClusterId
 from isthmus.runtime import assembly, key_sets
+from isthmus.testing import pace
 
 C1 = ClusterId("c1")
 URI = "https://issuer.example/keys"
@@ -200,7 +201,7 @@ async def test_what_is_new_is_fetched_at_once():
     setting = Setting()
     heard = asyncio.Queue()
     setting.mesh.graph.listen(lambda _: heard.put_nowait(setting.keys))
-    async with tasks.Nursery() as nursery, asyncio.timeout(5):
+    async with tasks.Nursery() as nursery, asyncio.timeout(pace.patience(5)):
         _ = nursery.keep("keys", setting.keeper.run)
         while await heard.get() != ["one"]:
             pass

@@ -11,6 +11,7 @@ from fakes import kube_server
 from isthmus.base import tasks
 from isthmus.kube import client, kinds
 from isthmus.runtime import leadership, rootcerts, stewardship, webhooks
+from isthmus.testing import pace
 
 ROOT = "-----ROOT-----\n"
 SYSTEM = "istio-system"
@@ -84,7 +85,7 @@ async def test_a_new_namespace_gets_the_root_within_50_ms(server, writes):
         await kube_server.eventually(lambda: root_of(server, SYSTEM))
         server.put(kinds.NAMESPACE, "new")
 
-        await kube_server.eventually(lambda: root_of(server, "new"), within_s=0.05)
+        await kube_server.eventually(lambda: root_of(server, "new"), within_s=pace.patience(0.05))
 
 
 async def test_a_root_that_was_changed_or_deleted_is_put_back_and_other_keys_stay(server, writes):
@@ -189,7 +190,9 @@ async def test_a_bundle_that_is_overwritten_is_put_back_within_50_ms(server, wri
         hook(server)
         await kube_server.eventually(lambda: bundles_of(server)[0] == ENCODED)
         hook(server)
-        await kube_server.eventually(lambda: bundles_of(server)[0] == ENCODED, within_s=0.05)
+        await kube_server.eventually(
+            lambda: bundles_of(server)[0] == ENCODED, within_s=pace.patience(0.05)
+        )
 
 
 async def test_a_right_bundle_is_not_written(server, writes):
@@ -278,7 +281,7 @@ async def test_who_ends_before_it_hears_that_it_leads_gives_the_lock_back(server
     server.faults.append(unheard)
     _, run = stand(writes, "a", Time(), [])
     async with at_work(run):
-        await asyncio.wait_for(written.wait(), 5)
+        await asyncio.wait_for(written.wait(), pace.patience(5))
 
     stored = server.get(kinds.CONFIG_MAP, LOCK, SYSTEM)["metadata"]["annotations"]
     assert '"holderIdentity":""' in stored[leadership.ANNOTATION]

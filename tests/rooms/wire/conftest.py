@@ -11,7 +11,7 @@ import pytest
 from isthmus.base import clock
 from isthmus.mesh.identities import ClusterId
 from isthmus.resources.snapshot import EMPTY
-from isthmus.testing import playbook
+from isthmus.testing import pace, playbook
 from isthmus.wire import ads, callers, listening
 from isthmus.wire.h2 import server as h2_server
 
@@ -77,7 +77,7 @@ class FakeDiscovery:
         return self.watches[-1]
 
     async def watch(self):
-        await asyncio.wait_for(self.opened.wait(), 10)
+        await asyncio.wait_for(self.opened.wait(), pace.patience(10))
         return self.watches[-1]
 
     def change(self, world):

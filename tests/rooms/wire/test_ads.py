@@ -10,7 +10,7 @@ from google.rpc import status_pb2
 
 from isthmus.base import clock, errors
 from isthmus.resources.snapshot import ADDRESSES, AUTHORIZATIONS, CLUSTERS, ENDPOINTS
-from isthmus.testing import certificates
+from isthmus.testing import certificates, pace
 from isthmus.wire import ads, encoding, listening, nodes, streams, tls
 from isthmus.xds.messages import Refused
 
@@ -41,7 +41,7 @@ class Stream:
         await self.call.write(message.SerializeToString())
 
     async def hear(self):
-        content = await asyncio.wait_for(self.call.read(), 5)
+        content = await asyncio.wait_for(self.call.read(), pace.patience(5))
         kind = (
             discovery_pb2.DeltaDiscoveryResponse if self.delta else discovery_pb2.DiscoveryResponse
         )
@@ -49,7 +49,7 @@ class Stream:
 
     async def ended(self):
         try:
-            while await asyncio.wait_for(self.call.read(), 5) is not grpc.aio.EOF:
+            while await asyncio.wait_for(self.call.read(), pace.patience(5)) is not grpc.aio.EOF:
                 continue
         except grpc.aio.AioRpcError as error:
             return error
@@ -317,7 +317,7 @@ async def test_a_proxy_that_does_not_read_is_sent_away(serving, discovery):
         stream = Stream(channel)
         await stream.say(CLUSTERS)
         watch = await discovery.watch()
-        await asyncio.wait_for(watch.closed.wait(), 5)
+        await asyncio.wait_for(watch.closed.wait(), pace.patience(5))
         stream.call.cancel()
 
         assert service.counters.write_timeouts.values == {(): 1}

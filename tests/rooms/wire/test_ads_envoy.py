@@ -14,7 +14,7 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from google.protobuf import json_format
 
 from isthmus.resources.snapshot import CLUSTERS, ENDPOINTS, LISTENERS, Resource, Snapshot
-from isthmus.testing import envoys
+from isthmus.testing import envoys, pace
 from isthmus.xds.messages import Accepted, Refused
 
 ADS = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
@@ -124,7 +124,7 @@ async def outcomes(watch, *wanted):
     """Collect outcomes until each wanted type has one; the newest of each counts."""
     found = {}
     while not set(wanted) <= found.keys():
-        report = await asyncio.wait_for(watch.reports.get(), 20)
+        report = await asyncio.wait_for(watch.reports.get(), pace.patience(20))
         found[report.outcome.type_url] = report.outcome
     return found
 
@@ -177,9 +177,11 @@ async def test_envoy_refuses_a_bad_cluster_by_name_and_recovers(
     discovery.held = snapshot(bad, cluster("a"), endpoints("a", 9))
     async with serving() as (_, _, port), envoy(port, api_type, tmp_path):
         watch = await discovery.watch()
-        first = (await asyncio.wait_for(watch.reports.get(), 20)).outcome
+        first = (await asyncio.wait_for(watch.reports.get(), pace.patience(20))).outcome
         discovery.give(snapshot(cluster("a"), endpoints("a", 9)), {CLUSTERS: frozenset({"bad"})})
-        while not isinstance((await asyncio.wait_for(watch.reports.get(), 20)).outcome, Accepted):
+        while not isinstance(
+            (await asyncio.wait_for(watch.reports.get(), pace.patience(20))).outcome, Accepted
+        ):
             continue
 
     assert isinstance(first, Refused)
@@ -221,7 +223,7 @@ class LossyContext:
 
 async def warms(directory, count):
     """Wait until so many clusters warm; Envoy asks for no clusters while any does."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(pace.patience(20)):
         while await warming(directory) != count:  # noqa: ASYNC110  # Envoy tells nobody
             await asyncio.sleep(0.05)
 

@@ -12,6 +12,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from envoy.service.status.v3 import csds_pb2
 
 from isthmus.mesh.identities import ClusterId
+from isthmus.testing import pace
 from isthmus.wire import ads, callers, debugging, debugstreams, listening
 
 C1, C2 = ClusterId("c1"), ClusterId("c2")
@@ -95,7 +96,7 @@ def called(channel, *, token, cluster):
 async def refusal(channel, *, token, cluster):
     """Return the status with which a stream ends on which nobody asks anything."""
     call = called(channel, token=token, cluster=cluster)
-    return await asyncio.wait_for(call.code(), 5)
+    return await asyncio.wait_for(call.code(), pace.patience(5))
 
 
 async def asked(channel, type_url, *names, token="admin", cluster=""):
@@ -110,7 +111,7 @@ async def asked(channel, type_url, *names, token="admin", cluster=""):
     )
     with contextlib.suppress(grpc.aio.AioRpcError):
         await call.write(request.SerializeToString())
-        content = await asyncio.wait_for(call.read(), 5)
+        content = await asyncio.wait_for(call.read(), pace.patience(5))
         if content is not grpc.aio.EOF:
             call.cancel()
             return discovery_pb2.DiscoveryResponse.FromString(content)

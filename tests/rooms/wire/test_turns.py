@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from isthmus.base import clock, metrics
+from isthmus.testing import pace
 from isthmus.wire import counting, turns, wheel
 
 
@@ -32,7 +33,7 @@ def turn():
 
 
 async def until(log, *, count):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(pace.patience(10)):
         while len(log) < count:
             log.grown.clear()
             await log.grown.wait()

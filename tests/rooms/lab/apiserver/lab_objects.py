@@ -2,6 +2,8 @@
 
 import asyncio
 
+from isthmus.testing import pace
+
 
 def config(name="settings", *, data=None, **meta):
     return {"metadata": {"name": name, "namespace": "default", **meta}, "data": data or {}}
@@ -73,5 +75,5 @@ def owner(obj, *, blocks=False):
 
 
 async def next_event(subscription):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(pace.patience(5)):
         return await anext(subscription)

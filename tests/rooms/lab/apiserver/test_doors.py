@@ -9,8 +9,9 @@ import pytest
 from aiohttp import web
 
 from isthmus.lab.apiserver import doors as doors_
+from isthmus.testing import pace
 
-LIMIT_S = 5.0
+LIMIT_S = pace.patience(5.0)
 
 
 @contextlib.asynccontextmanager

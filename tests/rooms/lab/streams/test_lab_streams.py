@@ -13,6 +13,7 @@ from kubernetes_asyncio import stream
 from fakes.lab_cluster import pod, service
 from isthmus.lab.apiserver import api as apis
 from isthmus.lab.apiserver import pki, spdy, streams
+from isthmus.testing import pace
 
 _POD = "/api/v1/namespaces/default/pods/one"
 _KUBECTL = shutil.which("kubectl")
@@ -56,7 +57,7 @@ async def _kubectl(kubeconfig, *arguments, stdin=b""):
     process = await asyncio.create_subprocess_exec(
         _KUBECTL, f"--kubeconfig={kubeconfig}", *arguments, stdin=pipe, stdout=pipe, stderr=pipe
     )
-    out, err = await asyncio.wait_for(process.communicate(stdin), 20)
+    out, err = await asyncio.wait_for(process.communicate(stdin), pace.patience(20))
     return process.returncode, out.decode(), err.decode()
 
 
@@ -180,7 +181,7 @@ class _Spdy:
             await self._socket.send_bytes(self._frames.send(frame))
 
     async def until(self, wanted):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(pace.patience(5)):
             while wanted not in self.heard:
                 message = await self._socket.receive_bytes()
                 self.heard += self._frames.receive(message)
@@ -275,7 +276,7 @@ async def test_kubectl_forwards_ports(kubeconfig, web_page):
         _KUBECTL, f"--kubeconfig={kubeconfig}", *arguments, stdout=pipe, stderr=pipe
     )
     try:
-        line = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
+        line = (await asyncio.wait_for(process.stdout.readline(), pace.patience(20))).decode()
         port = int(line.split(":")[1].split(" ")[0])
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
             for path in ("/a", "/b"):

@@ -11,10 +11,11 @@ import pytest
 import pytest_asyncio
 
 from isthmus.node.cni import announcing, zds
+from isthmus.testing import pace
 from isthmus_proto.istio.workload import zds_pb2
 
 ONE, TWO = zds.Add("u1", "one", "ns", "sa"), zds.Add("u2", "two", "ns", "sa")
-LIMIT_S = 5.0
+LIMIT_S = pace.patience(5.0)
 
 
 class Proxy:

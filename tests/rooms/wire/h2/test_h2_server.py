@@ -10,7 +10,7 @@ import pytest
 from h2_client import CALL, Client
 
 from isthmus.base import clock
-from isthmus.testing import certificates
+from isthmus.testing import certificates, pace
 from isthmus.wire import tls
 from isthmus.wire.h2 import connection, frames, headers, server
 
@@ -169,7 +169,7 @@ class Raw:
 
     async def hear(self, kind):
         """Wait for the next frame of a kind; return its flags and content."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(pace.patience(10)):
             while True:
                 head = await self._reader.readexactly(frames.HEAD_BYTES)
                 size, found, flags, _ = frames.head_at(head, 0)
@@ -178,7 +178,7 @@ class Raw:
                     return flags, content
 
     async def ended(self):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(pace.patience(10)):
             return await self._reader.read()
 
 

@@ -40,24 +40,21 @@ class Authority:
         chain: What a leaf is sent with: the signing certificate first; empty when a root signs.
         roots: What everybody in the mesh trusts.
         roots_pem: The file of the roots as it was written, to be handed on unsplit.
+        chain_pems: The chain as it is handed on with each leaf, written once.
+        trust_domains: Those whose identities everybody accepts from it; None for all.
+        begins, ends: When the signing certificate is worth something.
+        blank: What all its leaves have in common, to be filled in and signed.
     """
 
     issuer: shapes.Issuer
     chain: tuple[x509.Certificate, ...]
     roots: tuple[x509.Certificate, ...]
     roots_pem: str
-
-    @property
-    def ends(self) -> datetime.datetime:
-        """The moment after which the signing certificate is worthless."""
-        return self.issuer.certificate.not_valid_after_utc
-
-    @property
-    def trust_domains(self) -> frozenset[str] | None:
-        """The trust domains whose identities everybody accepts from it; None for all."""
-        limits = [shapes.limits_of(each) for each in (self.issuer.certificate, *self.chain)]
-        found = [each for each in limits if each is not None]
-        return frozenset.intersection(*found) if found else None
+    chain_pems: tuple[str, ...]
+    trust_domains: frozenset[str] | None
+    begins: datetime.datetime
+    ends: datetime.datetime
+    blank: x509.CertificateBuilder
 
 
 def load(files: Mapping[str, str], *, now: datetime.datetime) -> Authority:
@@ -89,7 +86,23 @@ def load(files: Mapping[str, str], *, now: datetime.datetime) -> Authority:
     _check_samples((signing, *chain, *roots))
     _check_pair(signing, key, files=(certificate_file, key_file))
     _check_path(signing, chain=chain, roots=roots, now=now)
-    return Authority(shapes.Issuer(signing, key), chain, roots, files[roots_file])
+    return Authority(
+        shapes.Issuer(signing, key),
+        chain,
+        roots,
+        files[roots_file],
+        chain_pems=tuple(pem.written(each) for each in chain),
+        trust_domains=_permitted((signing, *chain)),
+        begins=signing.not_valid_before_utc,
+        ends=signing.not_valid_after_utc,
+        blank=shapes.blank_leaf(signing),
+    )
+
+
+def _permitted(chain: tuple[x509.Certificate, ...]) -> frozenset[str] | None:
+    limits = [shapes.limits_of(each) for each in chain]
+    found = [each for each in limits if each is not None]
+    return frozenset.intersection(*found) if found else None
 
 
 def _check_complete(files: Mapping[str, str], layout: tuple[str, ...]) -> None:

@@ -38,6 +38,8 @@ LEAF_USAGE = x509.KeyUsage(
     decipher_only=False,
 )
 
+LEAF_LIMITS = x509.BasicConstraints(ca=False, path_length=None)
+
 BACKDATED = datetime.timedelta(minutes=2)
 """Clocks of machines differ; a new certificate is valid on those that are a little behind."""
 
@@ -94,6 +96,18 @@ def authority(
         .add_extension(x509.BasicConstraints(ca=True, path_length=depth), critical=True)
         .add_extension(AUTHORITY_USAGE, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def blank_leaf(issuer: x509.Certificate) -> x509.CertificateBuilder:
+    """Begin a certificate that signs nothing; key, names, roles and times are to be filled in."""
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(issuer.subject)
+        .add_extension(LEAF_LIMITS, critical=True)
+        .add_extension(LEAF_USAGE, critical=True)
+        .add_extension(issuer_identifier(issuer), critical=False)
     )
 
 

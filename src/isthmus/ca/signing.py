@@ -12,6 +12,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from cryptography import exceptions, x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from isthmus.ca import authority, keys, pem, refusals, shapes
@@ -156,7 +157,7 @@ def answer(leaf: x509.Certificate, *, signer: authority.Authority) -> tuple[str,
     """List what a caller gets: its leaf, each certificate of the chain, then all roots as one."""
     return (
         pem.written(leaf),
-        *(pem.written(certificate) for certificate in signer.chain),
+        *signer.chain_pems,
         signer.roots_pem,
     )
 
@@ -191,27 +192,20 @@ def _leaf(
     stamp: shapes.Stamp,
     life: datetime.timedelta,
 ) -> x509.Certificate:
-    issuer = signer.issuer.certificate
     if signer.ends <= stamp.now:
         raise refusals.AuthorityExpired(
-            f"the signing certificate has expired: {pem.subject(issuer)}",
+            f"the signing certificate has expired: {pem.subject(signer.issuer.certificate)}",
             still_working="workloads keep the certificates that they have until those end",
             hint="install a new intermediate with `isthmus ca push`",
         )
     builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([]))
-        .issuer_name(issuer.subject)
-        .public_key(key)
+        signer.blank.public_key(key)
         .serial_number(stamp.serial)
-        .not_valid_before(max(stamp.now - shapes.BACKDATED, issuer.not_valid_before_utc))
+        .not_valid_before(max(stamp.now - shapes.BACKDATED, signer.begins))
         .not_valid_after(min(stamp.now + life, signer.ends))
         # Without a subject the names must be critical (RFC 5280, 4.2.1.6).
         .add_extension(names, critical=True)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(shapes.LEAF_USAGE, critical=True)
         .add_extension(roles, critical=False)
-        .add_extension(shapes.issuer_identifier(issuer), critical=False)
     )
     return shapes.signed(builder, key=signer.issuer.key)
 
@@ -224,7 +218,7 @@ def check(
     Raises:
         LeafUnfit: It breaks the profile (ISM-CA-011).
     """
-    leaf = x509.load_pem_x509_certificate(pem.written(leaf).encode())
+    leaf = x509.load_der_x509_certificate(leaf.public_bytes(serialization.Encoding.DER))
     broken = [
         text for text, holds in _claims(leaf, identity=identity, issuer=issuer).items() if not holds
     ]
@@ -246,17 +240,18 @@ def _claims(
         return extension is not None and (extension.value, extension.critical) == (value, critical)
 
     names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))])
+    ends = leaf.not_valid_after_utc
     return {
         "its only name is the identity, critical": has(names, critical=True),
-        "it may not sign": has(x509.BasicConstraints(ca=False, path_length=None), critical=True),
+        "it may not sign": has(shapes.LEAF_LIMITS, critical=True),
         "its key usage is a leaf's": has(shapes.LEAF_USAGE, critical=True),
         "it is for servers and clients": has(BOTH_ROLES, critical=False),
         "it carries no further extension": len(found) == len(_EXTENSIONS)
         and set(found) == _EXTENSIONS,
         "it has no subject": not leaf.subject.rdns,
         "it names its issuer": leaf.issuer == issuer.subject,
-        "it ends no later than its issuer": leaf.not_valid_after_utc <= issuer.not_valid_after_utc,
-        "it ends after it begins": leaf.not_valid_before_utc < leaf.not_valid_after_utc,
+        "it ends no later than its issuer": ends <= issuer.not_valid_after_utc,
+        "it ends after it begins": leaf.not_valid_before_utc < ends,
         "its serial number is positive": leaf.serial_number > 0,
         "its issuer signed it": _is_signed(leaf, issuer),
     }

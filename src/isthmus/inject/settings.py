@@ -202,7 +202,15 @@ def _resources(tree: _Tree) -> Resources:
 def _objects(value: object) -> tuple[Obj, ...]:
     if not isinstance(value, Sequence) or isinstance(value, str):
         return ()
-    return tuple(each for each in value if isinstance(each, dict))
+    return tuple(_with_words(each) for each in value if isinstance(each, Mapping))
+
+
+def _with_words(tree: Mapping[object, object]) -> Obj:
+    """Make text of all keys, as Kubernetes does: YAML without quotes makes numbers of some."""
+    return {
+        _variable(key): _with_words(value) if isinstance(value, Mapping) else value
+        for key, value in tree.items()
+    }
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -66,3 +66,11 @@ def test_values_of_another_type_count_as_absent():
     )
 
     assert found == settings.InjectionSettings()
+
+
+def test_labels_that_yaml_makes_numbers_of_are_text():
+    selectors = [{"matchLabels": {1: "a", False: "b"}}]
+
+    found = settings.read({}, config={"neverInjectSelector": selectors}, mesh=MeshSettings())
+
+    assert found.never == ({"matchLabels": {"1": "a", "false": "b"}},)

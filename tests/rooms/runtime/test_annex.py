@@ -71,6 +71,13 @@ class World:
     def wanted(self, lifetime_s=0):
         return notary.Wanted(certificates.request(), lifetime_s, IDENTITY, DOMAIN, "c1", "sleep-1")
 
+    async def signed(self):
+        """Have something signed; a process that is still starting lets everybody come again."""
+        async with asyncio.timeout(pace.patience(20)):
+            while isinstance(outcome := await self.annex.sign(self.wanted()), notary.Unsigned):
+                assert outcome.status == notary.COME_AGAIN
+        return outcome
+
     async def changed(self, **fields):
         """Tell it another state, and wait until it has taken it: what is said comes in order."""
         self.state = msgspec.structs.replace(self.state, **fields)
@@ -102,7 +109,7 @@ async def world():
 
 
 async def test_it_signs_with_the_authority_that_it_was_told(world):
-    signed = await world.annex.sign(world.wanted())
+    signed = await world.signed()
 
     leaf = x509.load_pem_x509_certificate(signed.chain[0].encode())
     leaf.verify_directly_issued_by(world.signer.issuer.certificate)
@@ -113,6 +120,8 @@ async def test_it_signs_with_the_authority_that_it_was_told(world):
 
 
 async def test_it_says_why_it_does_not_sign(world):
+    await world.signed()
+
     assert await world.annex.sign(world.wanted(lifetime_s=7201)) == notary.Unsigned(
         "INVALID_ARGUMENT",
         "TTL_ERROR",
@@ -125,7 +134,7 @@ async def test_it_says_why_it_does_not_sign(world):
 
 
 async def test_it_gives_pods_their_proxy_over_tls_by_the_settings_of_the_moment(world):
-    await world.annex.sign(world.wanted())
+    await world.signed()
     first = await world.review()
     await world.changed(injection=None)
     second = await world.review()
@@ -137,7 +146,7 @@ async def test_it_gives_pods_their_proxy_over_tls_by_the_settings_of_the_moment(
 
 
 async def test_what_it_counts_is_counted_by_whoever_keeps_it(world):
-    await world.annex.sign(world.wanted())
+    await world.signed()
     for _ in range(3):
         await world.review()
 
@@ -147,11 +156,11 @@ async def test_what_it_counts_is_counted_by_whoever_keeps_it(world):
 
 
 async def test_when_it_is_killed_the_next_one_answers_what_it_was_asked(world):
-    await world.annex.sign(world.wanted())
+    await world.signed()
     killed = world.annex.pid
     os.kill(killed, signal.SIGSTOP)
     async with asyncio.TaskGroup() as group:
-        asked = [group.create_task(world.annex.sign(world.wanted())) for _ in range(5)]
+        asked = [group.create_task(world.signed()) for _ in range(5)]
         reviewed = group.create_task(world.review())
         await asyncio.sleep(0)
         os.kill(killed, signal.SIGKILL)
@@ -167,13 +176,77 @@ async def test_it_ends_with_whoever_keeps_it_and_not_by_a_signal_to_all():
         made = World(heard)
         async with tasks.Nursery() as nursery:
             nursery.keep("annex", made.annex.run)
-            await made.annex.sign(made.wanted())
-            os.kill(made.annex.pid, signal.SIGTERM)
-            assert isinstance(await made.annex.sign(made.wanted()), notary.Signed)
+            await made.signed()
             last = made.annex.pid
+            os.kill(last, signal.SIGTERM)
+            await made.signed()
+            assert made.annex.pid == last
 
         with pytest.raises(ProcessLookupError):
             os.kill(last, 0)
+
+
+async def test_it_ends_with_whoever_keeps_it_although_it_does_not_run():
+    with socket.socket() as heard:
+        heard.bind(("127.0.0.1", 0))
+        made = World(heard)
+        async with tasks.Nursery() as nursery:
+            nursery.keep("annex", made.annex.run)
+            await until(lambda: made.annex.pid)
+            os.kill(made.annex.pid, signal.SIGSTOP)
+
+        with pytest.raises(ProcessLookupError):
+            os.kill(made.annex.pid, 0)
+
+
+async def test_settings_that_cannot_be_told_leave_the_last_in_force_and_nothing_else_waits(world):
+    await world.signed()
+    pid, odd = world.annex.pid, InjectionSettings(never=({1: "a"},))
+    world.state = msgspec.structs.replace(world.state, injection=odd, authority={})
+    world.annex.look()
+    await until(lambda: world.annex.told.authority == {})
+
+    assert (await world.review())["allowed"]
+    assert (await world.annex.sign(world.wanted())).counted_as == "CA_NOT_READY"
+    assert world.annex.pid == pid
+
+
+@pytest.mark.parametrize(
+    "injection",
+    [
+        InjectionSettings(never=({1: "a"},)),
+        InjectionSettings(never=({"matchLabels": {"a": 1 << 70}},)),
+        InjectionSettings(image="a" * (messages.MOST_BYTES + 1)),
+    ],
+    ids=["keys that are no text", "numbers too large", "too large"],
+)
+def test_settings_that_the_other_side_could_not_read_are_not_told(injection):
+    state = messages.State({}, "", "", InjectionSettings(), "", 1, 1)
+
+    messages.check(state)
+    with pytest.raises(messages.Untellable):
+        messages.check(msgspec.structs.replace(state, injection=injection))
+
+
+async def test_a_message_that_cannot_be_read_is_left_out():
+    counted = messages.Counted(1, 2, 3, 4)
+    reader = asyncio.StreamReader()
+    large = messages.MOST_BYTES + 1
+    reader.feed_data(large.to_bytes(messages.LENGTH) + b"x" * large)
+    reader.feed_data((3).to_bytes(messages.LENGTH) + b"odd" + messages.framed(counted))
+    reader.feed_eof()
+
+    decoder = msgspec.msgpack.Decoder[messages.Told](messages.Told)
+    assert [each async for each in messages.heard(reader, decoder)] == [counted]
+
+
+async def test_who_asks_one_that_does_not_read_is_told_to_come_again(world):
+    await world.signed()
+    os.kill(world.annex.pid, signal.SIGSTOP)
+    for note in ("one", "two"):
+        await world.changed(chain_pem="a" * (messages.MOST_BYTES - 20_000), unready=note)
+
+    assert (await world.annex.sign(world.wanted())).status == notary.COME_AGAIN
 
 
 async def test_who_asks_when_too_many_wait_is_told_to_come_again():

@@ -22,6 +22,9 @@ from isthmus.wire import notary, webhook
 MOST_WAITING: Final = 4096
 """Questions for signatures at one time; what comes beyond is told to come again."""
 
+MOST_UNREAD_BYTES: Final = 8 << 20
+"""What a process that does not read may have before it; who asks then is told to come again."""
+
 PATIENCE_S: Final = 5.0
 LOOK_EVERY_S: Final = 0.5
 LOOK_SOONER_S: Final = 0.05
@@ -63,12 +66,14 @@ class Annex:
         self._waiting: dict[int, tuple[notary.Wanted, asyncio.Future[messages.Signed]]] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._is_due = asyncio.Event()
+        self._seen: messages.State | None = None
+        self._tellable: messages.State | None = None
         self.told: messages.State | None = None
         self.pid = 0
 
     async def sign(self, wanted: notary.Wanted) -> notary.Signed | notary.Unsigned:
         """Have a certificate signed."""
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= MOST_WAITING or self._unread() > MOST_UNREAD_BYTES:
             return _BUSY
         number = next(self._numbers)
         answered: asyncio.Future[messages.Signed] = asyncio.get_running_loop().create_future()
@@ -95,18 +100,19 @@ class Annex:
         """
         process: asyncio.subprocess.Process | None = None
         ours, theirs = socket.socketpair()
-        reader, writer = await asyncio.open_connection(sock=ours, limit=messages.MOST_BYTES)
-        try:
-            with theirs:
+        with ours, theirs:
+            reader, writer = await asyncio.open_connection(sock=ours, limit=messages.MOST_BYTES)
+            try:
                 process = await self._started(theirs)
-            self.pid, self._writer = process.pid, writer
-            self._greet()
-            await self._talk(reader)
-        finally:
-            self._writer, self.told = None, None
-            writer.close()
-            if process is not None:
-                await _ended(process)
+                theirs.close()
+                self.pid, self._writer = process.pid, writer
+                self._greet()
+                await self._talk(reader)
+            finally:
+                self._writer, self._seen, self.told = None, None, None
+                writer.close()
+                if process is not None:
+                    await _ended(process)
         raise AnnexEnded(
             f"the process that signs and injects has ended with status {process.returncode}",
             still_working="proxies are told of changes; pods and certificates wait",
@@ -125,7 +131,7 @@ class Annex:
         async with asyncio.TaskGroup() as group:
             telling = group.create_task(self._tell(), name="tell the annex")
             decoder = msgspec.msgpack.Decoder[messages.Told](messages.Told)
-            while (message := await messages.received(reader, decoder)) is not None:
+            async for message in messages.heard(reader, decoder):
                 self._take(message)
             telling.cancel()
 
@@ -148,9 +154,24 @@ class Annex:
 
     def _tell_now(self) -> None:
         state = self._state()
-        if state != self.told:
-            self.told = state
-            self._send(state)
+        if state != self._seen:
+            self._seen = state
+            self.told = self._that_can_be_told(state)
+            self._send(self.told)
+
+    def _that_can_be_told(self, state: messages.State) -> messages.State:
+        """Return the state, if need be with the last settings for injection that can be told."""
+        try:
+            messages.check(state)
+        except messages.Untellable as error:
+            _LOG.error("settings not taken", reason=error.happened, detail=error.detail)
+            last = self._tellable.injection if self._tellable is not None else None
+            return msgspec.structs.replace(state, injection=last)
+        self._tellable = state
+        return state
+
+    def _unread(self) -> int:
+        return 0 if self._writer is None else self._writer.transport.get_write_buffer_size()
 
     def _send(self, message: messages.Asked) -> None:
         if self._writer is not None:
@@ -172,8 +193,8 @@ class Annex:
 async def _ended(process: asyncio.subprocess.Process) -> None:
     """Wait until it has seen that nobody talks to it any more."""
     try:
-        async with asyncio.timeout(END_S):
-            await process.wait()
+        # `asyncio.timeout` ends nothing in a task that is cancelled already, in Python 3.11.
+        await asyncio.wait_for(process.wait(), END_S)
     except TimeoutError:
         process.kill()
         await process.wait()

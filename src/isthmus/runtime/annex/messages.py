@@ -1,18 +1,29 @@
 """What the control plane and its annex say to each other.
 
-Each message is MessagePack behind its length, over a pair of sockets that nobody else has.
+Each message is MessagePack behind its length, over a pair of sockets that nobody else has. One that
+cannot be read is reported and left out; the next is read as if it had not been there.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
+from isthmus.base import errors, logs
 from isthmus.inject import settings as inject_settings
 from isthmus.wire import notary
 
 LENGTH: Final = 4
 MOST_BYTES: Final = 8 << 20
+
+_LOG = logs.Log("isthmus.annex")
+
+
+class Untellable(errors.IsthmusError):
+    """A state that the other process could not read."""
+
+    code = "ISM-RUN-032"
 
 
 class State(msgspec.Struct, frozen=True, tag=True):
@@ -64,6 +75,8 @@ Told: TypeAlias = Signed | Counted
 Message = TypeVar("Message", Asked, Told)
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
+_STATES: Final = msgspec.msgpack.Decoder(State)
+_SKIPPED_AT_ONCE: Final = 1 << 16
 
 
 def framed(message: Asked | Told) -> bytes:
@@ -72,14 +85,51 @@ def framed(message: Asked | Told) -> bytes:
     return len(content).to_bytes(LENGTH) + content
 
 
-async def received(
-    reader: asyncio.StreamReader, decoder: msgspec.msgpack.Decoder[Message]
-) -> Message | None:
-    """Return the next message; None when the other side is gone."""
+def check(state: State) -> None:
+    """Make sure that a state will be read on the other side.
+
+    Raises:
+        Untellable: It would not be (ISM-RUN-032).
+    """
     try:
-        length = int.from_bytes(await reader.readexactly(LENGTH))
-        if length > MOST_BYTES:
-            return None
-        return decoder.decode(await reader.readexactly(length))
-    except (asyncio.IncompleteReadError, ConnectionError, msgspec.DecodeError):
-        return None
+        content = _ENCODER.encode(state)
+        _STATES.decode(content)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        reason = str(error)[:200]
+    else:
+        if len(content) <= MOST_BYTES:
+            return
+        reason = f"{len(content)} bytes are more than {MOST_BYTES}"
+    raise Untellable(
+        "settings for injection cannot be handed to the process that injects",
+        detail=reason,
+        still_working="pods get proxies by the last settings that could be; certificates are signed",
+        hint="correct ConfigMap `istio-sidecar-injector`",
+    )
+
+
+async def heard(
+    reader: asyncio.StreamReader, decoder: msgspec.msgpack.Decoder[Message]
+) -> AsyncIterator[Message]:
+    """Yield each message that can be read, until the other side is gone."""
+    while True:
+        try:
+            length = int.from_bytes(await reader.readexactly(LENGTH))
+            if length > MOST_BYTES:
+                _LOG.error("message is too large and left out", bytes=length)
+                await _skip(reader, length)
+                continue
+            content = await reader.readexactly(length)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+        try:
+            message = decoder.decode(content)
+        except msgspec.DecodeError as error:
+            _LOG.error("message cannot be read and is left out", reason=str(error)[:200])
+            continue
+        yield message
+
+
+async def _skip(reader: asyncio.StreamReader, length: int) -> None:
+    while length:
+        length -= len(await reader.readexactly(min(length, _SKIPPED_AT_ONCE)))

@@ -40,7 +40,7 @@ async def run(talk: socket.socket, heard: socket.socket, *, system_clock: clock.
         nursery = await stack.enter_async_context(tasks.Nursery(system_clock=system_clock))
         _ = nursery.keep("count pods", count)
         is_heard = False
-        while (message := await messages.received(reader, decoder)) is not None:
+        async for message in messages.heard(reader, decoder):
             if isinstance(message, messages.Sign):
                 writer.write(messages.framed(told.sign(message)))
                 # Those who ask for pods must not wait for everybody who asks for certificates.

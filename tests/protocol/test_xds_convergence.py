@@ -86,6 +86,9 @@ class Client:
         while self.to_server or self.to_client or self.send():
             self.serve()
             self.receive()
+            if not self.to_server:
+                # That it says no more is known after some time.
+                self.session.says_more = False
 
     def _apply(self, offer, odd):
         before = dict(self.cache[offer.type_url])
@@ -156,10 +159,15 @@ def has(client, type_url):
     wanted = client.wanted.get(type_url, ())
     there = client.world.get(type_url, {})
     return {
-        name: client.cache[type_url].get(name)
+        name: own(client.cache[type_url].get(name))
         for name, version in there.items()
         if ("*" in wanted or name in wanted) and not version.endswith("!")
     }
+
+
+def own(version):
+    """Return what a version says of the resource itself, and not of its cluster."""
+    return version and version.rpartition(".")[2]
 
 
 def should_have(client, type_url):

@@ -76,14 +76,14 @@ def test_clusters_go_only_after_everything_that_could_refer_to_them():
         given({CLUSTERS: {"old": "1"}, ENDPOINTS: {"old": "1"}, ROUTES: {"80": "1"}}),
         said(
             offer(CLUSTERS, {"old": "1"}),
-            offer(ENDPOINTS, {"old": "1"}),
+            offer(ENDPOINTS, {"old": "1.1"}),
             offer(ROUTES, {"80": "1"}),
             offer(ENDPOINTS, removed=("new",)),
         ),
         given({CLUSTERS: {"new": "1"}, ENDPOINTS: {"new": "1"}, ROUTES: {"80": "2"}}),
         said(
             offer(CLUSTERS, {"new": "1"}),
-            offer(ENDPOINTS, {"new": "1"}),
+            offer(ENDPOINTS, {"new": "1.1"}),
             offer(ROUTES, {"80": "2"}),
             offer(ENDPOINTS, removed=("old",)),
             offer(CLUSTERS, removed=("old",)),
@@ -108,9 +108,9 @@ def test_what_comes_back_before_its_removal_was_told_is_not_removed():
 def test_what_the_client_has_from_another_stream_is_not_repeated():
     play(
         delta(),
-        given({CLUSTERS: {"a": "1", "b": "2"}}),
-        heard(ask(CLUSTERS, has={"a": "1", "b": "1", "c": "1"})),
-        said(offer(CLUSTERS, {"b": "2"}), offer(CLUSTERS, removed=("c",))),
+        given({LISTENERS: {"a": "1", "b": "2"}}),
+        heard(ask(LISTENERS, has={"a": "1", "b": "1", "c": "1"})),
+        said(offer(LISTENERS, {"b": "2"}, removed=("c",))),
     )
 
 
@@ -125,16 +125,38 @@ def test_names_that_the_client_has_are_wanted():
     )
 
 
-def test_endpoints_are_told_on_each_stream_because_a_cluster_may_wait_for_them_since_the_last():
+def test_who_has_clusters_with_the_endpoints_told_for_them_hears_nothing_on_another_stream():
     play(
         delta(),
-        given({CLUSTERS: {"a": "2"}, ENDPOINTS: {"a": "1"}}),
+        given({CLUSTERS: {"a": "2", "b": "1"}, ENDPOINTS: {"a": "1", "b": "1", "c": "1"}}),
+        heard(ask(CLUSTERS, has={"a": "2", "b": "1"})),
+        heard(ask(ENDPOINTS, "a", "b", has={"a": "2.1", "b": "1.1", "gone": "1.1"})),
+        said(offer(CLUSTERS), offer(ENDPOINTS, removed=("gone",))),
+    )
+
+
+def test_endpoints_are_told_on_another_stream_to_a_cluster_that_waits_for_them_since_the_last():
+    play(
+        delta(),
+        given({CLUSTERS: {"a": "2", "b": "1"}, ENDPOINTS: {"a": "1", "b": "1"}}),
+        heard(ask(CLUSTERS, has={"a": "2", "b": "1"})),
+        heard(ask(ENDPOINTS, "a", "b", has={"a": "1.1", "b": "1.1"})),
+        said(offer(CLUSTERS), offer(ENDPOINTS, {"a": "2.1"})),
+    )
+
+
+def test_a_cluster_is_not_again_what_its_endpoints_were_told_for_before_it_has_some():
+    play(
+        delta(),
+        given({CLUSTERS: {"a": "1"}, ENDPOINTS: {"a": "1"}}),
         heard(ask(CLUSTERS, has={"a": "2"})),
-        heard(ask(ENDPOINTS, "a", has={"a": "1", "gone": "1"})),
+        # If these came after the cluster, and the stream broke between, nobody would know.
+        said(),
+        heard(ask(ENDPOINTS, "a", has={"a": "1.1"})),
         said(
-            offer(CLUSTERS),
-            offer(ENDPOINTS, {"a": "1"}),
-            offer(ENDPOINTS, removed=("gone",)),
+            offer(ENDPOINTS, {"a": "2.1"}),
+            offer(CLUSTERS, {"a": "1"}),
+            offer(ENDPOINTS, {"a": "1.1"}),
         ),
     )
 
@@ -225,9 +247,9 @@ def test_a_changed_cluster_hears_its_endpoints_again_because_it_waits_for_them()
         heard(ask(CLUSTERS)),
         heard(ask(ENDPOINTS, "a", "b")),
         given({CLUSTERS: {"a": "1", "b": "1"}, ENDPOINTS: {"a": "1", "b": "1"}}),
-        said(offer(CLUSTERS, {"a": "1", "b": "1"}), offer(ENDPOINTS, {"a": "1", "b": "1"})),
+        said(offer(CLUSTERS, {"a": "1", "b": "1"}), offer(ENDPOINTS, {"a": "1.1", "b": "1.1"})),
         given({CLUSTERS: {"a": "2", "b": "1"}, ENDPOINTS: {"a": "1", "b": "1"}}),
-        said(offer(CLUSTERS, {"a": "2"}), offer(ENDPOINTS, {"a": "1"})),
+        said(offer(CLUSTERS, {"a": "2"}), offer(ENDPOINTS, {"a": "2.1"})),
     )
 
 

@@ -139,7 +139,7 @@ class Talk:
             age_s = limits.age_s * random.uniform(0.5, 1.5)
             self._age = self.ground.wheel.after(age_s, self._grow_old)
         self._hear(first)
-        if first.type_url == ADDRESSES and not self._is_over:
+        if (first.type_url == ADDRESSES or self._session.says_more) and not self._is_over:
             # A node proxy lets in whom a policy keeps out of which it has heard the name alone:
             # it has time to ask for policies as well, and then hears of these first.
             self._waits_for_more = True
@@ -230,7 +230,7 @@ class Talk:
         self.stop(*OLD)
 
     def _go_on(self) -> None:
-        self._waits_for_more = False
+        self._waits_for_more = self._session.says_more = False
         if not self._is_over:
             self.ground.turns.answer(self)
 

@@ -17,7 +17,7 @@ from typing import Final
 from isthmus.base import hashing
 from isthmus.resources import snapshot as snapshots
 from isthmus.resources.snapshot import Snapshot, TypeUrl
-from isthmus.xds import collections, commons, ledgers, ordering, subscription
+from isthmus.xds import collections, commons, ledgers, ordering, subscription, warming
 from isthmus.xds.messages import Accepted, Close, Flavour, Offer, Refused, Report, Request
 
 MOST_TYPES: Final = 32
@@ -168,7 +168,7 @@ _STEPS: Final[commons.Steps[subscription.Subscription]] = commons.Steps()
 class Session:
     """The talk with one client about all types."""
 
-    __slots__ = ("_snapshot", "_steps", "_table", "_talks", "_turn", "flavour")
+    __slots__ = ("_snapshot", "_steps", "_table", "_talks", "_turn", "flavour", "says_more")
 
     def __init__(self, flavour: Flavour) -> None:
         self.flavour = flavour
@@ -177,6 +177,12 @@ class Session:
         self._talks: dict[TypeUrl, _Talk] = {}
         self._steps: tuple[ordering.Step, ...] = ()
         self._turn = collections.FIRST_TURN
+        self.says_more = False
+        """Whether the client is about to say more: until then there is nothing for it.
+
+        It has clusters from another stream; which assignments it has was not heard yet. Whoever
+        tires of waiting says that it is not.
+        """
 
     def heard(self, request: Request) -> list[Report | Close]:
         """Take in a request; return what to report, or that the stream must end."""
@@ -192,6 +198,9 @@ class Session:
             talk = self._opened(request.type_url)
             if request.type_url == snapshots.ENDPOINTS:
                 self._turn = collections.turn_after(request.initial_versions.values())
+                self.says_more = False
+            elif request.type_url == snapshots.CLUSTERS and request.initial_versions:
+                self.says_more = snapshots.ENDPOINTS not in self._talks
         effects, talk.state = row
         reports: list[Report | Close] = []
         for effect in effects:
@@ -228,15 +237,39 @@ class Session:
 
         Clients that hear the same are given the same object.
         """
-        if self._snapshot is None:
+        if self._snapshot is None or self.says_more:
             return None
         for step in self._steps:
             talk = self._talks[step.type_url]
             if talk.held.is_pending:
-                talk.held, told = _taken(talk.held, step.part, self._snapshot, self._turn)
+                held, told = self._taken(talk, step.part)
+                if step.type_url == snapshots.CLUSTERS and told is not None:
+                    first = self._offered_before(told, has=talk.held.known)
+                    if first is not None:
+                        return first
+                talk.held = held
                 if told is not None:
                     return self._offered(talk, told)
         return None
+
+    def _taken(self, talk: _Talk, part: ordering.Part) -> _Step:
+        assert self._snapshot is not None
+        clusters = self._talks.get(snapshots.CLUSTERS)
+        concerns = talk.held.type_url == snapshots.ENDPOINTS and self.flavour is Flavour.DELTA
+        has = clusters.held.known if concerns and clusters is not None else ledgers.NOTHING
+        return _taken(talk.held, part, self._snapshot, turn=self._turn, clusters=has)
+
+    def _offered_before(self, told: _Told, *, has: ledgers.Ledger) -> Offer | None:
+        """Return what must be told of endpoints before these clusters are; None as a rule."""
+        talk = self._talks.get(snapshots.ENDPOINTS)
+        if talk is None or not has or self.flavour is not Flavour.DELTA:
+            return None
+        names = warming.returning(told.offer.resources, has=has, assignments=talk.held.known)
+        if not names:
+            return None
+        _forced(talk, names)
+        talk.held, first = self._taken(talk, ordering.Part.ADDITIONS)
+        return None if first is None else self._offered(talk, first)
 
     def subscribed(self, type_url: TypeUrl) -> frozenset[str]:
         """Return the names that the client wants of a type; `*` stands for all.
@@ -351,14 +384,20 @@ def _after(
 
 
 def _taken(
-    held: subscription.Subscription, part: ordering.Part, snapshot: Snapshot, turn: str
+    held: subscription.Subscription,
+    part: ordering.Part,
+    snapshot: Snapshot,
+    *,
+    turn: str,
+    clusters: ledgers.Ledger,
 ) -> _Step:
     concerned = turn if held.type_url in collections.CONCERNED else collections.FIRST_TURN
 
     def step() -> tuple[_Step, int]:
         fresh = held.copied()
+        named = collections.in_turn(snapshot.of(held.type_url), concerned)
         draft = fresh.take(
-            collections.in_turn(snapshot.of(held.type_url), concerned),
+            warming.Told(named, clusters) if clusters else named,
             part=part,
             leads=snapshot.leads_of(held.type_url),
             turn=concerned,
@@ -374,7 +413,7 @@ def _taken(
     steps = stamp[-1].kept
     if not isinstance(steps, commons.Steps):
         steps = stamp[-1].kept = commons.Steps[_Step](commons.MOST_EDITION_BYTES)
-    return steps.taken((held, part, stamp, concerned), step)
+    return steps.taken((held, part, stamp, concerned, clusters), step)
 
 
 def _bytes(

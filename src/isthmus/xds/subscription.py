@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from isthmus.resources.snapshot import ENDPOINTS, MEMBERS, NOWHERE, Leads, Resource, TypeUrl
+from isthmus.resources.snapshot import MEMBERS, NOWHERE, Leads, Resource, TypeUrl
 from isthmus.xds import collections, commons, ledgers, messages, ordering
 from isthmus.xds.messages import WILDCARD, Flavour
 from isthmus.xds.ordering import Part
@@ -146,10 +146,9 @@ class Subscription:
                 wanted = wanted.union(has) - dropped
             self._add(wanted)
             self.is_whole = self.is_whole or self.is_on_demand
-            if self.type_url not in {ENDPOINTS, MEMBERS}:
-                # What the client has from another stream needs no repetition; but endpoints do: a
-                # cluster may wait for them that changed just before that stream ended.
-                self.forced = self.forced.difference(self.known)
+            # What the client has from another stream needs no repetition. Of assignments for which
+            # a cluster waits since then it has another version.
+            self.forced = self.forced.difference(self.known)
         else:
             self.amend(request)
         # Who subscribes to nothing, by taking it back in the same request, waits all the same.

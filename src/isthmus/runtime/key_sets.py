@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from isthmus.base import clock, errors, logs, metrics
+from isthmus.base import clock, errors, logs, metrics, tasks
 from isthmus.engine import changes
 from isthmus.kube import tls
 from isthmus.mesh.authentication import KeySource
@@ -124,9 +124,14 @@ class KeySets:
         self._forget(set(wanted))
         now = self._clock.monotonic()
         due = [one for one in wanted if self._known.setdefault(one, _Known()).due <= now]
-        async with asyncio.TaskGroup() as group:
+        # What goes wrong with one issuer must not keep the keys of others away.
+        async with tasks.Nursery(system_clock=self._clock) as nursery:
             for source in due:
-                _ = group.create_task(self._refresh(source), name=f"keys of {source.issuer}")
+                self._known[source].due = now + RETRY_S
+            name = "fetch keys"
+            begun = [nursery.start(name, self._refresh(source)) for source in due]
+            if begun:
+                _ = await asyncio.wait(begun)
 
     def findings(self) -> list[errors.Finding]:
         """Say whose keys cannot be had at present."""

@@ -106,7 +106,11 @@ class Fetcher:
         return socket.socket(family, kind, protocol)
 
     async def _discovered(self, session: aiohttp.ClientSession, issuer: str) -> str:
-        found = json.loads(await self._got(session, issuer.rstrip("/") + DISCOVERY))
+        text = await self._got(session, issuer.rstrip("/") + DISCOVERY)
+        try:
+            found = json.loads(text)
+        except RecursionError:
+            raise KeysUnavailable("the issuer's configuration is nested too deeply") from None
         uri = found.get("jwks_uri") if isinstance(found, dict) else None
         if not isinstance(uri, str):
             raise KeysUnavailable("the issuer's configuration says no `jwks_uri`")

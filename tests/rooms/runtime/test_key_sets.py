@@ -60,7 +60,9 @@ class Setting:
         self.asked.append(source.uri or source.issuer)
         if self.asked[-1] not in self.served:
             raise Refused("nobody is there")
-        return self.served[self.asked[-1]]
+        if isinstance(found := self.served[self.asked[-1]], Exception):
+            raise found
+        return found
 
     def rule(self, name="r", **said):
         meta = objects.Metadata(name=name, namespace="apps")
@@ -209,6 +211,19 @@ async def test_what_is_new_is_fetched_at_once():
         setting.rule(jwksUri="https://new.example")
         while await heard.get() != ["new"]:
             pass
+
+
+async def test_what_goes_wrong_with_one_issuer_keeps_nobody_elses_keys_away():
+    setting = Setting()
+    setting.rule("a", issuer="https://odd.example", jwksUri="https://a.example")
+    setting.served["https://a.example"] = ValueError("what nobody has thought of")
+
+    await setting.keeper.look()
+    fetched = setting.mesh.graph.items(setting.mesh.model.key_sets.fetched)
+    assert [source.uri for source in fetched] == [URI]
+    setting.clock.now_s += key_sets.SOONEST_S
+    await setting.keeper.look()
+    assert setting.asked.count("https://a.example") == 1
 
 
 async def test_proxies_do_not_wait_for_ever_for_keys_that_nobody_has():

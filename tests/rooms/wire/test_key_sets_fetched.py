@@ -80,6 +80,9 @@ async def test_an_issuer_says_where_its_keys_are(issuer):
     said.pop("jwks_uri")
     with pytest.raises(NOBODY, match="jwks_uri"):
         await issuer.keys(issuer=issuer.url)
+    issuer.pages[key_sets.DISCOVERY] = lambda: web.Response(text="[" * 100_000)
+    with pytest.raises(NOBODY, match="nested too deeply"):
+        await issuer.keys(issuer=issuer.url)
 
 
 async def test_a_server_that_is_not_believed_is_not_asked(issuer):

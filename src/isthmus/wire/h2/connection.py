@@ -77,6 +77,7 @@ class Connection:
 
     Attributes:
         is_over: Nothing that arrives counts any more.
+        newest: The stream that was begun last; 0 before the first.
         why: What ended it, if it was a fault.
     """
 
@@ -88,11 +89,11 @@ class Connection:
         "_expected",
         "_inlet",
         "_is_leaving",
-        "_newest",
         "_now",
         "_streams",
         "is_over",
         "limits",
+        "newest",
         "outlet",
         "why",
     )
@@ -107,7 +108,7 @@ class Connection:
         self._inlet = inlet.Inlet(self.limits, self.outlet.say)
         self._streams: dict[int, bool] = {}
         """Those that are open, with whether the client has said all that it has to say."""
-        self._newest = 0
+        self.newest = 0
         self._block: _Block | None = None
         self._is_leaving = False
         self._expected: Callable[[list[Event]], bool] = self._preface
@@ -159,7 +160,7 @@ class Connection:
         """Take no further streams; those that are open go on."""
         if not self._is_leaving and not self.is_over:
             self._is_leaving = True
-            self.outlet.say(frames.goaway(self._newest, Code.NO_ERROR, text))
+            self.outlet.say(frames.goaway(self.newest, Code.NO_ERROR, text))
 
     @property
     def streams(self) -> int:
@@ -184,7 +185,7 @@ class Connection:
 
     def _fail(self, fault: _Fault) -> list[Event]:
         self.is_over, self.why = True, fault.text
-        self.outlet.say(frames.goaway(self._newest, fault.code, fault.text))
+        self.outlet.say(frames.goaway(self.newest, fault.code, fault.text))
         lost = [Broken(stream) for stream in self._streams]
         self._streams.clear()
         self._buffer.clear()
@@ -244,7 +245,7 @@ class Connection:
 
     def _on_data(self, stream: int, flags: int, content: bytes, events: list[Event]) -> None:
         size = len(content)
-        if stream == 0 or stream > self._newest:
+        if stream == 0 or stream > self.newest:
             raise _Fault(Code.PROTOCOL_ERROR, "content of no stream")
         try:
             is_open = self._inlet.arrived(stream, size)
@@ -294,11 +295,11 @@ class Connection:
         if block.stream in self._streams:
             yield from self._on_trailers(block)
             return
-        if block.stream <= self._newest:
+        if block.stream <= self.newest:
             # Trailers of a stream that we have ended; as a new stream it would be no client's.
             self._count_odd()
             return
-        self._newest = block.stream
+        self.newest = block.stream
         if self._is_leaving or self.outlet.lanes >= self.limits.streams:
             self._count_odd()
             self.outlet.say(frames.reset(block.stream, Code.REFUSED_STREAM))
@@ -342,7 +343,7 @@ class Connection:
     def _on_reset(self, stream: int, _flags: int, content: bytes) -> Iterator[Event]:
         self._count_odd()
         _of_size(content, 4)
-        if stream == 0 or stream > self._newest:
+        if stream == 0 or stream > self.newest:
             raise _Fault(Code.PROTOCOL_ERROR, "a stream that has not begun cannot end")
         self.outlet.drop(stream)
         if self._streams.pop(stream, None) is not None:
@@ -397,7 +398,7 @@ class Connection:
     def _on_window(self, stream: int, _flags: int, content: bytes) -> Iterator[Event]:
         _of_size(content, 4)
         more = frames.number_in(content)
-        if stream > self._newest:
+        if stream > self.newest:
             raise _Fault(Code.PROTOCOL_ERROR, "the window of no stream")
         if more == 0:
             if stream == 0:

@@ -108,6 +108,11 @@ class Line:
         """How many calls are open."""
         return len(self._calls)
 
+    @property
+    def is_used(self) -> bool:
+        """Whether any call was ever made on it."""
+        return self.state.newest > 0
+
     def start(self) -> None:
         """Begin to listen to the client."""
         self._polls.add(self._sock.fileno(), self._on_readable)

@@ -9,6 +9,7 @@ Source: performance rule 1; security rules XA-5 and GW-6.
 
 import asyncio
 import contextlib
+import math
 import socket
 import ssl
 from collections.abc import Callable, Iterable
@@ -65,6 +66,8 @@ class Server:
         self._handlers = tuple(handlers)
         self._limits = limits or Limits()
         self._lines: set[lines.Line] = set()
+        self._shaking: set[lines.Line] = set()
+        self._due: dict[int, list[lines.Line]] = {}
         self._polls = polls.Polls()
         self._doors: dict[socket.socket, Callable[[], ssl.SSLContext] | None] = {}
         self._nursery = tasks.Nursery()
@@ -106,13 +109,16 @@ class Server:
         for line in list(self._lines):
             line.leave()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace or 0):
-                while self._lines:
-                    self._is_empty.clear()
-                    await self._is_empty.wait()
+            # `asyncio.timeout` ends nothing in a task that is cancelled already, in Python 3.11.
+            await asyncio.wait_for(self._emptied(), grace or 0)
         for line in list(self._lines):
             line.close()
         await self._nursery.close()
+
+    async def _emptied(self) -> None:
+        while self._lines:
+            self._is_empty.clear()
+            await self._is_empty.wait()
 
     # Connections.
 
@@ -126,7 +132,8 @@ class Server:
         loop.call_later(seconds, self._open, door)
 
     def _accept(self, door: socket.socket) -> None:
-        free = self._limits.shaking - sum(not line.is_shaken for line in self._lines)
+        self._shaking = {line for line in self._shaking if not line.is_shaken}
+        free = self._limits.shaking - len(self._shaking)
         if free <= 0:
             self._shut_for(door, seconds=0.1)
             return
@@ -160,33 +167,49 @@ class Server:
             gone=self._forget,
         )
         self._lines.add(line)
+        if not line.is_shaken:
+            self._shaking.add(line)
+        self._look_again(line, line.since + self._limits.shake_s)
         line.start()
 
     def _forget(self, line: lines.Line) -> None:
         self._lines.discard(line)
+        self._shaking.discard(line)
         if not self._lines:
             self._is_empty.set()
 
     async def _sweep(self) -> None:
+        """Look after the connections that are due: each seldom, however many there are."""
         while True:
             await asyncio.sleep(SWEEP_S)
             now = asyncio.get_running_loop().time()
-            for line in list(self._lines):
-                self._look_after(line, now)
+            for step in [one for one in self._due if one * SWEEP_S <= now]:
+                for line in self._due.pop(step):
+                    if line in self._lines:
+                        self._look_again(line, self._looked_after(line, now))
 
-    def _look_after(self, line: lines.Line, now: float) -> None:
+    def _look_again(self, line: lines.Line, at: float) -> None:
+        self._due.setdefault(math.ceil(at / SWEEP_S), []).append(line)
+
+    def _looked_after(self, line: lines.Line, now: float) -> float:
+        """Ask a connection whether it lives, or end it; return when there may be more to do."""
         limits, quiet = self._limits, now - line.heard_at
-        if not line.is_shaken:
-            if now - line.since > limits.shake_s:
+        if not line.is_shaken or not line.is_used:
+            if now - line.since >= limits.shake_s:
                 line.close()
-        elif line.asked_at is not None:
-            if now - line.asked_at > limits.answer_s:
+            return line.since + limits.shake_s
+        if line.asked_at is not None:
+            if now - line.asked_at >= limits.answer_s:
                 _LOG.info("client does not answer", peer=line.peer)
                 line.close()
-        elif not line.calls and quiet > limits.idle_s:
+            return line.asked_at + limits.answer_s
+        if not line.calls and quiet >= limits.idle_s:
             line.leave()
-        elif line.calls and quiet > limits.quiet_s:
+        elif line.calls and quiet >= limits.quiet_s:
             line.ask_whether_alive(now)
+            return now + limits.answer_s
+        # A call may begin at any time, of a client that then falls silent.
+        return max(line.heard_at + min(limits.quiet_s, limits.idle_s), now + SWEEP_S)
 
     # Calls.
 

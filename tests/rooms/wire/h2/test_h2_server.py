@@ -9,7 +9,7 @@ import grpc
 import pytest
 from h2_client import CALL, Client
 
-from isthmus.base import clock
+from isthmus.base import clock, tasks
 from isthmus.testing import certificates, pace
 from isthmus.wire import tls
 from isthmus.wire.h2 import connection, frames, headers, server
@@ -322,6 +322,33 @@ async def test_a_handshake_that_does_not_end_is_ended(secured):
         assert running.connections == 0
 
 
+async def test_a_handshake_that_no_call_follows_is_ended():
+    async with listening(shake_s=0.1) as (running, port), Raw.connected(port) as raw:
+        raw.say(frames.PREFACE + frames.settings(()))
+        await raw.ended()
+        assert running.connections == 0
+
+
+async def test_a_server_that_ends_with_its_task_ends_its_connections_as_well():
+    is_stopped = asyncio.Event()
+
+    async def served(running):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await running.stop(0.01)
+            is_stopped.set()
+
+    async with listening() as (running, port), Raw.connected(port) as raw:
+        async with tasks.Nursery() as nursery:
+            nursery.start("serve", served(running))
+            raw.begin()
+            await raw.hear(frames.SETTINGS)
+        assert is_stopped.is_set()
+        await raw.ended()
+        assert running.connections == 0
+
+
 async def test_whoever_comes_while_too_many_shake_hands_waits_for_a_place(secured):
     roots = secured.certificate.roots_pem.encode()
     options = (("grpc.ssl_target_name_override", NAME),)
@@ -347,7 +374,7 @@ async def test_whoever_does_not_answer_is_gone():
 
 async def test_a_connection_without_calls_is_told_to_go():
     async with listening(idle_s=0.1) as (running, port), Raw.connected(port) as raw:
-        raw.say(frames.PREFACE + frames.settings(()))
+        raw.begin(path="/test/Nothing")
         await raw.hear(frames.GOAWAY)
         await raw.ended()
         assert running.connections == 0

@@ -34,7 +34,7 @@ TOPOLOGY: Final = "multi-primary-multi-network"
 TOPOLOGIES: Final = (TOPOLOGY, ambient.TOPOLOGY)
 _TELL_EVERY_S: Final = 15.0
 _CALM_S: Final = 3.0
-_BOOT_S: Final = 240.0
+_BOOT_S: Final = 900.0
 _CHANCES: Final = ("seed", "rotations", "removals", "blackouts", "kills", "blackout_s")
 """Options that mean nothing where faults come in an order of their own."""
 
@@ -176,7 +176,12 @@ async def _command(environment: Mapping[str, str], *words: str) -> None:
 
 
 async def drilled(
-    environment: Mapping[str, str], lab: str, *, plan: plans.Plan, seed: int
+    environment: Mapping[str, str],
+    lab: str,
+    *,
+    plan: plans.Plan,
+    seed: int,
+    slowness: float = 1.0,
 ) -> records.Record:
     """Drill in a lab; return what was seen.
 
@@ -185,12 +190,14 @@ async def drilled(
         lab: Its name.
         plan: How much of everything.
         seed: What the order of faults follows from.
+        slowness: How many times longer than usual all may take on this machine; so many times less
+            often clients send.
     """
     _tell(f"seed {seed}: {plan}")
-    record = records.Record(seed, time.time())
+    record = records.Record(seed, time.time(), slowness=slowness)
     async with meshes.Mesh(environment, lab) as mesh, tasks.Nursery() as nursery:
         observer = observing.Observer(mesh, record, nursery)
-        await observer.start(plan.rate)
+        await observer.start(plan.rate / slowness)
         await observer.settle()
         _ = nursery.start("tell", _tell_at_times(record))
         faults = doing.Faults(mesh, record, observer)

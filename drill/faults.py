@@ -117,7 +117,8 @@ class Faults:
             fault = self._begun(records.REMOVAL, cluster, watcher=watcher)
             await reached.delete(kinds.SECRET, name, namespace=meshes.SYSTEM)
             if await self._observer.until(
-                lambda: not self._observer.knows(watcher, cluster), limit_s=GONE_PATIENCE_S
+                lambda: not self._observer.knows(watcher, cluster),
+                limit_s=GONE_PATIENCE_S * self._record.slowness,
             ):
                 fault.gone_s = time.time() - fault.began
             if killing:
@@ -128,7 +129,8 @@ class Faults:
             given_back = time.time()
             await reached.create(kinds.SECRET, _anew(secret))
             if await self._observer.until(
-                lambda: self._observer.is_whole(watcher), limit_s=verdict.BACK_LIMIT_S
+                lambda: self._observer.is_whole(watcher),
+                limit_s=verdict.BACK_LIMIT_S * self._record.slowness,
             ):
                 fault.ended = time.time()
                 fault.back_s = fault.ended - given_back
@@ -158,7 +160,7 @@ class Faults:
         restarts, _ = await self._mesh.standing(cluster)
         fault = self._begun(records.KILL, cluster)
         self._mesh.kill_control_plane(cluster)
-        deadline = time.monotonic() + READY_PATIENCE_S
+        deadline = time.monotonic() + READY_PATIENCE_S * self._record.slowness
         while time.monotonic() < deadline:
             await asyncio.sleep(_POLL_S)
             now, is_ready = await self._mesh.standing(cluster)

@@ -24,7 +24,7 @@ SAMPLE: Final = "sample"
 CONTROL_PLANE: Final = "istiod"
 GATEWAY: Final = "istio-eastwestgateway"
 PROXY: Final = "istio-proxy"
-_LIMIT_S: Final = 60.0
+_LIMIT_S: Final = 300.0
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:

@@ -25,7 +25,7 @@ LONGEST_S: Final = 3600.0
 _SENDER: Final = Path(__file__).with_name("sender.py").read_text(encoding="utf-8")
 _WATCHER: Final = Path(__file__).with_name("watcher.py").read_text(encoding="utf-8")
 _ARRIVAL = re.compile(r'"GET \S+\?id=(\S+) HTTP/1\.1" 200 xfcc="(.*)"')
-_LIMIT_S: Final = 60.0
+_LIMIT_S: Final = 300.0
 _BUSY: Final = (f"|{meshes.CONTROL_PLANE}.", "|istiod-remote.")
 """Services whose only pod a drill kills: they have no endpoint then, and should have none."""
 

@@ -118,6 +118,7 @@ class Record:
         memory_phase: From when to when no control plane was killed, after warming up.
         updates: New credentials that each control plane took up while none was killed.
         notes: What went wrong in the drill itself, with the moment.
+        slowness: How many times longer than usual all may take on this machine.
     """
 
     seed: int
@@ -138,6 +139,7 @@ class Record:
     sent: dict[str, int] = field(default_factory=dict)
     flags: dict[str, str] = field(default_factory=dict)
     ended: float = 0.0
+    slowness: float = 1.0
     expected_caller: str = "spiffe://cluster.local/ns/sample/sa/sleep"
 
     def in_progress(self, moment: float) -> list[Fault]:

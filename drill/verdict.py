@@ -139,13 +139,14 @@ class Places:
 
 
 def _removed(record: records.Record) -> Iterator[Violation]:
+    most_s = GONE_LIMIT_S * record.slowness
     for fault in record.faults:
-        if fault.kind == records.REMOVAL and (fault.gone_s is None or fault.gone_s > GONE_LIMIT_S):
+        if fault.kind == records.REMOVAL and (fault.gone_s is None or fault.gone_s > most_s):
             took = (
                 "was not gone" if fault.gone_s is None else f"was gone after {fault.gone_s:.1f} s"
             )
-            yield Violation(fault.began, "removal", f"{fault}: {took}; {GONE_LIMIT_S:g} s at most")
-        limit_s = BACK_LIMIT_S + _silent_s(record, fault)
+            yield Violation(fault.began, "removal", f"{fault}: {took}; {most_s:g} s at most")
+        limit_s = BACK_LIMIT_S * record.slowness + _silent_s(record, fault)
         if fault.ended is None or (fault.back_s is not None and fault.back_s > limit_s):
             yield Violation(fault.began, "recovery", f"{fault}: was not as before in time")
 
@@ -234,7 +235,7 @@ def _ineffective(record: records.Record) -> Iterator[Violation]:
     for proxy in sorted(record.expected, key=str):
         seen = record.seen.get(proxy, record.began)
         gap = max(record.gaps_s.get(proxy, 0.0), record.ended - seen)
-        if gap > UNSEEN_LIMIT_S:
+        if gap > UNSEEN_LIMIT_S * record.slowness:
             text = f"{proxy.cluster} {proxy.pod} was not looked at for {gap:.0f} s"
             yield Violation(seen, "drill", text)
     wanted = Counter[str]()

@@ -15,7 +15,7 @@ from typing import Any
 PAGE = "http://127.0.0.1:15000/clusters?format=json"
 EVERY_S = 0.25
 SIGN_OF_LIFE_S = 2.0
-PATIENCE_S = 5.0
+PATIENCE_S = 15.0
 FAILURES = ("cx_connect_fail", "rq_error", "rq_timeout")
 
 Host = tuple[str, str]

@@ -12,16 +12,22 @@ IDENTITY = f"spiffe://cluster.local/ns/{NAMESPACE}/sa/default"
 
 
 def deploy(lab, sizes):
-    """Deploy pods in clusters: `sizes` says how many in each zone of each cluster's region."""
+    """Deploy pods in clusters: `sizes` says how many in each zone of each cluster's region.
+
+    All of them answer cluster1 then.
+    """
     for number, zones in enumerate(sizes, 1):
         cluster = f"cluster{number}"
         lab.kubectl(cluster, f"create namespace {NAMESPACE}")
         lab.kubectl(cluster, f"label namespace {NAMESPACE} istio-injection=enabled")
         manifest = yaml.safe_dump_all(_objects(number, zones))
         lab.kubectl(cluster, f"apply -n {NAMESPACE} -f -", stdin=manifest)
-    for number, _ in enumerate(sizes, 1):
-        wait = "wait --for=condition=Ready pod --all --timeout=300s"
-        lab.kubectl(f"cluster{number}", f"-n {NAMESPACE} {wait}", timeout=90)
+    for number, zones in enumerate(sizes, 1):
+        for zone, _ in enumerate(zones, 1):
+            rollout = f"rollout status deployment echo-zone{zone} --timeout=300s"
+            lab.kubectl(f"cluster{number}", f"-n {NAMESPACE} {rollout}")
+    wanted = sum(map(sum, sizes))
+    traffic.until(lambda: len(calls(lab, "cluster1", calls=8 * wanted, at_once=1)[0]) == wanted)
 
 
 def _objects(number, zones):

@@ -17,7 +17,7 @@ from isthmus.testing import pace
 SENDER = Path(__file__).resolve().parents[2] / "drill/sender.py"
 LIMIT_S = pace.patience(60.0)
 POLL_S = 0.05
-RATE = 30 / pace.slowness()
+RATE = max(10.0, 30 / pace.slowness())
 """Requests a second: a slow machine is to be slow, not overwhelmed."""
 
 ENOUGH = 30

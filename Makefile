@@ -6,9 +6,11 @@ PY := .venv/bin/python
 STAMP := .venv/.complete
 # Three of them are in labs, which mostly wait (tests/conftest.py); the fourth computes meanwhile.
 SIDE_BY_SIDE := 4
-# Programs start sooner when nothing has to be compiled; many are started.
-PYTEST = $(PY) -m compileall -q src; PYTHONDONTWRITEBYTECODE= $(PY) -m pytest \
+PYTEST = PYTHONDONTWRITEBYTECODE= $(PY) -m pytest \
 	--numprocesses=$(SIDE_BY_SIDE) --dist=loadscope --no-loadscope-reorder
+# Compiled once: many programs are started, and each process of tests imports all of them.
+COMPILED = $(PY) -m compileall -q src; \
+	ISTHMUS_TESTS_SLOWNESS=1 PYTHONDONTWRITEBYTECODE= $(PY) -m pytest --collect-only -qq >/dev/null
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +24,7 @@ demo: $(STAMP) ## two clusters, two networks, one mesh: boots, joins, verifies, 
 	@$(PY) -m isthmus demo
 
 test: $(STAMP) ## everything that CI runs: check, then all tests
-	@$(MAKE) --no-print-directory check
+	@($(COMPILED)) & $(MAKE) --no-print-directory check; found=$$?; wait; exit $$found
 	@$(PYTEST)
 
 test-long: $(STAMP) ## all tests: what CI leaves out too, the mesh's stories as root and fifty clusters

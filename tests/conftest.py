@@ -6,6 +6,7 @@ run beside tests that mostly compute. What is marked `long` runs with `--long` a
 
 import asyncio
 import functools
+import gc
 import os
 import pathlib
 
@@ -49,6 +50,12 @@ def pytest_collection_modifyitems(config, items):
     left_out = [item for item in items if _is_long(item)]
     items[:] = [item for item in items if not _is_long(item)]
     config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector all that stays to the end: thousands of tests, and their imports."""
+    gc.collect()
+    gc.freeze()
 
 
 def _is_long(item):

@@ -180,10 +180,21 @@ class Client:
         """Return the first request about a type."""
         names = self.names.get(kind, [])
         if self.flavour is Flavour.DELTA:
-            return bytes(
-                Question(type_url=kind, resource_names_subscribe=names).SerializeToString()
+            asked = Question(
+                type_url=kind,
+                resource_names_subscribe=names,
+                initial_resource_versions=self._versions(kind),
             )
+            return bytes(asked.SerializeToString())
         return bytes(Whole(type_url=kind, resource_names=names).SerializeToString())
+
+    def _versions(self, kind: snapshot.TypeUrl) -> dict[str, str]:
+        """Return what it says to have; assignments were told for the clusters that it has."""
+        clusters = self._has.of(snapshot.CLUSTERS) if kind == snapshot.ENDPOINTS else {}
+        return {
+            name: f"{clusters[name].version}.{one.version}" if name in clusters else one.version
+            for name, one in self._has.of(kind).items()
+        }
 
     def answer(self, message: outlet.Message) -> bytes:
         """Return the acknowledgement of a message, the same for the same one."""

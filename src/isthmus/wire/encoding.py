@@ -79,7 +79,7 @@ def request(
     if count > allowance.names:
         raise MessageRefused(f"{count} names in one request; the most is {allowance.names}")
     everything = (said.names, said.subscribe, said.unsubscribe, said.initial_versions)
-    if any(len(name) > MOST_NAME for names in everything for name in names):
+    if max(max(map(len, names), default=0) for names in everything) > MOST_NAME:
         raise MessageRefused(f"a name is longer than {MOST_NAME} characters")
     return said, _claim(parsed.node, is_delta=is_delta) if parsed.HasField("node") else None
 
@@ -117,12 +117,14 @@ def _whole(parsed: Any) -> messages.Request:  # noqa: ANN401  # generated messag
 
 
 def _delta(parsed: Any) -> messages.Request:  # noqa: ANN401  # generated messages have no types
+    versions = parsed.initial_resource_versions
     return messages.Request(
         TypeUrl(parsed.type_url),
         # Proxies ask for the same names: each is kept once.
         subscribe=tuple(map(sys.intern, parsed.resource_names_subscribe)),
         unsubscribe=tuple(parsed.resource_names_unsubscribe),
-        initial_versions=dict(parsed.initial_resource_versions),
+        # This is how the library gives thousands soonest.
+        initial_versions={name: versions[name] for name in versions},
         nonce=parsed.response_nonce,
         error=_error(parsed),
     )

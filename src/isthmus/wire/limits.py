@@ -28,5 +28,5 @@ class Limits:
     age_s: float = 0.0
     together_s: float = 0.1
     streams_per_pod: int = 2
-    streams_per_s: int = 100
+    streams_per_s: int = 400
     pod_streams_per_s: int = 10

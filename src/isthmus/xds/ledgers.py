@@ -34,12 +34,17 @@ _LEAVES: Final[weakref.WeakValueDictionary[int, Leaf]] = weakref.WeakValueDictio
 class Ledger:
     """Versions by name."""
 
-    __slots__ = ("_hash", "_leaves", "_size")
+    __slots__ = ("__weakref__", "_hash", "_leaves", "_size")
 
     def __init__(self, leaves: tuple[Leaf, ...] = (_EMPTY,), size: int = 0) -> None:
         self._leaves = leaves
         self._size = size
         self._hash = hash(leaves)
+
+    def is_of(self, versions: Mapping[str, str]) -> bool:
+        """Say whether it holds all of these versions, and no others."""
+        said = versions.items()
+        return self._size == len(versions) and all(leaf.items() <= said for leaf in self._leaves)
 
     @property
     def leaves(self) -> int:
@@ -117,6 +122,21 @@ def of(versions: Mapping[str, str]) -> Ledger:
     for name, version in versions.items():
         leaves[hash(name) & mask][name] = version
     return Ledger(tuple(map(_only, leaves)), len(versions))
+
+
+_CLAIMED: Final[weakref.WeakValueDictionary[int, Ledger]] = weakref.WeakValueDictionary()
+
+
+def claimed(versions: Mapping[str, str]) -> Ledger:
+    """Return the ledger of what a client says to have, which is what others have said, as a rule.
+
+    These are texts: none of them knows what it consists of.
+    """
+    digest = hash(frozenset(versions.items()))
+    known = _CLAIMED.get(digest)
+    if known is None or not known.is_of(versions):
+        known = _CLAIMED[digest] = of(versions)
+    return known
 
 
 def _only(leaf: Leaf) -> Leaf:

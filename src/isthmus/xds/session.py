@@ -341,7 +341,7 @@ def _asked(talk: _Talk, effect: Effect, request: Request) -> None:
         return
     # What a client has from another stream is the same as what others have, in another order.
     initial = request.initial_versions
-    has = ledgers.of(initial if held.type_url != snapshots.MEMBERS else {})
+    has = ledgers.claimed(initial if held.type_url != snapshots.MEMBERS else {})
 
     def act(fresh: subscription.Subscription) -> None:
         match effect:

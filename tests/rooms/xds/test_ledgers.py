@@ -61,3 +61,15 @@ def test_what_a_client_claims_never_stands_for_what_a_version_consists_of():
     assert known != claimed
     assert isinstance(known.get("members"), Contents)
     assert ledgers.of({"members": "1"}) == claimed
+
+
+@given(VERSIONS, VERSIONS)
+def test_what_two_clients_claim_is_one_ledger_if_it_is_the_same_and_only_then(one, other):
+    first = ledgers.claimed(one)
+    again = ledgers.claimed(dict(reversed(one.items())))
+
+    assert again is first
+    assert first == ledgers.of(one)
+    assert (ledgers.claimed(other) is first) == (one == other)
+    assert first.is_of(one)
+    assert first.is_of(other) == (one == other)

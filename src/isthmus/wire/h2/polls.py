@@ -8,21 +8,26 @@ Source: performance rule 1.
 
 import asyncio
 import select
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from isthmus.base import tasks
 
 MOST_AT_ONCE: Final = 256
-"""After so many others have the event loop."""
+SLICE_S: Final = 0.02
+"""After so many, or so long, others have the event loop: a handshake takes longer than a reading."""
 
 
 class Polls:
     """Calls whoever can read; it watches as long as there is somebody to call."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, slice_s: float = SLICE_S) -> None:
+        self._slice_s = slice_s
         self._epoll: select.epoll | None = None
         self._readers: dict[int, Callable[[], None]] = {}
+        self._named: deque[int] = deque()
+        """Files that the kernel named, and that had no turn yet: they come before others do."""
 
     def add(self, number: int, on_readable: Callable[[], None]) -> None:
         """Call `on_readable` whenever the file of this number can be read."""
@@ -45,7 +50,13 @@ class Polls:
     def _tell(self) -> None:
         if self._epoll is None:
             return
-        for number, _ in self._epoll.poll(0, MOST_AT_ONCE):
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._slice_s
+        if not self._named:
+            self._named.extend(number for number, _ in self._epoll.poll(0, MOST_AT_ONCE))
+        while self._named:
             # One that was called before may have closed this one.
-            if (on_readable := self._readers.get(number)) is not None:
+            if (on_readable := self._readers.get(self._named.popleft())) is not None:
                 tasks.attempt("read", on_readable)
+                if clock() >= until:
+                    return

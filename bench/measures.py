@@ -3,6 +3,7 @@
 A figure without an entry here is refused, so that the page, the table and the file agree.
 """
 
+import itertools
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -66,7 +67,7 @@ _AT_SCALE: Final = {
     "p50": Meaning("an endpoint's change, until half of the proxies have it", "ms", 60, 40),
     "p99": Meaning("the same, until 99 of 100 do", "ms", 200, 100),
     "busy": Meaning("how busy the clients' core was meanwhile", "%"),
-    "poisson100-p99": Meaning("100 changes a second, 99 of 100 are known within", "s", 2, 0.5),
+    "poisson100-p99": Meaning("100 changes a second, 99 of 100 are known within", "s", 1, 0.5),
     "cpu": Meaning("the control plane's CPU time for a change, for each proxy told", "µs", 45, 30),
     "endpoint": Meaning("memory for each endpoint, with its pod and its encoding", "B", 800, 600),
     "proxy": Meaning("memory for each connected proxy", "KiB", 30, 20),
@@ -102,6 +103,27 @@ _FLAVOURS: Final = {
 }
 _OF_FLAVOURS: Final = ("p50", "p99", "cpu", "bytes", "proxy")
 
+FORMS: Final = {
+    "whole": "sets of endpoints always told whole (EDS)",
+    "parts": "each endpoint always told by itself (LEDS)",
+}
+"""How endpoints can be told where it is not chosen for each set."""
+
+OF_FORMS: Final = (
+    "p50",
+    "p99",
+    "busy",
+    "cpu",
+    "bytes",
+    "poisson100-p99",
+    "restart",
+    "restart-bytes",
+)
+_MUST_OF_FORMS: Final = {
+    ("whole", "poisson100-p99"): (2, 0.5),
+    ("parts", "poisson100-p99"): (1, 0.5),
+}
+
 _GROWING: Final = {
     "services": "services",
     "clusters": "clusters, with as many endpoints in all",
@@ -120,6 +142,14 @@ def _scale() -> dict[str, Meaning]:
         for point in reversed(POINTS)
         for name, meaning in _AT_SCALE.items()
     }
+    for point, form in itertools.product(reversed(POINTS), FORMS):
+        for name in OF_FORMS:
+            meaning = _AT_SCALE[name]
+            found[f"scale/{point}-{form}/{name}"] = Meaning(
+                f"{point}, {FORMS[form]}: {meaning.text}",
+                meaning.unit,
+                *(_MUST_OF_FORMS.get((form, name), ()) if point == "base" else ()),
+            )
     for flavour, text in _FLAVOURS.items():
         for name in _OF_FLAVOURS:
             meaning = _AT_SCALE[name]

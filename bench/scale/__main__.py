@@ -50,6 +50,7 @@ def main() -> int:
         subject=chosen.subject,
         pid=chosen.pid,
         kubeconfigs=chosen.kubeconfigs,
+        settings=dict(one.partition("=")[::2] for one in chosen.set),
     )
     with tempfile.TemporaryDirectory(prefix="isthmus-scale-") as folder:
         found = point.Point(Path(folder), shape, plan).measured()
@@ -94,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
         )
     parser.add_argument("--networks", action="store_true", help="each cluster is a network")
     parser.add_argument("--workload", action="append", choices=point.WORKLOADS, help="only this")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of istiod's"
+    )
     parser.add_argument("--changes", type=int, default=point.CHANGES, metavar="N")
     parser.add_argument(
         "--seconds", type=float, default=10.0, help="how long a rate is kept (default: 10)"

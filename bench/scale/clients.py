@@ -100,26 +100,32 @@ class Client:
         if is_set and not any(address in one.body for address in looked.leaving[name]):
             self._leave(name)
         if one.markers and looked.arrived is not None:
-            self._arrive(one.markers, self.talk.held[kind].get(name))
+            self._arrive(one.markers, self._marked(kind, name))
 
     def _members(self, answer: talks.Answer, moves: Sequence[talks.Move]) -> None:
         """Look at what is told of endpoints one by one."""
         looked = self._looked
         if looked.needle and looked.is_in(answer):
             self._saw()
-        for change, before, after in moves:
+        for change, after in moves:
             is_left = change.cluster in looked.leaving and looked.has_left(change.cluster, after)
             if is_left:
                 self._leave(change.cluster)
-            if looked.arrived is not None:
-                for collection, name, markers in change.marked:
-                    self._arrive(markers, (before.by_collection.get(collection) or {}).get(name))
+            if looked.arrived is not None and after.markers:
+                self._arrive(after.markers, self._marked(snapshot.ENDPOINTS, change.cluster))
 
-    def _arrive(self, markers: frozenset[bytes], old: crowds.Body | None) -> None:
+    def _marked(self, kind: str, name: str) -> frozenset[bytes]:
+        """Return the addresses of events that it has already, of a cluster or in a resource."""
+        if kind == snapshot.ENDPOINTS:
+            return self.talk.marked.get(name, frozenset())
+        old = self.talk.held[kind].get(name)
+        return frozenset() if old is None else old.markers
+
+    def _arrive(self, markers: frozenset[bytes], known: frozenset[bytes]) -> None:
         """Note that addresses are there that were not there before."""
         arrived, now = self._looked.arrived, time.monotonic_ns()
         assert arrived is not None
-        for marker in markers if old is None else markers - old.markers:
+        for marker in markers - known:
             arrived.setdefault(marker, array.array("q")).append(now)
 
     def _leave(self, name: str) -> None:

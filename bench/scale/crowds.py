@@ -36,23 +36,24 @@ class Change:
     Attributes:
         told: By collection the members that are new or other than before.
         gone: By collection the names of those that are gone.
-        marked: Members with addresses of events: collection, name and the addresses.
     """
 
     cluster: str
     told: Mapping[str, Members]
     gone: Mapping[str, frozenset[str]]
-    marked: tuple[tuple[str, str, frozenset[bytes]], ...]
 
 
 class Crowds:
     """The collections of one cluster with their members; None for those that are not known yet."""
 
-    __slots__ = ("__weakref__", "_next", "by_collection", "is_complete")
+    __slots__ = ("__weakref__", "_next", "by_collection", "is_complete", "markers")
 
     def __init__(self, by_collection: Mapping[str, Members | None]) -> None:
         self.by_collection = by_collection
         self.is_complete = None not in by_collection.values()
+        self.markers = frozenset[bytes]().union(
+            *(one.markers for held in by_collection.values() for one in (held or {}).values())
+        )
         self._next: dict[object, Crowds] = {}
 
     def after(self, change: Change) -> "Crowds":
@@ -118,10 +119,10 @@ class Owners:
         """Take in what an assignment names."""
         self.by_collection.update(dict.fromkeys(collections, cluster))
 
-    def changes(self, told: Iterable[tuple[str, Body]], gone: Iterable[str]) -> tuple[Change, ...]:
+    def changes(self, fresh: Iterable[tuple[str, Body]], gone: Iterable[str]) -> tuple[Change, ...]:
         """Return what a message says, by cluster; it is nothing of collections that nobody named."""
         found: dict[str, tuple[dict[str, dict[str, Body]], dict[str, set[str]]]] = {}
-        for name, one in told:
+        for name, one in fresh:
             collection = _of(name)
             if (cluster := self.by_collection.get(collection)) is not None:
                 members = found.setdefault(cluster, ({}, {}))[0]
@@ -130,17 +131,10 @@ class Owners:
             collection = _of(name)
             if (cluster := self.by_collection.get(collection)) is not None:
                 found.setdefault(cluster, ({}, {}))[1].setdefault(collection, set()).add(name)
-        return tuple(_change(cluster, *each) for cluster, each in found.items())
-
-
-def _change(cluster: str, told: dict[str, dict[str, Body]], gone: dict[str, set[str]]) -> Change:
-    marked = tuple(
-        (collection, name, one.markers)
-        for collection, members in told.items()
-        for name, one in members.items()
-        if one.markers
-    )
-    return Change(cluster, told, {name: frozenset(some) for name, some in gone.items()}, marked)
+        return tuple(
+            Change(cluster, told, {name: frozenset(some) for name, some in left.items()})
+            for cluster, (told, left) in found.items()
+        )
 
 
 def _of(name: str) -> str:

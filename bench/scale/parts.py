@@ -7,7 +7,8 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from bench import measures
@@ -23,6 +24,14 @@ REMOTE_SERVICES, REMOTE_ENDPOINTS = 300, 4_200
 
 INCOMPLETE: Final = 3
 """How a point ends of which a workload has no figures."""
+
+SETTINGS: Final[Mapping[str, Mapping[str, str]]] = {
+    "whole": {"ISTHMUS_ENABLE_LEDS": "false"},
+    "parts": {"ISTHMUS_LEDS_AFTER": "0"},
+}
+"""By which settings endpoints are told in one form alone."""
+
+OF_FORMS: Final = ("singles", "poisson100", "restart")
 
 Found = Mapping[str, Any]
 
@@ -111,6 +120,10 @@ def measure(results: measures.Results, *, is_full: bool) -> None:
     """Measure the points of the grid; one that fails has no figures, and the others are measured."""
     steps: list[tuple[str, Callable[[], None]]] = [
         ("short", lambda: _note(results, "short", point(SHORT, rest_s=10), empty_mib=_empty_mib())),
+        *(
+            (f"short, {form}", functools.partial(_note_form, results, "short", SHORT, form))
+            for form in SETTINGS
+        ),
         ("flavours", lambda: _note_flavours(results)),
         ("remote clusters", lambda: _note_remotes(results, more=10 if is_full else 2)),
     ]
@@ -119,6 +132,9 @@ def measure(results: measures.Results, *, is_full: bool) -> None:
         named = tuple(name for name in points.WORKLOADS if name != "envoys")
         base = functools.partial(point, BASE, workloads=named, seconds=20, changes=40, rest_s=40)
         steps.append(("base", lambda: _note(results, "base", base(), empty_mib=_empty_mib())))
+        # Told in parts from the first on, such a fleet would not have all of it in an hour.
+        form = functools.partial(_note_form, results, "base", BASE, "whole")
+        steps.append(("base, whole", form))
     for factor, grown in (GRID if is_full else GROWN).items():
         steps.append((factor, functools.partial(_note_growth, results, factor, grown)))
     for name, step in steps:
@@ -136,6 +152,13 @@ def take(results: measures.Results, found: Found) -> None:
     """
     if shapes.Shape(**found["shape"]) != BASE:
         raise Failed("these are figures of another point")
+    chosen = found.get("settings", {})
+    for form, settings in SETTINGS.items():
+        if chosen == settings:
+            _note_figures(results, f"base-{form}", found, names=measures.OF_FORMS)
+            return
+    if chosen:
+        raise Failed(f"nobody knows what these settings are measured for: {chosen}")
     _note(results, "base", found, empty_mib=_empty_mib())
 
 
@@ -152,12 +175,15 @@ def point(
     changes: int = 20,
     seconds: float = 5,
     rest_s: float = 5,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Measure one point, in a program of its own."""
     words = ["--shape", shape.write(), "--changes", str(changes), "--seconds", str(seconds)]
     words += ["--rest", str(rest_s)]
     for one in workloads:
         words += ["--workload", one]
+    for name, value in settings.items():
+        words += ["--set", f"{name}={value}"]
     command = [sys.executable, "-m", "bench.scale", *words]
     ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if ended.returncode and (len(workloads) == 1 or ended.returncode != INCOMPLETE):
@@ -167,11 +193,23 @@ def point(
     return found
 
 
-def _note(results: measures.Results, name: str, found: Found, *, empty_mib: float) -> None:
+def _note_form(results: measures.Results, name: str, shape: shapes.Shape, form: str) -> None:
+    """Measure a point whose endpoints are told in one form alone."""
+    found = point(shape, workloads=OF_FORMS, changes=10, settings=SETTINGS[form])
+    _note_figures(results, f"{name}-{form}", found, names=measures.OF_FORMS)
+
+
+def _note_figures(
+    results: measures.Results, name: str, found: Found, *, names: Iterable[str]
+) -> None:
     results.failed += [f"{name}: {text}" for text in found.get("failed", ())]
-    for figure, read in FIGURES.items():
+    for figure in names:
         with contextlib.suppress(KeyError):  # It has failed, or was not asked for.
-            results.add(f"scale/{name}/{figure}", read(found))
+            results.add(f"scale/{name}/{figure}", FIGURES[figure](found))
+
+
+def _note(results: measures.Results, name: str, found: Found, *, empty_mib: float) -> None:
+    _note_figures(results, name, found, names=FIGURES)
     for rate in (10, 50, 100):
         if f"poisson{rate}" not in found:
             continue

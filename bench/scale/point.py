@@ -11,7 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,6 +58,7 @@ class Plan:
     subject: str = ""
     pid: int = 0
     kubeconfigs: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 ACTS: Final[Mapping[str, Callable[[workloads.Field, Plan], workloads.Found]]] = {
@@ -88,6 +89,8 @@ class Point:
         self._shape = shape
         self._plan = plan
         self._found: dict[str, Any] = {"shape": dataclasses.asdict(shape)}
+        if plan.settings:
+            self._found["settings"] = dict(plan.settings)
         _write_authority(folder, shape)
 
     def measured(self) -> dict[str, Any]:
@@ -123,7 +126,7 @@ class Point:
     def _begun(self) -> subject.Subject:
         """Begin the control plane, or tell whoever runs another one where API servers are."""
         if not self._plan.subject:
-            return subject.Isthmus(self._folder, self._shape)
+            return subject.Isthmus(self._folder, self._shape, self._plan.settings)
         folder = Path(self._plan.kubeconfigs)
         folder.mkdir(parents=True, exist_ok=True)
         authority = (self._folder / "api.pem").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,7 +91,7 @@ class Subject:
 class Isthmus(Subject):
     """This product's control plane, run by us."""
 
-    def __init__(self, folder: Path, shape: shapes.Shape) -> None:
+    def __init__(self, folder: Path, shape: shapes.Shape, settings: Mapping[str, str]) -> None:
         environment = {
             **os.environ,
             "POD_NAMESPACE": shapes.SYSTEM,
@@ -102,6 +102,7 @@ class Isthmus(Subject):
             "KUBECONFIG": str(folder / "kubeconfig"),
             "INJECTION_WEBHOOK_CONFIG_NAME": "",
             "PILOT_ENABLE_AMBIENT": str(shape.nodes > 0).lower(),
+            **settings,
         }
         self._log = (folder / "subject.log").open("ab")
         self._process = subprocess.Popen(

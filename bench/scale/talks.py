@@ -100,8 +100,8 @@ class Answer:
     accepted: bytes = b""
 
 
-Move = tuple[crowds.Change, crowds.Crowds, crowds.Crowds]
-"""What was said of a cluster, and what a proxy had and has of it."""
+Move = tuple[crowds.Change, crowds.Crowds]
+"""What was said of a cluster, and what a proxy has of it since then."""
 
 
 def _unheard(answer: Answer, moves: Sequence[Move]) -> None:
@@ -134,6 +134,8 @@ class Talk:
         self._nonces: dict[str, str] = {}
         self.missing: set[str] = set()
         self.crowds: dict[str, crowds.Crowds] = {}
+        self.marked: dict[str, frozenset[bytes]] = {}
+        """By cluster the addresses of events that it has, however it was told of them."""
         self._incomplete: set[str] = set()
 
     def begin(self, *, is_new: bool) -> Iterator[bytes]:
@@ -143,7 +145,7 @@ class Talk:
             self.asked = {kind: {} for kind in LED_BY.values()}
             self._versions = {}
             self.missing = set(self.proxy.wants)
-            self.crowds, self._incomplete = {}, set()
+            self.crowds, self.marked, self._incomplete = {}, {}, set()
         self._nonces = {}
         node = _node(self.proxy, self._network)
         for kind in BEGUN:
@@ -187,7 +189,11 @@ class Talk:
         """
         said = _decoded(message, is_whole=self.proxy.is_whole)
         if said.kind == snapshot.MEMBERS:
-            take_members(said, list(self._moved(said)))
+            moves = list(self._moved(said))
+            take_members(said, moves)
+            for change, after in moves:
+                known = frozenset[bytes]() if after.is_complete else self._marked(change.cluster)
+                self.marked[change.cluster] = after.markers | known
             return [said.accepted]
         held, removed = self.held.setdefault(said.kind, {}), said.removed
         if self.proxy.is_whole and said.kind in self.proxy.wants:
@@ -201,12 +207,17 @@ class Talk:
         for name, one in said.resources:
             take(said.kind, name, one)
             held[name] = one
+            if said.kind == snapshot.ENDPOINTS and not one.leads:
+                self.marked[name] = one.markers
             fresh.update(dict.fromkeys(one.leads))
         self.missing.discard(said.kind)
         self._nonces[said.kind], self._versions[said.kind] = said.nonce, said.version
         if said.kind == snapshot.ENDPOINTS:
             return [self._ack(said), *self._gather(said)]
         return [self._ack(said), *self._follow(said.kind, fresh, gone)]
+
+    def _marked(self, cluster: str) -> frozenset[bytes]:
+        return self.marked.get(cluster, frozenset())
 
     def _moved(self, said: Answer) -> Iterator[Move]:
         """Take in what is said of members of collections that are followed."""
@@ -217,7 +228,7 @@ class Talk:
             after = self.crowds[change.cluster] = before.after(change)
             if after.is_complete:
                 self._incomplete.discard(change.cluster)
-            yield change, before, after
+            yield change, after
 
     def _gather(self, said: Answer) -> Iterable[bytes]:
         """Follow the collections that assignments name, and those no longer that none names."""

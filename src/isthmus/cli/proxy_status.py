@@ -14,6 +14,7 @@ SHORT: Final[Mapping[str, str]] = {
     "envoy.config.cluster.v3.Cluster": "CDS",
     "envoy.config.listener.v3.Listener": "LDS",
     "envoy.config.endpoint.v3.ClusterLoadAssignment": "EDS",
+    "envoy.config.endpoint.v3.LbEndpoint": "LEDS",
     "envoy.config.route.v3.RouteConfiguration": "RDS",
     "envoy.config.core.v3.TypedExtensionConfig": "ECDS",
     "envoy.extensions.transport_sockets.tls.v3.Secret": "SDS",
@@ -124,13 +125,26 @@ def columns(status: Mapping[str, Any], *, now: clock.Instant) -> tuple[str, ...]
     return (
         str(status["proxy"]),
         str(status["cluster_id"]),
-        *(
-            cell(status.get(f"{long}_sent"), status.get(f"{long}_acked"), resources.get(kind), now)
-            for kind, long in COLUMNS
-        ),
+        *(_told(kind, long, status, resources, now) for kind, long in COLUMNS),
         str(status["istiod"]),
         str(status.get("istio_version") or ""),
     )
+
+
+def _told(
+    kind: str,
+    long: str,
+    status: Mapping[str, Any],
+    resources: Mapping[str, Mapping[str, Any]],
+    now: clock.Instant,
+) -> str:
+    found = cell(status.get(f"{long}_sent"), status.get(f"{long}_acked"), resources.get(kind), now)
+    parts = resources.get("LEDS") if kind == "EDS" else None
+    if parts is None or not found.startswith("SYNCED"):
+        return found
+    # Endpoints that are told one by one are endpoints, too.
+    of_parts = cell(parts.get("sent"), parts.get("acked"), parts, now)
+    return of_parts if of_parts.startswith(("STALE", "ERROR")) else found
 
 
 def cell(

@@ -1,5 +1,7 @@
 """The pure rooms put together: objects of all clusters in, encoded resources of all scopes out."""
 
+import dataclasses
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +18,7 @@ from isthmus.resources import peering as records
 from isthmus.views import compiler, view
 
 Resources = collections.Collection[view.SliceKey, snapshot.Resource]
+Restless = collections.Source[str, int]
 
 TYPE_OF = {
     view.Kind.CLUSTER: snapshot.CLUSTERS,
@@ -37,6 +40,8 @@ class Mesh:
     Attributes:
         seat: Where it is configured.
         exports: What linked clusters are told, by the name of the resource.
+        restless: Names of sets of endpoints that change often, with their sizes; filled from
+            outside. These alone are told in parts where clients can be.
     """
 
     seat: registry_settings.Seat
@@ -46,6 +51,7 @@ class Mesh:
     views: compiler.Views
     resources: Resources
     exports: collections.Collection[str, snapshot.Resource]
+    restless: Restless
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ class Ways:
     skips_domains: bool = False
     ranges: allocations.Ranges = allocations.USUAL
     most_tunnels: int = 0
+    tells_all_in_parts: bool = False
 
 
 USUAL: Final = Ways()
@@ -90,15 +97,20 @@ def assemble(
     sources_ = sources.declare(graph_)
     model_ = model.seated(graph_, sources_, seat=seat)
     views_ = compiler.build(graph_, model_)
-    resources_: Resources = graph_.derive("resources", views_.slices, _encoded)
+    restless: Restless = graph_.source("resources told in parts")
+    chosen = None if ways.tells_all_in_parts else restless
+    encoded = functools.partial(_encoded, restless=chosen)
+    resources_: Resources = graph_.derive("resources", views_.slices, encoded)
     exports = graph_.derive("resources of exports", model_.peers.exports, _exported)
-    return Mesh(seat, graph_, sources_, model_, views_, resources_, exports)
+    return Mesh(seat, graph_, sources_, model_, views_, resources_, exports, restless)
 
 
 def _encoded(
-    read: reader.Reader, key: view.SliceKey, slice_: view.Slice
+    read: reader.Reader, key: view.SliceKey, slice_: view.Slice, *, restless: Restless | None = None
 ) -> Iterator[tuple[view.SliceKey, snapshot.Resource]]:
-    del read
+    if isinstance(slice_, view.EndpointsSlice) and slice_.is_apart and restless is not None:
+        is_apart = read.get(restless, slice_.cluster_name) is not None
+        slice_ = dataclasses.replace(slice_, is_apart=is_apart)
     yield key, building.build(slice_)
 
 

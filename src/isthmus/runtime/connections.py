@@ -131,6 +131,11 @@ class Connections(ads.Discovery):
             self._catalog.drop(scope)
 
     @property
+    def count(self) -> int:
+        """How many proxies there are."""
+        return len(self._watches)
+
+    @property
     def catalog(self) -> catalog.Catalog:
         """What each scope holds."""
         return self._catalog

@@ -38,6 +38,7 @@ from isthmus.runtime import (
     renewing,
     reports,
     resolving,
+    restlessness,
     seating,
     settings,
     snapshotting,
@@ -102,7 +103,7 @@ class Program:
             sole_domain=lambda: trusting.sole_domain(self._mesh),
         )
         self._proxies = self._opened_connections()
-        self._proxies.tells_apart = chosen.tells_endpoints_apart
+        self._restlessness = self._opened_restlessness()
         self._peering = self._opened_peering()
         self._prober = probing.Prober(
             self._mesh, proof=self._peering.proof, system_clock=self._clock
@@ -157,6 +158,7 @@ class Program:
                 skips_domains=chosen.skips_domains,
                 ranges=chosen.ranges,
                 most_tunnels=chosen.most_tunnels,
+                tells_all_in_parts=chosen.tells_endpoints_apart and not chosen.apart_after,
             ),
         )
 
@@ -171,7 +173,16 @@ class Program:
             tunnelling=chosen.tunnelling,
         )
         opened.views = viewing.Views(self._metrics, most=chosen.most_views)
+        opened.tells_apart = chosen.tells_endpoints_apart
         return opened
+
+    def _opened_restlessness(self) -> restlessness.Restlessness:
+        return restlessness.Restlessness(
+            self._mesh,
+            readers=lambda: self._proxies.count,
+            after=self._settings.apart_after,
+            system_clock=self._clock,
+        )
 
     def _opened_peering(self) -> peering.Peering:
         chosen = self._settings
@@ -376,6 +387,7 @@ class Program:
             _ = nursery.keep("fetch keys of tokens", self._key_sets.run)
             _ = nursery.keep("look for ways to other clusters", self._prober.run)
             _ = nursery.keep("follow credentials of gateways", self._credentials.run)
+            _ = nursery.keep("choose how endpoints are told", self._restlessness.run)
             if self._settings.links_clusters:
                 _ = nursery.keep("talk to linked clusters", self._peering.run)
             serving = nursery.start("serve", self._ports.serve(stack, nursery))

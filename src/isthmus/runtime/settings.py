@@ -15,7 +15,7 @@ from isthmus.base import errors
 from isthmus.mesh import allocations
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.proxies import NO_TUNNELS, Tunnelling
-from isthmus.runtime import viewing
+from isthmus.runtime import restlessness, viewing
 
 
 class SettingRefused(errors.IsthmusError):
@@ -68,6 +68,8 @@ class Settings:
         ranges: From where they are given (`PILOT_IP_AUTOALLOCATE_IPV4_PREFIX` and `…_IPV6_PREFIX`).
         tells_endpoints_apart: Whether Envoys that can are told of each endpoint by itself, by LEDS
             (`ISTHMUS_ENABLE_LEDS`).
+        apart_after: After how many changes of a set of them; 0 from the first on
+            (`ISTHMUS_LEDS_AFTER`).
     """
 
     cluster: ClusterId
@@ -106,7 +108,8 @@ class Settings:
     most_views: int = viewing.MOST_USUAL
     ranges: allocations.Ranges = allocations.USUAL
     most_tunnels: int = 1000
-    tells_endpoints_apart: bool = False
+    tells_endpoints_apart: bool = True
+    apart_after: int = restlessness.USUAL_AFTER
 
     @property
     def knows_gateways(self) -> bool:
@@ -168,7 +171,10 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
         most_views=_number(environment, "ISTHMUS_MOST_VIEWS", viewing.MOST_USUAL),
         ranges=_ranges(environment),
         most_tunnels=_count(environment, "ISTHMUS_TUNNELS_PER_CALLER", 1000, most=MOST_COUNT),
-        tells_endpoints_apart=_truth(environment, "ISTHMUS_ENABLE_LEDS"),
+        tells_endpoints_apart=_truth(environment, "ISTHMUS_ENABLE_LEDS", default="true"),
+        apart_after=_count(
+            environment, "ISTHMUS_LEDS_AFTER", restlessness.USUAL_AFTER, most=MOST_COUNT
+        ),
     )
 
 

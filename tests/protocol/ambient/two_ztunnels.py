@@ -60,6 +60,7 @@ class ControlPlane:
             builder.views,
             builder.graph.derive("resources", builder.views.slices, assembly._encoded),
             builder.graph.derive("told exports", builder.model.peers.exports, assembly._exported),
+            builder.graph.source("told in parts"),
         )
         for name, address in pods.items():
             shape = Shape(proxy=None, account=name, node="node-1", is_captured=True)

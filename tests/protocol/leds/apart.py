@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import re
 
@@ -27,9 +28,12 @@ class Judge(callers.Authenticator):
 
 
 class World:
-    """A mesh of two clusters, and who is told of it."""
+    """A mesh of two clusters, and who is told of it.
 
-    def __init__(self, folder):
+    Sets of endpoints turn when a test says so, or are all told in parts to those who can be.
+    """
+
+    def __init__(self, folder, *, turns=False):
         self.folder = folder
         self.builder = builder = builders.Mesh()
         self.east = builder.cluster("east", network="n1")
@@ -38,14 +42,17 @@ class World:
         builder.gateway_object(
             "cross", builders.passing(15443, "*.local"), namespace="istio-system"
         )
+        restless = builder.graph.source("told in parts")
+        encoded = functools.partial(assembly._encoded, restless=restless if turns else None)
         self.mesh = assembly.Mesh(
             None,
             builder.graph,
             builder.sources,
             builder.model,
             builder.views,
-            builder.graph.derive("resources", builder.views.slices, assembly._encoded),
+            builder.graph.derive("resources", builder.views.slices, encoded),
             builder.graph.derive("told exports", builder.model.peers.exports, assembly._exported),
+            restless,
         )
         self.proxies = connections.Connections(
             self.mesh, authenticator=Judge(), unready=lambda _: ""
@@ -54,6 +61,14 @@ class World:
         self.metrics = metrics.Metrics()
         self.service = ads.Service(self.proxies, registered=self.metrics)
         self.admins = {}
+
+    def turn(self, name, *, in_parts):
+        """Have a set of endpoints told in parts from now on, or whole."""
+        with self.mesh.graph.transaction() as transaction:
+            if in_parts:
+                transaction.put(self.mesh.restless, name, 1)
+            else:
+                transaction.delete(self.mesh.restless, name)
 
     def pushed(self, kind):
         """Return how many messages of a kind went out, and how large they were in all."""
@@ -116,9 +131,9 @@ def _said(group, *, is_weighed):
 
 
 @contextlib.asynccontextmanager
-async def running(folder, prepare):
+async def running(folder, prepare, *, turns=False):
     """Run a world that `prepare` has filled, until both Envoys have all of it."""
-    world = World(folder)
+    world = World(folder, turns=turns)
     prepare(world)
     async with contextlib.AsyncExitStack() as stack:
         discovery = grpc.aio.server(options=listening.OPTIONS)

@@ -118,6 +118,31 @@ async def test_what_went_while_the_stream_was_broken_is_gone_after_it(tmp_path):
         await world.until_alike(holding(*ones[1:12], "10.9.0.1"))
 
 
+async def test_a_set_turns_to_parts_and_back_and_envoy_has_the_same_throughout(tmp_path):
+    def prepare(world):
+        place(world)
+        web(world, 3)
+
+    async with apart.running(tmp_path, prepare, turns=True) as world:
+        gate, ones = "10.9.0.1", [f"10.1.0.{number}" for number in range(1, 8)]
+        await world.until_alike(holding(*ones[:3], gate))
+        assert world.pushed("endpointmember")[0] == 0
+
+        for count, in_parts in ((4, True), (5, False), (6, True), (7, True)):
+            world.turn(WEB, in_parts=in_parts)
+            await world.until_alike()
+            web(world, count)
+            await world.until_alike(holding(*ones[:count], gate))
+        assert world.pushed("endpointmember")[0] >= 3
+
+        # Who comes back is told whole of what it had in parts: nobody knows of what it consisted.
+        world.turn(WEB, in_parts=False)
+        for status in world.service.statuses():
+            world.service.end(status.id, reason="a test")
+        web(world, 5, unready=ones[:2])
+        await world.until_alike(holding(*ones[2:5], gate))
+
+
 @pytest.mark.parametrize("beside", [10, 100])
 async def test_one_endpoint_costs_the_same_whatever_stands_beside_it(tmp_path, beside):
     def prepare(world):

@@ -44,7 +44,8 @@ class Plane:
             mesh.destination_rule("web", {"host": "web", "trafficPolicy": policy})
         told = mesh.graph.derive("resources", mesh.views.slices, assembly._encoded)
         exports = mesh.graph.derive("told exports", mesh.model.peers.exports, assembly._exported)
-        made = assembly.Mesh(None, mesh.graph, mesh.sources, mesh.model, mesh.views, told, exports)
+        known = (mesh.graph, mesh.sources, mesh.model, mesh.views)
+        made = assembly.Mesh(None, *known, told, exports, mesh.graph.source("told in parts"))
         discovery = connections.Connections(made, authenticator=Judge(), unready=lambda _: "")
         self.service = ads.Service(discovery, registered=metrics.Metrics())
 

@@ -15,6 +15,7 @@ from isthmus.wire import debugging
 NOW = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)
 CDS = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 EDS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+LEDS = "type.googleapis.com/envoy.config.endpoint.v3.LbEndpoint"
 
 
 def pod(name, *, phase="Running", **metadata):
@@ -148,6 +149,17 @@ def test_proxy_status_can_show_a_column_for_each_type():
         *("SYNCED (10s)", "IGNORED", "STALE (2m)", "IGNORED", "IGNORED"),
         *("istiod-1", "1.30.3"),
     )
+
+
+def test_endpoints_told_one_by_one_count_among_endpoints():
+    said = status(endpoint_acked="3-c")
+    said["resources"][LEDS] = {"sent": "5-e", "acked": "4-d"}
+    [found] = proxy_status.matching([answer(said)], namespace="")
+
+    assert proxy_status.summary(found)[-1] == "3 (CDS,EDS,LEDS)"
+    assert proxy_status.columns(found, now=NOW)[4] == "STALE"
+    said["resources"][LEDS]["acked"] = "5-e"
+    assert proxy_status.columns(found, now=NOW)[4] == "SYNCED (2m)"
 
 
 @pytest.mark.parametrize(

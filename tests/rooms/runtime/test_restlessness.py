@@ -1,0 +1,187 @@
+"""Sets of endpoints that change often are told in parts to those who can be, one after the other."""
+
+import pytest
+
+from isthmus.base import clock
+from isthmus.fleet.sources import ObjectKey
+from isthmus.kube import objects
+from isthmus.mesh.identities import ClusterId, NetworkId
+from isthmus.mesh.proxies import ProxyKind
+from isthmus.resources import snapshot
+from isthmus.runtime import assembly, connections, dumps, restlessness
+from isthmus.wire import callers, nodes
+
+C1 = ClusterId("c1")
+AFTER = 3
+SIZE = 40
+
+
+def name_of(service):
+    return f"outbound|80||{service}.shop.svc.cluster.local"
+
+
+class Turned(clock.SystemClock):
+    """Time that passes when a test says so."""
+
+    def __init__(self):
+        self.now_s = 1000.0
+
+    def monotonic(self):
+        return self.now_s
+
+
+class Setting:
+    """A compiler with two services, and one proxy that can be told in parts, or cannot."""
+
+    def __init__(self, *, ways=assembly.USUAL, can=True):
+        self.clock = Turned()
+        self.mesh = assembly.assemble(
+            config_cluster=C1,
+            revision="",
+            system_namespace="istio-system",
+            domain="cluster.local",
+            ways=ways,
+        )
+        self.connections = connections.Connections(
+            self.mesh, authenticator=None, unready=lambda _: ""
+        )
+        self.connections.tells_apart = True
+        self.restlessness = restlessness.Restlessness(
+            self.mesh, readers=lambda: 1000, after=AFTER, system_clock=self.clock
+        )
+        for service in ("web", "api"):
+            self.service(service)
+            self.endpoints(service, 0)
+        node = nodes.Node(
+            id="n",
+            kind=ProxyKind.SIDECAR,
+            name="a-1.shop",
+            pod="a-1",
+            namespace="shop",
+            domain="shop.svc.cluster.local",
+            addresses=("10.0.0.7",),
+            network=NetworkId("n1"),
+            follows_collections=can,
+        )
+        self.watch = self.connections.open(callers.Caller(C1, "shop", "default", "a-1"), node)
+
+    def service(self, name):
+        spec = objects.ServiceSpec(
+            cluster_ip="10.96.0.9",
+            cluster_ips=("10.96.0.9",),
+            ports=(objects.ServicePort(port=80, name="http"),),
+        )
+        metadata = objects.Metadata(name=name, namespace="shop")
+        self.put(self.mesh.sources.services, name, objects.Service(metadata, spec))
+
+    def endpoints(self, service, first, *, size=SIZE):
+        """Give a service these endpoints, one of which is another one with each `first`."""
+        labels = {"kubernetes.io/service-name": service}
+        members = [objects.SliceEndpoint(addresses=(f"10.0.{first}.1",))]
+        members += [objects.SliceEndpoint(addresses=(f"10.1.0.{n}",)) for n in range(1, size)]
+        slice_ = objects.EndpointSlice(
+            objects.Metadata(name=f"{service}-1", namespace="shop", labels=labels),
+            endpoints=tuple(members),
+            ports=(objects.EndpointPort(port=8080, name="http"),),
+        )
+        self.put(self.mesh.sources.endpoint_slices, f"{service}-1", slice_)
+
+    def put(self, source, name, value):
+        with self.mesh.graph.transaction() as transaction:
+            transaction.put(source, ObjectKey(C1, "shop", name), value)
+
+    def change(self, service, times, **fields):
+        for number in range(1, times + 1):
+            self.endpoints(service, number, **fields)
+
+    def in_parts(self):
+        """Return the services whose endpoints are told in parts."""
+        found = self.watch.snapshot().of(snapshot.ENDPOINTS)
+        assert set(found) == {name_of("web"), name_of("api")}
+        return {name for name in ("web", "api") if found[name_of(name)].collections}
+
+
+def test_what_has_changed_some_times_is_told_in_parts_and_nothing_else():
+    setting = Setting()
+    setting.change("web", AFTER - 1)
+    assert setting.restlessness.step() is None
+    assert setting.in_parts() == set()
+
+    setting.change("web", AFTER)
+    assert setting.restlessness.step() > 0
+    assert setting.in_parts() == {"web"}
+    assert setting.restlessness.step() is None
+
+
+def test_sets_turn_one_after_the_other_with_rests_as_long_as_it_may_take_to_tell():
+    setting = Setting()
+    setting.change("web", AFTER)
+    setting.change("api", AFTER)
+
+    rest_s = setting.restlessness.step()
+
+    assert setting.in_parts() == {"web"}
+    body = setting.watch.snapshot().of(snapshot.ENDPOINTS)[name_of("api")].body
+    assert rest_s == pytest.approx(
+        len(body) * restlessness.TURN * 1000 / restlessness.BYTES_PER_S, rel=0.05
+    )
+    setting.restlessness.step()
+    assert setting.in_parts() == {"web", "api"}
+
+
+def test_what_rests_for_a_while_is_told_whole_again():
+    setting = Setting()
+    setting.change("web", AFTER)
+    setting.restlessness.step()
+    setting.clock.now_s += restlessness.QUIET_S - 1
+    assert setting.restlessness.step() is None
+    setting.change("web", 1)
+    setting.clock.now_s += 2
+    assert setting.restlessness.step() is None
+    assert setting.in_parts() == {"web"}
+
+    setting.clock.now_s += restlessness.QUIET_S
+    assert setting.restlessness.step() > 0
+    assert setting.in_parts() == set()
+
+
+def test_changes_long_ago_do_not_count():
+    setting = Setting()
+    setting.change("web", AFTER - 1)
+    setting.clock.now_s += restlessness.QUIET_S
+    setting.restlessness.step()
+
+    setting.change("web", AFTER - 1)
+    assert setting.restlessness.step() is None
+
+
+def test_a_small_set_is_always_told_whole():
+    setting = Setting()
+    setting.change("web", 10 * AFTER, size=2)
+
+    assert setting.restlessness.step() is None
+
+
+def test_nothing_turns_where_nobody_can_be_told_in_parts():
+    setting = Setting(can=False)
+    setting.change("web", 10 * AFTER)
+
+    assert setting.restlessness.step() is None
+    assert setting.in_parts() == set()
+
+
+def test_all_sets_are_told_in_parts_from_the_first_on_where_that_is_wished():
+    assert Setting(ways=assembly.Ways(tells_all_in_parts=True)).in_parts() == {"web", "api"}
+
+
+def test_what_is_told_in_parts_is_shown_as_what_is_told_whole():
+    whole, parts = Setting(), Setting(ways=assembly.Ways(tells_all_in_parts=True))
+
+    def shown(setting):
+        found = dumps.assignments(setting.watch.snapshot())
+        for group in (group for one in found for group in one["endpoints"]):
+            group.pop("load_balancing_weight", None)  # Where nobody looks at it, it is left out.
+        return found
+
+    assert shown(parts) == shown(whole)
+    assert len(shown(parts)[0]["endpoints"][0]["lb_endpoints"]) == SIZE

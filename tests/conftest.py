@@ -20,10 +20,15 @@ HERE = pathlib.Path(__file__).parent
 PEOPLE = {"root", "ordinary"}
 IN_LABS = "in labs: "
 LABS_AT_ONCE = 3
-LONGEST = [
-    f"{IN_LABS}{name}"
-    for name in ("mesh as ordinary", "ambient mesh", "tests/lab/test_three_networks.py")
-]
+LONGEST = (
+    "as ordinary",
+    "ambient",
+    "three_networks",
+    "other_topologies",
+    "fifty",
+    "tutorial",
+    "mesh",
+)
 EACH_ALONE = {"test_other_topologies.py", "test_endings.py", "test_networks.py"}
 """Files of which each test has a lab of its own."""
 
@@ -89,9 +94,13 @@ class _BySharedFixture(scheduler.LoadScopeScheduling):
         is_lab = sum(map(_is_in_labs, others)) < LABS_AT_ONCE
         wanted = [scope for scope in self.workqueue if scope.startswith(IN_LABS) == is_lab]
         if wanted:
-            first = next((scope for scope in LONGEST if scope in wanted), wanted[0])
-            self.workqueue.move_to_end(first, last=False)
+            self.workqueue.move_to_end(min(wanted, key=_turn), last=False)
         super()._assign_work_unit(node)
+
+
+def _turn(scope):
+    """Return when it is a scope's turn among its like."""
+    return next((turn for turn, name in enumerate(LONGEST) if name in scope), len(LONGEST))
 
 
 def _is_in_labs(units):

@@ -151,4 +151,5 @@ async def said(server: client.Client, name: str, *argv: str) -> str:
 
 
 async def greeting(server: client.Client, name: str, host: str) -> str:
-    return await said(server, name, "curl", "-sS", "-m", "3", f"http://{host}:5000/hello")
+    words = ("curl", "-sS", "-m", f"{3 * pace.slowness():.0f}")
+    return await said(server, name, *words, f"http://{host}:5000/hello")

@@ -123,7 +123,7 @@ def called(lab, url, *, cluster="cluster1", mark=""):
     header = f"-H 'x-isthmus-verify: {mark}'" if mark else ""
     ended = lab.attempt(
         f"{lab.kubectl_program} --context {cluster} exec -n {NAMESPACE} -c {CLIENT}"
-        f" deploy/{CLIENT} -- curl -sS -m 5 {header} {url}"
+        f" deploy/{CLIENT} -- curl -sS -m 20 {header} {url}"
     )
     return ended.returncode, ended.stdout + ended.stderr
 

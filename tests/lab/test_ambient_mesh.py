@@ -27,7 +27,7 @@ def asked(ambient, cluster, host=HOST, *, requests=REQUESTS, namespace="sample")
     """Send requests, each with a connection of its own; return what was answered."""
     ended = ambient.attempt(
         f"{ambient.kubectl_program} --context {cluster} exec -n {namespace} -c sleep deploy/sleep --"
-        f" curl -sS -m 5 -H 'Connection: close' 'http://{host}:5000/hello?n=[1-{requests}]'"
+        f" curl -sS -m 20 -H 'Connection: close' 'http://{host}:5000/hello?n=[1-{requests}]'"
     )
     return ended.stdout.splitlines()
 

@@ -42,7 +42,7 @@ def status(ambient, cluster, host, path):
     """Return with what a client is answered."""
     ended = ambient.attempt(
         f"{ambient.kubectl_program} --context {cluster} exec -n sample -c sleep deploy/sleep --"
-        f" curl -sS -m 5 -o /dev/null -w '%{{http_code}}' http://{host}:5000/{path}"
+        f" curl -sS -m 20 -o /dev/null -w '%{{http_code}}' http://{host}:5000/{path}"
     )
     return ended.stdout.strip()
 

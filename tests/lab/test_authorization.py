@@ -74,7 +74,7 @@ def statuses(mesh, cluster, client="sleep", path="/hello"):
     """Return the statuses of twelve requests, which go to both clusters and into logs."""
     told = mesh.kubectl(
         cluster,
-        f"exec -n sample -c {client} deploy/{client} -- curl -s -m 5 -o /dev/null"
+        f"exec -n sample -c {client} deploy/{client} -- curl -s -m 20 -o /dev/null"
         f" -H 'x-isthmus-verify: {client}' -w '%{{http_code}} '"
         f" 'http://helloworld.sample:5000{path}?n=[1-12]'",
     )

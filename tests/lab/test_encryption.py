@@ -159,7 +159,7 @@ def in_force(mesh, text):
 def plain_request(mesh, cluster):
     """Send a request from a pod without a proxy; return curl's exit code and the status."""
     ended = mesh.attempt(
-        f"{mesh.kubectl_program} --context {cluster} exec -n {OUTSIDE} deploy/sleep -- curl -s -m 5"
+        f"{mesh.kubectl_program} --context {cluster} exec -n {OUTSIDE} deploy/sleep -- curl -s -m 20"
         " -o /dev/null -w '%{http_code}' http://helloworld.sample:5000/hello"
     )
     return ended.returncode, ended.stdout.strip()
@@ -224,7 +224,7 @@ def versions(mesh, cluster):
     """Return who answers ten requests of a pod of the mesh; `nobody` for a failure."""
     told = mesh.kubectl(
         cluster,
-        "exec -n sample -c sleep deploy/sleep -- curl -sS -m 5"
+        "exec -n sample -c sleep deploy/sleep -- curl -sS -m 20"
         " 'http://helloworld.sample:5000/hello?n=[1-10]'",
     )
     return {

@@ -68,7 +68,7 @@ async def test_a_service_spreads_over_its_pods_on_all_nodes(one, near):
             ),
         )
     await one.create(kinds.SERVICE, booted.service("balance"))
-    script = "for i in $(seq 40); do curl -s -m 3 http://balance:5000/hello; done"
+    script = "for i in $(seq 40); do curl -s -m 20 http://balance:5000/hello; done"
 
     answers = (await booted.said(one, near, "sh", "-c", script)).splitlines()
 

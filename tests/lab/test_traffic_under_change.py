@@ -211,8 +211,8 @@ WORKLOADS = (("cluster1", "sleep"), ("cluster1", "helloworld-v1"), ("cluster2", 
 
 @pytest.fixture
 def hasty_certificates(mesh):
-    """Have all proxies on the way ask for certificates that live for three seconds."""
-    wish = "proxyMetadata: {SECRET_TTL: 3s}"
+    """Have all proxies on the way ask for certificates that live for some three seconds."""
+    wish = f"proxyMetadata: {{SECRET_TTL: {3 * pace.slowness():.0f}s}}"
     for lifetime in (wish, None):
         for cluster, name in WORKLOADS:
             roll(mesh, cluster, name, "sample", {"proxy.istio.io/config": lifetime})

@@ -76,7 +76,7 @@ def lab():
 
 def answering(lab, cluster):
     """Return which versions answer a few calls from a cluster."""
-    curl = "curl -s -m 5 helloworld.sample:5000/hello?n=[1-8]"
+    curl = "curl -s -m 20 helloworld.sample:5000/hello?n=[1-8]"
     said = lab.attempt(
         f"{lab.kubectl_program} --context {cluster} exec -n sample -c sleep deploy/sleep -- "
         f"sh -c '{curl}'"

@@ -16,7 +16,7 @@ def told(host):
     found = set()
     for _ in range(int(sys.argv[1])):
         try:
-            asked = http.client.HTTPConnection(host, 5000, timeout=5)
+            asked = http.client.HTTPConnection(host, 5000, timeout=20)
             asked.request("GET", "/hello")
             said = asked.getresponse().read().decode()
             found.update(re.findall(r"version: ([a-z0-9]+)", said) or ["refused"])

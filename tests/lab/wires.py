@@ -44,7 +44,11 @@ class Wires:
 
     def knock(self, attempts, *, at):
         """Try conversations from the network where an address lives."""
-        return self.ask({"do": "knock", "attempts": list(attempts)}, at=at)
+        usual_s = 5.0
+        patient = [
+            {**one, "timeout": one.get("timeout", usual_s) * pace.slowness()} for one in attempts
+        ]
+        return self.ask({"do": "knock", "attempts": patient}, at=at)
 
     @contextlib.contextmanager
     def captured(self, interface="", *, at=""):

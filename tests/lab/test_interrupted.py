@@ -18,7 +18,10 @@ pytestmark = pytest.mark.lab
 CLONE_NEWUSER = 0x10000000
 
 
-@pytest.fixture(params=["root", "ordinary"] if os.geteuid() == 0 else ["ordinary"])
+PEOPLE = ["root", "ordinary"] if os.geteuid() == 0 else ["ordinary"]
+
+
+@pytest.fixture
 def person(request):
     """A folder and an environment for labs, with nothing in it; nothing may stay."""
     lab = meshes.MeshLab(as_ordinary_user=request.param == "ordinary")
@@ -40,13 +43,22 @@ def processes_below(folder):
     return found
 
 
+UP, STAYING, DEMO = (
+    ("exec isthmus lab up --name one", "networks"),
+    ("exec isthmus lab up --foreground --name one", "is up after"),
+    ("exec isthmus demo --name one", "isthmus ca root"),
+)
+CASES = [(person, *case) for person in PEOPLE for case in (UP, STAYING, DEMO)]
+SOME = {("root", *STAYING), ("ordinary", *UP), ("ordinary", *DEMO)}
+
+
 @pytest.mark.parametrize(
-    ("command", "moment"),
+    ("person", "command", "moment"),
     [
-        ("exec isthmus lab up --name one", "networks"),
-        ("exec isthmus lab up --foreground --name one", "is up after"),
-        ("exec isthmus demo --name one", "isthmus ca root"),
+        pytest.param(*case, marks=() if case in SOME or len(PEOPLE) == 1 else pytest.mark.long)
+        for case in CASES
     ],
+    indirect=["person"],
 )
 def test_ctrl_c_ends_a_command_in_one_line_and_leaves_no_lab(person, command, moment):
     running = person.start(f"{command} 2>&1")

@@ -28,7 +28,7 @@ from isthmus_proto.istio.workload import zds_pb2
 NODE, GATEWAY = "node1", "169.254.1.1"
 PORTS = (8080, 15001, 15006, 15008)
 NUMBERS = itertools.count(1)
-LIMIT_S, CALL_S = pace.patience(15.0), 6.0
+LIMIT_S, CALL_S = pace.patience(15.0), 6.0 * pace.slowness()
 AMBIENT, NONE = "ambient", "none"
 MODE, REDIRECTION = "istio.io/dataplane-mode", "ambient.istio.io/redirection"
 

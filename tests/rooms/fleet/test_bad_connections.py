@@ -11,7 +11,7 @@ from fakes import linked as linking
 from isthmus.kube import kinds, reasons
 from isthmus.testing import pace
 
-PATIENCE_S = 0.5
+PATIENCE_S = 0.5 * pace.slowness()
 
 
 class Door:

@@ -6,6 +6,7 @@ import pytest
 
 from isthmus.lab.apiserver import cells, patterns, protobuf, requests, selectors
 from isthmus.lab.apiserver.errors import ApiError
+from isthmus.testing import pace
 
 LABELS = {"app": "web", "tier": "front", "n": "5"}
 
@@ -92,7 +93,7 @@ def test_a_pattern_that_could_hang_the_server_does_not(pattern):
     began = time.perf_counter()
     patterns.matches(pattern, "a" * 40 + "!")
     patterns.matches(pattern, "x" * 40)
-    assert time.perf_counter() - began < 1
+    assert time.perf_counter() - began < pace.patience(1)
 
 
 @pytest.mark.parametrize(

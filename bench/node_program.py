@@ -24,7 +24,7 @@ from isthmus.node import envoy, joining, nodebootstrap, pages, settings, steerin
 from isthmus.resources import snapshot
 from isthmus.testing import certificates
 from isthmus.views import nodeslices, wds
-from isthmus.wire import local, sds, tls
+from isthmus.wire import nodeads, sds, tls
 
 PODS: Final = 100
 SERVICES: Final = 100
@@ -140,7 +140,7 @@ async def measured(folder: Path) -> dict[str, float]:
     )
     habits = envoy.Habits(pages.Question("", 0, "/"), settings.Draining(), concurrency=2)
     argv = [str(envoy.found()), *envoy.arguments(habits, bootstrap=file)]
-    async with local.serving_node(node.steering.table, node.shelf, socket=str(socket)):
+    async with nodeads.serving(node.steering.table, node.shelf, socket=str(socket)):
         with (folder / "envoy.log").open("w") as log:
             proxy = await asyncio.create_subprocess_exec(*argv, stdout=log, stderr=log)
         try:

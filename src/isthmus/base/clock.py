@@ -1,6 +1,5 @@
 """Time as a value that is handed in, so that pure code needs none and tests can turn it."""
 
-import asyncio
 import datetime
 import time
 from typing import Protocol
@@ -37,4 +36,6 @@ class SystemClock(Clock):
 
     @override
     async def sleep(self, delay_s: float) -> None:
+        import asyncio  # many commands only ask for the time
+
         await asyncio.sleep(delay_s)

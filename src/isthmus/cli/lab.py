@@ -1,6 +1,5 @@
 """`isthmus lab`: small Kubernetes clusters on this machine."""
 
-import asyncio
 import json
 import pathlib
 import re
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isthmus.cli import groups, options, render
-from isthmus.lab import doctor as doctors
 from isthmus.lab import orders, starting, state
 from isthmus.lab import topology as topologies
 
@@ -88,6 +86,8 @@ def _progress(began: float, step: str) -> None:
 
 
 def _explain() -> None:
+    from isthmus.lab import doctor as doctors  # nobody else needs it
+
     for check in doctors.examine():
         if not check.good:
             render.problem(f"{check.name}: {check.found}")
@@ -218,7 +218,7 @@ def exec_(name: str, container: str, cluster: str, pod: str, argv: Sequence[str]
         async with options.client_of(reached) as server:
             return await server.exec(namespace or "default", pod_name, argv, container=container)
 
-    result = asyncio.run(run())
+    result = options.run(run())
     sys.stdout.buffer.write(result.stdout)
     sys.stdout.flush()
     sys.stderr.buffer.write(result.stderr)
@@ -252,7 +252,7 @@ def logs(name: str, container: str, cluster: str | None, pod: str | None) -> Non
         async with options.client_of(reached) as server:
             return await server.logs(namespace or "default", pod_name, container)
 
-    sys.stdout.write(asyncio.run(read()))
+    sys.stdout.write(options.run(read()))
 
 
 @command.group(name="api-server", cls=groups.Group)
@@ -334,6 +334,8 @@ def doctor(output: str) -> int:
 
     Example: isthmus lab doctor
     """
+    from isthmus.lab import doctor as doctors  # as above
+
     checks = doctors.examine()
     good = all(check.good for check in checks)
     if output == "json":

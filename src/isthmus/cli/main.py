@@ -84,7 +84,7 @@ class LazyGroup(groups.Group):
             return LazyGroup(EXPERIMENTAL, text="Commands under their experimental spelling.")
         if name not in self._names:
             return None
-        with imports.without_authorities():
+        with imports.at_start():
             module = importlib.import_module(f"isthmus.cli.{name.replace('-', '_')}")
         found = module.command
         assert isinstance(found, click.Command)

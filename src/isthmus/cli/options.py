@@ -4,17 +4,15 @@ Decides nothing about clusters: it names the options as Istio's own command line
 their values on.
 """
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from isthmus.base import imports
-from isthmus.kube import access
 
 if TYPE_CHECKING:
-    from isthmus.kube import client
+    from isthmus.kube import access, client
 
 Outcome = TypeVar("Outcome")
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -63,21 +61,25 @@ def output(*formats: str) -> Callable[[Command], Command]:
     )
 
 
-def accessed(kubeconfig: str | None, *, context: str | None) -> access.Access:
+def accessed(kubeconfig: str | None, *, context: str | None) -> "access.Access":
     """Return how to reach the cluster that `kubeconfig` and `context` name."""
+    from isthmus.kube import access  # many commands reach none
+
     return access.from_kubeconfig(kubeconfig, context=context)
 
 
-def client_of(reached: access.Access) -> "client.Client":
+def client_of(reached: "access.Access") -> "client.Client":
     """Return a connection to a cluster, for commands that only sometimes need one.
 
     What speaks HTTP takes longer to import than most commands run.
     """
-    with imports.without_authorities():
+    with imports.at_start():
         from isthmus.kube import client
     return client.Client(reached)
 
 
 def run(work: Coroutine[object, object, Outcome]) -> Outcome:
     """Run what waits, to its end, and return what it returned."""
+    import asyncio  # as above
+
     return asyncio.run(work)

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 from typing_extensions import override
 
 from isthmus.kube import plugins, problems, yamltext
@@ -415,6 +413,10 @@ def forbidden_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) ->
 
 
 def _check_pem(authority: str, *, certificate: str, key: str) -> None:
+    # Only for remote secrets: commands read kubeconfigs of their users, and must start fast.
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
     try:
         x509.load_pem_x509_certificates(authority.encode())
         if certificate:

@@ -9,12 +9,17 @@ Source: spec section 6.1; Kubernetes' server-side apply.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import functools
+import itertools
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+from isthmus.base import errors
 from isthmus.kube import client, kinds, problems, waiting
 
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
 Action = Literal["create", "change", "unchanged", "delete", "absent"]
 
 # Webhooks come last: one that points to nothing yet would refuse whatever follows it.
@@ -34,6 +39,8 @@ _ORDER = (
 _RANKS = {kind: rank for rank, kinds_ in enumerate(_ORDER) for kind in kinds_}
 _ELSE = _ORDER.index(())
 CRD_TIMEOUT_S = 30.0
+AT_ONCE = 6
+"""So many objects are under way at a time: most of the time is the way to the server and back."""
 _SERVED_ATTEMPTS = 20
 _BOOKKEEPING = frozenset(
     {"managedFields", "resourceVersion", "generation", "creationTimestamp", "uid", "selfLink"}
@@ -105,10 +112,13 @@ async def plan(
             (ISM-KUBE-006).
     """
     coming = _coming(manifests)
-    return [
-        await _planned(writes, item, coming=coming, field_manager=field_manager, force=force)
-        for item in ordered(manifests)
-    ]
+
+    async def one(manifest: client.Obj) -> Change:
+        return await _planned(
+            writes, manifest, coming=coming, field_manager=field_manager, force=force
+        )
+
+    return await _each(ordered(manifests), one)
 
 
 async def _planned(
@@ -195,32 +205,69 @@ async def apply(
 ) -> list[Change]:
     """Make the objects be as `manifests` say, in order, and return what was done.
 
+    Those that do not need each other are applied at once, some at a time.
+
     Raises:
-        problems.ApiError: The server refused an object; those before it stay (ISM-KUBE-001).
+        problems.ApiError: The server refused an object; what was applied stays (ISM-KUBE-001).
         problems.FieldsOwnedElsewhere: Another writer owns fields (ISM-KUBE-007).
         problems.KindUnknown: The server does not serve a kind (ISM-KUBE-006).
         problems.WaitEnded: A new kind was not served in time (ISM-KUBE-008).
     """
-    done: list[Change] = []
     todo = ordered(manifests)
-    unserved: list[str] = []
-    for manifest in todo:
-        if unserved and manifest["kind"] != "CustomResourceDefinition":
-            for name in unserved:
-                await waiting.until(
-                    writes,
-                    kinds.CUSTOM_RESOURCE_DEFINITION,
-                    name,
-                    missing=waiting.established,
-                    timeout_s=CRD_TIMEOUT_S,
-                )
-            unserved.clear()
+    done: list[Change] = []
+    made = 0
+
+    async def one(manifest: client.Obj) -> Change:
+        nonlocal made
         change = await _apply_one(writes, manifest, field_manager=field_manager, force=force)
-        if manifest["kind"] == "CustomResourceDefinition" and change.action != "unchanged":
-            unserved.append(change.name)
-        done.append(change)
-        on_progress(Step(change, len(done), len(todo)))
+        made += 1
+        on_progress(Step(change, made, len(todo)))
+        return change
+
+    for rank, same in itertools.groupby(todo, key=_rank):
+        changes = await _each(tuple(same), one)
+        if rank == _RANKS["CustomResourceDefinition"]:
+            await _each([each.name for each in changes if each.action != "unchanged"],
+                        functools.partial(_established, writes))  # fmt: skip
+        done += changes
     return done
+
+
+async def _established(reads: client.Client, name: str) -> None:
+    await waiting.until(
+        reads,
+        kinds.CUSTOM_RESOURCE_DEFINITION,
+        name,
+        missing=waiting.established,
+        timeout_s=CRD_TIMEOUT_S,
+    )
+
+
+async def _each(items: Sequence[Item], work: Callable[[Item], Awaitable[Outcome]]) -> list[Outcome]:
+    """Do something for each of `items`, some at a time; return what came of it, in their order.
+
+    After a failure nothing further is begun; what was begun is awaited, so that nobody wonders
+    what became of it, and then the failure of the foremost is raised.
+    """
+    came: dict[int, Outcome] = {}
+    failed: dict[int, errors.IsthmusError] = {}
+    left = enumerate(items)
+
+    async def some() -> None:
+        for number, item in left:
+            try:
+                came[number] = await work(item)
+            except errors.IsthmusError as error:
+                failed[number] = error
+            if failed:
+                return
+
+    async with asyncio.TaskGroup() as group:
+        for _ in items[:AT_ONCE]:
+            group.create_task(some())
+    if failed:
+        raise failed[min(failed)]
+    return [came[number] for number in range(len(items))]
 
 
 async def _apply_one(
@@ -302,15 +349,17 @@ async def labelled(
     reads: client.Client, kinds_: Iterable[kinds.Kind], *, labels: str, namespace: str = ""
 ) -> list[client.Obj]:
     """Return the objects of the given kinds that bear `labels`; kinds not served have none."""
-    found: list[client.Obj] = []
-    for kind in kinds_:
+
+    async def of(kind: kinds.Kind) -> list[client.Obj]:
         where = namespace if kind.namespaced else ""
         try:
-            found += await reads.list_(kind, namespace=where, labels=labels)
+            return await reads.list_(kind, namespace=where, labels=labels)
         except problems.ApiError as error:
             if not error.is_missing:
                 raise
-    return found
+            return []
+
+    return list(itertools.chain.from_iterable(await _each(list(kinds_), of)))
 
 
 async def delete(

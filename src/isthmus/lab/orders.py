@@ -6,16 +6,18 @@ takes it. Only the lab's own user can enter its folder.
 Error: `OrderRefused` (ISM-LAB-208).
 """
 
-import asyncio
 import contextlib
 import json
 import os
 import pathlib
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from isthmus.base import errors
+
+if TYPE_CHECKING:
+    import asyncio
 
 Obj = dict[str, Any]
 Take = Callable[[Obj], Awaitable[Mapping[str, object]]]
@@ -30,10 +32,11 @@ class OrderRefused(errors.IsthmusError):
     code = "ISM-LAB-208"
 
 
-async def serve(path: pathlib.Path, take: Take) -> asyncio.Server:
+async def serve(path: pathlib.Path, take: Take) -> "asyncio.Server":
     """Take orders until the server is closed."""
+    import asyncio  # not for those who give orders
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(reader: "asyncio.StreamReader", writer: "asyncio.StreamWriter") -> None:
         try:
             line = await reader.readline()
             try:

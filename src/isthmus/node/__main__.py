@@ -3,13 +3,14 @@
 The names and arguments are those that Istio's injector writes into pods.
 """
 
-import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import TypeVar
 
-from isthmus.base import boundary, logs
+from isthmus.base import boundary, imports, logs
 
+Outcome = TypeVar("Outcome")
 USAGE = """usage: python -m isthmus.node <command>
 
   proxy sidecar|router|waypoint    run a proxy and look after it
@@ -44,28 +45,37 @@ def main(argv: Sequence[str]) -> int:
         return 1
 
 
+def _run(work: Coroutine[object, object, Outcome]) -> Outcome:
+    import asyncio  # `istio-iptables` does without
+
+    return asyncio.run(work)
+
+
 def _proxy(argv: Sequence[str]) -> int:
-    from isthmus.node import agent, folders, settings
+    with imports.at_start():
+        from isthmus.node import agent, folders, settings
 
     with folders.working() as folder:
         wanted = settings.read(argv, environment=os.environ, folder=folder)
         logs.configure(wanted.agent_log_level)
-        asyncio.run(agent.run(wanted))
+        _run(agent.run(wanted))
     return 0
 
 
 def _node_proxy(_: Sequence[str]) -> int:
-    from isthmus.node import folders, nodeagent, nodesettings
+    with imports.at_start():
+        from isthmus.node import folders, nodeagent, nodesettings
 
     with folders.working() as folder:
         wanted = nodesettings.read(os.environ, folder=folder)
         logs.configure(wanted.log_level)
-        asyncio.run(nodeagent.run(wanted))
+        _run(nodeagent.run(wanted))
     return 0
 
 
 def _redirect(argv: Sequence[str]) -> int:
-    from isthmus.node import redirect
+    with imports.at_start():
+        from isthmus.node import redirect
 
     logs.configure()
     redirect.run(argv, environment=os.environ)
@@ -73,13 +83,14 @@ def _redirect(argv: Sequence[str]) -> int:
 
 
 def _request(argv: Sequence[str]) -> int:
-    from isthmus.node import pages, settings
+    with imports.at_start():
+        from isthmus.node import pages, settings
 
     if len(argv) != 2:  # noqa: PLR2004, RUF100  # method and path
         sys.stderr.write(USAGE)
         return 2
     port = settings.ports(os.environ).admin
-    answer = asyncio.run(
+    answer = _run(
         pages.ask(
             pages.Question("127.0.0.1", port, "/" + argv[1].removeprefix("/"), method=argv[0])
         )
@@ -89,16 +100,20 @@ def _request(argv: Sequence[str]) -> int:
 
 
 def _cni(argv: Sequence[str]) -> int:
-    from isthmus.node.cni import agent, settings
+    with imports.at_start():
+        from isthmus.node.cni import agent, settings
 
     wanted = settings.read(argv, environment=os.environ)
     logs.configure(wanted.log_level)
-    asyncio.run(agent.run(wanted))
+    _run(agent.run(wanted))
     return 0
 
 
 def _wait(argv: Sequence[str]) -> int:
-    from isthmus.node import pages, settings
+    with imports.at_start():
+        import asyncio
+
+        from isthmus.node import pages, settings
 
     port = settings.ports(os.environ).status
 
@@ -113,7 +128,7 @@ def _wait(argv: Sequence[str]) -> int:
             await asyncio.sleep(0.5)
         return False
 
-    return 0 if asyncio.run(until_ready()) else 1
+    return 0 if _run(until_ready()) else 1
 
 
 if __name__ == "__main__":

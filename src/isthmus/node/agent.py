@@ -6,13 +6,14 @@ tenth of a second of every pod's start.
 
 import asyncio
 import contextlib
+import functools
 import json
 import pathlib
 import signal
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
-from isthmus.base import clock, logs, metrics, tasks
+from isthmus.base import clock, imports, logs, metrics, tasks
 from isthmus.node import (
     bootstrap,
     envoy,
@@ -26,6 +27,7 @@ from isthmus.node import (
 
 if TYPE_CHECKING:
     from isthmus.node import certificates
+    from isthmus.wire import sds
 
 BOOTSTRAP = "envoy-bootstrap.json"
 REFRESH_S = 5.0
@@ -86,8 +88,9 @@ async def look_after(
 ) -> None:
     """Serve what the proxy asks for until `told` to end; then let it leave."""
     # Late on purpose, see above.
-    from isthmus.node import certificates
-    from isthmus.wire import local, sds, sdsfiles
+    with imports.at_start():
+        from isthmus.node import certificates
+        from isthmus.wire import local, sds, sdsfiles
 
     relays = {
         address: f"{wanted.folder}/istiod-{number}"
@@ -104,12 +107,6 @@ async def look_after(
         shelf, target=targets, renewing=wanted.renewing, system_clock=system_clock
     )
     registered = metrics.Metrics()
-
-    async def refreshed() -> None:
-        while True:
-            await system_clock.sleep(REFRESH_S)
-            shelf.refresh()
-
     shown = _status(wanted, proxy=proxy, keeper=keeper, told=told, registered=registered)
     try:
         async with (
@@ -124,7 +121,9 @@ async def look_after(
             ),
         ):
             _ = nursery.keep("certificate", keeper.keep)
-            _ = nursery.keep("files of certificates", refreshed)
+            _ = nursery.keep(
+                "files of certificates", functools.partial(_refresh, shelf, system_clock)
+            )
             servers.append(
                 await pages.serve(shown.answer, host="0.0.0.0", port=wanted.ports.status)  # noqa: S104, RUF100
             )
@@ -136,6 +135,12 @@ async def look_after(
     finally:
         for server in servers:
             server.close()
+
+
+async def _refresh(shelf: "sds.Shelf", system_clock: clock.Clock) -> None:
+    while True:
+        await system_clock.sleep(REFRESH_S)
+        shelf.refresh()
 
 
 @contextlib.asynccontextmanager

@@ -16,7 +16,7 @@ from isthmus.base import clock, errors, logs, tasks
 from isthmus.node import certificates, hosts, settings, steering
 from isthmus.resources import snapshot
 from isthmus.views import nodeslices
-from isthmus.wire import dialing, local, sds, wdsclient
+from isthmus.wire import dialing, nodeads, sds, wdsclient
 
 if TYPE_CHECKING:
     import asyncio
@@ -97,7 +97,7 @@ class Enrolment:
         """Follow the control plane and serve Envoy until cancelled."""
         async with (
             tasks.Nursery() as nursery,
-            local.serving_node(self._steering.table, self._shelf, socket=self._wanted.socket),
+            nodeads.serving(self._steering.table, self._shelf, socket=self._wanted.socket),
         ):
             self._nursery = nursery
             self._trust()

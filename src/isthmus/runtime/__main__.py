@@ -7,7 +7,6 @@ python -m isthmus.runtime reach 203.0.113.2 15008
 It also runs `annex`, which only a control plane starts: with two sockets that it has opened.
 """
 
-import asyncio
 import http
 import os
 import socket
@@ -34,7 +33,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _discovery(arguments: list[str]) -> int:
-    with imports.without_authorities():  # these load much; `request` must start fast
+    with imports.at_start():  # these load much; `request` must start fast
+        import asyncio
+
         from isthmus.runtime import program, settings
 
     try:
@@ -51,7 +52,9 @@ def _discovery(arguments: list[str]) -> int:
 
 
 def _annex(talk: int, heard: int, level: str) -> int:
-    with imports.without_authorities():  # as above
+    with imports.at_start():  # as above
+        import asyncio
+
         from isthmus.base import clock
         from isthmus.runtime.annex import process
 
@@ -62,7 +65,7 @@ def _annex(talk: int, heard: int, level: str) -> int:
 
 
 def _reach(address: str, port: int) -> int:
-    with imports.without_authorities():  # as above
+    with imports.at_start():  # as above
         from isthmus.runtime import reaching
 
     sys.stdout.write(reaching.tried(address, port) + "\n")

@@ -422,6 +422,7 @@ class Program:
         From then on give back what clusters leave behind that change hands or go.
         """
         await self._fleet.ready.wait()
+        gc.unfreeze()  # what was imported holds some garbage, too
         memory.give_back()
         gc.freeze()
         _LOG.info("all clusters known", clusters=len(self._fleet.clusters()))

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 import grpc
 
-from isthmus.wire import dialing, nametables, nodeads, sds, xdsproxy
+from isthmus.wire import dialing, nametables, sds, xdsproxy
 
 LAST_WORDS_S = 0.1
 
@@ -29,20 +29,6 @@ async def serving(
     )
     for path in (secrets_socket, discovery_socket):
         server.add_insecure_port(f"unix:{path}")
-    await server.start()
-    try:
-        yield
-    finally:
-        await server.stop(LAST_WORDS_S)
-
-
-@contextlib.asynccontextmanager
-async def serving_node(
-    table: nodeads.Table, shelf: sds.Shelf, *, socket: str
-) -> AsyncIterator[None]:
-    """Serve configuration and secrets to the one Envoy of a node, both on one socket."""
-    server = grpc.aio.server(handlers=(nodeads.handler(table), sds.handler(shelf)))
-    server.add_insecure_port(f"unix:{socket}")
     await server.start()
     try:
         yield

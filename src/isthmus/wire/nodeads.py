@@ -8,19 +8,21 @@ Source: spec section 4.6; Envoy's documentation of ADS.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Final
 
 import grpc
 
 from isthmus.base import logs, tasks
 from isthmus.resources.snapshot import Resource, Snapshot, TypeUrl
-from isthmus.wire import ads, encoding
+from isthmus.wire import ads, encoding, sds
 from isthmus.xds import messages, session
 from isthmus.xds.messages import Flavour
 
 METHOD: Final = "DeltaAggregatedResources"
 MOST_REASON: Final = 500
+LAST_WORDS_S: Final = 0.1
 
 _LOG = logs.Log("isthmus.nodeads")
 
@@ -83,6 +85,18 @@ def handler(table: Table) -> grpc.GenericRpcHandler:
 
     methods = {METHOD: grpc.stream_stream_rpc_method_handler(stream)}
     return grpc.method_handlers_generic_handler(ads.SERVICE, methods)
+
+
+@contextlib.asynccontextmanager
+async def serving(table: Table, shelf: sds.Shelf, *, socket: str) -> AsyncIterator[None]:
+    """Serve configuration and secrets to the one Envoy of a node, both on one socket."""
+    server = grpc.aio.server(handlers=(handler(table), sds.handler(shelf)))
+    server.add_insecure_port(f"unix:{socket}")
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(LAST_WORDS_S)
 
 
 class _Stream:

@@ -50,6 +50,59 @@ async def test_objects_are_made_in_the_order_in_which_they_need_each_other(serve
     assert [(step.number, step.total) for step in steps] == [(1, 3), (2, 3), (3, 3)]
 
 
+def config(number):
+    return manifest(kinds.CONFIG_MAP, f"c{number:02}", "n")
+
+
+async def test_objects_that_do_not_need_each_other_are_applied_at_once(server, writes):
+    both = asyncio.Barrier(2)
+
+    async def together(request):
+        if request.method == "PATCH" and "configmaps" in request.path:
+            async with asyncio.timeout(10):
+                await both.wait()
+
+    server.faults.append(together)
+
+    done = await apply.apply(writes, [SPACE, config(1), config(2)])
+
+    assert [change.name for change in done] == ["n", "c01", "c02"]
+
+
+async def test_what_needs_others_is_begun_when_all_of_them_are_there(server, writes):
+    heard = []
+
+    async def hear(request):
+        if request.method == "PATCH":
+            heard.append(request.path.split("/")[-2])
+
+    server.faults.append(hear)
+
+    await apply.apply(writes, [HOOK, *map(config, range(20)), SPACE])
+
+    assert heard == ["namespaces", *["configmaps"] * 20, "mutatingwebhookconfigurations"]
+
+
+async def test_after_a_refusal_nothing_further_is_begun(server, writes):
+    patched = []
+
+    async def refuse(request):
+        if request.method != "PATCH":
+            return None
+        patched.append(request.path.split("/")[-1])
+        if patched[-1] in {"c01", "c02"}:
+            return web.json_response({"message": f"no {patched[-1]}"}, status=403)
+        return None
+
+    server.faults.append(refuse)
+
+    with pytest.raises(problems.ApiError, match="c01"):
+        await apply.apply(writes, [HOOK, *map(config, range(40))])
+
+    assert len(patched) <= 2 * apply.AT_ONCE
+    assert all(server.get(kinds.CONFIG_MAP, name, "n") for name in {*patched} - {"c01", "c02"})
+
+
 async def test_applying_twice_changes_nothing_the_second_time(server, writes):
     await apply.apply(writes, [SPACE, CONFIG])
     version = server.version

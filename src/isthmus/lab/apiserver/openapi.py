@@ -17,6 +17,7 @@ OLD = b"\x0a\x032.0"
 unknown kinds go on to say that there is no such kind."""
 _DEEPEST = 24
 _QUERY = ("dryRun", "fieldManager", "fieldValidation", "force")
+_WRITES = ("post", "put", "patch")
 
 
 def index(state: State) -> Obj:
@@ -39,7 +40,7 @@ def document(state: State, prefix: str) -> Obj | None:
     for one in found:
         paths.update(_paths(one))
         if not one.virtual:
-            parts[_name(one)] = _component(state, one)
+            parts[_name(one)] = _component(state, one, parts)
     return {
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": discovery.VERSION["gitVersion"]},
@@ -63,11 +64,12 @@ def _paths(one: Resource) -> Obj:
                 "application/json": {"schema": {"$ref": f"#/components/schemas/{_name(one)}"}}
             }
         }
+        taken = _QUERY if action in _WRITES else ()
         return {
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind": kinds,
             "parameters": [
-                {"name": name, "in": "query", "schema": {"type": "string"}} for name in _QUERY
+                {"name": name, "in": "query", "schema": {"type": "string"}} for name in taken
             ],
             "responses": {"200": {"description": "OK", **({} if one.virtual else body)}},
         }
@@ -84,10 +86,9 @@ def _paths(one: Resource) -> Obj:
     return found
 
 
-def _component(state: State, one: Resource) -> Obj:
-    shape = state.shape(one)
+def _component(state: State, one: Resource, parts: Obj) -> Obj:
     return {
-        **_described(shape, depth=0, above=()),
+        **_Describing(parts).whole(state.shape(one)),
         "x-kubernetes-group-version-kind": [
             {"group": one.group, "version": one.version, "kind": one.kind}
         ],
@@ -97,39 +98,53 @@ def _component(state: State, one: Resource) -> Obj:
 _TYPES = {"bytes": "string", "time": "string", "quantity": "string"}
 
 
-def _described(shape: schemas.Schema, *, depth: int, above: tuple[int, ...]) -> Obj:
-    if depth > _DEEPEST or id(shape) in above:
-        return {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    if shape.type == "any":
-        return {"x-kubernetes-preserve-unknown-fields": True}
-    if shape.type == "int-or-string":
-        return {"x-kubernetes-int-or-string": True}
-    out: Obj = {"type": _TYPES.get(shape.type, shape.type)}
-    if shape.text:
-        out["description"] = shape.text
-    out.update(_parts(shape, depth, (*above, id(shape))))
-    if shape.required:
-        out["required"] = list(shape.required)
-    if shape.open:
-        out["x-kubernetes-preserve-unknown-fields"] = True
-    if shape.list_type != "atomic":
-        out["x-kubernetes-list-type"] = shape.list_type
-    if shape.keys:
-        out["x-kubernetes-list-map-keys"] = list(shape.keys)
-    return out
+class _Describing:
+    """Describes shapes; types with a name of their own once, among `parts`, whoever has them."""
 
+    def __init__(self, parts: Obj) -> None:
+        self._parts = parts
 
-def _parts(
-    shape: schemas.Schema, depth: int, above: tuple[int, ...]
-) -> Iterator[tuple[str, object]]:
-    fields = {
-        name: _described(inner, depth=depth + 1, above=above)
-        for name in shape.names
-        if (inner := shape.field(name)) is not None
-    }
-    if fields:
-        yield "properties", fields
-    if shape.values is not None:
-        yield "additionalProperties", _described(shape.values, depth=depth + 1, above=above)
-    if shape.items is not None:
-        yield "items", _described(shape.items, depth=depth + 1, above=above)
+    def whole(self, shape: schemas.Schema, *, depth: int = 0) -> Obj:
+        """Describe a shape with all that it consists of."""
+        if depth > _DEEPEST:
+            return {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        if shape.type == "any":
+            return {"x-kubernetes-preserve-unknown-fields": True}
+        if shape.type == "int-or-string":
+            return {"x-kubernetes-int-or-string": True}
+        out: Obj = {"type": _TYPES.get(shape.type, shape.type)}
+        if shape.text:
+            out["description"] = shape.text
+        out.update(self._within(shape, depth + 1))
+        if shape.required:
+            out["required"] = list(shape.required)
+        if shape.open:
+            out["x-kubernetes-preserve-unknown-fields"] = True
+        if shape.list_type != "atomic":
+            out["x-kubernetes-list-type"] = shape.list_type
+        if shape.keys:
+            out["x-kubernetes-list-map-keys"] = list(shape.keys)
+        return out
+
+    def _within(self, shape: schemas.Schema, depth: int) -> Iterator[tuple[str, object]]:
+        fields = {
+            name: self._named(inner, depth)
+            for name in shape.names
+            if (inner := shape.field(name)) is not None
+        }
+        if fields:
+            yield "properties", fields
+        if shape.values is not None:
+            yield "additionalProperties", self._named(shape.values, depth)
+        if shape.items is not None:
+            yield "items", self._named(shape.items, depth)
+
+    def _named(self, shape: schemas.Schema, depth: int) -> Obj:
+        if not (shape.name and shape.has_fields):
+            return self.whole(shape, depth=depth)
+        home = "apimachinery.pkg.apis" if shape.name.startswith("meta.") else "api"
+        name = f"io.k8s.{home}.{shape.name}"
+        if name not in self._parts:
+            self._parts[name] = {}  # those that hold themselves find it
+            self._parts[name] = self.whole(shape)
+        return {"$ref": f"#/components/schemas/{name}"}

@@ -61,6 +61,7 @@ class Schema:
         embedded: Whether the value is a whole Kubernetes object.
         nullable: Whether null is a value.
         default: What a missing value becomes, or `MISSING`.
+        name: Of a type that several kinds share, such as `core.v1.PodSpec`; else empty.
         limits: The value checks of a custom resource's schema, as written there.
         text: What a custom resource's schema says about it.
     """
@@ -79,6 +80,7 @@ class Schema:
         "list_type",
         "merge_key",
         "merges",
+        "name",
         "nullable",
         "open",
         "required",
@@ -89,6 +91,7 @@ class Schema:
 
     def __init__(self, kind: str) -> None:
         self.type = kind
+        self.name = ""
         self.required: tuple[str, ...] = ()
         self.list_type = "atomic"
         self.keys: tuple[str, ...] = ()
@@ -172,6 +175,7 @@ class Schema:
             setattr(copy, slot, getattr(self, slot))
         copy._fields = {**self._fields, name: {}}
         copy._cache = {**self._cache, name: shape}
+        copy.name = ""
         return copy
 
 
@@ -197,7 +201,9 @@ def object_meta() -> Schema:
 
 @functools.cache
 def _named(name: str) -> Schema:
-    return _from_compact(_file()[1][name])
+    one = _from_compact(_file()[1][name])
+    one.name = one.name or name
+    return one
 
 
 def _from_compact(raw: Mapping[str, Json]) -> Schema:

@@ -1,3 +1,6 @@
+import json
+import re
+
 import pytest
 from lab_objects import definition, gadget
 
@@ -37,6 +40,19 @@ async def test_a_new_kind_is_discovered_at_once(api):
     found = discovery.resource_list(api.state.catalog, group="demo.io", version="v1")
     assert [one["name"] for one in found["resources"]] == ["gadgets"]
     assert before["paths"]["api/v1"] != after["paths"]["api/v1"]
+
+
+async def test_a_type_that_several_kinds_share_is_described_once(api):
+    document = openapi.document(api.state, "apis/apps/v1")
+
+    text = json.dumps(document)
+    parts = document["components"]["schemas"]
+    named = set(re.findall(r"#/components/schemas/([\w.]+)", text))
+    template = "io.k8s.api.core.v1.PodTemplateSpec"
+    spec = parts["apps.v1.Deployment"]["properties"]["spec"]["$ref"].rpartition("/")[2]
+    assert parts[spec]["properties"]["template"] == {"$ref": f"#/components/schemas/{template}"}
+    assert text.count('"hostNetwork"') == 1
+    assert named <= parts.keys()
 
 
 async def test_fields_are_pruned_and_defaulted(api):

@@ -27,7 +27,7 @@ def deploy(lab, sizes):
             rollout = f"rollout status deployment echo-zone{zone} --timeout=300s"
             lab.kubectl(f"cluster{number}", f"-n {NAMESPACE} {rollout}")
     wanted = sum(map(sum, sizes))
-    traffic.until(lambda: len(calls(lab, "cluster1", calls=8 * wanted, at_once=1)[0]) == wanted)
+    traffic.until(lambda: len(calls(lab, "cluster1", calls=40 * wanted, at_once=16)[0]) == wanted)
 
 
 def _objects(number, zones):

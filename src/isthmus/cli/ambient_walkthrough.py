@@ -92,7 +92,7 @@ def _ready(number: int) -> Step:
         "",
         lines(
             f"kubectl --context=cluster{number} -n sample wait",
-            "--for=condition=Ready pod --all --timeout=60s",
+            "--for=condition=Ready pod --all --timeout=300s",
         ),
     )
 
@@ -132,7 +132,7 @@ def _elsewhere() -> Iterator[Step]:
     scaled = "kubectl --context=cluster1 -n sample scale deploy helloworld-v1"
     ended = "kubectl --context=cluster1 -n sample wait --for=delete pod"
     yield Step("Take the copy in cluster1 away: others answer", f"{scaled} --replicas=0")
-    yield Step("", lines(ended, "-l app=helloworld --timeout=60s"))
+    yield Step("", lines(ended, "-l app=helloworld --timeout=300s"))
     yield _requests(1, "", awaited="Hello version")
     yield _verified("")
     yield Step("Bring it back", f"{scaled} --replicas=1")

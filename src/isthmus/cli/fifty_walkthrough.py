@@ -108,7 +108,7 @@ def _workloads(versions: Mapping[str, str]) -> Iterable[Step]:
             yield Step("", lines(f"{kubectl} -l version={version}", manifest))
         yield Step("", f"{kubectl} -f samples/sleep/sleep.yaml")
     for context in versions:
-        words = "wait --for=condition=Ready pod --all --timeout=60s"
+        words = "wait --for=condition=Ready pod --all --timeout=300s"
         yield Step("", lines(f"kubectl --context={context} -n sample", words))
 
 

@@ -113,7 +113,7 @@ SHARED_NETWORK = (
         "",
         lines(
             "kubectl --context=${CTX_2} -n istio-system wait",
-            "--for=condition=Available deploy --all --timeout=60s",
+            "--for=condition=Available deploy --all --timeout=300s",
         ),
     ),
     *walkthrough.WORKLOADS,
@@ -262,7 +262,7 @@ def _available(context: str) -> Step:
         "",
         lines(
             f"kubectl {context} -n istio-system wait",
-            "--for=condition=Available deploy --all --timeout=60s",
+            "--for=condition=Available deploy --all --timeout=300s",
         ),
     )
 
@@ -289,7 +289,7 @@ def _workloads(context: str, version: str, *, client: bool) -> tuple[Step, ...]:
 
 
 def _pods(context: str) -> Step:
-    wait = "--for=condition=Ready pod --all --timeout=60s"
+    wait = "--for=condition=Ready pod --all --timeout=300s"
     return Step("", f"kubectl {context} -n app1 wait {wait}")
 
 

@@ -188,7 +188,7 @@ def _ready(context: str) -> Step:
         "",
         lines(
             f"kubectl --context={context} -n sample wait",
-            "--for=condition=Ready pod --all --timeout=60s",
+            "--for=condition=Ready pod --all --timeout=300s",
         ),
     )
 

@@ -16,7 +16,7 @@ from isthmus.kube import kinds
 
 MARK: Final = "ambient.istio.io/redirection"
 PROXIES: Final = "app=ztunnel"
-DEADLINE_S: Final = 8.0
+DEADLINE_S: Final = 20.0
 LOOK_AGAIN_S: Final = 0.2
 TAIL: Final = 20_000
 TLS: Final = "TLSv1.3"

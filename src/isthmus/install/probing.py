@@ -17,11 +17,11 @@ from isthmus.mesh import networks
 
 PROXY = "istio-proxy"
 CLIENTS = ("sleep", "curl")
-LOGS_DEADLINE_S = 12.0
+LOGS_DEADLINE_S = 30.0
 LOOK_AGAIN_S = 0.1
 BATCH = 25
-ANSWER_S = 5.0
-ASKING_DEADLINE_S = 45.0
+ANSWER_S = 10.0
+ASKING_DEADLINE_S = 180.0
 STANDARD_OUTPUT = 1
 BETWEEN = (networks.MTLS_PORT, networks.HBONE_PORT)
 """Ports of gateways between networks."""

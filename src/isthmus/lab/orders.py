@@ -23,7 +23,7 @@ Obj = dict[str, Any]
 Take = Callable[[Obj], Awaitable[Mapping[str, object]]]
 """Obeys an order and returns the answer; a `ValueError` refuses it."""
 
-LIMIT_S = 10.0
+LIMIT_S = 60.0
 
 
 class OrderRefused(errors.IsthmusError):

@@ -22,8 +22,8 @@ from isthmus.base import errors
 from isthmus.lab import state
 from isthmus.lab import topology as topologies
 
-LIMIT_S = 30.0
-EACH_CLUSTER_S = 1.0
+LIMIT_S = 120.0
+EACH_CLUSTER_S = 4.0
 _POLL_S = 0.01
 
 

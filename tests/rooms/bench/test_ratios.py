@@ -25,7 +25,7 @@ def test_a_change_costs_as_much_among_ten_times_the_services(small_and_large):
     small, large = small_and_large
 
     assert large.nodes == small.nodes
-    assert large.change_s / small.change_s < 1.6
+    assert large.change_s / small.change_s < 3  # 1.1 were seen; caches differ.
 
 
 def test_a_change_costs_less_than_many_turns_of_a_loop(small_and_large, turn_s):

@@ -30,6 +30,7 @@ from isthmus.fleet import (
     sources,
     statuses,
     tokens,
+    writing,
 )
 from isthmus.kube import access, informer, kinds, objects
 from isthmus.kube import client as kube_client
@@ -101,8 +102,7 @@ class Supervisor:
         """
         self.ready = asyncio.Event()
         self.ended = asyncio.Event()  # some generation has; whoever heard it clears it
-        self._graph = graph_
-        self._into = into
+        self._writer = writing.Writer(graph_, into)
         self._own = config_cluster
         self._namespace, self._timeout_s = namespace, remote_timeout_s
         self._parse = parse
@@ -278,7 +278,7 @@ class Supervisor:
                 snapshots.refusal(recalled.cluster, "its secret leads to another API server now"),
             )
             return
-        self._put_all(recalled.cluster, recalled.content)
+        self._writer.put_with_others(recalled.cluster, lambda: recalled.content)
         member.recalled_at = recalled.known_at
         _LOG.info(
             "cluster is known from a snapshot",
@@ -301,7 +301,7 @@ class Supervisor:
             await self._home.close()
 
     def _take_over_local(self) -> None:
-        self._put_all(self._own, self._local.content())
+        self._writer.put(self._own, self._local.content())
         self._local.is_live = True
         self._measures.managed.set(1, "local")
         _LOG.info("own cluster synced", cluster=self._own)
@@ -311,7 +311,7 @@ class Supervisor:
 
     def _take_over_home(self) -> None:
         assert self._home is not None
-        self._put_all(sources.HOME, self._home.content())
+        self._writer.put(sources.HOME, self._home.content())
         self._home.is_live = True
         _LOG.info("own settings known")
         self._check_ready()
@@ -380,7 +380,7 @@ class Supervisor:
         self._tell_removed(member)
         for generation in (member.current, member.coming):
             self._end(generation)
-        self._put_all(cluster, {one.collection: {} for one in generations.EVERYWHERE})
+        self._writer.put(cluster, {one.collection: {} for one in generations.EVERYWHERE})
 
     def _begin(self, member: members.Member) -> None:
         """Start the next generation of a cluster in the background."""
@@ -414,7 +414,7 @@ class Supervisor:
             dataclasses.replace(reached_by, name=cluster),
             namespace=self._namespace,
             followed=followed,
-            on_changes=self._write,
+            on_changes=self._writer.change,
             system_clock=self._clock,
         )
 
@@ -423,7 +423,7 @@ class Supervisor:
         old, member.current, member.coming = member.current, coming, None
         # From here the old generation is mute, whatever still arrives on its connections.
         self._end(old)
-        self._put_all(coming.cluster, coming.content())
+        self._writer.put_with_others(coming.cluster, coming.content)
         coming.is_live, member.recalled_at = True, None
         member.live_digest = member.wanted.digest
         _LOG.info("cluster synced", cluster=coming.cluster, generation=coming.number)
@@ -467,26 +467,6 @@ class Supervisor:
         self._ending.discard(generation)
         self.ended.set()
 
-    # --- writing ----------------------------------------------------------------------------------
-
-    def _write(self, changes: generations.Changes) -> None:
-        with self._graph.transaction() as transaction:
-            for collection, entries in changes.items():
-                source = getattr(self._into, collection)
-                for key, value in entries.items():
-                    if value is None:
-                        transaction.delete(source, key)
-                    else:
-                        transaction.put(source, key, value)
-
-    def _put_all(self, cluster: ClusterId, content: snapshots.Content) -> None:
-        """Make these a cluster's objects, in one step."""
-        with self._graph.transaction() as transaction:
-            for collection, entries in content.items():
-                transaction.replace(
-                    getattr(self._into, collection), lambda key: key.cluster == cluster, entries
-                )
-
     # --- telling ----------------------------------------------------------------------------------
 
     def _check_ready(self) -> None:
@@ -497,4 +477,5 @@ class Supervisor:
         everyone = self._members.values()
         counts = [one.is_known or (one.counts and self._has_recalled) for one in everyone]
         if all(one.is_live for one in own) and self._secrets.synced.is_set() and all(counts):
+            self._writer.gather_no_more()
             self.ready.set()

@@ -36,6 +36,11 @@ def parsed(text: str) -> Address | None:
     return address
 
 
+def is_one(text: str) -> bool:
+    """Say whether this is an IP address."""
+    return _USUAL.fullmatch(text) is not None or parsed(text) is not None
+
+
 def fault_of(text: str) -> str:
     """Say why no traffic may be sent to an IP address; empty when it may."""
     return "" if _USUAL.fullmatch(text) else _fault_of(text)

@@ -114,13 +114,15 @@ def configured_network(
     for member in members:
         if member.from_registry == cluster:
             return member.network
-    ip = addresses.parsed(address)
+    ranges = [member for member in members if member.from_cidr]
+    # As a rule there is none, and to take an address apart costs more than all else here.
+    ip = addresses.parsed(address) if ranges else None
     if ip is None:
         return NetworkId("")
     fitting = [
         (_range(member.from_cidr).prefixlen, member.network)
-        for member in members
-        if member.from_cidr and ip in _range(member.from_cidr)
+        for member in ranges
+        if ip in _range(member.from_cidr)
     ]
     return max(fitting, key=lambda found: found[0])[1] if fitting else NetworkId("")
 

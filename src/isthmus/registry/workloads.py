@@ -96,7 +96,7 @@ def owner_name(pod: objects.Pod) -> str:
 def _addresses(pod: objects.Pod) -> tuple[str, ...]:
     """Return the addresses that are some: whoever writes a status may write anything."""
     listed = tuple(ip.ip for ip in pod.status.pod_ips if ip.ip) or (pod.status.pod_ip,)
-    return tuple(text for text in listed if addresses.parsed(text) is not None)
+    return tuple(text for text in listed if addresses.is_one(text))
 
 
 def _container_ports(pod: objects.Pod) -> tuple[int, ...]:

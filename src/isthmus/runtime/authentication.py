@@ -28,6 +28,8 @@ KEEP_S = 60.0
 KEEP_REFUSAL_S = 5.0
 KEPT_ANSWERS = 10_000
 DEADLINE_S = 3.0
+WAIT_S = 8.0
+"""How long a caller waits, with those before it: many come at once when we have started anew."""
 AT_ONCE = 32
 ACCOUNT_PARTS = 4
 POD_NAME = "authentication.kubernetes.io/pod-name"
@@ -144,7 +146,7 @@ class TokenAuthenticator(callers.Authenticator):
     async def _asked(self, cluster: ClusterId, token: str, digest: bytes) -> callers.Caller | str:
         turn = self._turns.setdefault(cluster, asyncio.Semaphore(AT_ONCE))
         try:
-            async with asyncio.timeout(DEADLINE_S), turn:
+            async with asyncio.timeout(WAIT_S), turn, asyncio.timeout(DEADLINE_S):
                 kept = self._kept(digest)  # Somebody with the same token may have been before us.
                 if kept is not None:
                     return kept

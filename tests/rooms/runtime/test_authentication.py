@@ -176,3 +176,18 @@ async def test_nothing_shown_is_refused_and_the_token_is_never_part_of_a_text():
         await authenticator(Reviews()).authenticate(shown(token=""))
 
     assert "secret-token" not in repr(shown(token="secret-token"))
+
+
+@pytest.mark.looptime
+async def test_who_waits_while_many_come_at_once_is_asked_about_all_the_same():
+    async def reviews(cluster, token, audiences):
+        del cluster, audiences
+        await asyncio.sleep(authentication.DEADLINE_S * 0.6)
+        return GOOD if token else {}
+
+    judge = authenticator(reviews)
+    async with asyncio.TaskGroup() as group:
+        for number in range(authentication.AT_ONCE * 3):
+            group.create_task(judge.authenticate(shown(token=f"t{number}")))
+    # Nobody was sent away: that would have ended the group with an error.
+    assert (await judge.authenticate(shown(token="t0"))).pod == "sleep-1"

@@ -1,0 +1,68 @@
+"""Puts what clusters hold into the sources: what is there before anybody looks, in one step.
+
+What a service is follows from all clusters. Were each of ten clusters put as it comes, everything
+would be computed ten times, each time from more; until the fleet is ready nobody is served from it.
+"""
+
+from collections.abc import Callable
+
+from isthmus.engine import graph, transactions
+from isthmus.fleet import generations, snapshots, sources
+from isthmus.mesh.identities import ClusterId
+
+
+class Writer:
+    """Fills the sources."""
+
+    def __init__(self, graph_: graph.Graph, into: sources.Sources) -> None:
+        self._graph = graph_
+        self._into = into
+        self._gathers = True
+        self._gathered: dict[ClusterId, Callable[[], snapshots.Content]] = {}
+
+    def change(self, changes: generations.Changes) -> None:
+        """Write what has changed in a cluster."""
+        with self._graph.transaction() as transaction:
+            for collection, entries in changes.items():
+                source = getattr(self._into, collection)
+                for key, value in entries.items():
+                    if key.cluster in self._gathered:
+                        continue  # It will be put as a whole, as it is by then.
+                    if value is None:
+                        transaction.delete(source, key)
+                    else:
+                        transaction.put(source, key, value)
+
+    def put(self, cluster: ClusterId, content: snapshots.Content) -> None:
+        """Make these a cluster's objects now."""
+        self._gathered.pop(cluster, None)
+        with self._graph.transaction() as transaction:
+            self._replace(transaction, cluster, content)
+
+    def put_with_others(self, cluster: ClusterId, content: Callable[[], snapshots.Content]) -> None:
+        """Make these a cluster's objects, together with those of others that are gathered."""
+        if self._gathers:
+            self._gathered[cluster] = content
+        else:
+            self.put(cluster, content())
+
+    def gather_no_more(self) -> None:
+        """Put all that is gathered; whatever comes later is put at once."""
+        self._gathers = False
+        if not self._gathered:
+            return
+        with self._graph.transaction() as transaction:
+            for cluster, content in self._gathered.items():
+                self._replace(transaction, cluster, content())
+        self._gathered.clear()
+
+    def _replace(
+        self,
+        transaction: transactions.Transaction,
+        cluster: ClusterId,
+        content: snapshots.Content,
+    ) -> None:
+        for collection, entries in content.items():
+            transaction.replace(
+                getattr(self._into, collection), lambda key: key.cluster == cluster, entries
+            )

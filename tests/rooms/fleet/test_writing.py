@@ -1,0 +1,63 @@
+"""What clusters hold goes into the sources: at first in one step, later cluster by cluster."""
+
+import pytest
+
+from isthmus.engine import graph
+from isthmus.fleet import sources, writing
+from isthmus.fleet.sources import ObjectKey
+from isthmus.mesh.identities import ClusterId
+
+EAST, WEST = ClusterId("east"), ClusterId("west")
+
+
+class World:
+    def __init__(self):
+        self.graph = graph.Graph()
+        self.sources = sources.declare(self.graph)
+        self.writer = writing.Writer(self.graph, self.sources)
+        self.steps = []
+        self.graph.listen(lambda _: self.steps.append(self.pods()))
+
+    def pods(self):
+        return sorted(f"{key.cluster}/{key.name}" for key in self.graph.items(self.sources.pods))
+
+
+def pods(cluster, *names):
+    return {"pods": {ObjectKey(cluster, "shop", name): name for name in names}}
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def test_clusters_that_come_before_anybody_looks_are_put_in_one_step(world):
+    held = {EAST: pods(EAST, "a"), WEST: pods(WEST, "b")}
+    for cluster in held:
+        world.writer.put_with_others(cluster, lambda cluster=cluster: held[cluster])
+    held[EAST] = pods(EAST, "a", "c")
+    world.writer.change(pods(EAST, "c"))
+    assert world.steps == []
+
+    world.writer.gather_no_more()
+
+    assert world.steps == [["east/a", "east/c", "west/b"]]
+
+
+def test_later_each_cluster_is_put_at_once_and_changes_are_written(world):
+    world.writer.gather_no_more()
+
+    world.writer.put_with_others(EAST, lambda: pods(EAST, "a"))
+    world.writer.change({"pods": {ObjectKey(EAST, "shop", "a"): None, **pods(EAST, "b")["pods"]}})
+
+    assert world.steps == [["east/a"], ["east/b"]]
+
+
+def test_a_cluster_that_leaves_while_others_come_leaves_nothing(world):
+    world.writer.put_with_others(EAST, lambda: pods(EAST, "a"))
+    world.writer.put_with_others(WEST, lambda: pods(WEST, "b"))
+    world.writer.put(EAST, pods(EAST))
+
+    world.writer.gather_no_more()
+
+    assert world.pods() == ["west/b"]

@@ -28,6 +28,8 @@ WEBHOOK_PORT: Final = 15017
 ANY: Final = "0.0.0.0"  # inside the pod's own network
 DRAIN_S: Final = 5.0
 TRUST_LOOK_S: Final = 30.0
+BEGINS_S: Final = 15.0
+"""So long we are not ready for want of the annex; then proxies are better told without it."""
 
 _LOG = logs.Log("isthmus.discovery")
 
@@ -69,12 +71,14 @@ class Ports:
         self._signed = csr.Counters(registered)
         self._injected = webhook.Counters(registered)
         self._serving: tls.Serving | None = None
+        self._annex: keeping.Annex | None = None
+        self._since_s = 0.0
         self.is_serving = False
 
     async def serve(self, stack: contextlib.AsyncExitStack, nursery: tasks.Nursery) -> None:
         """Open the ports; they close with the stack."""
         heard = stack.enter_context(_bound(WEBHOOK_PORT))
-        annex = keeping.Annex(
+        annex = self._annex = keeping.Annex(
             heard,
             state=self._state,
             counters=self._injected,
@@ -93,9 +97,18 @@ class Ports:
             serving=serving,
         )
         stack.push_async_callback(server.stop, DRAIN_S)
-        self.is_serving = True
+        self.is_serving, self._since_s = True, self._clock.monotonic()
         self._root_changed()
         _LOG.info("serving", cluster=self._settings.cluster, secure=SECURE_PORT)
+
+    def unready(self) -> str:
+        """Say why whoever calls the ports would be refused; empty when nobody is."""
+        if not self.is_serving or self._annex is None:
+            return "not serving yet"
+        has_begun = self._annex.has_begun()
+        if has_begun or self._clock.monotonic() - self._since_s > BEGINS_S:
+            return ""
+        return "pods are not given proxies yet"
 
     def _state(self) -> messages.State:
         shown = self._serving.certificate if self._serving else None

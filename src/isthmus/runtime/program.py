@@ -435,7 +435,7 @@ class Program:
     async def _serve_plain(self, stack: contextlib.AsyncExitStack) -> None:
         pages = admin.Pages(
             self._desk,
-            unready=lambda: self.unready() or ("" if self._ports.is_serving else "not serving yet"),
+            unready=lambda: self.unready() or self._ports.unready(),
             metrics_text=self._metrics_text,
         )
         monitoring = pages.public()

@@ -145,6 +145,21 @@ async def test_it_gives_pods_their_proxy_over_tls_by_the_settings_of_the_moment(
     assert "no settings yet" in json.dumps(second)
 
 
+async def test_it_has_begun_when_pods_get_their_proxy_and_for_good(world):
+    world.state = msgspec.structs.replace(world.state, unready="not all clusters are known yet")
+    await world.signed()
+    assert not world.annex.has_begun()
+
+    world.state = msgspec.structs.replace(world.state, unready="")
+    await until(world.annex.has_begun)
+    assert (await world.review())["allowed"]
+
+    os.kill(world.annex.pid, signal.SIGKILL)
+    await until(lambda: world.annex.told is None)
+    assert world.annex.has_begun()
+    await world.signed()
+
+
 async def test_what_it_counts_is_counted_by_whoever_keeps_it(world):
     await world.signed()
     for _ in range(3):

@@ -68,6 +68,7 @@ class Annex:
         self._is_due = asyncio.Event()
         self._seen: messages.State | None = None
         self._tellable: messages.State | None = None
+        self._is_listening = self._has_begun = False
         self.told: messages.State | None = None
         self.pid = 0
 
@@ -87,6 +88,14 @@ class Annex:
         finally:
             del self._waiting[number]
         return signed.fault or notary.Signed(signed.chain)
+
+    def has_begun(self) -> bool:
+        """Say whether it has ever answered for pods; if not, tell it soon what it may lack."""
+        if not self._has_begun:
+            self.look()
+            told = self.told
+            self._has_begun = self._is_listening and told is not None and not told.unready
+        return self._has_begun
 
     def look(self) -> None:
         """Tell it soon what has changed, if anything has."""
@@ -178,6 +187,9 @@ class Annex:
             self._writer.write(messages.framed(message))
 
     def _take(self, message: messages.Told) -> None:
+        if isinstance(message, messages.Listening):
+            self._is_listening = True
+            return
         if isinstance(message, messages.Counted):
             own = self._counters
             own.requests.add(message.requests)

@@ -70,8 +70,12 @@ class Counted(msgspec.Struct, frozen=True, tag=True):
     skip: int
 
 
+class Listening(msgspec.Struct, frozen=True, tag=True):
+    """API servers that ask about pods are heard from now on."""
+
+
 Asked: TypeAlias = State | Sign
-Told: TypeAlias = Signed | Counted
+Told: TypeAlias = Signed | Counted | Listening
 Message = TypeVar("Message", Asked, Told)
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

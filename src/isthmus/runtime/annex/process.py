@@ -52,5 +52,6 @@ async def run(talk: socket.socket, heard: socket.socket, *, system_clock: clock.
                 context = told.serving.web_context()
                 serving = pages.listening(told.hook.application(), heard=heard, tls=context)
                 await stack.enter_async_context(serving)
+                writer.write(messages.framed(messages.Listening()))
                 _LOG.info("answering for pods")
         writer.close()

@@ -1,95 +1,31 @@
 """Which clusters' endpoints a service has, by what each cluster's own object says of its scope."""
 
 import ipaddress
-import pathlib
 import re
 
 import pytest
+from scoped_clusters import (
+    ABSENT,
+    EVERYWHERE,
+    NOTHING,
+    OWN,
+    PAGE,
+    SEED,
+    SHARED,
+    TABLE,
+    UNSAID,
+    findings,
+    leads,
+    shaped,
+    told,
+    two_clusters,
+)
 
-from fakes import links
 from isthmus.fleet.sources import ObjectKey
 from isthmus.kube import objects
-from isthmus.mesh.ambient import Scope
-from isthmus.mesh.proxies import ProxyKind
-from isthmus.resources import consistency, snapshot
 from isthmus.testing import builders, shapes
 from isthmus.testing.shapes import Shape
 from isthmus_proto.istio.workload import workload_pb2
-
-OWN = "default/reviews.default.svc.cluster.local"
-SHARED = "default/reviews.default.mesh.internal"
-ABSENT, UNSAID = "no Service", "no scope"
-NOTHING = "nothing"
-EVERYWHERE = "local and remote"
-
-# Scope here, scope there: what the shared name leads to, and what the Service's own name leads to.
-SEED = [
-    (UNSAID, UNSAID, NOTHING, "local"),
-    (ABSENT, "global", "remote", NOTHING),
-    (UNSAID, "global", "remote", "local"),
-    ("global", "global", EVERYWHERE, "local"),
-    ("global", ABSENT, "local", "local"),
-    ("global", UNSAID, "local", "local"),
-]
-GLOBAL_ONLY = [
-    (ABSENT, "global-only", "remote", "remote"),
-    (UNSAID, "global-only", "remote", "local"),
-    ("global", "global-only", EVERYWHERE, "local"),
-    ("global-only", ABSENT, "local", "local"),
-    ("global-only", UNSAID, "local", "local"),
-    ("global-only", "global", EVERYWHERE, EVERYWHERE),
-    ("global-only", "global-only", EVERYWHERE, EVERYWHERE),
-]
-PAGE = pathlib.Path(__file__).parents[3] / "docs/reference/scopes.md"
-TABLE = [*SEED, *GLOBAL_ONLY]
-ZTUNNEL = Shape(proxy=ProxyKind.ZTUNNEL, account="ztunnel")
-
-
-def shaped(scope, **more):
-    said = "" if scope in {ABSENT, UNSAID} else scope
-    return Shape(proxy=None, is_captured=True, scope=said, **more)
-
-
-def two_clusters(here, there, *, networks=("n1", "n2")):
-    """Return two clusters whose Services `reviews` have these scopes."""
-    mesh = builders.Mesh()
-    east, west = (
-        mesh.cluster(name, network=network)
-        for name, network in zip(("east", "west"), networks, strict=True)
-    )
-    west.gateway(external="172.30.0.2", ports={"hbone": 15008})
-    for number, (cluster, scope) in enumerate(((east, here), (west, there))):
-        if scope != ABSENT:
-            cluster.service("reviews", ready=[f"10.{number}.0.1"], shape=shaped(scope))
-    return mesh, east, west
-
-
-def node_proxy(cluster):
-    for pod in cluster.mesh.pods:
-        if (pod.cluster, pod.name) == (cluster.name, "ztunnel-1"):
-            return pod
-    return cluster.pod("ztunnel-1", namespace="istio-system", shape=ZTUNNEL)
-
-
-def told(cluster):
-    """Return what the node proxies of a cluster are told, by name."""
-    found = cluster.mesh.snapshot_of(node_proxy(cluster)).of(snapshot.ADDRESSES)
-    return {name: consistency.decoded(one) for name, one in found.items()}
-
-
-def findings(mesh, code):
-    """Return what is found wrong with objects in one way."""
-    found = mesh.graph.items(mesh.model.findings).values()
-    return [one for one in found if one.code == code]
-
-
-def leads(found, host):
-    """Say where a host leads to, by what the node proxies of `east` are told."""
-    if host not in found:
-        return NOTHING
-    answering = [one.workload for one in found.values() if host in one.workload.services]
-    places = sorted({"local" if one.cluster_id == "east" else "remote" for one in answering})
-    return " and ".join(places)
 
 
 @pytest.mark.parametrize("networks", [("n1", "n2"), ("n1", "n1")], ids=["two networks", "one"])
@@ -344,144 +280,6 @@ def test_the_table_of_the_seed_is_complete():
     """Six rows, as the seed prints them."""
     assert len({row[:2] for row in SEED}) == 6
     assert not re.search("global-only", repr(SEED))
-
-
-# --- what linked clusters tell
-
-SCOPES = {
-    "global": Scope(derives=True),
-    "global-only": Scope(derives=True, takes_over=True),
-}
-
-
-def linked(here, there):
-    """Return a cluster whose Service has a scope, and that is linked to one of another scope."""
-    mesh = builders.Mesh()
-    east = mesh.cluster("east", network="n1")
-    if here != ABSENT:
-        east.service("reviews", ready=["10.0.0.1"], shape=shaped(here))
-    links.put(mesh, peer="west", network="n2")
-    if there in SCOPES:  # Who shares nothing tells nothing.
-        links.tell(mesh, "west", "default/reviews", SCOPES[there])
-    return mesh, east
-
-
-@pytest.mark.parametrize(("here", "there", "shared", "own"), TABLE)
-def test_linked_clusters_give_what_their_own_objects_say(here, there, shared, own):
-    _, east = linked(here, there)
-
-    found = told(east)
-
-    assert (leads(found, SHARED), leads(found, OWN)) == (shared, own)
-
-
-def test_what_a_linked_cluster_shares_is_called_through_its_gateway():
-    mesh, east = linked("global", "global")
-    links.tell(mesh, "west", "default/reviews", SCOPES["global"], pods=3)
-
-    found = told(east)
-
-    (hidden,) = [one.workload for name, one in found.items() if "SplitHorizon" in name]
-    assert (hidden.network, hidden.capacity.value) == ("n2", 3)
-    assert (hidden.locality.region, hidden.locality.zone) == ("r", "z")
-    assert list(found[SHARED].service.subject_alt_names) == [
-        "spiffe://cluster.local/ns/default/sa/default",
-        "spiffe://cluster.local/ns/default/sa/reviews",
-    ]
-    assert not found[OWN].service.subject_alt_names
-
-
-def test_a_name_that_only_a_linked_cluster_has_is_there_without_its_namespace():
-    mesh, east = linked(ABSENT, "global")
-
-    said = told(east)[SHARED].service
-    links.withdraw(mesh, "west", "default/reviews")
-
-    assert said.addresses
-    assert (said.name, said.namespace) == ("reviews.default.mesh.internal", "default")
-    assert SHARED not in told(east)
-
-
-def test_a_linked_cluster_that_has_no_ready_pod_keeps_the_name():
-    mesh, east = linked(ABSENT, "global")
-    links.tell(mesh, "west", "default/reviews", SCOPES["global"], pods=0)
-
-    found = told(east)
-
-    assert SHARED in found
-    assert not [name for name in found if "SplitHorizon" in name]
-
-
-def test_a_linked_cluster_is_called_on_the_ports_that_it_has():
-    mesh, east = linked(ABSENT, "global")
-    ports = {"http": 80, "more": 81}
-    east.service("reviews", ready=["10.0.0.1"], ports=ports, shape=shaped("global"))
-    links.tell(mesh, "west", "default/reviews", SCOPES["global"], ports=(80, 99))
-
-    (hidden,) = [one.workload for name, one in told(east).items() if "SplitHorizon" in name]
-    (finding,) = findings(mesh, "ISM-REG-010")
-
-    assert [port.service_port for port in hidden.services[SHARED].ports] == [80]
-    assert [port.service_port for port in told(east)[SHARED].service.ports] == [80, 81]
-    assert finding.subject == "Service default/reviews in cluster `west`"
-    assert finding.happened.endswith("it lacks 81 and has 99 besides")
-
-
-def doors(found):
-    """Return how many pods are behind which gateway, and in which network, as it is told."""
-    hidden = [one.workload for name, one in found.items() if "SplitHorizon" in name]
-    gateways = {one.network_gateway.address.address: one for one in hidden}
-    there = {
-        bytes(one.workload.addresses[0])
-        for one in found.values()
-        if one.HasField("workload") and one.workload.addresses
-    }
-    assert set(gateways) <= there
-    return {
-        str(ipaddress.ip_address(at)): (one.network, one.capacity.value or 1)
-        for at, one in gateways.items()
-    }
-
-
-@pytest.mark.parametrize(
-    ("networks", "expected"),
-    [
-        (("n1",), {"203.0.113.10": ("n1~west0", 1)}),
-        (
-            ("n1", "n1"),
-            {"203.0.113.10": ("n1~west0", 1), "203.0.113.11": ("n1~west1", 2)},
-        ),
-        (
-            ("n2", "n2"),
-            {"203.0.113.10": ("n2~west0", 1), "203.0.113.11": ("n2~west1", 2)},
-        ),
-        (("n2", "n3"), {"203.0.113.10": ("n2", 1), "203.0.113.11": ("n3", 2)}),
-    ],
-)
-def test_linked_clusters_of_one_network_are_each_called_through_their_own_gateway(
-    networks, expected
-):
-    mesh = builders.Mesh()
-    east = mesh.cluster("east", network="n1")
-    east.service("reviews", ready=["10.0.0.1"], shape=shaped("global"))
-    for number, network in enumerate(networks):
-        peer = f"west{number}"
-        links.put(mesh, peer=peer, network=network, address=f"203.0.113.1{number}")
-        links.tell(mesh, peer, "default/reviews", SCOPES["global"], pods=number + 1)
-
-    assert doors(told(east)) == expected
-
-
-def test_a_linked_cluster_in_the_network_of_a_followed_one_has_its_own_gateway():
-    mesh, east, west = two_clusters("global", "global")
-    west.gateway(external="203.0.113.9", ports={"hbone": 15008})
-    links.put(mesh, peer="far", network="n2", address="203.0.113.10")
-    links.tell(mesh, "far", "default/reviews", SCOPES["global"], pods=3)
-
-    assert doors(told(east)) == {
-        "203.0.113.9": ("n2", 1),
-        "203.0.113.10": ("n2~far", 3),
-    }
 
 
 def test_nobody_takes_the_address_of_a_shared_service_by_an_entry():

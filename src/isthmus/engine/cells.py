@@ -5,6 +5,7 @@ one record of that, so that what is kept of a run is hardly more than its key. W
 computed again is not decided here.
 """
 
+import abc
 from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Final, Generic, TypeVar
 
@@ -81,7 +82,7 @@ class Gate:
         self._enqueue(self._rank)
 
 
-class Cell:
+class Cell(abc.ABC):
     """One run of a function, or several that read the same, to be repeated when that changes."""
 
     __slots__ = ("reads",)
@@ -89,9 +90,9 @@ class Cell:
     def __init__(self) -> None:
         self.reads: reader.Reads = ()
 
+    @abc.abstractmethod
     def mark(self) -> None:
         """Note that what it read has changed."""
-        raise NotImplementedError
 
     def adopt(self, new: reader.Reads) -> None:
         """Depend on `new`, and no longer on what is not among them."""

@@ -31,6 +31,8 @@ Message: TypeAlias = Any
 DEADLINE_S: Final = pace.patience(30.0)
 HTTP2: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
+_NOWHERE: Final[Mapping[str, Any]] = {"pipe": {"path": "/nowhere"}}
+
 MESSAGES: Final[Mapping[snapshot.TypeUrl, Message]] = {
     snapshot.CLUSTERS: cluster_pb2.Cluster,
     snapshot.ENDPOINTS: endpoint_pb2.ClusterLoadAssignment,
@@ -145,6 +147,45 @@ def bootstrap(resources: Iterable[snapshot.Resource]) -> dict[str, Message]:
     }
 
 
+def following(
+    port: int,
+    *,
+    node: Mapping[str, Any],
+    sources: Mapping[str, Any],
+    api_type: str = "DELTA_GRPC",
+    token: str = "",
+    names: Iterable[str] = ("ads",),
+) -> dict[str, Message]:
+    """Return the bootstrap of an Envoy that follows a control plane on loopback, in plain text.
+
+    Args:
+        port: Where the control plane listens.
+        node: Who the Envoy says it is.
+        sources: What it asks for at first, such as `cds_config`.
+        api_type: Whether it is told of changes or of the state of the world.
+        token: What it shows, if anything.
+        names: What it calls the control plane.
+    """
+    place = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+    service: dict[str, Any] = {"envoy_grpc": {"cluster_name": "ads"}}
+    if token:
+        service["initial_metadata"] = [{"key": "authorization", "value": f"Bearer {token}"}]
+    return {
+        "node": dict(node),
+        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
+        "dynamic_resources": {
+            **sources,
+            "ads_config": {
+                "api_type": api_type,
+                "transport_api_version": "V3",
+                "set_node_on_first_message_only": True,
+                "grpc_services": [service],
+            },
+        },
+        "static_resources": {"clusters": [_control_plane(name, place) for name in names]},
+    }
+
+
 def as_json(decoded_message: message.Message) -> Message:
     """Return a message in the form in which Envoy reads files."""
     return json_format.MessageToDict(decoded_message, preserving_proto_field_name=True)
@@ -169,7 +210,7 @@ def _with_endpoints(cluster: Message, endpoints: Mapping[str, Any]) -> Message:
     return kept | {"type": "STATIC", "load_assignment": endpoints[cluster["name"]]}
 
 
-def _control_plane(name: str) -> dict[str, Message]:
+def _control_plane(name: str, place: Mapping[str, Any] = _NOWHERE) -> dict[str, Message]:
     options = {
         "@type": f"type.googleapis.com/{HTTP2}",
         "explicit_http_config": {"http2_protocol_options": {}},
@@ -181,8 +222,6 @@ def _control_plane(name: str) -> dict[str, Message]:
         "typed_extension_protocol_options": {HTTP2: options},
         "load_assignment": {
             "cluster_name": name,
-            "endpoints": [
-                {"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": "/nowhere"}}}}]}
-            ],
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": dict(place)}}]}],
         },
     }

@@ -277,39 +277,10 @@ async def running(folder, prepare, *, api_type="DELTA_GRPC"):
 
 
 def bootstrap(port, api_type):
-    place = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}
-    return {
-        "node": {
-            "id": "router~127.0.0.1~gw-1.front~front.svc.cluster.local",
-            "cluster": "gw.front",
-            "metadata": {"LABELS": {"istio": "ingress"}, "SERVICE_ACCOUNT": ACCOUNT},
-        },
-        "dynamic_resources": {
-            "cds_config": ADS,
-            "lds_config": ADS,
-            "ads_config": {
-                "api_type": api_type,
-                "transport_api_version": "V3",
-                "set_node_on_first_message_only": True,
-                "grpc_services": [{"envoy_grpc": {"cluster_name": "ads"}}],
-            },
-        },
-        "static_resources": {
-            "clusters": [
-                {
-                    "name": "ads",
-                    "type": "STATIC",
-                    "typed_extension_protocol_options": {
-                        envoys.HTTP2: {
-                            "@type": f"type.googleapis.com/{envoys.HTTP2}",
-                            "explicit_http_config": {"http2_protocol_options": {}},
-                        }
-                    },
-                    "load_assignment": {
-                        "cluster_name": "ads",
-                        "endpoints": [{"lb_endpoints": [{"endpoint": place}]}],
-                    },
-                }
-            ]
-        },
+    node = {
+        "id": "router~127.0.0.1~gw-1.front~front.svc.cluster.local",
+        "cluster": "gw.front",
+        "metadata": {"LABELS": {"istio": "ingress"}, "SERVICE_ACCOUNT": ACCOUNT},
     }
+    asked = {"cds_config": ADS, "lds_config": ADS}
+    return envoys.following(port, node=node, sources=asked, api_type=api_type)

@@ -135,43 +135,12 @@ def certificate():
 
 
 def bootstrap(port):
-    place = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}
-    return {
-        "node": {
-            "id": "sidecar~10.0.0.1~caller.default~default.svc.cluster.local",
-            "cluster": "caller.default",
-            "metadata": {"CLUSTER_ID": "east"},
-        },
-        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
-        "dynamic_resources": {
-            "cds_config": ADS,
-            "ads_config": {
-                "api_type": "DELTA_GRPC",
-                "transport_api_version": "V3",
-                "set_node_on_first_message_only": True,
-                "grpc_services": [{"envoy_grpc": {"cluster_name": "ads"}}],
-            },
-        },
-        "static_resources": {
-            "clusters": [
-                {
-                    "name": name,
-                    "type": "STATIC",
-                    "typed_extension_protocol_options": {
-                        envoys.HTTP2: {
-                            "@type": f"type.googleapis.com/{envoys.HTTP2}",
-                            "explicit_http_config": {"http2_protocol_options": {}},
-                        }
-                    },
-                    "load_assignment": {
-                        "cluster_name": name,
-                        "endpoints": [{"lb_endpoints": [{"endpoint": place}]}],
-                    },
-                }
-                for name in ("ads", "sds-grpc")
-            ]
-        },
+    node = {
+        "id": "sidecar~10.0.0.1~caller.default~default.svc.cluster.local",
+        "cluster": "caller.default",
+        "metadata": {"CLUSTER_ID": "east"},
     }
+    return envoys.following(port, node=node, sources={"cds_config": ADS}, names=("ads", "sds-grpc"))
 
 
 async def synced(plane):

@@ -22,45 +22,12 @@ API_TYPES = pytest.mark.parametrize("api_type", ["DELTA_GRPC", "GRPC"])
 
 
 def bootstrap(port, api_type):
-    service = {
-        "envoy_grpc": {"cluster_name": "ads"},
-        "initial_metadata": [{"key": "authorization", "value": "Bearer good"}],
+    node = {
+        "id": "sidecar~127.0.0.1~sleep-1.default~default.svc.cluster.local",
+        "cluster": "sleep.default",
     }
-    endpoint = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}
-    return {
-        "node": {
-            "id": "sidecar~127.0.0.1~sleep-1.default~default.svc.cluster.local",
-            "cluster": "sleep.default",
-        },
-        "dynamic_resources": {
-            "cds_config": ADS,
-            "lds_config": ADS,
-            "ads_config": {
-                "api_type": api_type,
-                "transport_api_version": "V3",
-                "set_node_on_first_message_only": True,
-                "grpc_services": [service],
-            },
-        },
-        "static_resources": {
-            "clusters": [
-                {
-                    "name": "ads",
-                    "type": "STATIC",
-                    "typed_extension_protocol_options": {
-                        envoys.HTTP2: {
-                            "@type": f"type.googleapis.com/{envoys.HTTP2}",
-                            "explicit_http_config": {"http2_protocol_options": {}},
-                        }
-                    },
-                    "load_assignment": {
-                        "cluster_name": "ads",
-                        "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}],
-                    },
-                }
-            ]
-        },
-    }
+    asked = {"cds_config": ADS, "lds_config": ADS}
+    return envoys.following(port, node=node, sources=asked, api_type=api_type, token="good")
 
 
 def resource(type_url, name, message, fields):

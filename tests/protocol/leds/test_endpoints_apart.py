@@ -187,4 +187,7 @@ async def test_any_history_leads_to_the_same(tmp_path):
             if step == 6:
                 [stream, *_] = world.service.statuses()
                 world.service.end(stream.id, reason="a test")
-            await world.until_alike(lambda found: WEB in found)
+            # What comes last tells that all of this step has arrived.
+            newest = f"10.1.0.{step + 6}"
+            world.east.service("last", ready=[newest], shape=Shape(node="node-a"))
+            await world.until_alike(holding(newest, cluster=WEB.replace("web", "last")))

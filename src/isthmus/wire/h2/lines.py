@@ -115,7 +115,7 @@ class Line:
 
     def start(self) -> None:
         """Begin to listen to the client."""
-        self._polls.add(self._sock.fileno(), self._on_readable)
+        self._polls.add(self._sock.fileno(), self._on_readable, on_failure=self.close)
         if self.is_shaken:
             self.flush()
 

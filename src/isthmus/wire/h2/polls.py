@@ -25,17 +25,23 @@ class Polls:
     def __init__(self, *, slice_s: float = SLICE_S) -> None:
         self._slice_s = slice_s
         self._epoll: select.epoll | None = None
-        self._readers: dict[int, Callable[[], None]] = {}
+        self._readers: dict[int, tuple[Callable[[], None], Callable[[], None]]] = {}
         self._named: deque[int] = deque()
         """Files that the kernel named, and that had no turn yet: they come before others do."""
 
-    def add(self, number: int, on_readable: Callable[[], None]) -> None:
-        """Call `on_readable` whenever the file of this number can be read."""
+    def add(
+        self, number: int, on_readable: Callable[[], None], *, on_failure: Callable[[], None]
+    ) -> None:
+        """Call `on_readable` whenever the file of this number can be read.
+
+        If that raises, `on_failure` is called: it should remove the file, which the kernel would
+        call readable again and again.
+        """
         if self._epoll is None:
             self._epoll = select.epoll()
             asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._tell)
         self._epoll.register(number, select.EPOLLIN)
-        self._readers[number] = on_readable
+        self._readers[number] = on_readable, on_failure
 
     def remove(self, number: int) -> None:
         """Forget a file, before it is closed."""
@@ -56,7 +62,9 @@ class Polls:
             self._named.extend(number for number, _ in self._epoll.poll(0, MOST_AT_ONCE))
         while self._named:
             # One that was called before may have closed this one.
-            if (on_readable := self._readers.get(self._named.popleft())) is not None:
-                tasks.attempt("read", on_readable)
+            if (reader := self._readers.get(self._named.popleft())) is not None:
+                on_readable, on_failure = reader
+                if not tasks.attempt("read", on_readable):
+                    tasks.attempt("end a connection", on_failure)
                 if clock() >= until:
                     return

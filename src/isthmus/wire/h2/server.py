@@ -35,8 +35,9 @@ class Limits:
     Attributes:
         message_bytes: Of one message that a client sends.
         shaking: Connections that are in the middle of their handshake.
-        shake_s: Seconds that a handshake and the first call may take.
-        quiet_s: Seconds of silence after which a client is asked whether it is there.
+        shake_s: Seconds that a handshake may take.
+        quiet_s: Seconds until the first call, and of silence until a client is asked whether it is
+            there.
         answer_s: Seconds that it has to answer.
         idle_s: Seconds after which a connection without calls is closed.
         each: What one connection may use up.
@@ -194,10 +195,12 @@ class Server:
     def _looked_after(self, line: lines.Line, now: float) -> float:
         """Ask a connection whether it lives, or end it; return when there may be more to do."""
         limits, quiet = self._limits, now - line.heard_at
-        if not line.is_shaken or not line.is_used:
-            if now - line.since >= limits.shake_s:
+        if not line.is_used:
+            # Who was let in may have to wait for us: many come at once after a restart.
+            most_s = limits.quiet_s if line.is_shaken else limits.shake_s
+            if now - line.since >= most_s:
                 line.close()
-            return line.since + limits.shake_s
+            return line.since + most_s
         if line.asked_at is not None:
             if now - line.asked_at >= limits.answer_s:
                 _LOG.info("client does not answer", peer=line.peer)

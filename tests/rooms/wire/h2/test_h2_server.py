@@ -323,7 +323,7 @@ async def test_a_handshake_that_does_not_end_is_ended(secured):
 
 
 async def test_a_handshake_that_no_call_follows_is_ended():
-    async with listening(shake_s=0.1) as (running, port), Raw.connected(port) as raw:
+    async with listening(shake_s=0.1, quiet_s=0.1) as (running, port), Raw.connected(port) as raw:
         raw.say(frames.PREFACE + frames.settings(()))
         await raw.ended()
         assert running.connections == 0

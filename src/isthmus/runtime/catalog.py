@@ -33,9 +33,11 @@ class Shelf:
         held = self.by_type.setdefault(type_url, {})
         old = held.pop(name, None)
         self.editions[type_url] = snapshot.Edition()
-        for each in old.collections if old is not None else ():
+        before = old.collections if old is not None else ()
+        after = resource.collections if resource is not None else ()
+        for each in _besides(before, after):
             self.put(each.type_url, each.name, None)
-        for each in resource.collections if resource is not None else ():
+        for each in _besides(after, before):
             self.put(each.type_url, each.name, each)
         if old is not None:
             self._unrelate(old)
@@ -277,4 +279,12 @@ def _differing(before: Resource | None, now: Resource | None) -> Iterable[Resour
     """Return the collections that come, go or have changed with a resource."""
     old = before.collections if before is not None else ()
     new = now.collections if now is not None else ()
-    return set(old).symmetric_difference(new) if old or new else ()
+    # Most are the same objects, and need no comparison.
+    gone, come = _besides(old, new), _besides(new, old)
+    return set(gone).symmetric_difference(come) if gone or come else ()
+
+
+def _besides(some: Iterable[Resource], others: Iterable[Resource]) -> list[Resource]:
+    """Return those that are not the very same objects as others."""
+    known = {id(one) for one in others}
+    return [one for one in some if id(one) not in known]

@@ -69,7 +69,7 @@ def news(before: str | None, now: str | None, *, turn: str = FIRST_TURN) -> News
     return _news(old, new, turn)
 
 
-@functools.lru_cache(maxsize=MOST_REMEMBERED // 16)
+@functools.lru_cache(maxsize=MOST_REMEMBERED // 4)
 def _news(before: Contents, now: Contents, turn: str) -> News:
     old, new = before.members(), now.members()
     changed = (

@@ -42,11 +42,13 @@ def assignment_of(endpoints: view.EndpointsSlice) -> message.Message:
 
 def encoded(endpoints: view.EndpointsSlice) -> bytes:
     """Return the message of `assignment_of`, serialized deterministically."""
-    parts = (
-        [_field(CLUSTER_NAME, endpoints.cluster_name.encode())] if endpoints.cluster_name else []
-    )
-    parts += [_field(GROUP, _encoded_group(group)) for group in endpoints.groups]
-    return b"".join(parts)
+    groups = [_field(GROUP, _encoded_group(group)) for group in endpoints.groups]
+    return b"".join((named(endpoints.cluster_name), *groups))
+
+
+def named(cluster: str) -> bytes:
+    """Return how an assignment begins."""
+    return _field(CLUSTER_NAME, cluster.encode()) if cluster else b""
 
 
 def _encoded_group(group: view.LocalityGroup) -> bytes:

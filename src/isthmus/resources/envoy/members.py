@@ -34,17 +34,21 @@ LEDS: Final = endpoint_components_pb2.LedsClusterLocalityConfig(
 )
 
 
+PLACES: Final = 4096
+"""So many collections are remembered: clients in several places are told of the same ones."""
+
+
 def build(slice_: view.EndpointsSlice) -> snapshot.Resource:
     """Return the assignment, with its collections."""
     seen = Counter[Locality]()
-    groups, collections = [], []
+    parts, collections = [endpoints.named(slice_.cluster_name)], []
     for group in slice_.groups:
         name = _name(slice_.cluster_name, group.locality, seen[group.locality])
         seen[group.locality] += 1
-        groups.append(_group(group, name, is_weighed=slice_.weighs_places))
-        collections.append(_collection(group, name))
-    said = endpoint_pb2.ClusterLoadAssignment(cluster_name=slice_.cluster_name, endpoints=groups)
-    body = bytes(said.SerializeToString(deterministic=True))
+        weight = group.weight if slice_.weighs_places else 0
+        parts.append(_group(group.locality, name, weight=weight, priority=group.priority))
+        collections.append(_collection(name, group.endpoints))
+    body = b"".join(parts)
     return snapshot.Resource(
         snapshot.ENDPOINTS,
         slice_.cluster_name,
@@ -54,34 +58,35 @@ def build(slice_: view.EndpointsSlice) -> snapshot.Resource:
     )
 
 
+@functools.lru_cache(maxsize=PLACES)
 def _name(cluster: str, place: Locality, number: int) -> str:
     """Return the name of a collection, which lasts as long as its place has endpoints."""
     parts = f"{cluster}\0{place.region}\0{place.zone}\0{place.subzone}\0{number}".encode()
     return f"{PREFIX}{hashlib.blake2b(parts, digest_size=NAME_BYTES).hexdigest()}/{TURN}/{EVERY}"
 
 
-def _group(
-    group: view.LocalityGroup, name: str, *, is_weighed: bool
-) -> endpoint_components_pb2.LocalityLbEndpoints:
-    place = group.locality
+@functools.lru_cache(maxsize=PLACES)
+def _group(place: Locality, name: str, *, weight: int, priority: int) -> bytes:
+    """Return a place as it stands in an assignment."""
     said = endpoint_components_pb2.LocalityLbEndpoints(
         locality={"region": place.region, "zone": place.zone, "sub_zone": place.subzone},
-        priority=group.priority,
-        load_balancing_weight={"value": group.weight} if is_weighed and group.weight else None,
+        priority=priority,
+        load_balancing_weight={"value": weight} if weight else None,
         leds_cluster_locality_config=LEDS,
     )
     said.leds_cluster_locality_config.leds_collection_name = name
-    return said
+    assignment = endpoint_pb2.ClusterLoadAssignment(endpoints=[said])
+    return bytes(assignment.SerializeToString(deterministic=True))
 
 
-def _collection(group: view.LocalityGroup, name: str) -> snapshot.Resource:
+@functools.lru_cache(maxsize=PLACES)
+def _collection(name: str, found: tuple[view.LbEndpoint, ...]) -> snapshot.Resource:
     # Of several collections the same pods may be members, by other names.
     content = hashlib.blake2b(name.encode(), digest_size=versions.VERSION_BYTES)
-    for endpoint in group.endpoints:
+    for endpoint in found:
         content.update(endpoints.member(endpoint))
-    contents = snapshot.Contents.made(
-        content.hexdigest(), functools.partial(_members, name.removesuffix(EVERY), group.endpoints)
-    )
+    members = functools.cache(functools.partial(_members, name.removesuffix(EVERY), found))
+    contents = snapshot.Contents.made(content.hexdigest(), members)
     return snapshot.Resource(snapshot.MEMBERS, name, contents, b"")
 
 

@@ -6,7 +6,7 @@ computed again is not decided here.
 """
 
 import abc
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sized
 from typing import Final, Generic, TypeVar
 
 from typing_extensions import override
@@ -190,16 +190,17 @@ class Ledger(Generic[K]):
         elif sum([len(keys) for _, keys in reads]) <= FEW:
             new = self._alike.get(reads)
             if new is None:
+                reads = _sharing_parts(reads)
                 new = self._alike[reads] = Runs(self._dirty)
                 new.adopt(reads)
             new.join(key)
             self._runs[key] = new
         elif old is not self._idle and old.reads not in self._alike:
-            old.adopt(reads)  # Which is its own: only the differences matter.
+            old.adopt(_sharing_parts(reads))  # Which is its own: only the differences matter.
             return
         else:
             new = self._runs[key] = Runs(self._dirty)
-            new.adopt(reads)
+            new.adopt(_sharing_parts(reads))
             new.join(key)
         self._leave(old, key)
 
@@ -213,3 +214,31 @@ class Ledger(Generic[K]):
         if self._alike.get(runs.reads) is runs:
             del self._alike[runs.reads]
         runs.adopt(())
+
+
+def _sharing_parts(reads: reader.Reads) -> reader.Reads:
+    """Return the same, of parts that exist already.
+
+    Runs for many scopes differ in one or two of the things that they read. What nobody else has
+    read has keys that were made to look it up; where values know their own keys, these are kept.
+    """
+    return tuple([_part(one) for one in reads])
+
+
+def _part(fresh: reader.Part) -> reader.Part:
+    readable, keys = fresh
+    known = readable.readers.get(keys[0])
+    other = next(iter(known)) if isinstance(known, dict | tuple) else known
+    if isinstance(other, Cell):
+        for part in other.reads:
+            if part[0] is readable and part[1] == keys:
+                return part
+    if not isinstance(readable, collections.Collection):
+        return fresh
+    content = readable.content
+    return readable, tuple([_own(content.get(key), key) for key in keys])
+
+
+def _own(value: object, key: Hashable) -> Hashable:
+    own: Hashable = getattr(value, "key", key)
+    return own if own == key else key

@@ -57,6 +57,12 @@ class Dependent(Protocol):
         """Note that what it read has changed."""
 
 
+Several = tuple[Dependent, ...] | dict[Dependent, None]
+
+SEVERAL: Final = 8
+"""So many are kept as a tuple, which is a third of a dict, and gone through when one leaves."""
+
+
 class Follower(Protocol[K]):
     """What is computed key by key from a collection."""
 
@@ -71,7 +77,7 @@ class Readable:
         rank: Its place in the order of computation.
         owner: The graph that it belongs to.
         readers: By key, who has read that key and must be computed again when it changes: one,
-            as almost always, or several.
+            as almost always, several, or many.
     """
 
     __slots__ = ("__weakref__", "name", "owner", "rank", "readers")
@@ -80,31 +86,36 @@ class Readable:
         self.name = name
         self.owner = owner
         self.rank = rank
-        self.readers: dict[Hashable, Dependent | dict[Dependent, None]] = {}
+        self.readers: dict[Hashable, Dependent | Several] = {}
 
     def add_reader(self, key: Hashable, reader: Dependent) -> None:
         """Note that `reader`, which had not, has read `key`."""
         present = self.readers.setdefault(key, reader)
         if isinstance(present, dict):
             present[reader] = None
-        elif present is not reader:
+        elif isinstance(present, tuple):
+            more = (*present, reader)
             # A dict and no set: the order of computation must not depend on memory addresses.
-            self.readers[key] = {present: None, reader: None}
+            self.readers[key] = more if len(more) <= SEVERAL else dict.fromkeys(more)
+        elif present is not reader:
+            self.readers[key] = (present, reader)
 
     def drop_reader(self, key: Hashable, reader: Dependent) -> None:
         """Note that `reader`, which had, no longer reads `key`."""
         present = self.readers[key]
-        if not isinstance(present, dict):
-            del self.readers[key]
-            return
-        del present[reader]
-        if not present:
+        if isinstance(present, dict):
+            del present[reader]
+            if not present:
+                del self.readers[key]
+        elif isinstance(present, tuple) and len(present) > 1:
+            self.readers[key] = tuple([one for one in present if one is not reader])
+        else:
             del self.readers[key]
 
     def wake(self, key: Hashable) -> None:
         """Mark everyone who has read `key`."""
         found = self.readers.get(key)
-        if isinstance(found, dict):
+        if isinstance(found, dict | tuple):
             for reader in found:
                 reader.mark()
         elif found is not None:

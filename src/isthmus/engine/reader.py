@@ -17,8 +17,11 @@ V = TypeVar("V")
 Read = tuple[collections.Readable, Hashable]
 """What was read, and which part of it."""
 
-Reads = tuple[tuple[collections.Readable, tuple[Hashable, ...]], ...]
-"""All that a run has read: by collection the keys."""
+Part = tuple[collections.Readable, tuple[Hashable, ...]]
+"""What a run has read of one collection: the keys."""
+
+Reads = tuple[Part, ...]
+"""All that a run has read."""
 
 CLOSED: Final = -1
 

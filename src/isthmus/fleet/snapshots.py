@@ -14,7 +14,7 @@ import msgspec
 
 from isthmus.base import clock, errors
 from isthmus.fleet import generations, slots, sources
-from isthmus.kube import objects
+from isthmus.kube import objects, sharing
 from isthmus.mesh.identities import ClusterId
 
 REFUSED = "ISM-FLEET-018"
@@ -49,7 +49,8 @@ def pack(cluster: ClusterId, content: Content, *, server: str) -> slots.Packed:
     return slots.pack(cluster, msgspec.json.encode(listed), server=server)
 
 
-def _kept(value: objects.Object) -> objects.Object:
+def _kept(found: objects.Object) -> objects.Object:
+    value = found.whole()
     annotations = value.metadata.annotations
     if not annotations:
         return value
@@ -98,7 +99,8 @@ def _content(kept: slots.Kept) -> Content:
         return {
             collection: {
                 sources.ObjectKey(kept.cluster, one.metadata.namespace, one.metadata.name): one
-                for one in (msgspec.json.decode(item, type=kind) for item in listed[collection])
+                for item in listed[collection]
+                for one in (sharing.lean(msgspec.json.decode(item, type=kind)),)
             }
             for collection, kind in _TYPES.items()
         }

@@ -10,6 +10,7 @@ Source: spec sections 2.3, 3.3, 3.5, 4.9.
 from collections.abc import Mapping
 
 import msgspec
+from typing_extensions import override
 
 
 class Part(msgspec.Struct, frozen=True, rename="camel", gc=False, omit_defaults=True):
@@ -52,6 +53,10 @@ class Object(Part, frozen=True):
     """Any object that we read."""
 
     metadata: Metadata
+
+    def whole(self) -> "Object":
+        """Return it with all of its parts at hand; see `packed`."""
+        return self
 
 
 class ServicePort(Part, frozen=True):
@@ -149,6 +154,10 @@ class EndpointSlice(Object, frozen=True):
     endpoints: tuple[SliceEndpoint, ...] | None = ()
     ports: tuple[EndpointPort, ...] | None = ()
 
+    @override
+    def whole(self) -> "EndpointSlice":
+        return self
+
 
 class ContainerPort(Part, frozen=True):
     """A port that a container declares."""
@@ -202,6 +211,10 @@ class Pod(Object, frozen=True):
 
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
+
+    @override
+    def whole(self) -> "Pod":
+        return self
 
 
 class Node(Object, frozen=True):

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from isthmus.kube import objects
+from isthmus.kube import objects, packed
 
 V = TypeVar("V", bound=objects.Object)
 H = TypeVar("H", bound=Hashable)
@@ -38,18 +38,20 @@ def shared(fresh: V) -> V:
     return fresh
 
 
-def lean(fresh: V) -> V:
-    """Return the same without what no mesh is made of, where there are many objects of a kind."""
+def lean(fresh: objects.Object) -> objects.Object:
+    """Return the same without what no mesh is made of, packed where there are many of a kind."""
     if isinstance(fresh, MANY):
         _bare(fresh.metadata)
     if isinstance(fresh, objects.Pod):
         _put(fresh.metadata, "creation_timestamp", "")
         _put(fresh.status, "host_ip", "")
-    elif isinstance(fresh, objects.EndpointSlice):
+        return packed.pod(shared(fresh))
+    if isinstance(fresh, objects.EndpointSlice):
         _put(fresh.metadata, "creation_timestamp", "")
         for member in fresh.endpoints or ():
             if member.target_ref is not None:
                 _put(member.target_ref, "uid", "")
+        return packed.endpoint_slice(shared(fresh))
     return shared(fresh)
 
 

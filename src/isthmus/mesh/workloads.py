@@ -56,31 +56,95 @@ WorkloadKey = identities.ObjectKey
 
 
 @dataclass(frozen=True, slots=True)
-class Workload:
-    """A pod as the mesh sees it.
+class Kind:
+    """What pods of one owner have in common; they share it.
 
     Attributes:
-        own: Its own labels, sorted.
-        has_proxy: Whether it accepts mutual TLS (`security.istio.io/tlsMode: istio`).
-        name: Of the Deployment (or other owner) that it belongs to.
-        container_ports: The ports that its containers declare.
-        accepts_tunnels: Whether HBONE is accepted for it: its traffic is known to be captured.
-        awaits_proxy: Whether its traffic is captured and no proxy takes it yet: nobody reaches it.
+        own: Their own labels, sorted.
+        has_proxy: Whether they accept mutual TLS (`security.istio.io/tlsMode: istio`).
+        name: Of the Deployment (or other owner) that they belong to.
+        container_ports: The ports that their containers declare.
+        accepts_tunnels: Whether HBONE is accepted for them: their traffic is known to be captured.
+        awaits_proxy: Whether their traffic is captured and no proxy takes it yet: nobody reaches
+            them.
     """
 
-    key: WorkloadKey
-    addresses: tuple[str, ...]
     service_account: str
     own: Labels
     network: NetworkId
-    node: str = ""
-    locality: Locality = NOWHERE
     has_proxy: bool = False
     name: str = ""
     is_terminating: bool = False
     container_ports: tuple[int, ...] = ()
     accepts_tunnels: bool = False
     awaits_proxy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A pod as the mesh sees it.
+
+    Attributes:
+        address: Its first one; empty if it has none.
+        more: Its other addresses.
+    """
+
+    key: WorkloadKey
+    kind: Kind
+    address: str = ""
+    more: tuple[str, ...] = ()
+    node: str = ""
+    locality: Locality = NOWHERE
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All of its addresses."""
+        return (self.address, *self.more) if self.address else ()
+
+    @property
+    def service_account(self) -> str:
+        """The account that it runs as."""
+        return self.kind.service_account
+
+    @property
+    def own(self) -> Labels:
+        """Its own labels, sorted."""
+        return self.kind.own
+
+    @property
+    def network(self) -> NetworkId:
+        """The network that it is in."""
+        return self.kind.network
+
+    @property
+    def has_proxy(self) -> bool:
+        """Whether it accepts mutual TLS."""
+        return self.kind.has_proxy
+
+    @property
+    def name(self) -> str:
+        """The name of the Deployment (or other owner) that it belongs to."""
+        return self.kind.name
+
+    @property
+    def is_terminating(self) -> bool:
+        """Whether it is about to end."""
+        return self.kind.is_terminating
+
+    @property
+    def container_ports(self) -> tuple[int, ...]:
+        """The ports that its containers declare."""
+        return self.kind.container_ports
+
+    @property
+    def accepts_tunnels(self) -> bool:
+        """Whether HBONE is accepted for it."""
+        return self.kind.accepts_tunnels
+
+    @property
+    def awaits_proxy(self) -> bool:
+        """Whether its traffic is captured and no proxy takes it yet."""
+        return self.kind.awaits_proxy
 
     @property
     def labels(self) -> Labels:

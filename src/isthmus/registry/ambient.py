@@ -113,8 +113,9 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, known: Known) -> Nod
 
 def _pods(graph_: graph.Graph, sources_: sources.Sources, known: Known, asking: Asking) -> Pods:
     def traits(
-        read: reader.Reader, key: sources.ObjectKey, pod: objects.Pod
+        read: reader.Reader, key: sources.ObjectKey, kept: objects.Pod
     ) -> Iterable[tuple[WorkloadKey, Traits]]:
+        pod = kept.whole()
         if pod.status.phase in workloads.ENDED:
             return
         found = traits_of(key, pod, trust_domain=known.settings.domain_of(read, key.cluster))

@@ -176,8 +176,10 @@ class Reading:
             # A slice may claim any pod; only the pod's own address proves it. A pod that follows
             # another of its name may be in a slice before its address is known: until then
             # nobody could say that a proxy stands before it, and plain text would go out.
-            if address in workload.addresses:
-                yield from _of_workload(member, ports, address, workload)
+            for own in workload.addresses:
+                if own == address:
+                    yield from _of_workload(member, ports, own, workload)
+                    break
             return
         yield from self._of_address(member, ports, address)
 
@@ -231,23 +233,24 @@ def _of_workload(
     address: str,
     workload: Workload,
 ) -> Iterable[Endpoint]:
+    kind = workload.kind
     for name, port in tcp_ports(ports):
         yield Endpoint(
             address=address,
             port=port,
             port_name=name,
             cluster=workload.key.cluster,
-            network=workload.network,
+            network=kind.network,
             locality=workload.locality,
-            health=Health.UNHEALTHY if workload.awaits_proxy else _health(member),
-            accepts_mtls=workload.has_proxy,
+            health=Health.UNHEALTHY if kind.awaits_proxy else _health(member),
+            accepts_mtls=kind.has_proxy,
             namespace=workload.key.namespace,
-            service_account=workload.service_account,
-            workload=workload.name,
+            service_account=kind.service_account,
+            workload=kind.name,
             node=workload.node,
-            own=workload.own,
+            own=kind.own,
             hostname=member.hostname,
-            accepts_tunnels=workload.accepts_tunnels,
+            accepts_tunnels=kind.accepts_tunnels,
         )
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
-from isthmus.mesh.workloads import Workload, WorkloadKey
+from isthmus.mesh.workloads import Kind, Workload, WorkloadKey
 from isthmus.registry import addresses, topology
 
 TLS_MODE_LABEL: Final = "security.istio.io/tlsMode"
@@ -27,8 +27,9 @@ def declare(
     """Declare the workloads of all clusters in `graph_`."""
 
     def workload(
-        read: reader.Reader, key: sources.ObjectKey, pod: objects.Pod
+        read: reader.Reader, key: sources.ObjectKey, kept: objects.Pod
     ) -> Iterable[tuple[WorkloadKey, Workload]]:
+        pod = kept.whole()
         if pod.status.phase not in ENDED:
             found = workload_of(read, key, pod, places=places)
             yield found.key, found
@@ -49,14 +50,10 @@ def workload_of(
     network = places.network_of(
         read, cluster=key.cluster, labels=labels, address=own[0] if own else ""
     )
-    return Workload(
-        key=key,
-        addresses=own,
+    kind = Kind(
         service_account=pod.spec.service_account_name or "default",
         own=topology.own_labels(labels),
         network=network,
-        node=node,
-        locality=locality,
         has_proxy=labels.get(TLS_MODE_LABEL) == "istio",
         name=owner_name(pod),
         is_terminating=pod.metadata.deletion_timestamp is not None,
@@ -64,6 +61,19 @@ def workload_of(
         accepts_tunnels=accepts_tunnels(pod),
         awaits_proxy=pod.metadata.annotation(REDIRECTION_ANNOTATION) == "pending",
     )
+    return Workload(
+        key,
+        _same(kind),
+        address=own[0] if own else "",
+        more=own[1:],
+        node=node,
+        locality=locality,
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _same(kind: Kind) -> Kind:
+    return kind
 
 
 def accepts_tunnels(pod: objects.Pod) -> bool:

@@ -1,7 +1,13 @@
 """The door of this room: a slice goes in, bytes with a version come out.
 
-The slice is all that goes in, so equal slices give equal bytes, whoever asks and whenever.
+The slice is all that goes in, so equal slices give equal bytes, whoever asks and whenever. Proxies
+in many places are told the same of a service: such resources are one object, and so are their
+bytes, as long as anybody is told them.
 """
+
+import weakref
+from collections.abc import Hashable
+from typing import Final
 
 from isthmus.resources import snapshot
 from isthmus.resources.envoy import build as envoy
@@ -13,4 +19,14 @@ def build(slice_: view.Slice) -> snapshot.Resource:
     """Return the resource that says `slice_` to the kind of proxy that it is for."""
     if isinstance(slice_, view.wds.NodeSlice):
         return ztunnel.build(slice_)
-    return envoy.build(slice_)
+    return shared(envoy.build(slice_))
+
+
+_KNOWN: Final = weakref.WeakValueDictionary[Hashable, snapshot.Resource]()
+
+
+def shared(fresh: snapshot.Resource) -> snapshot.Resource:
+    """Return the resource that is equal and known already, or else this one."""
+    told = tuple([one.version for one in fresh.collections])
+    known = _KNOWN.setdefault((fresh.type_url, fresh.name, fresh.version, told), fresh)
+    return known if known == fresh else fresh

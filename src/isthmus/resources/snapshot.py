@@ -65,7 +65,7 @@ class Contents(str):
         return made
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Resource:
     """One resource, ready to be put into an `Any`.
 

@@ -26,7 +26,7 @@ def described(endpoint: Endpoint) -> str:
     return _description(endpoint.workload, endpoint.namespace, endpoint.cluster, told)
 
 
-@functools.lru_cache(maxsize=16384)
+@functools.lru_cache(maxsize=2048)
 def _description(workload: str, namespace: str, cluster: ClusterId, labels: Labels) -> str:
     told = dict(labels)
     name = _first(told, CANONICAL_NAME) or workload

@@ -6,6 +6,7 @@ farther; these count more. Whoever changes places always finds something: wider 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator
 
 from isthmus.engine import collections, graph, reader
@@ -93,6 +94,7 @@ def preferences_of(
                 yield preference
 
 
+@functools.lru_cache(maxsize=4096)
 def horizon_of(scope: view.OutboundScope | view.GatewayScope) -> view.HorizonScope:
     """Return the place where the proxies of a scope stand."""
     return view.HorizonScope(

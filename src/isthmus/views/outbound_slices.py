@@ -1,7 +1,9 @@
 """Clusters, listeners and routes of sidecars, namespace by namespace."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
@@ -28,6 +30,9 @@ Seen = tuple[view.OutboundScope, ServiceKey]
 Sliced = Iterator[tuple[view.SliceKey, view.Slice]]
 RouteKey = tuple[view.OutboundScope, str]
 HostKey = tuple[view.OutboundScope, str, str]
+
+SHARED: Final = 4096
+"""So many clusters are remembered."""
 
 
 def declare(
@@ -182,9 +187,16 @@ def _clusters(
             behind=read.get(behind, (horizon_slices.horizon_of(scope), name)) or spreading.NOTHING,
         ):
             told = completed(read, known, cluster, service, scope=scope)
-            yield view.keyed(scope, spreading.marked(told, marks_sockets=scope.marks_sockets))
+            marked = spreading.marked(told, marks_sockets=scope.marks_sockets)
+            yield view.keyed(scope, _same(marked))
 
     return sliced
+
+
+@functools.lru_cache(maxsize=SHARED)
+def _same(cluster: view.ClusterSlice) -> view.ClusterSlice:
+    """Return a cluster as the object that it is for others too: most namespaces see the same."""
+    return cluster
 
 
 def completed(

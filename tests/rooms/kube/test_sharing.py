@@ -1,6 +1,8 @@
 """Objects that were just decoded share what is equal in them, and say the same as before."""
 
+import itertools
 import json
+import sys
 
 import msgspec
 import pytest
@@ -99,3 +101,51 @@ def test_how_old_a_service_is_stays_known():
 
     assert one.metadata.creation_timestamp == "2026-01-01T00:00:00Z"
     assert one.spec.selector == {"app": "web"}
+
+
+PLAIN = {**POD, "metadata": {**POD["metadata"], "annotations": {"x.istio.io/y": "z"}}}
+ODD = {"metadata": {"name": "odd", "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+DUAL = {"status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}}
+KEPT = [
+    *((objects.Pod, one) for one in (POD, PLAIN, ODD, {**POD, **DUAL})),
+    *((objects.EndpointSlice, one) for one in (SLICE, ODD, {**SLICE, "endpoints": None})),
+]
+
+
+@pytest.mark.parametrize(("kind", "fields"), KEPT)
+def test_what_is_packed_says_the_same(kind, fields):
+    kept, plain = sharing.lean(decoded(kind, fields)), sharing.shared(decoded(kind, fields))
+
+    assert type(kept) is not kind
+    assert (kept.metadata, kept.metadata.name) == (plain.metadata, plain.metadata.name)
+    if kind is objects.Pod:
+        assert (kept.spec, kept.status, kept.whole()) == (plain.spec, plain.status, plain)
+    else:
+        assert (kept.ports, kept.address_type) == (plain.ports, plain.address_type)
+        assert kept.whole().endpoints == (plain.endpoints or ())
+
+
+def test_packed_pods_differ_in_whatever_they_differ():
+    kept = [
+        sharing.lean(decoded(objects.Pod, {**POD, **other}, **own))
+        for other, own in (
+            ({}, {}),
+            ({}, {"name": "b"}),
+            ({}, {"labels": {"app": "pay"}}),
+            ({"spec": {**POD["spec"], "nodeName": "n2"}}, {}),
+            ({"status": {**POD["status"], "podIP": "10.0.0.9"}}, {}),
+            ({"status": {**POD["status"], "phase": "Failed"}}, {}),
+        )
+    ]
+
+    assert kept[0] == sharing.lean(decoded(objects.Pod, POD))
+    assert all(one != other for one, other in itertools.combinations(kept, 2))
+
+
+def test_packed_pods_of_one_owner_hold_name_address_and_node_alone():
+    one, other = (sharing.lean(decoded(objects.Pod, POD, name=name)) for name in "ab")
+    size = sum(sys.getsizeof(part) for part in (one, one.name, one.address, one.node))
+
+    assert one.metadata.labels is other.metadata.labels
+    assert one.spec.containers is other.spec.containers
+    assert size < 256

@@ -14,7 +14,7 @@ from isthmus.mesh.policies import MtlsMode
 from isthmus.mesh.services import Protocol
 from isthmus.mesh.workloads import Health
 from isthmus.node import bootstrap
-from isthmus.resources import consistency, snapshot
+from isthmus.resources import building, consistency, snapshot
 from isthmus.resources.envoy import build, gateways
 from isthmus.resources.envoy import endpoints as envoy_endpoints
 from isthmus.testing import envoys
@@ -221,3 +221,14 @@ def test_a_server_of_tcp_may_take_nothing_for_a_while(protocol):
 
 def test_near_servers_may_take_nothing_for_a_while():
     assert socket_options() == {}
+
+
+def test_what_is_told_in_two_places_is_one_object_while_it_is_told():
+    one, other = (building.build(dataclasses.replace(ENDPOINTS)) for _ in range(2))
+    apart = [building.build(dataclasses.replace(ENDPOINTS, is_apart=True)) for _ in range(2)]
+    unlike = building.build(dataclasses.replace(ENDPOINTS, groups=()))
+
+    assert one is other
+    assert apart[0] is apart[1]
+    assert unlike.body != one.body
+    assert len({id(found) for found in (one, *apart, unlike)}) == 3

@@ -27,8 +27,15 @@ GROUP: Final = b"\x12"
 MEMBER: Final = b"\x12"
 """Fields of ClusterLoadAssignment and LocalityLbEndpoints, as protobuf writes them."""
 
+ENDPOINT: Final = b"\x0a"
+ADDRESS: Final = b"\x0a"
+SOCKET: Final = b"\x0a"
+SOCKET_ADDRESS: Final = b"\x12"
+PORT: Final = b"\x18"
+"""Fields of LbEndpoint, of Endpoint, of Address, and both of SocketAddress."""
+
 MORE: Final = 0x80
-"""Marks the bytes of a length that are not its last."""
+"""Marks the bytes of a number that are not its last."""
 
 
 def assignment_of(endpoints: view.EndpointsSlice) -> message.Message:
@@ -87,23 +94,45 @@ def message_in(endpoint: view.LbEndpoint) -> bytes:
 
 
 def _encoded_endpoint(endpoint: view.LbEndpoint) -> bytes:
-    body = endpoint_components_pb2.LbEndpoint(**_endpoint(endpoint)).SerializeToString(
-        deterministic=True
-    )
-    return _field(MEMBER, body)
+    if endpoint.tunnel_end:
+        return _field(MEMBER, _serialized(_endpoint(endpoint)))
+    like = (endpoint.health, endpoint.weight, endpoint.workload, endpoint.speaks_mtls)
+    return _field(MEMBER, _encoded_address(endpoint.address, endpoint.port) + _all_else(*like))
+
+
+def _encoded_address(address: str, port: int) -> bytes:
+    """Return the field `endpoint`, of which hardly two are alike."""
+    socket = b"%b%b%b" % (_field(SOCKET_ADDRESS, address.encode()), PORT, _varint(port))
+    return _field(ENDPOINT, _field(ADDRESS, _field(SOCKET, socket)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _all_else(health: Health, weight: int, workload: str, speaks_mtls: bool) -> bytes:
+    """Return the fields after `endpoint`; those of one workload share them."""
+    return _serialized(_described(health, weight, workload, speaks_mtls))
+
+
+def _serialized(fields: messages.Fields) -> bytes:
+    said = endpoint_components_pb2.LbEndpoint(**fields)
+    return bytes(said.SerializeToString(deterministic=True))
 
 
 def _field(tag: bytes, body: bytes) -> bytes:
     """Return a field of bytes as protobuf writes it: tag, length, content."""
     size = len(body)
-    if size < 1 << 7:
+    if size < MORE:
         return b"%b%c%b" % (tag, size, body)
-    written = bytearray(tag)
-    while size >= 1 << 7:
-        written.append(size & 0x7F | 0x80)
-        size >>= 7
-    written.append(size)
-    return bytes(written) + body
+    return b"%b%b%b" % (tag, _varint(size), body)
+
+
+def _varint(number: int) -> bytes:
+    """Return a number as protobuf writes it: seven bits to a byte, the lowest first."""
+    written = bytearray()
+    while number >= MORE:
+        written.append(number & 0x7F | MORE)
+        number >>= 7
+    written.append(number)
+    return bytes(written)
 
 
 def _locality(place: Locality) -> messages.Fields:
@@ -126,9 +155,20 @@ def _endpoint(endpoint: view.LbEndpoint) -> messages.Fields:
         return _tunnelled(endpoint)
     return {
         "endpoint": {"address": messages.socket_address(endpoint.address, port=endpoint.port)},
-        "health_status": _health(endpoint.health),
-        "load_balancing_weight": {"value": endpoint.weight},
-        "metadata": _metadata(endpoint.workload, endpoint.speaks_mtls),
+        **_described(endpoint.health, endpoint.weight, endpoint.workload, endpoint.speaks_mtls),
+    }
+
+
+def _described(health: Health, weight: int, workload: str, speaks_mtls: bool) -> messages.Fields:
+    by_filter = {}
+    if speaks_mtls:
+        by_filter[SOCKET_MATCH] = messages.struct(SPEAKS_MTLS)
+    if workload:
+        by_filter["istio"] = messages.struct({"workload": workload})
+    return {
+        "health_status": _health(health),
+        "load_balancing_weight": {"value": weight},
+        "metadata": base_pb2.Metadata(filter_metadata=by_filter),
     }
 
 
@@ -169,15 +209,3 @@ def _health(health: Health) -> int:
         case Health.DRAINING:
             return int(health_check_pb2.DRAINING)
     assert_never(health)
-
-
-@functools.lru_cache(maxsize=65536)
-def _metadata(workload: str, speaks_mtls: bool) -> message.Message:
-    """Return an endpoint's metadata; many endpoints of one workload share one message."""
-    by_filter = {}
-    if speaks_mtls:
-        by_filter[SOCKET_MATCH] = messages.struct(SPEAKS_MTLS)
-    if workload:
-        by_filter["istio"] = messages.struct({"workload": workload})
-    result: message.Message = base_pb2.Metadata(filter_metadata=by_filter)
-    return result

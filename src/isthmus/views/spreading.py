@@ -68,7 +68,9 @@ def declare(
         subsets = {
             subset.labels for rule in known.rules_of(read, key) for subset in rule.subsets
         } | {()}
-        for horizon in read.items(horizons):
+        # How endpoints are told makes no difference to what stands where.
+        alike = {dataclasses.replace(one, is_apart=False): None for one in read.items(horizons)}
+        for horizon in alike:
             found = behind_gateways(service, endpoints, subsets=sorted(subsets), horizon=horizon)
             if found:
                 yield (horizon, key), found
@@ -83,6 +85,7 @@ def _widest(scope: view.HorizonScope) -> view.HorizonScope:
         scope.network,
         scope.requested_networks,
         begins_tunnels=scope.begins_tunnels,
+        is_apart=scope.is_apart,
     )
 
 

@@ -1,5 +1,7 @@
 """Connections take turns where a gateway stands in between, and only there."""
 
+import dataclasses
+
 import pytest
 
 from isthmus.mesh.traffic import LoadBalancer
@@ -188,3 +190,35 @@ def test_a_gateway_that_reads_requests_is_a_client_as_well(mesh):
     pod = east.gateway("ingress", external="172.30.0.20", labels=labels, ports={"http": 80})
 
     assert clusters_of(mesh, pod)[f"outbound|80||{HOST}"].pool.max_requests_per_connection == 50
+
+
+def hear_apart(mesh, pod):
+    """Let the proxy of a pod be one that is told of each endpoint by itself; return what it sees."""
+    before = mesh.scopes_of(pod)
+    proxy = mesh.graph.get(mesh.views.proxies, pod.connection)
+    apart = dataclasses.replace(proxy, hears_endpoints_apart=True)
+    mesh.put(mesh.views.proxies, pod.connection, apart)
+    after = mesh.graph.get(mesh.views.proxy_scopes, pod.connection)
+    with mesh.graph.transaction() as transaction:
+        for scope in before:
+            transaction.delete(mesh.views.scopes, scope)
+        for scope in after:
+            transaction.put(mesh.views.scopes, scope, 1)
+    return after
+
+
+@pytest.mark.parametrize("others", [(), ("east/other",)])
+def test_it_makes_no_difference_how_proxies_are_told_of_endpoints(mesh, others):
+    seen = hear_apart(mesh, mesh.proxy("east/client").pod)
+    for other in others:
+        mesh.scopes_of(mesh.proxy(other).pod)
+    stand_behind(mesh, 6)
+
+    (cluster,) = (
+        slice_
+        for scope in seen
+        for key, slice_ in mesh.graph.lookup(mesh.views.by_scope, scope).items()
+        if key.name == f"outbound|80||{HOST}" and key.kind is view.Kind.CLUSTER
+    )
+    assert cluster.pool.max_requests_per_connection == 20
+    assert cluster.leads_through_gateways

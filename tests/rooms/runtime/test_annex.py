@@ -44,7 +44,7 @@ async def until(holds):
 class World:
     """A control plane of which there is nothing but an annex, and what that is told."""
 
-    def __init__(self, heard):
+    def __init__(self, heard, hang_s=keeping.HANG_S):
         now = clock.SystemClock().now()
         self.files = certificates.files(now=now)
         self.signer = certificates.signer(now=now)
@@ -66,6 +66,7 @@ class World:
             counters=self.counters,
             log_level="warning",
             system_clock=clock.SystemClock(),
+            hang_s=hang_s,
         )
 
     def wanted(self, lifetime_s=0):
@@ -212,6 +213,19 @@ async def test_it_ends_with_whoever_keeps_it_although_it_does_not_run():
 
         with pytest.raises(ProcessLookupError):
             os.kill(made.annex.pid, 0)
+
+
+async def test_one_that_hangs_is_ended_and_the_next_one_answers():
+    with socket.socket() as heard:
+        heard.bind(("127.0.0.1", 0))
+        made = World(heard, hang_s=2.0)
+        async with tasks.Nursery() as nursery:
+            nursery.keep("annex", made.annex.run)
+            await made.signed()
+            hung = made.annex.pid
+            os.kill(hung, signal.SIGSTOP)
+            await made.signed()
+            assert made.annex.pid != hung
 
 
 async def test_settings_that_cannot_be_told_leave_the_last_in_force_and_nothing_else_waits(world):

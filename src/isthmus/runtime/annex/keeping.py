@@ -7,6 +7,7 @@ Source: docs/decisions/0044.
 """
 
 import asyncio
+import contextlib
 import itertools
 import socket
 import sys
@@ -29,6 +30,10 @@ PATIENCE_S: Final = 5.0
 LOOK_EVERY_S: Final = 0.5
 LOOK_SOONER_S: Final = 0.05
 END_S: Final = 2.0
+HANG_S: Final = 60.0
+"""One that was asked and has said nothing for so long is ended."""
+STARTING: Final = 10
+"""So many times as long one has that has said nothing yet: starting takes some seconds."""
 
 _LOG = logs.Log("isthmus.annex")
 _BUSY: Final = notary.Unsigned(notary.COME_AGAIN, "CA_NOT_READY", "too busy now; come again")
@@ -56,8 +61,12 @@ class Annex:
         counters: webhook.Counters,
         log_level: str,
         system_clock: clock.Clock,
+        hang_s: float = HANG_S,
     ) -> None:
         self._heard = heard
+        self._hang_s = hang_s
+        self._silent_since: float | None = None
+        self._has_spoken = False
         self._state = state
         self._counters = counters
         self._log_level = log_level
@@ -116,7 +125,7 @@ class Annex:
                 theirs.close()
                 self.pid, self._writer = process.pid, writer
                 self._greet()
-                await self._talk(reader)
+                await self._talk(reader, process)
             finally:
                 self._writer, self._seen, self.told = None, None, None
                 writer.close()
@@ -136,22 +145,30 @@ class Annex:
             pass_fds=(talk.fileno(), self._heard.fileno()),
         )
 
-    async def _talk(self, reader: asyncio.StreamReader) -> None:
+    async def _talk(
+        self, reader: asyncio.StreamReader, process: asyncio.subprocess.Process
+    ) -> None:
         async with asyncio.TaskGroup() as group:
-            telling = group.create_task(self._tell(), name="tell the annex")
+            telling = group.create_task(self._tell(process), name="tell the annex")
             decoder = msgspec.msgpack.Decoder[messages.Told](messages.Told)
             async for message in messages.heard(reader, decoder):
+                self._silent_since, self._has_spoken = None, True
                 self._take(message)
             telling.cancel()
 
     def _greet(self) -> None:
         """Say first what to work with, then what was asked meanwhile."""
+        self._silent_since, self._has_spoken = None, False
         self._tell_now()
         for number, (wanted, _) in self._waiting.items():
             self._send(messages.Sign(number, wanted))
 
-    async def _tell(self) -> None:
+    async def _tell(self, process: asyncio.subprocess.Process) -> None:
         while True:
+            if self._hangs():
+                _LOG.error("the process that signs and injects hangs and is ended", pid=self.pid)
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
             try:
                 async with asyncio.timeout(LOOK_EVERY_S):
                     await self._is_due.wait()
@@ -160,6 +177,11 @@ class Annex:
                 pass
             self._is_due.clear()
             self._tell_now()
+
+    def _hangs(self) -> bool:
+        since = self._silent_since
+        most_s = self._hang_s if self._has_spoken else self._hang_s * STARTING
+        return since is not None and self._clock.monotonic() - since > most_s
 
     def _tell_now(self) -> None:
         state = self._state()
@@ -185,6 +207,8 @@ class Annex:
     def _send(self, message: messages.Asked) -> None:
         if self._writer is not None:
             self._writer.write(messages.framed(message))
+            if self._silent_since is None and isinstance(message, messages.Sign):
+                self._silent_since = self._clock.monotonic()
 
     def _take(self, message: messages.Told) -> None:
         if isinstance(message, messages.Listening):

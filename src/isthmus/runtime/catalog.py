@@ -32,7 +32,8 @@ class Shelf:
         """Put, replace or remove a resource, and with it its collections."""
         held = self.by_type.setdefault(type_url, {})
         old = held.pop(name, None)
-        self.editions[type_url] = snapshot.Edition()
+        if not _is_told_alike(old, resource):
+            self.editions[type_url] = snapshot.Edition()
         before = old.collections if old is not None else ()
         after = resource.collections if resource is not None else ()
         for each in _besides(before, after):
@@ -191,7 +192,8 @@ class Catalog:
             before = shelf.by_type.get(type_url, {}).get(key.name)
             shelf.put(type_url, key.name, resource)
             names = touched.setdefault(key.scope, {})
-            names.setdefault(type_url, set()).add(key.name)
+            if not _is_told_alike(before, resource):
+                names.setdefault(type_url, set()).add(key.name)
             for each in _differing(before, resource):
                 names.setdefault(each.type_url, set()).add(each.name)
         woken: dict[View, list[Changed]] = {}
@@ -273,6 +275,13 @@ def joined(parts: Iterable[Changed]) -> Changed:
         for type_url, some in part.items():
             names.setdefault(type_url, set()).update(some)
     return {type_url: frozenset(some) for type_url, some in names.items()}
+
+
+def _is_told_alike(before: Resource | None, now: Resource | None) -> bool:
+    """Say whether all that differs, if anything does, is in collections, which are told apart."""
+    if before is None or now is None or not before.collections or not now.collections:
+        return False
+    return before.version == now.version and before.aliases == now.aliases
 
 
 def _differing(before: Resource | None, now: Resource | None) -> Iterable[Resource]:

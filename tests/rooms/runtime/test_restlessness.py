@@ -185,3 +185,15 @@ def test_what_is_told_in_parts_is_shown_as_what_is_told_whole():
 
     assert shown(parts) == shown(whole)
     assert len(shown(parts)[0]["endpoints"][0]["lb_endpoints"]) == SIZE
+
+
+def test_a_change_of_what_is_told_in_parts_concerns_the_collection_alone():
+    setting = Setting(ways=assembly.Ways(tells_all_in_parts=True))
+    heard = []
+    setting.watch.on_change(heard.append)
+
+    setting.endpoints("web", 1)
+
+    (changed,) = heard
+    assert set(changed) == {snapshot.MEMBERS}
+    assert len(changed[snapshot.MEMBERS]) == 1

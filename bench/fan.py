@@ -12,27 +12,28 @@ import cProfile
 import datetime
 import multiprocessing
 import multiprocessing.connection
+import os
 import pathlib
 import pstats
 import selectors
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from envoy.service.discovery.v3 import discovery_pb2
 
 from bench.scale import http2
-from isthmus.base import clock, memory
+from isthmus.base import clock, memory, metrics, tasks
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.resources import snapshot
-from isthmus.resources.snapshot import TypeUrl
-from isthmus.runtime import catalog
+from isthmus.runtime import catalog, watching
+from isthmus.runtime.fanout import crowd
+from isthmus.runtime.fanout import messages as fanout
 from isthmus.testing import certificates
 from isthmus.views import view
 from isthmus.wire import ads, callers, grpc_tls, listening, nodes, tls
-from isthmus.xds import messages
 
 NAME: Final = "istiod.istio-system.svc"
 WATCHED: Final = "outbound|80||s0.default.svc.cluster.local"
@@ -41,51 +42,38 @@ METHOD: Final = f"/{ads.SERVICE}/DeltaAggregatedResources"
 WAIT_S: Final = 120.0
 
 
-class _Watch:
-    """Sees one scope."""
-
-    __slots__ = ("_sees", "_wake")
-
-    def __init__(self, shelves: catalog.Catalog) -> None:
-        self._sees = shelves.read((SCOPE,), self)
-        self._wake: catalog.Wake | None = None
-
-    def __call__(self, changed: ads.Changed) -> None:
-        if self._wake is not None:
-            self._wake(changed)
-
-    def snapshot(self) -> snapshot.Snapshot:
-        return self._sees.snapshot
-
-    def on_change(self, wake: catalog.Wake) -> None:
-        self._wake = wake
-
-    def heeds(self, type_url: TypeUrl, names: frozenset[str]) -> None:
-        self._sees.want(self, type_url, names)
-
-    def status(self, report: messages.Report) -> None:
-        del report
-
-    def close(self) -> None:
-        """Nobody leaves before the end."""
-
-
 class _Discovery:
     """Everybody may come, and has one endpoint set."""
 
     def __init__(self, size: int) -> None:
         self.authenticator: callers.Authenticator = self
         self._size = size
-        self._shelves = catalog.Catalog()
+        self._shelves = catalog.Catalog[view.Scope]()
         self.change(0)
 
     async def authenticate(self, credentials: callers.Credentials) -> callers.Caller:
         pod = credentials.token
         return callers.Caller(ClusterId("c1"), "default", "default", pod=pod, pod_uid=pod)
 
-    def open(self, caller: callers.Caller, node: nodes.Node) -> _Watch:
+    def open(self, caller: callers.Caller, node: nodes.Node) -> watching.ProxyWatch[view.Scope]:
         del caller, node
-        return _Watch(self._shelves)
+        watch = watching.ProxyWatch(self, "")
+        watch.move((SCOPE,))
+        return watch
+
+    @property
+    def catalog(self) -> catalog.Catalog[view.Scope]:
+        return self._shelves
+
+    def see(self, fresh: object, *, instead_of: object) -> None:
+        """All is there."""
+
+    def implied_of(self, key: str) -> frozenset[str]:
+        del key
+        return frozenset()
+
+    def close(self, key: str) -> None:
+        """Nobody leaves before the end."""
 
     def change(self, number: int) -> None:
         body = f"{number:08}".encode() * (self._size // 8)
@@ -101,6 +89,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=20, help="changes (default: 20)")
     parser.add_argument("--size", type=int, default=304, help="bytes that change (default: 304)")
     parser.add_argument("--profile", type=int, default=0, metavar="LINES", help="where time goes")
+    parser.add_argument("--workers", type=int, default=0, help="by so many processes")
     parser.add_argument("--reference", action="store_true", help="by gRPC's own server")
     chosen = parser.parse_args(argv)
     for count in chosen.proxies:
@@ -113,10 +102,14 @@ async def _measured(count: int, chosen: argparse.Namespace) -> None:
     service = ads.Service(discovery, limits=ads.Limits(streams_per_s=1_000_000))
     now = clock.SystemClock().now() - datetime.timedelta(minutes=1)
     serving = tls.Serving(tls.issue(certificates.signer(now=now), names=(NAME,), now=now))
-    server, port = await _listening(service, serving, is_reference=chosen.reference)
+    if chosen.workers:
+        server, port = await _by_workers(discovery, serving, chosen.workers)
+    else:
+        server, port = await _listening(service, serving, is_reference=chosen.reference)
+    served = [f"{one.pid}" for one in server.workers] if chosen.workers else []
     spawning = multiprocessing.get_context("spawn")
     ours, theirs = spawning.Pipe()
-    before = _memory()
+    before = _memory(served)
     proxies = spawning.Process(target=_proxies, args=(port, count, theirs), daemon=True)
     proxies.start()
     rounds = asyncio.Queue[int]()
@@ -125,12 +118,15 @@ async def _measured(count: int, chosen: argparse.Namespace) -> None:
     )
     await asyncio.wait_for(rounds.get(), WAIT_S)
     await asyncio.sleep(1)
-    took_s, spent_s = await _told(discovery, rounds, chosen)
+    took_s, spent_s, theirs_s = await _told(discovery, rounds, chosen, served)
     await asyncio.sleep(1)
-    kept = (_memory() - before) / count
-    cost = spent_s / count / chosen.rounds * 1e6
+    kept = (_memory(served) - before) / count
+    told = count * chosen.rounds
+    cost = (spent_s + sum(theirs_s)) / told * 1e6
+    busiest = max(spent_s, *theirs_s) if theirs_s else spent_s
     print(
-        f"{count} proxies: {cost:.1f} µs of CPU for each message, {kept:.1f} KB for each proxy, "
+        f"{count} proxies: {cost:.1f} µs of CPU for each message, of which the busiest process "
+        f"spends {busiest / told * 1e6:.1f} and the control plane {spent_s / told * 1e6:.1f}, {kept:.1f} KB for each proxy, "
         f"{took_s / chosen.rounds * 1000:.0f} ms until the last has it",
         flush=True,
     )
@@ -149,9 +145,38 @@ async def _listening(service: ads.Service, serving: tls.Serving, *, is_reference
     )
 
 
+async def _by_workers(discovery: _Discovery, serving: tls.Serving, count: int) -> tuple[Any, int]:
+    async def refuse(*_: object) -> tuple[str, ...]:
+        return ()
+
+    shown = serving.certificate
+    limits = ads.Limits(streams_per_s=1_000_000)
+    state = fanout.State(shown.chain_pem, shown.key_pem, (), "c1", limits)
+    workers = crowd.Crowd(
+        count,
+        proxies=discovery,
+        certify=refuse,
+        asides=lambda: None,
+        state=lambda: state,
+        registered=metrics.Metrics(),
+        limits=limits,
+        log_level="warning",
+    )
+    door = socket.socket()
+    door.bind(("127.0.0.1", 0))
+    workers.serve(door, tasks.Nursery())
+    workers.look()
+    await workers.serving()
+    return workers, int(door.getsockname()[1])
+
+
 async def _told(
-    discovery: _Discovery, rounds: "asyncio.Queue[int]", chosen: argparse.Namespace
-) -> tuple[float, float]:
+    discovery: _Discovery,
+    rounds: "asyncio.Queue[int]",
+    chosen: argparse.Namespace,
+    served: Sequence[str],
+) -> tuple[float, float, list[float]]:
+    before = [_cpu_s(one) for one in served]
     profile = cProfile.Profile() if chosen.profile else None
     spent_s, began = time.process_time(), time.monotonic()
     if profile:
@@ -165,13 +190,23 @@ async def _told(
     if profile:
         profile.disable()
         pstats.Stats(profile).sort_stats("tottime").print_stats(chosen.profile)
-    return took_s, spent_s
+    after = [_cpu_s(one) for one in served]
+    return took_s, spent_s, [now - then for now, then in zip(after, before, strict=True)]
 
 
-def _memory() -> float:
-    """Return what this process takes, in KB."""
-    rollup = pathlib.Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
-    return float(rollup.split("Pss:")[1].split()[0])
+def _cpu_s(process: str) -> float:
+    fields = pathlib.Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2]
+    user, system = fields.split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def _memory(served: Sequence[str]) -> float:
+    """Return what this process takes, and those that serve for it, in KB."""
+    found = 0.0
+    for process in ("self", *served):
+        rollup = pathlib.Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii")
+        found += float(rollup.split("Pss:")[1].split()[0])
+    return found
 
 
 # --- the proxies ---------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def _encoded(
 
 def pushed_s() -> float:
     """Return the time for one proxy to be told of one changed endpoint set."""
-    shelves = catalog.Catalog()
+    shelves = catalog.Catalog[view.Scope]()
     scope = view.OutboundScope(ClusterId("east"), NetworkId("n1"), "default")
     key = view.SliceKey(scope, view.Kind.ENDPOINTS, "outbound|80||s0.default.svc.cluster.local")
     versions = [_endpoints(key.name, number) for number in range(2)]
@@ -144,7 +144,7 @@ def pushed_s() -> float:
 
 
 def _connected(
-    shelves: catalog.Catalog,
+    shelves: catalog.Catalog[view.Scope],
     scope: view.OutboundScope,
     key: view.SliceKey,
     woken: list[session.Session],
@@ -163,7 +163,7 @@ def _connected(
 
 
 def _push(
-    shelves: catalog.Catalog,
+    shelves: catalog.Catalog[view.Scope],
     key: view.SliceKey,
     fresh: snapshot.Resource,
     woken: list[session.Session],

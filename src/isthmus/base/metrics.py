@@ -4,7 +4,7 @@ A metric is declared once, with its labels; a name that is declared twice is a d
 """
 
 import bisect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -67,6 +67,15 @@ class Histogram:
             counts[bisect.bisect_left(self.bounds, value)] += 1
         self.sums[labels] = self.sums.get(labels, 0.0) + sum(values)
 
+    def add(self, now: "Distributions", before: "Distributions") -> None:
+        """Count what somebody else has counted since before."""
+        for labels, (counts, total) in now.items():
+            old, old_total = before.get(labels, ((0,) * len(counts), 0.0))
+            own = self.counts.setdefault(labels, [0] * (len(self.bounds) + 1))
+            for at, (new, known) in enumerate(zip(counts, old, strict=True)):
+                own[at] += new - known
+            self.sums[labels] = self.sums.get(labels, 0.0) + total - old_total
+
     def lines(self) -> Iterable[str]:
         """Yield the metric in the text exposition format."""
         yield f"# HELP {self.name} {self.description}"
@@ -82,6 +91,20 @@ class Histogram:
             shown = f"{{{','.join(given)}}}" if given else ""
             yield f"{self.name}_sum{shown} {_number(self.sums[labels])}"
             yield f"{self.name}_count{shown} {total}"
+
+
+Distributions = Mapping[tuple[str, ...], tuple[tuple[int, ...], float]]
+"""How many values there were below each bound, and their sum, by labels."""
+
+
+@dataclass(slots=True)
+class Figures:
+    """What a program has counted, by the names of its metrics."""
+
+    values: dict[str, dict[tuple[str, ...], float]] = field(default_factory=dict)
+    counts: dict[str, dict[tuple[str, ...], tuple[tuple[int, ...], float]]] = field(
+        default_factory=dict
+    )
 
 
 Kind = TypeVar("Kind", Metric, Histogram)
@@ -118,6 +141,43 @@ class Metrics:
             refresh()
         return (
             "\n".join(line for metric in self._metrics.values() for line in metric.lines()) + "\n"
+        )
+
+    def figures(self) -> "Figures":
+        """Return all values, for another program that counts the same."""
+        for refresh in self._before:
+            refresh()
+        found = Figures()
+        for metric in self._metrics.values():
+            if isinstance(metric, Metric):
+                found.values[metric.name] = dict(metric.values)
+            else:
+                found.counts[metric.name] = {
+                    labels: (tuple(counts), metric.sums[labels])
+                    for labels, counts in metric.counts.items()
+                }
+        return found
+
+    def add(self, now: "Figures", *, before: "Figures") -> None:
+        """Count what another program has counted since before, of metrics that are declared here."""
+        for name, values in now.values.items():
+            metric, old = self._metrics.get(name), before.values.get(name, {})
+            if isinstance(metric, Metric):
+                for labels in values.keys() | old.keys():
+                    metric.add(values.get(labels, 0.0) - old.get(labels, 0.0), *labels)
+                    if labels not in values and not metric.values[labels]:
+                        metric.remove(*labels)
+        for name, counts in now.counts.items():
+            histogram = self._metrics.get(name)
+            if isinstance(histogram, Histogram):
+                histogram.add(counts, before.counts.get(name, {}))
+
+    def gauges(self) -> frozenset[str]:
+        """Return the names of values that rise and fall."""
+        return frozenset(
+            metric.name
+            for metric in self._metrics.values()
+            if isinstance(metric, Metric) and metric.kind == "gauge"
         )
 
     def names(self) -> tuple[str, ...]:

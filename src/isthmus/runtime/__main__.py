@@ -4,7 +4,8 @@ python -m isthmus.runtime discovery --domain cluster.local
 python -m isthmus.runtime request GET /debug/syncz
 python -m isthmus.runtime reach 203.0.113.2 15008
 
-It also runs `annex`, which only a control plane starts: with two sockets that it has opened.
+It also runs `annex` and `push`, which only a control plane starts: each with two sockets that it
+has opened.
 """
 
 import http
@@ -25,6 +26,8 @@ def main(arguments: list[str]) -> int:
             return _request(method, path)
         case ["annex", talk, heard, level] if talk.isdecimal() and heard.isdecimal():
             return _annex(int(talk), int(heard), level)
+        case ["push", talk, door, level] if talk.isdecimal() and door.isdecimal():
+            return _push(int(talk), int(door), level)
         case ["reach", address, port] if port.isdecimal():
             return _reach(address, int(port))
         case _:
@@ -60,6 +63,20 @@ def _annex(talk: int, heard: int, level: str) -> int:
 
     logs.configure(level)
     sockets = (socket.socket(fileno=talk), socket.socket(fileno=heard))
+    asyncio.run(process.run(*sockets, system_clock=clock.SystemClock()))
+    return 0
+
+
+def _push(talk: int, door: int, level: str) -> int:
+    with imports.at_start():  # as above
+        import asyncio
+
+        from isthmus.base import clock
+        from isthmus.runtime.fanout import process
+
+    logs.configure(level)
+    memory.collect_rarely()
+    sockets = (socket.socket(fileno=talk), socket.socket(fileno=door))
     asyncio.run(process.run(*sockets, system_clock=clock.SystemClock()))
     return 0
 

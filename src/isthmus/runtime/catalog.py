@@ -5,19 +5,34 @@ the scopes' mappings, and one list of who waits. A change is told to those of it
 that want one of its names, and copies nothing; who cares is looked up, not searched for.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Generic, Protocol, TypeVar
 
 from typing_extensions import override
 
 from isthmus.resources import snapshot
 from isthmus.resources.snapshot import Resource, Snapshot, TypeUrl
-from isthmus.views.view import Scope, SliceKey
 
 Changed = Mapping[TypeUrl, frozenset[str]]
 Wake = Callable[[Changed], None]
 """Told which resources have changed, by type and name."""
 
 Named = dict[str, Resource]
+
+S = TypeVar("S", bound=Hashable)
+Seen_co = TypeVar("Seen_co", bound=Hashable, covariant=True)
+
+
+class Key(Protocol[Seen_co]):
+    """Where a resource stands."""
+
+    @property
+    def scope(self) -> Seen_co:
+        """Who sees it."""
+
+    @property
+    def name(self) -> str:
+        """What it is called there."""
 
 
 class Shelf:
@@ -103,13 +118,13 @@ class _Leading(Mapping[TypeUrl, snapshot.Leads]):
         return len(tuple(iter(self)))
 
 
-class View:
+class View(Generic[S]):
     """What proxies with equal scopes have in common, and who they are."""
 
     __slots__ = ("_open", "_shelves", "_wanting", "_wants", "scopes", "snapshot")
 
     def __init__(
-        self, scopes: tuple[Scope, ...], shelves: tuple[Shelf, ...], implied: frozenset[str]
+        self, scopes: tuple[S, ...], shelves: tuple[Shelf, ...], implied: frozenset[str]
     ) -> None:
         self.scopes = scopes
         self._shelves = shelves[::-1]
@@ -176,17 +191,17 @@ class View:
         )
 
 
-class Catalog:
+class Catalog(Generic[S]):
     """All shelves, and the proxies that read them."""
 
     def __init__(self) -> None:
-        self._shelves: dict[Scope, Shelf] = {}
-        self._views: dict[tuple[Scope, ...], View] = {}
-        self._readers: dict[Scope, set[View]] = {}
+        self._shelves: dict[S, Shelf] = {}
+        self._views: dict[tuple[S, ...], View[S]] = {}
+        self._readers: dict[S, set[View[S]]] = {}
 
-    def change(self, changed: Iterable[tuple[SliceKey, TypeUrl, Resource | None]]) -> None:
+    def change(self, changed: Iterable[tuple[Key[S], TypeUrl, Resource | None]]) -> None:
         """Put, replace or remove resources, then wake each proxy that wants one, once."""
-        touched: dict[Scope, dict[TypeUrl, set[str]]] = {}
+        touched: dict[S, dict[TypeUrl, set[str]]] = {}
         for key, type_url, resource in changed:
             shelf = self._shelves.setdefault(key.scope, Shelf())
             before = shelf.by_type.get(type_url, {}).get(key.name)
@@ -196,7 +211,7 @@ class Catalog:
                 names.setdefault(type_url, set()).add(key.name)
             for each in _differing(before, resource):
                 names.setdefault(each.type_url, set()).add(each.name)
-        woken: dict[View, list[Changed]] = {}
+        woken: dict[View[S], list[Changed]] = {}
         for scope, by_type in touched.items():
             frozen = {type_url: frozenset(names) for type_url, names in by_type.items()}
             for view in self._readers.get(scope, ()):
@@ -204,12 +219,12 @@ class Catalog:
         for view, parts in woken.items():
             view.wake(parts[0] if len(parts) == 1 else joined(parts))
 
-    def drop(self, scope: Scope) -> None:
+    def drop(self, scope: S) -> None:
         """Forget a scope that nobody reads any more."""
         if not self._readers.get(scope):
             self._shelves.pop(scope, None)
 
-    def read(self, scopes: Iterable[Scope], wake: Wake) -> View:
+    def read(self, scopes: Iterable[S], wake: Wake) -> View[S]:
         """Begin to wake a reader on changes in these scopes; return what it shares with others."""
         wanted = tuple(scopes)
         view = self._views.get(wanted)
@@ -220,7 +235,7 @@ class Catalog:
         view.add(wake)
         return view
 
-    def leave(self, scopes: Iterable[Scope], wake: Wake) -> Changed:
+    def leave(self, scopes: Iterable[S], wake: Wake) -> Changed:
         """Stop to wake a reader; return the names that it wanted, by type."""
         view = self._views.get(tuple(scopes))
         if view is None:
@@ -230,7 +245,7 @@ class Catalog:
             self._forget(view)
         return wants
 
-    def names(self, scopes: Iterable[Scope]) -> Changed:
+    def names(self, scopes: Iterable[S]) -> Changed:
         """Return the names of all resources in these scopes."""
         shelves = [self._shelves[scope] for scope in scopes if scope in self._shelves]
         return joined(
@@ -238,7 +253,7 @@ class Catalog:
             for shelf in shelves
         )
 
-    def _forget(self, view: View) -> None:
+    def _forget(self, view: View[S]) -> None:
         del self._views[view.scopes]
         for scope in view.scopes:
             views = self._readers[scope]
@@ -246,9 +261,7 @@ class Catalog:
             if not views:
                 del self._readers[scope]
 
-    def snapshot(
-        self, scopes: Iterable[Scope], *, implied: frozenset[str] = frozenset()
-    ) -> Snapshot:
+    def snapshot(self, scopes: Iterable[S], *, implied: frozenset[str] = frozenset()) -> Snapshot:
         """Return what a proxy with these scopes should have; it follows later changes.
 
         `implied` are names that it wants without naming them. Of equal names in several scopes
@@ -256,7 +269,7 @@ class Catalog:
         """
         return self._view(tuple(scopes), implied).snapshot
 
-    def _view(self, scopes: tuple[Scope, ...], implied: frozenset[str] = frozenset()) -> View:
+    def _view(self, scopes: tuple[S, ...], implied: frozenset[str] = frozenset()) -> View[S]:
         shelves = tuple(self._shelves.setdefault(scope, Shelf()) for scope in scopes)
         return View(scopes, shelves, implied)
 

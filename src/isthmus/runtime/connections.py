@@ -17,12 +17,11 @@ from isthmus.engine import changes
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.proxies import NO_TUNNELS, Proxy, ProxyKind, Tunnelling
 from isthmus.mesh.workloads import WorkloadKey
-from isthmus.resources.snapshot import Snapshot, TypeUrl
-from isthmus.runtime import assembly, catalog, viewing
+from isthmus.resources.snapshot import Snapshot
+from isthmus.runtime import assembly, catalog, viewing, watching
 from isthmus.views import view
 from isthmus.views.view import Scope
 from isthmus.wire import ads, callers, nodes
-from isthmus.xds import messages
 
 NAME_IN_ID: Final = 2
 """Which part of a node's id, between tildes, is its name."""
@@ -57,15 +56,15 @@ class Connections(ads.Discovery):
         self._tunnelling = tunnelling
         self.tells_apart = False
         """Whether Envoys that can are told of each endpoint by itself."""
-        self._catalog = catalog.Catalog()
-        self._watches: dict[str, ProxyWatch] = {}
+        self._catalog = catalog.Catalog[Scope]()
+        self._watches: dict[str, watching.ProxyWatch[Scope]] = {}
         self._seen: Counter[Scope] = Counter()
         self._moved: set[str] = set()
         self._number = 0
         mesh.graph.listen(self._published)
 
     @override
-    def open(self, caller: callers.Caller, node: nodes.Node) -> "ProxyWatch":
+    def open(self, caller: callers.Caller, node: nodes.Node) -> watching.ProxyWatch[Scope]:
         self._check_kind(caller, node)
         reason = self._unready(caller.cluster)
         if not reason and node.kind in TUNNELLING:
@@ -84,7 +83,7 @@ class Connections(ads.Discovery):
         if reason:
             self._forget(key)
             raise ads.NotReady(reason)
-        watch = ProxyWatch(self, key)
+        watch = watching.ProxyWatch(self, key)
         self._watches[key] = watch
         watch.move(scopes)
         return watch
@@ -136,7 +135,7 @@ class Connections(ads.Discovery):
         return len(self._watches)
 
     @property
-    def catalog(self) -> catalog.Catalog:
+    def catalog(self) -> catalog.Catalog[Scope]:
         """What each scope holds."""
         return self._catalog
 
@@ -205,68 +204,6 @@ class Connections(ads.Discovery):
             watch = self._watches.get(key)
             if watch is not None:
                 watch.move(self._scopes_of(key))
-
-
-class ProxyWatch(ads.Watch):
-    """What one proxy should have. It is woken by being called."""
-
-    __slots__ = ("_connections", "_is_closed", "_key", "_sees", "_wakes")
-
-    def __init__(self, connections: Connections, key: str) -> None:
-        self._connections = connections
-        self._key = key
-        self._sees = connections.catalog.read((), self)
-        self._wakes: tuple[catalog.Wake, ...] = ()
-        self._is_closed = False
-
-    @override
-    def snapshot(self) -> Snapshot:
-        implied = self._connections.implied_of(self._key)
-        return self._sees.following(implied) if implied else self._sees.snapshot
-
-    @override
-    def on_change(self, wake: catalog.Wake) -> None:
-        self._wakes = (*self._wakes, wake)
-
-    @override
-    def heeds(self, type_url: TypeUrl, names: frozenset[str]) -> None:
-        self._sees.want(self, type_url, names)
-
-    @override
-    def status(self, report: messages.Report) -> None:
-        """Nothing: the stream itself keeps the record."""
-
-    @override
-    def close(self) -> None:
-        if not self._is_closed:
-            self._is_closed = True
-            self._connections.close(self._key)
-
-    def move(self, scopes: tuple[Scope, ...]) -> None:
-        """See other scopes from now on, and tell the proxy of the difference."""
-        old, shelves = self._sees.scopes, self._connections.catalog
-        if scopes == old:
-            return
-        # Later nothing is known of what nobody else sees.
-        gone = shelves.names(scope for scope in old if scope not in scopes)
-        wants = shelves.leave(old, self)
-        self._connections.see(scopes, instead_of=old)
-        self._sees = shelves.read(scopes, self)
-        for type_url, names in wants.items():
-            self._sees.want(self, type_url, names)
-        if self._wakes:
-            come = shelves.names(scope for scope in scopes if scope not in old)
-            self(catalog.joined((gone, come)))
-
-    def leave(self) -> None:
-        """See nothing any more."""
-        self._connections.catalog.leave(self._sees.scopes, self)
-        self._connections.see((), instead_of=self._sees.scopes)
-
-    def __call__(self, changed: catalog.Changed) -> None:
-        """Tell the proxy of a change."""
-        for wake in self._wakes:
-            wake(changed)
 
 
 def _shortened(name: str) -> str:

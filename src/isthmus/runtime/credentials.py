@@ -99,7 +99,7 @@ class Credentials:
     def __init__(
         self,
         mesh: assembly.Mesh,
-        shelves: catalog.Catalog,
+        shelves: catalog.Catalog[view.Scope],
         *,
         client: Clients,
         system_clock: clock.Clock,

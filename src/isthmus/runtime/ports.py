@@ -9,7 +9,6 @@ Source: spec sections 1.4, 4.1 and 5.2; docs/decisions/0044.
 import asyncio
 import contextlib
 import datetime
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -19,8 +18,18 @@ from isthmus.ca import authority as authorities
 from isthmus.ca import signing
 from isthmus.fleet import supervisor
 from isthmus.inject import settings as inject_settings
-from isthmus.runtime import assembly, impersonation, injection, settings, trust, trusting
+from isthmus.runtime import (
+    assembly,
+    connections,
+    impersonation,
+    injection,
+    settings,
+    trust,
+    trusting,
+)
 from isthmus.runtime.annex import keeping, messages
+from isthmus.runtime.fanout import crowd
+from isthmus.runtime.fanout import messages as fanout
 from isthmus.wire import ads, callers, csr, listening, tls, webhook
 
 SECURE_PORT: Final = 15012
@@ -44,6 +53,7 @@ class Behind:
     injection: injection.Declared
     authenticator: callers.Authenticator
     discovery: ads.Service
+    proxies: connections.Connections
 
 
 class Ports:
@@ -51,6 +61,7 @@ class Ports:
 
     Attributes:
         is_serving: Whether proxies can call.
+        crowd: Those who tell them in this process's place, if any do.
     """
 
     def __init__(
@@ -70,14 +81,16 @@ class Ports:
         self._clock = system_clock
         self._signed = csr.Counters(registered)
         self._injected = webhook.Counters(registered)
+        self._registered = registered
         self._serving: tls.Serving | None = None
         self._annex: keeping.Annex | None = None
         self._since_s = 0.0
+        self.crowd: crowd.Crowd | None = None
         self.is_serving = False
 
     async def serve(self, stack: contextlib.AsyncExitStack, nursery: tasks.Nursery) -> None:
         """Open the ports; they close with the stack."""
-        heard = stack.enter_context(_bound(WEBHOOK_PORT))
+        heard = stack.enter_context(listening.bound(ANY, WEBHOOK_PORT))
         annex = self._annex = keeping.Annex(
             heard,
             state=self._state,
@@ -91,12 +104,15 @@ class Ports:
         self._behind.trust.listen(lambda fresh: self._renew(serving, fresh))
         _ = nursery.keep("renew serving certificate", lambda: self._keep_fresh(serving))
         self._behind.mesh.graph.listen(lambda _: self._follow(serving, annex))
-        server, _ = listening.listen(
-            (self._behind.discovery.handler(), self._signing(annex)),
-            address=f"{ANY}:{SECURE_PORT}",
-            serving=serving,
-        )
-        stack.push_async_callback(server.stop, DRAIN_S)
+        if self._settings.push_workers:
+            self._serve_by_workers(stack, nursery, annex)
+        else:
+            server, _ = listening.listen(
+                (self._behind.discovery.handler(), csr.service(self._signatory(annex))),
+                address=f"{ANY}:{SECURE_PORT}",
+                serving=serving,
+            )
+            stack.push_async_callback(server.stop, DRAIN_S)
         self.is_serving, self._since_s = True, self._clock.monotonic()
         self._root_changed()
         _LOG.info("serving", cluster=self._settings.cluster, secure=SECURE_PORT)
@@ -109,6 +125,39 @@ class Ports:
         if has_begun or self._clock.monotonic() - self._since_s > BEGINS_S:
             return ""
         return "pods are not given proxies yet"
+
+    def _serve_by_workers(
+        self, stack: contextlib.AsyncExitStack, nursery: tasks.Nursery, annex: keeping.Annex
+    ) -> None:
+        signatory = self._signatory(annex)
+
+        async def certify(request: bytes, shown: callers.Credentials) -> tuple[str, ...]:
+            return await csr.answered(request, shown=shown, signatory=signatory)
+
+        self.crowd = crowd.Crowd(
+            self._settings.push_workers,
+            proxies=self._behind.proxies,
+            certify=certify,
+            asides=lambda: self._behind.discovery.asides,
+            state=self._state_of_workers,
+            registered=self._registered,
+            limits=self._behind.discovery.limits,
+            log_level=self._settings.log_level,
+            system_clock=self._clock,
+        )
+        self.crowd.serve(listening.bound(ANY, SECURE_PORT), nursery)
+        stack.push_async_callback(self.crowd.stop, DRAIN_S)
+
+    def _state_of_workers(self) -> fanout.State | None:
+        if self._serving is None:
+            return None
+        return fanout.State(
+            chain_pem=self._serving.certificate.chain_pem,
+            key_pem=self._serving.certificate.key_pem,
+            node_accounts=self._settings.node_accounts,
+            own_cluster=self._settings.cluster,
+            limits=self._behind.discovery.limits,
+        )
 
     def _state(self) -> messages.State:
         shown = self._serving.certificate if self._serving else None
@@ -136,19 +185,15 @@ class Ports:
         self._behind.trust.listen(take)
         return await found
 
-    def _signing(self, annex: keeping.Annex) -> csr.Handler:
+    def _signatory(self, annex: keeping.Annex) -> csr.Signatory:
         chosen, mesh = self._settings, self._behind.mesh
-        return csr.service(
-            csr.Signatory(
-                self._behind.authenticator,
-                sign=annex.sign,
-                trust_domain=lambda cluster: trusting.domain_of(mesh, cluster),
-                own_domain=lambda: trusting.domain_of(mesh, chosen.cluster),
-                counters=self._signed,
-                impersonation=impersonation.Judge(
-                    mesh, node_accounts=chosen.node_accounts
-                ).objection,
-            )
+        return csr.Signatory(
+            self._behind.authenticator,
+            sign=annex.sign,
+            trust_domain=lambda cluster: trusting.domain_of(mesh, cluster),
+            own_domain=lambda: trusting.domain_of(mesh, chosen.cluster),
+            counters=self._signed,
+            impersonation=impersonation.Judge(mesh, node_accounts=chosen.node_accounts).objection,
         )
 
     def _certificate(self, signer: authorities.Authority) -> tls.Certificate:
@@ -185,15 +230,3 @@ class Ports:
             await self._clock.sleep(max(TRUST_LOOK_S, left / datetime.timedelta(seconds=1)))
             if self._behind.trust.authority is not None:
                 serving.replace(self._certificate(self._behind.trust.authority))
-
-
-def _bound(port: int) -> socket.socket:
-    """Return a socket that has a port, but refuses calls until somebody listens on it."""
-    bound = socket.socket()
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((ANY, port))
-    except OSError:
-        bound.close()
-        raise
-    return bound

@@ -47,7 +47,7 @@ from isthmus.runtime import (
     trusting,
     viewing,
 )
-from isthmus.wire import admin, ads, debugging, debugstreams
+from isthmus.wire import admin, ads, debugging, debugstreams, streams
 from isthmus.wire import key_sets as keys_door
 from isthmus.wire import pages as paging
 
@@ -266,6 +266,7 @@ class Program:
                 injection=self._injection,
                 authenticator=self._authenticator,
                 discovery=self._discovery,
+                proxies=self._proxies,
             ),
             unready=self.unready,
             root_changed=lambda: self._stewardship.root_changed(),
@@ -278,7 +279,7 @@ class Program:
             self._mesh,
             fleet=self._fleet,
             proxies=self._proxies,
-            discovery=self._discovery,
+            statuses=self._statuses,
             own=reports.Own(
                 self._own_findings,
                 self._injection.settings,
@@ -288,13 +289,15 @@ class Program:
                 self._peering.told,
             ),
         )
-        return debugging.Desk(
+        desk = debugging.Desk(
             told,
             own_cluster=self._settings.cluster,
             system_namespace=self._settings.namespace,
             trusted_namespaces=self._settings.debug_namespaces,
             system_clock=self._clock,
         )
+        desk.gather = self._gather
+        return desk
 
     # --- what the parts ask of each other -------------------------------------------------------
 
@@ -350,9 +353,20 @@ class Program:
         """
         if cluster in self._known_clusters():
             return  # It only gets another credential.
+        reason = f"cluster `{cluster}` has left the mesh"
         for status in self._discovery.statuses():
             if status.caller.cluster == cluster:
-                self._discovery.end(status.id, reason=f"cluster `{cluster}` has left the mesh")
+                self._discovery.end(status.id, reason=reason)
+        if self._ports.crowd is not None:
+            self._ports.crowd.end_of(cluster, reason=reason)
+
+    def _statuses(self) -> tuple[streams.StreamStatus, ...]:
+        crowd = self._ports.crowd
+        return self._discovery.statuses() if crowd is None else crowd.statuses()
+
+    async def _gather(self, *, with_streams: bool = True) -> None:
+        if self._ports.crowd is not None:
+            await self._ports.crowd.gather(with_streams=with_streams)
 
     def _known_clusters(self) -> list[ClusterId]:
         return [one.cluster for one in self._fleet.clusters() if one.status != "closed"]
@@ -410,8 +424,10 @@ class Program:
         known, left = 0, 0
         while True:
             await self._clock.sleep(TIDY_EVERY_S)
-            if self._discovery.opened != known:
-                known, left = self._discovery.opened, TIDY_TIMES
+            crowd = self._ports.crowd
+            opened = self._discovery.opened if crowd is None else crowd.opened
+            if opened != known:
+                known, left = opened, TIDY_TIMES
             if left:
                 left -= 1
                 memory.trim()

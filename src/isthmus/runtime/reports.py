@@ -18,7 +18,7 @@ from isthmus.inject import settings as inject_settings
 from isthmus.mesh.services import ServiceKey
 from isthmus.mesh.workloads import Endpoint
 from isthmus.runtime import assembly, connections, dumps, explaining, registration
-from isthmus.wire import ads, debugging, streams
+from isthmus.wire import debugging, streams
 
 Document = Any  # plain values that JSON can say
 
@@ -49,13 +49,13 @@ class Reports:
         *,
         fleet: supervisor.Supervisor,
         proxies: connections.Connections,
-        discovery: ads.Service,
+        statuses: Callable[[], tuple[streams.StreamStatus, ...]],
         own: Own | None = None,
     ) -> None:
         self._mesh = mesh
         self._fleet = fleet
         self._proxies = proxies
-        self._discovery = discovery
+        self._statuses = statuses
         self._own = own or Own()
         self._explainer = explaining.Explainer(mesh, authority=self._own.authority)
 
@@ -79,19 +79,19 @@ class Reports:
 
     def syncz(self) -> Document:
         """Return what each proxy was sent and has accepted."""
-        return streams.syncz(self._discovery.statuses())
+        return streams.syncz(self._statuses())
 
     def connections(self) -> Document:
         """Return the connected proxies."""
-        return streams.connections(self._discovery.statuses())
+        return streams.connections(self._statuses())
 
     def adsz(self) -> Document:
         """Return the connected proxies with all that they say of themselves and ask for."""
-        return streams.adsz(self._discovery.statuses())
+        return streams.adsz(self._statuses())
 
     def resourcesz(self) -> Document:
         """Return the names that any proxy is subscribed to."""
-        return streams.resources(self._discovery.statuses())
+        return streams.resources(self._statuses())
 
     def registryz(self) -> Document:
         """Return all services, merged across clusters."""

@@ -70,6 +70,8 @@ class Settings:
             (`ISTHMUS_ENABLE_LEDS`).
         apart_after: After how many changes of a set of them; 0 from the first on
             (`ISTHMUS_LEDS_AFTER`).
+        push_workers: How many processes tell proxies in its place; 0 for none
+            (`ISTHMUS_PUSH_WORKERS`).
     """
 
     cluster: ClusterId
@@ -110,6 +112,7 @@ class Settings:
     most_tunnels: int = 1000
     tells_endpoints_apart: bool = True
     apart_after: int = restlessness.USUAL_AFTER
+    push_workers: int = 0
 
     @property
     def knows_gateways(self) -> bool:
@@ -175,6 +178,7 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
         apart_after=_count(
             environment, "ISTHMUS_LEDS_AFTER", restlessness.USUAL_AFTER, most=MOST_COUNT
         ),
+        push_workers=_workers(environment),
     )
 
 
@@ -228,12 +232,25 @@ def _accounts(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _count(environment: Mapping[str, str], name: str, usual: int, *, most: int) -> int:
+def _workers(environment: Mapping[str, str]) -> int:
+    return _count(
+        environment, "ISTHMUS_PUSH_WORKERS", 0, most=MOST_WORKERS, hint="0 stands for none"
+    )
+
+
+def _count(
+    environment: Mapping[str, str],
+    name: str,
+    usual: int,
+    *,
+    most: int,
+    hint: str = "0 stands for any number",
+) -> int:
     text = environment.get(name, str(usual))
     if not (text.isascii() and text.isdecimal()) or int(text[:20]) > most:
         raise SettingRefused(
             f"`{name}` must be a number from 0 to {most}, but is: `{text[:40]}`",
-            hint="0 stands for any number",
+            hint=hint,
         )
     return int(text)
 
@@ -253,6 +270,7 @@ def _number(environment: Mapping[str, str], name: str, usual: int) -> int:
 
 
 MOST_COUNT = 1_000_000
+MOST_WORKERS = 64
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 

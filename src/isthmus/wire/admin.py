@@ -80,6 +80,7 @@ class Pages:
         async def debug(request: web.Request) -> web.Response:
             viewer = await viewer_of(request)
             target = request.match_info.get("name", "")
+            await self.desk.gather()
             return _shown(self.desk.answer(f"{target}?{request.query_string}", viewer))
 
         async def registration(request: web.Request) -> web.Response:
@@ -93,6 +94,7 @@ class Pages:
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        await self.desk.gather(with_streams=False)
         return web.Response(text=self.metrics_text(), headers=headers)
 
 

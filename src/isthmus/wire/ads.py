@@ -8,14 +8,16 @@ Source: spec sections 4.4 and 4.6; security rules XA-1, XA-2 and XA-5.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Container, Mapping
+import inspect
+import itertools
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
 from typing import Final, NoReturn, Protocol
 
 import grpc
 
 from isthmus.base import clock, errors, logs, metrics
 from isthmus.wire import (
+    admission,
     callers,
     counting,
     debugstreams,
@@ -56,12 +58,28 @@ class Discovery(Protocol):
 
     authenticator: callers.Authenticator
 
-    def open(self, caller: callers.Caller, node: nodes.Node) -> Watch:
-        """Begin to follow what a proxy should have.
+    def open(self, caller: callers.Caller, node: nodes.Node) -> Watch | Awaitable[Watch]:
+        """Begin to follow what a proxy should have, perhaps after somebody was asked.
 
         Raises:
             NodeRefused: It may not have anything (ISM-XDS-001).
             NotReady: It should come again (ISM-XDS-002).
+        """
+
+
+class Asides(Protocol):
+    """Answers questions on streams that are no proxy's."""
+
+    def placed(self, credentials: callers.Credentials) -> callers.Credentials:
+        """Return the credentials of who names no cluster."""
+
+    async def answer(
+        self, request: messages.Request, caller: callers.Caller, *, flavour: Flavour
+    ) -> tuple[str, bytes]:
+        """Return the nonce and the message that answer a request.
+
+        Raises:
+            debugstreams.Refused: The caller may not see this, or does not say what.
         """
 
 
@@ -95,10 +113,12 @@ class Service:
 
         A refusal that a client of gRPC's library meets while it writes is lost on it.
         """
-        self.asides: debugstreams.Asides | None = None
+        self.asides: Asides | None = None
         """Answers streams that are no proxy's; without it there are none."""
+        self.numbers: Iterator[int] = itertools.count(1)
+        """Tell streams of one proxy apart."""
         self._opened = 0
-        self._recent: deque[tuple[float, str]] = deque(maxlen=self.limits.streams_per_s)
+        self._admission = admission.Admission(self.limits, system_clock=self.clock)
         self._talks: dict[str, talks.Talk] = {}
         self._of_pods: dict[tuple[str, ...], list[talks.Talk]] = {}
 
@@ -121,6 +141,10 @@ class Service:
         """Return the status of every open stream, oldest first."""
         return tuple(talk.status() for talk in self._talks.values())
 
+    def followed(self) -> tuple[tuple[Watch, streams.StreamStatus], ...]:
+        """Return the same with what each proxy should have."""
+        return tuple((talk.watch, talk.status()) for talk in self._talks.values())
+
     def allowance(self, caller: callers.Caller) -> encoding.Allowance:
         """Return how large requests of a caller may be."""
         is_node = (caller.namespace, caller.service_account) in self.node_accounts
@@ -131,6 +155,11 @@ class Service:
         talk = self._talks.get(stream_id)
         if talk is not None:
             talk.stop("UNAVAILABLE", reason)
+
+    def end_those(self, watches: Container[Watch], *, status: str, reason: str) -> None:
+        """End the streams of proxies that are followed by these."""
+        for talk in [each for each in self._talks.values() if each.watch in watches]:
+            talk.stop(status, reason)
 
     def _method(
         self, flavour: Flavour
@@ -150,7 +179,9 @@ class Service:
         placed = self.asides.placed(credentials) if self.asides and is_unplaced else credentials
         caller = await self._proven(placed)
         # Only after the proof: whoever has none must not use up the share of those who have.
-        self._admit(caller)
+        objection = self._admission.objection(caller)
+        if objection:
+            raise _Ended("RESOURCE_EXHAUSTED", objection)
         if self.greeting:
             await context.send_initial_metadata(self.greeting)
         content = await _first(context, wait_s=self.limits.first_message_s)
@@ -165,7 +196,7 @@ class Service:
             caller = await self._proven(credentials)
         if claim is None or not claim.id:
             raise _Ended("INVALID_ARGUMENT", "the first message must carry a node with an id")
-        node, watch = self._opened_for(caller, claim)
+        node, watch = await self._opened_for(caller, claim)
         record = streams.Record(
             id=self._next_id(node),
             node=node,
@@ -206,21 +237,9 @@ class Service:
         if status != talks.FINE:
             await _abort(context, _Ended(status, text))
 
-    def _admit(self, caller: callers.Caller) -> None:
-        now = self.clock.monotonic()
-        is_full = len(self._recent) == self._recent.maxlen
-        if is_full and now - self._recent[0][0] < 1.0:
-            raise _Ended("RESOURCE_EXHAUSTED", "too many new streams; come again")
-        own = caller.pod_uid and sum(
-            pod == caller.pod_uid and now - at < 1.0 for at, pod in self._recent
-        )
-        if own and own >= self.limits.pod_streams_per_s:
-            raise _Ended("RESOURCE_EXHAUSTED", "too many new streams of one pod; come again")
-        self._recent.append((now, caller.pod_uid))
-
     async def _serve_aside(
         self,
-        asides: debugstreams.Asides,
+        asides: Asides,
         context: grpc.aio.ServicerContext,
         first: messages.Request,
         caller: callers.Caller,
@@ -232,7 +251,7 @@ class Service:
                 raise _Ended("INVALID_ARGUMENT", "this stream asks for debug types only")
             if not newest or request.nonce != newest:
                 try:
-                    newest, content = asides.answer(request, caller, flavour=flavour)
+                    newest, content = await asides.answer(request, caller, flavour=flavour)
                 except debugstreams.Refused as error:
                     raise _Ended(error.status, error.text) from error
                 async with asyncio.timeout(self.limits.write_s):
@@ -259,11 +278,14 @@ class Service:
             _LOG.warning("caller cannot be judged", peer=credentials.peer, reason=str(error))
             raise _Ended("UNAVAILABLE", "authentication is not possible now") from error
 
-    def _opened_for(self, caller: callers.Caller, claim: nodes.Claim) -> tuple[nodes.Node, Watch]:
+    async def _opened_for(
+        self, caller: callers.Caller, claim: nodes.Claim
+    ) -> tuple[nodes.Node, Watch]:
         try:
             node = nodes.parse(claim)
             nodes.check(node, caller=caller)
-            return node, self.discovery.open(caller, node)
+            opened = self.discovery.open(caller, node)
+            return node, await opened if inspect.isawaitable(opened) else opened
         except nodes.NodeRefused as error:
             _LOG.warning(
                 "proxy refused",
@@ -279,7 +301,7 @@ class Service:
 
     def _next_id(self, node: nodes.Node) -> str:
         self._opened += 1
-        return f"{node.name}-{self._opened}"
+        return f"{node.name}-{next(self.numbers)}"
 
     def _list(self, talk: talks.Talk) -> None:
         record = talk.record

@@ -97,6 +97,11 @@ class RefusedError(Exception):
         self.text = text
 
 
+def refusal(status: str, text: str) -> RefusedError:
+    """Return the refusal with a gRPC status of this name."""
+    return RefusedError(grpc.StatusCode[status], text)
+
+
 def handler(
     authenticator: callers.Authenticator,
     *,
@@ -123,14 +128,35 @@ def service(signatory: Signatory) -> Handler:
 
     async def create(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         try:
-            chain = await answered(request, context=context, signatory=signatory)
+            chain = await answered(request, shown=_shown(context), signatory=signatory)
         except RefusedError as refusal:
             await _end(context, refusal)
         return bytes(ca_pb2.IstioCertificateResponse(cert_chain=chain).SerializeToString())
 
-    method: Callable[..., Awaitable[bytes]] = create
+    return _handler(create)
+
+
+def elsewhere(ask: Callable[[bytes, callers.Credentials], Awaitable[tuple[str, ...]]]) -> Handler:
+    """Make the service of which somebody else is the signatory, who may raise `RefusedError`."""
+
+    async def create(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        shown = _shown(context)
+        try:
+            if isinstance(shown, callers.CallerRefused):
+                raise RefusedError(
+                    grpc.StatusCode.UNAUTHENTICATED, "request authenticate failure"
+                ) from shown
+            chain = await ask(request, shown)
+        except RefusedError as refusal:
+            await _end(context, refusal)
+        return bytes(ca_pb2.IstioCertificateResponse(cert_chain=chain).SerializeToString())
+
+    return _handler(create)
+
+
+def _handler(create: Callable[..., Awaitable[bytes]]) -> Handler:
     return grpc.method_handlers_generic_handler(
-        SERVICE, {METHOD: grpc.unary_unary_rpc_method_handler(method)}
+        SERVICE, {METHOD: grpc.unary_unary_rpc_method_handler(create)}
     )
 
 
@@ -139,16 +165,25 @@ async def _end(context: grpc.aio.ServicerContext, refusal: RefusedError) -> NoRe
     raise AssertionError("abort raises")
 
 
-async def answered(
-    request: bytes, *, context: grpc.aio.ServicerContext, signatory: Signatory
-) -> tuple[str, ...]:
+Shown: TypeAlias = callers.Credentials | callers.CallerRefused
+"""What a connection shows of its caller, or why that is nothing."""
+
+
+def _shown(context: grpc.aio.ServicerContext) -> Shown:
+    try:
+        return peers.credentials(context)
+    except callers.CallerRefused as error:
+        return error
+
+
+async def answered(request: bytes, *, shown: Shown, signatory: Signatory) -> tuple[str, ...]:
     """Answer one call: the leaf, its chain, and the roots.
 
     Raises:
         RefusedError: The caller gets a status instead.
     """
     signatory.counters.requests.add()
-    caller = await _caller(context, signatory)
+    caller = await _caller(shown, signatory)
     identity = identities.SpiffeId(
         signatory.trust_domain(caller.cluster), caller.namespace, caller.service_account
     )
@@ -158,20 +193,21 @@ async def answered(
     return await _signed(wanted, identity=identity, caller=caller, signatory=signatory)
 
 
-async def _caller(context: grpc.aio.ServicerContext, signatory: Signatory) -> callers.Caller:
+async def _caller(shown: Shown, signatory: Signatory) -> callers.Caller:
+    peer = shown.peer if isinstance(shown, callers.Credentials) else ""
     try:
-        return await signatory.authenticator.authenticate(peers.credentials(context))
+        if isinstance(shown, callers.CallerRefused):
+            raise shown
+        return await signatory.authenticator.authenticate(shown)
     except callers.CallerRefused as error:
         signatory.counters.unauthenticated.add()
-        _LOG.warning(
-            "caller refused", peer=str(context.peer()), reason=error.happened, detail=error.detail
-        )
+        _LOG.warning("caller refused", peer=peer, reason=error.happened, detail=error.detail)
         raise RefusedError(
             grpc.StatusCode.UNAUTHENTICATED, "request authenticate failure"
         ) from error
     except errors.IsthmusError as error:
         # Nobody could judge: the caller should come again, with the same proof.
-        _LOG.warning("caller cannot be judged now", peer=str(context.peer()), reason=error.happened)
+        _LOG.warning("caller cannot be judged now", peer=peer, reason=error.happened)
         raise RefusedError(
             grpc.StatusCode.UNAVAILABLE, "request cannot be authenticated now"
         ) from error

@@ -127,6 +127,13 @@ class Reports(Protocol):
         """Return all services with their instances, port by port."""
 
 
+class Gather(Protocol):
+    """Has told what others know."""
+
+    async def __call__(self, *, with_streams: bool = True) -> None:
+        """Have what is counted told, and if wanted how far proxies have come."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What is answered, with a status of HTTP."""
@@ -151,6 +158,8 @@ class Desk:
     ) -> None:
         self.reports = reports
         self.own_cluster = own_cluster
+        self.gather: Gather = _gathered
+        """Awaited before pages are made: has what others know told."""
         self._system = frozenset({system_namespace, *trusted_namespaces})
         self._clock = system_clock or clock.SystemClock()
         self._at_once = at_once
@@ -214,6 +223,11 @@ class Desk:
         if document is None:
             return Answer(http.HTTPStatus.NOT_FOUND, NOT_CONNECTED, is_json=False)
         return _said(document, lines="pretty" in query)
+
+
+async def _gathered(*, with_streams: bool = True) -> None:
+    """Nobody else knows anything."""
+    del with_streams
 
 
 def index() -> list[str]:

@@ -64,7 +64,7 @@ class Asides:
             credentials.token, self._desk.own_cluster, credentials.peer_identities, credentials.peer
         )
 
-    def answer(
+    async def answer(
         self, request: messages.Request, caller: callers.Caller, *, flavour: Flavour
     ) -> tuple[str, bytes]:
         """Return the nonce and the message that answer a request.
@@ -74,6 +74,7 @@ class Asides:
         """
         if self._desk.is_busy_with(caller):
             raise Refused("RESOURCE_EXHAUSTED", debugging.TOO_MANY.strip())
+        await self._desk.gather()
         names = (*request.names, *request.subscribe)
         found = list(self._found(request.type_url, names, self._desk.viewer(caller)))
         nonce = f"aside-{next(self._numbers)}"

@@ -6,6 +6,7 @@ can require a certificate of whoever connects.
 Source: performance rule 1; security rule XA-5.
 """
 
+import socket
 from typing import Final
 
 import grpc
@@ -24,8 +25,15 @@ OPTIONS: Final = (
 )
 """How gRPC's server treats connections."""
 
+Server = server.Server
+
 LIMITS: Final = server.Limits(message_bytes=encoding.FOR_NODES.message_bytes)
 """How ours does."""
+
+
+def opened(handlers: tuple[grpc.GenericRpcHandler, ...]) -> server.Server:
+    """Return our own gRPC server, which listens nowhere yet."""
+    return server.Server(handlers, limits=LIMITS)
 
 
 def listen(
@@ -36,7 +44,7 @@ def listen(
     Raises:
         OSError: The address cannot be had.
     """
-    started = server.Server(handlers, limits=LIMITS)
+    started = opened(handlers)
     return started, started.listen(address, tls=serving.discovery_context)
 
 
@@ -52,3 +60,19 @@ async def listen_by_grpc(
     port = started.add_secure_port(address, credentials)
     await started.start()
     return started, int(port)
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Return a socket that has a port, but refuses calls until somebody listens on it.
+
+    Raises:
+        OSError: The port cannot be had.
+    """
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((host, port))
+    except OSError:
+        found.close()
+        raise
+    return found

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from isthmus.base import clock, logs, tasks
 from isthmus.resources.snapshot import ADDRESSES, Snapshot, TypeUrl
-from isthmus.wire import callers, counting, encoding, printing, streams, turns, wheel
+from isthmus.wire import admission, counting, encoding, printing, streams, turns, wheel
 from isthmus.wire.h2 import outlet
 from isthmus.wire.limits import Limits
 from isthmus.xds import messages, session
@@ -120,10 +120,7 @@ class Talk:
     @property
     def key(self) -> tuple[str, ...]:
         """What counts as the same pod: what was proven, not what it says."""
-        caller: callers.Caller = self.record.caller
-        if caller.pod_uid:
-            return (caller.cluster, caller.pod_uid)
-        return (caller.cluster, caller.namespace, caller.service_account, self.record.node.name)
+        return admission.pod_of(self.record.caller, self.record.node)
 
     def status(self) -> streams.StreamStatus:
         """Return how far the proxy has come."""

@@ -44,11 +44,6 @@ class Fleet:
         return (errors.Finding("ISM-FLEET-014", "Secret istio-system/s", "is odd"),)
 
 
-class NoStreams:
-    def statuses(self):
-        return ()
-
-
 class Setting:
     """A mesh with one service in two clusters and one proxy."""
 
@@ -63,7 +58,7 @@ class Setting:
         )
         self.connect(C1)
         self.reports = reports.Reports(
-            self.mesh, fleet=Fleet(known), proxies=self.proxies, discovery=NoStreams()
+            self.mesh, fleet=Fleet(known), proxies=self.proxies, statuses=tuple
         )
 
     def connect(self, cluster):

@@ -97,9 +97,19 @@ class Server:
         door.setblocking(False)
         self._doors[door] = tls
         self._open(door)
-        if self._sweeper is None:
-            self._sweeper = self._nursery.keep("connections", self._sweep)
+        self._look_after_all()
         return int(door.getsockname()[1])
+
+    def take(self, sock: socket.socket, *, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
+        """Serve a client whom somebody else has accepted."""
+        self._look_after_all()
+        self._begin_line(sock, tls)
+
+    @property
+    def free(self) -> int:
+        """How many more clients may be in the middle of their handshake."""
+        self._shaking = {line for line in self._shaking if not line.is_shaken}
+        return self._limits.shaking - len(self._shaking)
 
     async def stop(self, grace: float | None) -> None:
         """Take no more calls; wait `grace` seconds for those that are open."""
@@ -133,8 +143,7 @@ class Server:
         loop.call_later(seconds, self._open, door)
 
     def _accept(self, door: socket.socket) -> None:
-        self._shaking = {line for line in self._shaking if not line.is_shaken}
-        free = self._limits.shaking - len(self._shaking)
+        free = self.free
         if free <= 0:
             self._shut_for(door, seconds=0.1)
             return
@@ -178,6 +187,10 @@ class Server:
         self._shaking.discard(line)
         if not self._lines:
             self._is_empty.set()
+
+    def _look_after_all(self) -> None:
+        if self._sweeper is None:
+            self._sweeper = self._nursery.keep("connections", self._sweep)
 
     async def _sweep(self) -> None:
         """Look after the connections that are due: each seldom, however many there are."""

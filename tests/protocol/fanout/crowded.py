@@ -1,0 +1,291 @@
+"""A mesh whose proxies are told by processes of their own, and real Envoys that are told by these."""
+
+import asyncio
+import contextlib
+import json
+
+import aiohttp
+import grpc
+from envoy.service.discovery.v3 import discovery_pb2
+
+from isthmus.base import clock, metrics, tasks
+from isthmus.ca import keys, pem
+from isthmus.mesh.identities import ClusterId
+from isthmus.runtime import assembly, connections
+from isthmus.runtime.fanout import crowd, messages
+from isthmus.testing import builders, certificates, envoys
+from isthmus.wire import ads, callers, csr, debugging, debugstreams, listening, sds, streams, tls
+
+NAME = "istiod.istio-system.svc"
+EAST = ClusterId("east")
+WEB = "outbound|80||web.default.svc.cluster.local"
+ADS = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
+LIMIT_S = 30.0
+CHAIN = ("signed", "by", "somebody")
+
+
+class Judge(callers.Authenticator):
+    """Knows each pod of namespace `default` by its name."""
+
+    async def authenticate(self, credentials):
+        if not credentials.token.startswith("caller"):
+            raise callers.CallerRefused("the token proves nothing")
+        pod = credentials.token
+        return callers.Caller(EAST, "default", "default", pod, f"uid-{pod}")
+
+
+class Pages:
+    """Of the pages only what proxies were told."""
+
+    def __init__(self, world):
+        self.page = lambda name: streams.syncz(world.crowd.statuses()) if name == "syncz" else []
+
+
+class World:
+    """A mesh of one cluster, and the processes that tell of it."""
+
+    def __init__(self, workers):
+        self.builder = builder = builders.Mesh()
+        self.east = builder.cluster("east", network="n1")
+        self.mesh = assembly.Mesh(
+            None,
+            builder.graph,
+            builder.sources,
+            builder.model,
+            builder.views,
+            builder.graph.derive("resources", builder.views.slices, assembly._encoded),
+            builder.graph.derive("told exports", builder.model.peers.exports, assembly._exported),
+            builder.graph.source("told in parts"),  # nobody asks: all are
+        )
+        self.proxies = connections.Connections(
+            self.mesh, authenticator=Judge(), unready=lambda _: self.unready
+        )
+        self.proxies.tells_apart = True
+        self.unready = ""
+        self.metrics = metrics.Metrics()
+        self.own = ads.Service(self.proxies, registered=self.metrics)  # declares what is counted
+        self.asked = []
+        self.show(certificates.signer(now=clock.SystemClock().now()))
+        desk = debugging.Desk(Pages(self), own_cluster=EAST, system_namespace="default")
+        self.crowd = crowd.Crowd(
+            workers,
+            proxies=self.proxies,
+            certify=self.certify,
+            asides=lambda: debugstreams.Asides(desk, pod="istiod-1"),
+            state=lambda: self.state,
+            registered=self.metrics,
+            log_level="warning",
+        )
+        desk.gather = self.crowd.gather
+
+    def show(self, signer):
+        """Serve with a certificate of an authority from now on."""
+        self.signer = signer
+        shown = tls.issue(signer, names=(NAME,), now=clock.SystemClock().now())
+        self.state = messages.State(shown.chain_pem, shown.key_pem, (), "east", ads.Limits())
+
+    async def certify(self, request, shown):
+        self.asked.append(request)
+        if shown.token != "caller-1":
+            raise csr.refusal("PERMISSION_DENIED", "not for you")
+        return CHAIN
+
+    def web(self, *addresses):
+        self.east.service("web", ready=list(addresses))
+
+    async def statuses(self):
+        await self.crowd.gather()
+        return {each.node.pod: each for each in self.crowd.statuses()}
+
+    def counted(self, name, *labels):
+        [metric] = [one for key, one in self.metrics._metrics.items() if key == name]
+        return sum(metric.values.values()) if not labels else metric.values.get(labels, 0)
+
+    @contextlib.asynccontextmanager
+    async def channel(self, *, roots=None, token="caller-1"):
+        """Connect to whichever worker; each call shows a token."""
+        trusted = grpc.ssl_channel_credentials((roots or self.signer.roots_pem).encode())
+        shown = grpc.composite_channel_credentials(
+            trusted, grpc.access_token_call_credentials(token)
+        )
+        options = (("grpc.ssl_target_name_override", NAME),)
+        async with grpc.aio.secure_channel(f"127.0.0.1:{self.port}", shown, options) as opened:
+            yield opened
+
+
+def secrets():
+    """Return what Envoy waits for before it uses a cluster with mutual TLS."""
+    made = certificates.signer()
+    own = {"chain_pem": "".join(map(pem.written, made.chain)), "version": "1"}
+    own_key = keys.private_pem(made.issuer.key)
+    shelf = sds.Shelf()
+    shelf.put(
+        {
+            "default": sds.certificate("default", key_pem=own_key, **own),
+            "ROOTCA": sds.roots("ROOTCA", roots_pem=made.roots_pem, version="1"),
+        }
+    )
+    return shelf
+
+
+def at(name, port, **more):
+    place = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}
+    return {
+        "name": name,
+        "type": "STATIC",
+        "typed_extension_protocol_options": {
+            envoys.HTTP2: {
+                "@type": f"type.googleapis.com/{envoys.HTTP2}",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+        },
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": place}]}],
+        },
+        **more,
+    }
+
+
+def bootstrap(world, pod, api_type, roots):
+    names = [{"san_type": "DNS", "matcher": {"exact": NAME}}]
+    trusted = {"trusted_ca": {"filename": str(roots)}, "match_typed_subject_alt_names": names}
+    socket = {
+        "name": "tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
+            ".UpstreamTlsContext",
+            "sni": NAME,
+            "common_tls_context": {"validation_context": trusted},
+        },
+    }
+    said = [{"key": "authorization", "value": f"Bearer {pod}"}]
+    return {
+        "node": {
+            "id": f"sidecar~10.0.0.1~{pod}.default~default.svc.cluster.local",
+            "cluster": "caller.default",
+            "metadata": {"CLUSTER_ID": "east"},
+        },
+        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
+        "dynamic_resources": {
+            "cds_config": ADS,
+            "ads_config": {
+                "api_type": api_type,
+                "transport_api_version": "V3",
+                "set_node_on_first_message_only": True,
+                "grpc_services": [
+                    {"envoy_grpc": {"cluster_name": "ads"}, "initial_metadata": said}
+                ],
+            },
+        },
+        "static_resources": {
+            "clusters": [
+                at("ads", world.port, transport_socket=socket),
+                at("sds-grpc", world.sds_port),
+            ]
+        },
+    }
+
+
+class Proxy:
+    """A real Envoy."""
+
+    def __init__(self, process, port):
+        self.process = process
+        self._page = f"http://127.0.0.1:{port}/config_dump?include_eds"
+
+    async def addresses(self):
+        """Return where `web` is, for all that it knows."""
+        async with aiohttp.ClientSession() as session, session.get(self._page) as answer:
+            dump = await answer.json()
+        told = [one for part in dump["configs"] for one in part.get("dynamic_endpoint_configs", ())]
+        said = [one["endpoint_config"] for one in told]
+        mine = [one for one in said if one["cluster_name"] == WEB]
+        found = [
+            member["endpoint"]["address"]["socket_address"]["address"]
+            for one in mine
+            for group in one.get("endpoints", ())
+            for member in group.get("lb_endpoints", ())
+        ]
+        return sorted(found)
+
+    async def until(self, *wanted):
+        await until(self.addresses, lambda found: found == sorted(wanted))
+
+
+async def until(ask, holds):
+    """Ask until something holds; return the answer."""
+    found = None
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                found = await ask()
+                if holds(found):
+                    return found
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(found) from None
+
+
+@contextlib.asynccontextmanager
+async def running(workers=2):
+    """Run a world with one service, until its workers serve."""
+    world = World(workers)
+    world.web("10.1.0.1")
+    door = listening.bound("127.0.0.1", 0)
+    world.port = door.getsockname()[1]
+    async with tasks.Nursery() as nursery:
+        world.crowd.serve(door, nursery)
+        world.crowd.look()
+        own = grpc.aio.server()
+        own.add_generic_rpc_handlers((sds.handler(secrets()),))
+        world.sds_port = own.add_insecure_port("127.0.0.1:0")
+        await own.start()
+        async with asyncio.timeout(LIMIT_S):
+            await world.crowd.serving()
+        try:
+            yield world
+        finally:
+            await own.stop(None)
+            await world.crowd.stop(0)
+
+
+@contextlib.asynccontextmanager
+async def envoy(world, folder, pod, api_type="DELTA_GRPC"):
+    path, address, roots = (folder / f"{pod}.{end}" for end in ("json", "address", "pem"))
+    roots.write_text(world.signer.roots_pem)
+    path.write_text(json.dumps(bootstrap(world, pod, api_type, roots)))
+    with (folder / f"{pod}.log").open("w") as log:
+        process = await asyncio.create_subprocess_exec(
+            str(envoys.binary()),
+            *("-c", str(path), "--admin-address-path", str(address)),
+            *("--use-dynamic-base-id", "--concurrency", "1", "-l", "warning"),
+            stderr=log,
+        )
+    try:
+
+        async def listens():
+            return address.read_text() if address.exists() else ""
+
+        port = (await until(listens, bool)).rpartition(":")[2]
+        yield Proxy(process, port)
+    finally:
+        process.kill()
+        await process.wait()
+
+
+def asking(type_url, *, pod="caller-1", namespace="default", names=()):
+    """Return the first message of a proxy."""
+    first = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url)
+    first.node.id = f"sidecar~10.0.0.1~{pod}.{namespace}~{namespace}.svc.cluster.local"
+    first.node.metadata.update({"CLUSTER_ID": "east"})
+    first.resource_names_subscribe.extend(names)
+    return first
+
+
+def stream(channel):
+    return channel.stream_stream(
+        f"/{ads.SERVICE}/DeltaAggregatedResources",
+        request_serializer=discovery_pb2.DeltaDiscoveryRequest.SerializeToString,
+        response_deserializer=discovery_pb2.DeltaDiscoveryResponse.FromString,
+    )()

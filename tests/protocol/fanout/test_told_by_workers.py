@@ -1,0 +1,160 @@
+"""Proxies are told by processes of their own, and nobody can tell the difference."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+import crowded
+import grpc
+import pytest
+
+from isthmus.base import clock
+from isthmus.resources import snapshot
+from isthmus.testing import certificates
+from isthmus.wire import csr
+from isthmus_proto.istio.v1.auth import ca_pb2
+
+ONE, TWO = "10.1.0.1", "10.1.0.2"
+
+
+def in_sync(*pods):
+    def holds(found):
+        return set(pods) <= found.keys() and all(
+            kind.sent and kind.sent == kind.acked
+            for pod in pods
+            for kind in found[pod].types.values()
+        )
+
+    return holds
+
+
+async def test_envoys_of_both_kinds_are_told_by_workers_and_what_they_take_is_known(tmp_path):
+    async with (
+        crowded.running() as world,
+        crowded.envoy(world, tmp_path, "caller-1", "GRPC") as whole,
+        crowded.envoy(world, tmp_path, "caller-2") as apart,
+    ):
+        for proxy in (whole, apart):
+            await proxy.until(ONE)
+        world.web(ONE, TWO)
+        for proxy in (whole, apart):
+            await proxy.until(ONE, TWO)
+        world.web(TWO)
+        for proxy in (whole, apart):
+            await proxy.until(TWO)
+
+        found = await crowded.until(world.statuses, in_sync("caller-1", "caller-2"))
+
+        # Each worker has one of them, and what both have counted is one sum.
+        assert len({each.id.rpartition("-")[2] for each in found.values()}) == 2
+        assert [worker.load for worker in world.crowd.workers] != [2, 0]
+        assert world.counted("pilot_xds") == 2
+        assert world.counted("pilot_xds_pushes", "cluster") == 2
+        assert found["caller-1"].watches[snapshot.ENDPOINTS] >= {crowded.WEB}
+        assert not world.own.statuses()
+
+
+async def test_a_worker_that_dies_takes_nobody_elses_streams_along(tmp_path):
+    async with (
+        crowded.running() as world,
+        crowded.envoy(world, tmp_path, "caller-1") as one,
+        crowded.envoy(world, tmp_path, "caller-2") as two,
+    ):
+        await one.until(ONE)
+        await two.until(ONE)
+        before = await crowded.until(world.statuses, in_sync("caller-1", "caller-2"))
+        dying, staying = sorted(world.crowd.workers, key=lambda each: each.of_pod("caller-1"))[::-1]
+        pids = dying.pid, staying.pid
+
+        os.kill(dying.pid, signal.SIGKILL)
+        world.web(ONE, TWO)
+        await two.until(ONE, TWO)
+        await one.until(ONE, TWO)
+
+        after = await crowded.until(world.statuses, in_sync("caller-1", "caller-2"))
+        assert after["caller-2"].id == before["caller-2"].id
+        assert after["caller-1"].connected_at > before["caller-1"].connected_at
+        await dying.serving.wait()
+        assert dying.pid != pids[0]
+        assert staying.pid == pids[1]
+        await world.crowd.gather()
+        assert world.counted("pilot_xds") == 2
+        assert len(world.proxies.proxies()) == 2
+
+
+async def test_a_new_certificate_is_served_without_a_new_process():
+    async with crowded.running(workers=1) as world:
+        before, pid = world.signer.roots_pem, world.crowd.workers[0].pid
+        world.show(certificates.signer(of="another root", now=clock.SystemClock().now()))
+        world.crowd.look()
+
+        async def told():
+            return world.crowd.workers[0].told.chain_pem
+
+        await crowded.until(told, lambda chain: chain == world.state.chain_pem)
+        async with world.channel() as channel:
+            call = crowded.stream(channel)
+            await call.write(crowded.asking(snapshot.CLUSTERS))
+            assert (await call.read()).resources
+            call.cancel()
+        async with world.channel(roots=before) as channel:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await crowded.stream(channel).write(crowded.asking(snapshot.CLUSTERS))
+        assert world.crowd.workers[0].pid == pid
+
+
+async def test_who_proves_nothing_or_something_else_is_refused():
+    async with crowded.running(workers=1) as world:
+
+        async def code(token, **claims):
+            async with world.channel(token=token) as channel:
+                call = crowded.stream(channel)
+                await call.write(crowded.asking(snapshot.CLUSTERS, **claims))
+                return await call.code()
+
+        assert await code("stranger") is grpc.StatusCode.UNAUTHENTICATED
+        assert await code("caller-1", namespace="other") is grpc.StatusCode.PERMISSION_DENIED
+        assert await code("caller-1", pod="caller-2") is grpc.StatusCode.PERMISSION_DENIED
+        world.unready = "not all clusters are known"
+        assert await code("caller-1") is grpc.StatusCode.UNAVAILABLE
+        assert not world.proxies.proxies()
+
+
+async def test_certificates_and_debug_pages_are_asked_of_the_control_plane():
+    async with crowded.running(workers=2) as world, world.channel() as channel:
+        sign = channel.unary_unary(
+            f"/{csr.SERVICE}/{csr.METHOD}",
+            request_serializer=ca_pb2.IstioCertificateRequest.SerializeToString,
+            response_deserializer=ca_pb2.IstioCertificateResponse.FromString,
+        )
+        assert tuple((await sign(ca_pb2.IstioCertificateRequest(csr="x"))).cert_chain) == (
+            crowded.CHAIN
+        )
+        async with world.channel(token="caller-2") as other:
+            told = crowded.stream(other)
+            await told.write(crowded.asking(snapshot.CLUSTERS, pod="caller-2"))
+            await told.read()
+            page = crowded.stream(channel)
+            await page.write(crowded.asking("istio.io/debug/syncz"))
+            [shown] = (await page.read()).resources
+            told.cancel()
+            page.cancel()
+
+    assert shown.name == "caller-2.default"
+
+
+async def test_a_worker_ends_with_the_control_plane_and_not_by_a_signal_to_all():
+    ours, theirs = socket.socketpair()
+    _door, its_door = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, _door, its_door:
+        worker = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "isthmus.runtime", "push"),
+            *(str(theirs.fileno()), str(its_door.fileno()), "warning"),
+            pass_fds=(theirs.fileno(), its_door.fileno()),
+        )
+        theirs.close()
+        ours.close()
+        async with asyncio.timeout(crowded.LIMIT_S):
+            assert await worker.wait() == 0

@@ -29,6 +29,9 @@ LONGEST = (
     "tutorial",
     "mesh",
 )
+UNDER_CHANGE = {"test_life_cycle.py", "test_traffic_under_change.py", "test_typed_pages.py"}
+"""Two of these meshes side by side are through sooner than one."""
+
 EACH_ALONE = {"test_other_topologies.py", "test_endings.py", "test_networks.py"}
 """Files of which each test has a lab of its own."""
 
@@ -81,7 +84,8 @@ class _BySharedFixture(scheduler.LoadScopeScheduling):
         path, _, test = nodeid.partition("::")
         people = PEOPLE.intersection(test.partition("[")[2].rstrip("]").split("-"))
         if people and _uses(path, "mesh"):
-            return f"{IN_LABS}mesh as {min(people)}"
+            part = " under change" if path.rpartition("/")[2] in UNDER_CHANGE else ""
+            return f"{IN_LABS}mesh as {min(people)}{part}"
         if _uses(path, "ambient"):
             return f"{IN_LABS}ambient mesh"
         if path.rpartition("/")[2] in EACH_ALONE:

@@ -13,7 +13,7 @@ from isthmus.wire import callers, nodes
 
 C1 = ClusterId("c1")
 AFTER = 3
-SIZE = 40
+SIZE = 80
 
 
 def name_of(service):

@@ -257,18 +257,6 @@ def test_settings_that_the_other_side_could_not_read_are_not_told(injection):
         messages.check(msgspec.structs.replace(state, injection=injection))
 
 
-async def test_a_message_that_cannot_be_read_is_left_out():
-    counted = messages.Counted(1, 2, 3, 4)
-    reader = asyncio.StreamReader()
-    large = messages.MOST_BYTES + 1
-    reader.feed_data(large.to_bytes(messages.LENGTH) + b"x" * large)
-    reader.feed_data((3).to_bytes(messages.LENGTH) + b"odd" + messages.framed(counted))
-    reader.feed_eof()
-
-    decoder = msgspec.msgpack.Decoder[messages.Told](messages.Told)
-    assert [each async for each in messages.heard(reader, decoder)] == [counted]
-
-
 async def test_who_asks_one_that_does_not_read_is_told_to_come_again(world):
     await world.signed()
     os.kill(world.annex.pid, signal.SIGSTOP)

@@ -10,7 +10,7 @@ from isthmus.base import metrics
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.proxies import ProxyKind
 from isthmus.resources.snapshot import CLUSTERS, ENDPOINTS, MEMBERS, ROUTES, Contents, Resource
-from isthmus.runtime import catalog, settings
+from isthmus.runtime import catalog, framing, settings
 from isthmus.runtime.fanout import counts, far, feeding, messages
 from isthmus.wire import callers, nodes
 
@@ -38,7 +38,7 @@ def carried(feed, discovery):
     changed, forgotten = feed.take()
     decoder = msgspec.msgpack.Decoder(messages.Told)
     for part in (*feeding.parts(changed), messages.Forgotten(forgotten)):
-        told = decoder.decode(messages.framed(part)[messages.LENGTH :])
+        told = decoder.decode(framing.framed(part)[framing.LENGTH :])
         if isinstance(told, messages.Changed):
             discovery.changed(told)
         else:

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from isthmus.base import clock, errors, logs
+from isthmus.runtime import framing
 from isthmus.runtime.annex import messages
 from isthmus.wire import notary, webhook
 
@@ -151,7 +152,7 @@ class Annex:
         async with asyncio.TaskGroup() as group:
             telling = group.create_task(self._tell(process), name="tell the annex")
             decoder = msgspec.msgpack.Decoder[messages.Told](messages.Told)
-            async for message in messages.heard(reader, decoder):
+            async for message in framing.heard(reader, decoder, most_bytes=messages.MOST_BYTES):
                 self._silent_since, self._has_spoken = None, True
                 self._take(message)
             telling.cancel()
@@ -206,7 +207,7 @@ class Annex:
 
     def _send(self, message: messages.Asked) -> None:
         if self._writer is not None:
-            self._writer.write(messages.framed(message))
+            self._writer.write(framing.framed(message))
             if self._silent_since is None and isinstance(message, messages.Sign):
                 self._silent_since = self._clock.monotonic()
 

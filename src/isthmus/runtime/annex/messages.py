@@ -1,23 +1,18 @@
 """What the control plane and its annex say to each other.
 
-Each message is MessagePack behind its length, over a pair of sockets that nobody else has. One that
-cannot be read is reported and left out; the next is read as if it had not been there.
+They are sent as `framing` says. One that cannot be read is reported and left out; the next is read as
+if it had not been there.
 """
 
-import asyncio
-from collections.abc import AsyncIterator
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
 import msgspec
 
-from isthmus.base import errors, logs
+from isthmus.base import errors
 from isthmus.inject import settings as inject_settings
 from isthmus.wire import notary
 
-LENGTH: Final = 4
 MOST_BYTES: Final = 8 << 20
-
-_LOG = logs.Log("isthmus.annex")
 
 
 class Untellable(errors.IsthmusError):
@@ -76,17 +71,9 @@ class Listening(msgspec.Struct, frozen=True, tag=True):
 
 Asked: TypeAlias = State | Sign
 Told: TypeAlias = Signed | Counted | Listening
-Message = TypeVar("Message", Asked, Told)
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _STATES: Final = msgspec.msgpack.Decoder(State)
-_SKIPPED_AT_ONCE: Final = 1 << 16
-
-
-def framed(message: Asked | Told) -> bytes:
-    """Return a message as it is sent."""
-    content = _ENCODER.encode(message)
-    return len(content).to_bytes(LENGTH) + content
 
 
 def check(state: State) -> None:
@@ -110,30 +97,3 @@ def check(state: State) -> None:
         still_working="pods get proxies by the last settings that could be; certificates are signed",
         hint="correct ConfigMap `istio-sidecar-injector`",
     )
-
-
-async def heard(
-    reader: asyncio.StreamReader, decoder: msgspec.msgpack.Decoder[Message]
-) -> AsyncIterator[Message]:
-    """Yield each message that can be read, until the other side is gone."""
-    while True:
-        try:
-            length = int.from_bytes(await reader.readexactly(LENGTH))
-            if length > MOST_BYTES:
-                _LOG.error("message is too large and left out", bytes=length)
-                await _skip(reader, length)
-                continue
-            content = await reader.readexactly(length)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return
-        try:
-            message = decoder.decode(content)
-        except msgspec.DecodeError as error:
-            _LOG.error("message cannot be read and is left out", reason=str(error)[:200])
-            continue
-        yield message
-
-
-async def _skip(reader: asyncio.StreamReader, length: int) -> None:
-    while length:
-        length -= len(await reader.readexactly(min(length, _SKIPPED_AT_ONCE)))

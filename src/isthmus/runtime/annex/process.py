@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from isthmus.base import clock, logs, tasks
+from isthmus.runtime import framing
 from isthmus.runtime.annex import messages, works
 from isthmus.wire import pages
 
@@ -33,16 +34,16 @@ async def run(talk: socket.socket, heard: socket.socket, *, system_clock: clock.
             await system_clock.sleep(COUNT_EVERY_S)
             counted = told.counted()
             if counted is not None:
-                writer.write(messages.framed(counted))
+                writer.write(framing.framed(counted))
 
     decoder = msgspec.msgpack.Decoder[messages.Asked](messages.Asked)
     async with contextlib.AsyncExitStack() as stack:
         nursery = await stack.enter_async_context(tasks.Nursery(system_clock=system_clock))
         _ = nursery.keep("count pods", count)
         is_heard = False
-        async for message in messages.heard(reader, decoder):
+        async for message in framing.heard(reader, decoder, most_bytes=messages.MOST_BYTES):
             if isinstance(message, messages.Sign):
-                writer.write(messages.framed(told.sign(message)))
+                writer.write(framing.framed(told.sign(message)))
                 # Those who ask for pods must not wait for everybody who asks for certificates.
                 await asyncio.sleep(0)
                 continue
@@ -52,6 +53,6 @@ async def run(talk: socket.socket, heard: socket.socket, *, system_clock: clock.
                 context = told.serving.web_context()
                 serving = pages.listening(told.hook.application(), heard=heard, tls=context)
                 await stack.enter_async_context(serving)
-                writer.write(messages.framed(messages.Listening()))
+                writer.write(framing.framed(messages.Listening()))
                 _LOG.info("answering for pods")
         writer.close()

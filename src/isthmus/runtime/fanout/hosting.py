@@ -22,6 +22,7 @@ import msgspec
 from isthmus.base import clock, errors, logs, metrics, tasks
 from isthmus.mesh.proxies import ProxyKind
 from isthmus.resources import snapshot
+from isthmus.runtime import framing
 from isthmus.runtime.fanout import counts, feeding, messages, shown
 from isthmus.runtime.watching import ProxyWatch, Source
 from isthmus.views.view import Scope
@@ -232,7 +233,7 @@ class Worker:
         decoder = msgspec.msgpack.Decoder[messages.Said](messages.Said)
         _ = self._nursery.start("tell a worker", self._needed(self._tell()))
         _ = self._nursery.start("look after a worker", self._needed(self._look_after()))
-        while (message := await messages.received(reader, decoder)) is not None:
+        async for message in framing.heard(reader, decoder, most_bytes=messages.MOST_BYTES):
             self._silence = 0
             tasks.attempt("hear a worker", functools.partial(self._take, message))
 
@@ -288,7 +289,7 @@ class Worker:
 
     def _send(self, message: messages.Told) -> None:
         if self._writer is not None:
-            self._writer.write(messages.framed(message))
+            self._writer.write(framing.framed(message))
 
     def _send_in_order(self, message: messages.Told) -> None:
         """Tell it after what the scopes of this moment hold."""

@@ -1,11 +1,11 @@
 """What the control plane and the processes that tell proxies say to each other.
 
-Each message is MessagePack behind its length, over a pair of sockets that nobody else has. A worker
-asks; what it is told of scopes comes in order with the answers.
+They are sent as `framing` says. A worker asks; what it is told of scopes comes in order with the
+answers. A question that cannot be read is left out; a worker that cannot read what it is told ends, and
+another one is told everything.
 """
 
-import asyncio
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -13,7 +13,6 @@ from isthmus.resources import snapshot
 from isthmus.wire import callers, limits, nodes
 from isthmus.xds import messages as xds
 
-LENGTH: Final = 4
 MOST_BYTES: Final = 256 << 20
 PART_BYTES: Final = 1 << 20
 """What is told of scopes is cut into messages of about so much."""
@@ -254,28 +253,6 @@ Told: TypeAlias = (
 )
 Said: TypeAlias = Prove | Open | Close | Certify | Aside | Statuses | Figures | Alive
 Answer: TypeAlias = Proven | Opened | Certified | Answered | Refused
-Message = TypeVar("Message", Told, Said)
-
-_ENCODER: Final = msgspec.msgpack.Encoder()
-
-
-def framed(message: Told | Said) -> bytes:
-    """Return a message as it is sent."""
-    content = _ENCODER.encode(message)
-    return len(content).to_bytes(LENGTH) + content
-
-
-async def received(
-    reader: asyncio.StreamReader, decoder: msgspec.msgpack.Decoder[Message]
-) -> Message | None:
-    """Return the next message; None when the other side is gone."""
-    try:
-        length = int.from_bytes(await reader.readexactly(LENGTH))
-        if length > MOST_BYTES:
-            return None
-        return decoder.decode(await reader.readexactly(length))
-    except (asyncio.IncompleteReadError, ConnectionError, msgspec.DecodeError):
-        return None
 
 
 def held(resource: snapshot.Resource) -> Held:

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from isthmus.base import clock, logs, memory, metrics, tasks
+from isthmus.runtime import framing
 from isthmus.runtime.fanout import counts, far, messages, shown
 from isthmus.wire import ads, listening, tls
 
@@ -46,12 +47,13 @@ class Worker:
 
     def send(self, message: messages.Said) -> None:
         """Say something to the control plane."""
-        self._writer.write(messages.framed(message))
+        self._writer.write(framing.framed(message))
 
     async def run(self, reader: asyncio.StreamReader, nursery: tasks.Nursery) -> None:
         """Serve until the control plane is gone, or says that it is enough."""
         decoder = msgspec.msgpack.Decoder[messages.Told](messages.Told)
-        while (message := await messages.received(reader, decoder)) is not None:
+        told = framing.heard(reader, decoder, most_bytes=messages.MOST_BYTES, leaves_out=False)
+        async for message in told:
             match message:
                 case messages.State():
                     self._serve(message, nursery)

@@ -12,6 +12,7 @@ import pytest
 
 from isthmus.base import clock
 from isthmus.resources import snapshot
+from isthmus.runtime.fanout import hosting
 from isthmus.testing import certificates
 from isthmus.wire import csr
 from isthmus_proto.istio.v1.auth import ca_pb2
@@ -82,6 +83,27 @@ async def test_a_worker_that_dies_takes_nobody_elses_streams_along(tmp_path):
         await world.crowd.gather()
         assert world.counted("pilot_xds") == 2
         assert len(world.proxies.proxies()) == 2
+
+
+async def test_a_worker_that_hangs_is_ended_and_started_again():
+    hurried = crowded.Hurried()
+    async with crowded.running(workers=1, system_clock=hurried) as world:
+        [worker] = world.crowd.workers
+        pid = worker.pid
+        os.kill(pid, signal.SIGSTOP)
+        hurried.looks = hosting.MOST_SILENCE + 2
+
+        async def serving():
+            return worker.pid != pid and worker.serving.is_set()
+
+        assert await crowded.until(serving, bool)
+
+
+async def test_one_that_takes_long_to_start_is_given_the_time():
+    hurried = crowded.Hurried(looks=5 * hosting.MOST_SILENCE)
+    async with crowded.running(workers=1, system_clock=hurried) as world:
+        assert hurried.looks == 0
+        assert world.crowd.workers[0].starts == 1
 
 
 async def test_a_new_certificate_is_served_without_a_new_process():

@@ -40,6 +40,8 @@ SPACING_S: Final = 0.005
 LOOK_EVERY_S: Final = 1.0
 MOST_SILENCE: Final = 15
 """So many looks without a word from it, and a worker is ended."""
+STARTING: Final = 10
+"""So many times as many one has that does not serve yet: starting takes some seconds."""
 
 ANSWER_S: Final = 2.0
 END_S: Final = 2.0
@@ -104,6 +106,7 @@ class Worker:
     Attributes:
         serving: Set while clients may be handed to it.
         pid: Of the process that is there, or was last.
+        starts: How many there have been.
         opened: How many streams there have been.
         told: What it serves with.
     """
@@ -127,7 +130,7 @@ class Worker:
         self._connected = self._handed = 0
         self._is_ending = False
         self.serving = asyncio.Event()
-        self.pid = self.opened = 0
+        self.pid = self.opened = self.starts = 0
         self.told: messages.State | None = None
 
     @property
@@ -205,6 +208,7 @@ class Worker:
             with theirs, its_door:
                 self._process = await self._started(theirs, its_door)
             self.pid = self._process.pid
+            self.starts += 1
             await self._talk(reader)
         finally:
             await self._forget(door)
@@ -276,7 +280,8 @@ class Worker:
         while True:
             await self._ground.clock.sleep(LOOK_EVERY_S)
             self._silence += 1
-            if self._silence > MOST_SILENCE and self._process is not None:
+            most = MOST_SILENCE if self.serving.is_set() else MOST_SILENCE * STARTING
+            if self._silence > most and self._process is not None:
                 _LOG.error("a worker is silent and is ended", pid=self.pid)
                 with contextlib.suppress(ProcessLookupError):
                     self._process.kill()

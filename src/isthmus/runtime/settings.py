@@ -176,7 +176,11 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
         most_tunnels=_count(environment, "ISTHMUS_TUNNELS_PER_CALLER", 1000, most=MOST_COUNT),
         tells_endpoints_apart=_truth(environment, "ISTHMUS_ENABLE_LEDS", default="true"),
         apart_after=_count(
-            environment, "ISTHMUS_LEDS_AFTER", restlessness.USUAL_AFTER, most=MOST_COUNT
+            environment,
+            "ISTHMUS_LEDS_AFTER",
+            restlessness.USUAL_AFTER,
+            most=MOST_COUNT,
+            hint="0 stands for all sets of endpoints, from the first change on",
         ),
         push_workers=_workers(environment),
     )
@@ -246,7 +250,7 @@ def _count(
     most: int,
     hint: str = "0 stands for any number",
 ) -> int:
-    text = environment.get(name, str(usual))
+    text = environment.get(name) or str(usual)
     if not (text.isascii() and text.isdecimal()) or int(text[:20]) > most:
         raise SettingRefused(
             f"`{name}` must be a number from 0 to {most}, but is: `{text[:40]}`",

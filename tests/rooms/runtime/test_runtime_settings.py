@@ -110,3 +110,19 @@ def test_how_many_tunnels_one_caller_may_begin_can_be_said(text, most):
 def test_a_number_of_tunnels_that_is_none_is_refused(text):
     with pytest.raises(settings.SettingRefused, match="TUNNELS_PER_CALLER"):
         settings.read({"ISTHMUS_TUNNELS_PER_CALLER": text}, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "meaning"),
+    [
+        ("ISTHMUS_TUNNELS_PER_CALLER", "any number"),
+        ("ISTHMUS_LEDS_AFTER", "all sets of endpoints"),
+        ("ISTHMUS_PUSH_WORKERS", "none"),
+    ],
+)
+def test_who_gives_a_count_wrongly_hears_what_zero_stands_for(name, meaning):
+    with pytest.raises(settings.SettingRefused, match=name) as refused:
+        settings.read({name: "-1"}, [])
+
+    assert meaning in refused.value.hint
+    assert settings.read({name: ""}, []) == settings.read({}, [])

@@ -175,13 +175,7 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
         ranges=_ranges(environment),
         most_tunnels=_count(environment, "ISTHMUS_TUNNELS_PER_CALLER", 1000, most=MOST_COUNT),
         tells_endpoints_apart=_truth(environment, "ISTHMUS_ENABLE_LEDS", default="true"),
-        apart_after=_count(
-            environment,
-            "ISTHMUS_LEDS_AFTER",
-            restlessness.USUAL_AFTER,
-            most=MOST_COUNT,
-            hint="0 stands for all sets of endpoints, from the first change on",
-        ),
+        apart_after=_apart_after(environment),
         push_workers=_workers(environment),
     )
 
@@ -234,6 +228,16 @@ def _accounts(text: str) -> tuple[tuple[str, str], ...]:
             )
         found.append((namespace, name))
     return tuple(found)
+
+
+def _apart_after(environment: Mapping[str, str]) -> int:
+    return _count(
+        environment,
+        "ISTHMUS_LEDS_AFTER",
+        restlessness.USUAL_AFTER,
+        most=MOST_COUNT,
+        hint="0 stands for all sets of endpoints, from the first change on",
+    )
 
 
 def _workers(environment: Mapping[str, str]) -> int:

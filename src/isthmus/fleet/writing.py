@@ -54,7 +54,8 @@ class Writer:
         with self._graph.transaction() as transaction:
             for cluster, content in self._gathered.items():
                 self._replace(transaction, cluster, content())
-        self._gathered.clear()
+            # Before anybody is told: whoever fails then must not keep later changes away.
+            self._gathered.clear()
 
     def _replace(
         self,

@@ -250,14 +250,14 @@ async def _each(items: Sequence[Item], work: Callable[[Item], Awaitable[Outcome]
     what became of it, and then the failure of the foremost is raised.
     """
     came: dict[int, Outcome] = {}
-    failed: dict[int, errors.IsthmusError] = {}
+    failed: dict[int, errors.IsthmusError | OSError] = {}
     left = enumerate(items)
 
     async def some() -> None:
         for number, item in left:
             try:
                 came[number] = await work(item)
-            except errors.IsthmusError as error:
+            except (errors.IsthmusError, OSError) as error:  # such as nobody reads what we print
                 failed[number] = error
             if failed:
                 return

@@ -97,14 +97,15 @@ class Restlessness:
 
     def _turned(self, name: str, *, is_in_parts: bool) -> float:
         size = self._sets[name].size
-        if not is_in_parts:
-            # What comes of this is no change of the set's own.
-            del self._sets[name]
         with self._mesh.graph.transaction() as transaction:
             if is_in_parts:
                 transaction.put(self._mesh.restless, name, size)
             else:
                 transaction.delete(self._mesh.restless, name)
+        if not is_in_parts:
+            # What came of this was no change of the set's own.
+            del self._sets[name]
+            self._due.pop(name, None)
         return size * (TURN if is_in_parts else 1) * self._readers() / BYTES_PER_S
 
     def _published(self, batch: changes.Changes) -> None:

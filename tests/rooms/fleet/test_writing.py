@@ -61,3 +61,18 @@ def test_a_cluster_that_leaves_while_others_come_leaves_nothing(world):
     world.writer.gather_no_more()
 
     assert world.pods() == ["west/b"]
+
+
+def test_who_fails_on_hearing_of_all_clusters_keeps_no_later_change_away(world):
+    def fails_once(_):
+        if len(world.steps) == 1:
+            raise ValueError("a fault of ours")
+
+    world.graph.listen(fails_once)
+    world.writer.put_with_others(EAST, lambda: pods(EAST, "a"))
+    with pytest.raises(ExceptionGroup):
+        world.writer.gather_no_more()
+
+    world.writer.change(pods(EAST, "b"))
+
+    assert world.pods() == ["east/a", "east/b"]

@@ -145,6 +145,21 @@ def test_what_rests_for_a_while_is_told_whole_again():
     assert setting.in_parts() == set()
 
 
+def test_to_be_told_whole_again_is_no_change_of_a_set():
+    setting = Setting()
+    setting.change("web", AFTER)
+    setting.restlessness.step()
+    setting.clock.now_s += restlessness.QUIET_S
+    setting.restlessness.step()
+
+    setting.change("web", AFTER - 1)
+    assert setting.restlessness.step() is None
+
+    setting.change("web", AFTER)
+    setting.restlessness.step()
+    assert setting.in_parts() == {"web"}
+
+
 def test_changes_long_ago_do_not_count():
     setting = Setting()
     setting.change("web", AFTER - 1)

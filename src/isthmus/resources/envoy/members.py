@@ -12,7 +12,7 @@ Source: LEDS of Envoy (envoy.config.endpoint.v3.LedsClusterLocalityConfig); docs
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from envoy.config.core.v3 import config_source_pb2
@@ -35,7 +35,13 @@ LEDS: Final = endpoint_components_pb2.LedsClusterLocalityConfig(
 
 
 PLACES: Final = 4096
-"""So many collections are remembered: clients in several places are told of the same ones."""
+"""So many places are remembered: clients in several places are told of the same ones."""
+
+RECENT: Final = 256
+"""So many editions of collections are remembered: each has as many endpoints as its place."""
+
+LISTED: Final = 32
+"""Of so many the members are remembered: each has a message of its own, half a kilobyte."""
 
 
 def build(slice_: view.EndpointsSlice) -> snapshot.Resource:
@@ -79,15 +85,25 @@ def _group(place: Locality, name: str, *, weight: int, priority: int) -> bytes:
     return bytes(assignment.SerializeToString(deterministic=True))
 
 
-@functools.lru_cache(maxsize=PLACES)
+@functools.lru_cache(maxsize=RECENT)
 def _collection(name: str, found: tuple[view.LbEndpoint, ...]) -> snapshot.Resource:
     # Of several collections the same pods may be members, by other names.
     content = hashlib.blake2b(name.encode(), digest_size=versions.VERSION_BYTES)
     for endpoint in found:
         content.update(endpoints.member(endpoint))
-    members = functools.cache(functools.partial(_members, name.removesuffix(EVERY), found))
-    contents = snapshot.Contents.made(content.hexdigest(), members)
+    # Editions last as long as somebody remembers that they were told; their members must not.
+    listing = functools.partial(_members, name.removesuffix(EVERY), found)
+    contents = snapshot.Contents.made(content.hexdigest(), functools.partial(_listed, listing))
     return snapshot.Resource(snapshot.MEMBERS, name, contents, b"")
+
+
+Listing = Callable[[], Mapping[str, snapshot.Resource]]
+
+
+@functools.lru_cache(maxsize=LISTED)
+def _listed(listing: Listing) -> Mapping[str, snapshot.Resource]:
+    """Return the members of an edition, which is known by what lists them."""
+    return listing()
 
 
 def _members(prefix: str, found: tuple[view.LbEndpoint, ...]) -> Mapping[str, snapshot.Resource]:

@@ -20,7 +20,11 @@ PROGRAM = pathlib.Path(__file__).with_name("two_ztunnels.py")
 @pytest.mark.skipif(not BINARY, reason="ISTHMUS_ZTUNNEL does not say where a ztunnel is")
 def test_two_of_them_obey_what_they_are_told(tmp_path):
     done = subprocess.run(
-        [sys.executable, PROGRAM, tmp_path, BINARY], capture_output=True, text=True, timeout=180
+        [sys.executable, PROGRAM, tmp_path, BINARY],
+        env={**os.environ, "PYTHONPATH": str(PROGRAM.parents[3])},
+        capture_output=True,
+        text=True,
+        timeout=180,
     )
 
     assert done.returncode == 0, done.stderr

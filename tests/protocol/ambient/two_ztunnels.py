@@ -18,10 +18,12 @@ import subprocess
 import sys
 import threading
 
+from tests.fakes import assembled
+
 from isthmus.base import clock, metrics, namespaces, netlink
 from isthmus.fleet.sources import ObjectKey
 from isthmus.mesh.identities import ClusterId, TrustDomain
-from isthmus.runtime import assembly, connections, impersonation
+from isthmus.runtime import connections, impersonation
 from isthmus.testing import builders, certificates
 from isthmus.testing.shapes import Shape
 from isthmus.wire import ads, callers, csr, listening, notary, tls
@@ -52,16 +54,7 @@ class ControlPlane:
         self.accounts = accounts
         self.builder = builder = builders.Mesh()
         self.east = builder.cluster("east", network="n1")
-        self.mesh = assembly.Mesh(
-            None,
-            builder.graph,
-            builder.sources,
-            builder.model,
-            builder.views,
-            builder.graph.derive("resources", builder.views.slices, assembly._encoded),
-            builder.graph.derive("told exports", builder.model.peers.exports, assembly._exported),
-            builder.graph.source("told in parts"),
-        )
+        self.mesh = assembled.mesh_of(builder)
         for name, address in pods.items():
             shape = Shape(proxy=None, account=name, node="node-1", is_captured=True)
             self.east.pod(name, address=address, shape=shape)

@@ -2,16 +2,15 @@
 
 import asyncio
 import contextlib
-import json
 
 import aiohttp
 import grpc
 from envoy.service.discovery.v3 import discovery_pb2
 
+from fakes import assembled, told_envoys
 from isthmus.base import clock, metrics, tasks
-from isthmus.ca import keys, pem
 from isthmus.mesh.identities import ClusterId
-from isthmus.runtime import assembly, connections
+from isthmus.runtime import connections
 from isthmus.runtime.fanout import crowd, hosting, messages
 from isthmus.testing import builders, certificates, envoys
 from isthmus.wire import ads, callers, csr, debugging, debugstreams, listening, sds, streams, tls
@@ -19,8 +18,7 @@ from isthmus.wire import ads, callers, csr, debugging, debugstreams, listening, 
 NAME = "istiod.istio-system.svc"
 EAST = ClusterId("east")
 WEB = "outbound|80||web.default.svc.cluster.local"
-ADS = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
-LIMIT_S = 30.0
+LIMIT_S = told_envoys.LIMIT_S
 CHAIN = ("signed", "by", "somebody")
 
 
@@ -59,16 +57,7 @@ class World:
     def __init__(self, workers, *, system_clock=None):
         self.builder = builder = builders.Mesh()
         self.east = builder.cluster("east", network="n1")
-        self.mesh = assembly.Mesh(
-            None,
-            builder.graph,
-            builder.sources,
-            builder.model,
-            builder.views,
-            builder.graph.derive("resources", builder.views.slices, assembly._encoded),
-            builder.graph.derive("told exports", builder.model.peers.exports, assembly._exported),
-            builder.graph.source("told in parts"),  # nobody asks: all are
-        )
+        self.mesh = assembled.mesh_of(builder)
         self.proxies = connections.Connections(
             self.mesh, authenticator=Judge(), unready=lambda _: self.unready
         )
@@ -126,21 +115,6 @@ class World:
             yield opened
 
 
-def secrets():
-    """Return what Envoy waits for before it uses a cluster with mutual TLS."""
-    made = certificates.signer()
-    own = {"chain_pem": "".join(map(pem.written, made.chain)), "version": "1"}
-    own_key = keys.private_pem(made.issuer.key)
-    shelf = sds.Shelf()
-    shelf.put(
-        {
-            "default": sds.certificate("default", key_pem=own_key, **own),
-            "ROOTCA": sds.roots("ROOTCA", roots_pem=made.roots_pem, version="1"),
-        }
-    )
-    return shelf
-
-
 def at(name, port, **more):
     place = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}
     return {
@@ -181,7 +155,7 @@ def bootstrap(world, pod, api_type, roots):
         },
         "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
         "dynamic_resources": {
-            "cds_config": ADS,
+            "cds_config": told_envoys.ADS,
             "ads_config": {
                 "api_type": api_type,
                 "transport_api_version": "V3",
@@ -251,7 +225,7 @@ async def running(workers=2, *, system_clock=None):
         world.crowd.serve(door, nursery)
         world.crowd.look()
         own = grpc.aio.server()
-        own.add_generic_rpc_handlers((sds.handler(secrets()),))
+        own.add_generic_rpc_handlers((sds.handler(told_envoys.shelf()),))
         world.sds_port = own.add_insecure_port("127.0.0.1:0")
         await own.start()
         async with asyncio.timeout(LIMIT_S):
@@ -265,26 +239,11 @@ async def running(workers=2, *, system_clock=None):
 
 @contextlib.asynccontextmanager
 async def envoy(world, folder, pod, api_type="DELTA_GRPC"):
-    path, address, roots = (folder / f"{pod}.{end}" for end in ("json", "address", "pem"))
+    roots = folder / f"{pod}.pem"
     roots.write_text(world.signer.roots_pem)
-    path.write_text(json.dumps(bootstrap(world, pod, api_type, roots)))
-    with (folder / f"{pod}.log").open("w") as log:
-        process = await asyncio.create_subprocess_exec(
-            str(envoys.binary()),
-            *("-c", str(path), "--admin-address-path", str(address)),
-            *("--use-dynamic-base-id", "--concurrency", "1", "-l", "warning"),
-            stderr=log,
-        )
-    try:
-
-        async def listens():
-            return address.read_text() if address.exists() else ""
-
-        port = (await until(listens, bool)).rpartition(":")[2]
+    document = bootstrap(world, pod, api_type, roots)
+    async with told_envoys.running(document, folder, pod) as (process, port):
         yield Proxy(process, port)
-    finally:
-        process.kill()
-        await process.wait()
 
 
 def asking(type_url, *, pod="caller-1", namespace="default", names=()):

@@ -2,29 +2,20 @@
 
 import asyncio
 import contextlib
-import functools
 import json
 import re
 
 import aiohttp
 import grpc
 
+from fakes import assembled, told_envoys
 from isthmus.base import metrics
-from isthmus.ca import keys, pem
-from isthmus.mesh.identities import ClusterId
-from isthmus.runtime import assembly, connections
-from isthmus.testing import builders, certificates, envoys, pace
-from isthmus.wire import ads, callers, listening, sds
+from isthmus.runtime import connections
+from isthmus.testing import builders
+from isthmus.wire import ads, listening, sds
 
-ADS = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
-LIMIT_S = pace.patience(30.0)
 WHOLE, APART = "GRPC", "DELTA_GRPC"
 """Only who hears of differences can be told of endpoints one by one."""
-
-
-class Judge(callers.Authenticator):
-    async def authenticate(self, credentials):
-        return callers.Caller(ClusterId("east"), "default", "default", "caller", "u1")
 
 
 class World:
@@ -42,20 +33,9 @@ class World:
         builder.gateway_object(
             "cross", builders.passing(15443, "*.local"), namespace="istio-system"
         )
-        restless = builder.graph.source("told in parts")
-        encoded = functools.partial(assembly._encoded, restless=restless if turns else None)
-        self.mesh = assembly.Mesh(
-            None,
-            builder.graph,
-            builder.sources,
-            builder.model,
-            builder.views,
-            builder.graph.derive("resources", builder.views.slices, encoded),
-            builder.graph.derive("told exports", builder.model.peers.exports, assembly._exported),
-            restless,
-        )
+        self.mesh = assembled.mesh_of(builder, turns=turns)
         self.proxies = connections.Connections(
-            self.mesh, authenticator=Judge(), unready=lambda _: ""
+            self.mesh, authenticator=told_envoys.Judge(), unready=lambda _: ""
         )
         self.proxies.tells_apart = True
         self.metrics = metrics.Metrics()
@@ -100,7 +80,7 @@ class World:
         """Wait until both Envoys have the same, of which something holds; return it."""
         whole = apart = None
         try:
-            async with asyncio.timeout(LIMIT_S):
+            async with asyncio.timeout(told_envoys.LIMIT_S):
                 while True:
                     whole = await self.endpoints(WHOLE)
                     apart = await self.endpoints(APART)
@@ -137,51 +117,12 @@ async def running(folder, prepare, *, turns=False):
     prepare(world)
     async with contextlib.AsyncExitStack() as stack:
         discovery = grpc.aio.server(options=listening.OPTIONS)
-        shelf = sds.Shelf()
-        shelf.put(certificate())
-        discovery.add_generic_rpc_handlers((world.service.handler(), sds.handler(shelf)))
+        secrets = sds.handler(told_envoys.shelf())
+        discovery.add_generic_rpc_handlers((world.service.handler(), secrets))
         port = discovery.add_insecure_port("127.0.0.1:0")
         await discovery.start()
         stack.push_async_callback(discovery.stop, None)
         for api_type in (WHOLE, APART):
-            path, address = folder / f"{api_type}.json", folder / f"{api_type}.address"
-            path.write_text(json.dumps(bootstrap(port, api_type)))
-            log = stack.enter_context((folder / f"{api_type}.log").open("w"))
-            process = await asyncio.create_subprocess_exec(
-                str(envoys.binary()),
-                *("-c", str(path), "--admin-address-path", str(address)),
-                *("--use-dynamic-base-id", "--concurrency", "1", "-l", "warning"),
-                stderr=log,
-            )
-            stack.push_async_callback(process.wait)
-            stack.callback(process.kill)
-            world.admins[api_type] = await _port_in(address)
+            envoy = told_envoys.running(told_envoys.bootstrap(port, api_type), folder, api_type)
+            _, world.admins[api_type] = await stack.enter_async_context(envoy)
         yield world
-
-
-async def _port_in(path):
-    async with asyncio.timeout(LIMIT_S):
-        while True:
-            if path.exists() and (text := path.read_text()):
-                return int(text.rpartition(":")[2])
-            await asyncio.sleep(0.02)
-
-
-def certificate():
-    """Return what Envoy waits for before it uses a cluster with mutual TLS."""
-    made = certificates.signer()
-    own = {"chain_pem": "".join(map(pem.written, made.chain)), "version": "1"}
-    key_pem = keys.private_pem(made.issuer.key)
-    roots = sds.roots("ROOTCA", roots_pem=made.roots_pem, version="1")
-    return {"default": sds.certificate("default", key_pem=key_pem, **own), "ROOTCA": roots}
-
-
-def bootstrap(port, api_type):
-    node = {
-        "id": "sidecar~10.0.0.1~caller.default~default.svc.cluster.local",
-        "cluster": "caller.default",
-        "metadata": {"CLUSTER_ID": "east"},
-    }
-    asked = {"cds_config": ADS}
-    names = ("ads", "sds-grpc")
-    return envoys.following(port, node=node, sources=asked, api_type=api_type, names=names)

@@ -5,29 +5,20 @@ It has no listeners: their ports are fixed.
 
 import asyncio
 import contextlib
-import json
 
 import aiohttp
 import grpc
 
+from fakes import assembled, told_envoys
 from isthmus.base import metrics
-from isthmus.ca import keys, pem
-from isthmus.mesh.identities import ClusterId
-from isthmus.runtime import assembly, connections
-from isthmus.testing import builders, certificates, envoys, pace
-from isthmus.wire import ads, callers, listening, sds
+from isthmus.runtime import connections
+from isthmus.testing import builders
+from isthmus.wire import ads, listening, sds
 
-LIMIT_S = pace.patience(30.0)
 EMPTY_BYTES = 120
 """An answer that says only that nothing is new is shorter."""
 
-ADS = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
 WEB = "outbound|80||web.default.svc.cluster.local"
-
-
-class Judge(callers.Authenticator):
-    async def authenticate(self, credentials):
-        return callers.Caller(ClusterId("east"), "default", "default", "caller", "u1")
 
 
 class Plane:
@@ -42,11 +33,9 @@ class Plane:
         east.service("web", ready=web)
         if policy:
             mesh.destination_rule("web", {"host": "web", "trafficPolicy": policy})
-        told = mesh.graph.derive("resources", mesh.views.slices, assembly._encoded)
-        exports = mesh.graph.derive("told exports", mesh.model.peers.exports, assembly._exported)
-        known = (mesh.graph, mesh.sources, mesh.model, mesh.views)
-        made = assembly.Mesh(None, *known, told, exports, mesh.graph.source("told in parts"))
-        discovery = connections.Connections(made, authenticator=Judge(), unready=lambda _: "")
+        discovery = connections.Connections(
+            assembled.mesh_of(mesh), authenticator=told_envoys.Judge(), unready=lambda _: ""
+        )
         self.service = ads.Service(discovery, registered=metrics.Metrics())
 
     def told_bytes(self):
@@ -69,9 +58,8 @@ class Fleet:
     @contextlib.asynccontextmanager
     async def plane(self, *args, **more):
         made, server = Plane(*args, **more), grpc.aio.server(options=listening.OPTIONS)
-        shelf = sds.Shelf()
-        shelf.put(certificate())
-        server.add_generic_rpc_handlers((made.service.handler(), sds.handler(shelf)))
+        secrets = sds.handler(told_envoys.shelf())
+        server.add_generic_rpc_handlers((made.service.handler(), secrets))
         self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")
         await server.start()
         try:
@@ -82,7 +70,7 @@ class Fleet:
     async def has(self, *wanted):
         """Wait until the Envoy uses exactly these endpoints of the service, with no cluster waiting."""
         expected = {f"{one}:80" for one in wanted}
-        async with asyncio.timeout(LIMIT_S), aiohttp.ClientSession() as session:
+        async with asyncio.timeout(told_envoys.LIMIT_S), aiohttp.ClientSession() as session:
             while True:
                 lines = await self._page(session, "clusters")
                 stats = await self._page(session, "stats?filter=warming_clusters")
@@ -99,53 +87,14 @@ class Fleet:
 
     @contextlib.asynccontextmanager
     async def envoy(self):
-        path, address = self.folder / "envoy.json", self.folder / "address"
-        path.write_text(json.dumps(bootstrap(self.port)))
-        log = (self.folder / "envoy.log").open("w")
-        process = await asyncio.create_subprocess_exec(
-            str(envoys.binary()),
-            *("-c", str(path), "--admin-address-path", str(address)),
-            *("--use-dynamic-base-id", "--concurrency", "1", "-l", "warning"),
-            stderr=log,
-        )
-        try:
-            async with asyncio.timeout(LIMIT_S):
-                self.admin = await _port_in(address)
+        document = told_envoys.bootstrap(self.port)
+        async with told_envoys.running(document, self.folder) as (_, self.admin):
             yield
-        finally:
-            process.kill()
-            await process.wait()
-            log.close()
-
-
-async def _port_in(path):
-    while True:
-        if path.exists() and (text := path.read_text()):
-            return int(text.rpartition(":")[2])
-        await asyncio.sleep(0.02)
-
-
-def certificate():
-    """Return what Envoy waits for before it uses a cluster with mutual TLS."""
-    made = certificates.signer()
-    own = {"chain_pem": "".join(map(pem.written, made.chain)), "version": "1"}
-    key_pem = keys.private_pem(made.issuer.key)
-    roots = sds.roots("ROOTCA", roots_pem=made.roots_pem, version="1")
-    return {"default": sds.certificate("default", key_pem=key_pem, **own), "ROOTCA": roots}
-
-
-def bootstrap(port):
-    node = {
-        "id": "sidecar~10.0.0.1~caller.default~default.svc.cluster.local",
-        "cluster": "caller.default",
-        "metadata": {"CLUSTER_ID": "east"},
-    }
-    return envoys.following(port, node=node, sources={"cds_config": ADS}, names=("ads", "sds-grpc"))
 
 
 async def synced(plane):
     """Wait until the proxy has come back and has answered all that it was told."""
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(told_envoys.LIMIT_S):
         while True:
             known = [one.types for one in plane.service.statuses()]
             if (

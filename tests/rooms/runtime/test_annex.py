@@ -1,6 +1,7 @@
 """The annex: a real process that signs and injects, told by whoever keeps it."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -99,14 +100,26 @@ class World:
             return (await answer.json())["response"]
 
 
-@pytest.fixture
-async def world():
+@contextlib.contextmanager
+def bound(**more):
+    """Make a world whose annex is not yet started."""
     with socket.socket() as heard:
         heard.bind(("127.0.0.1", 0))
-        made = World(heard)
+        yield World(heard, **more)
+
+
+@contextlib.asynccontextmanager
+async def running(**more):
+    with bound(**more) as made:
         async with tasks.Nursery() as nursery:
             nursery.keep("annex", made.annex.run)
             yield made
+
+
+@pytest.fixture
+async def world():
+    async with running() as made:
+        yield made
 
 
 async def test_it_signs_with_the_authority_that_it_was_told(world):
@@ -187,45 +200,33 @@ async def test_when_it_is_killed_the_next_one_answers_what_it_was_asked(world):
 
 
 async def test_it_ends_with_whoever_keeps_it_and_not_by_a_signal_to_all():
-    with socket.socket() as heard:
-        heard.bind(("127.0.0.1", 0))
-        made = World(heard)
-        async with tasks.Nursery() as nursery:
-            nursery.keep("annex", made.annex.run)
-            await made.signed()
-            last = made.annex.pid
-            os.kill(last, signal.SIGTERM)
-            await made.signed()
-            assert made.annex.pid == last
+    async with running() as made:
+        await made.signed()
+        last = made.annex.pid
+        os.kill(last, signal.SIGTERM)
+        await made.signed()
+        assert made.annex.pid == last
 
-        with pytest.raises(ProcessLookupError):
-            os.kill(last, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(last, 0)
 
 
 async def test_it_ends_with_whoever_keeps_it_although_it_does_not_run():
-    with socket.socket() as heard:
-        heard.bind(("127.0.0.1", 0))
-        made = World(heard)
-        async with tasks.Nursery() as nursery:
-            nursery.keep("annex", made.annex.run)
-            await until(lambda: made.annex.pid)
-            os.kill(made.annex.pid, signal.SIGSTOP)
+    async with running() as made:
+        await until(lambda: made.annex.pid)
+        os.kill(made.annex.pid, signal.SIGSTOP)
 
-        with pytest.raises(ProcessLookupError):
-            os.kill(made.annex.pid, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(made.annex.pid, 0)
 
 
 async def test_one_that_hangs_is_ended_and_the_next_one_answers():
-    with socket.socket() as heard:
-        heard.bind(("127.0.0.1", 0))
-        made = World(heard, hang_s=2.0)
-        async with tasks.Nursery() as nursery:
-            nursery.keep("annex", made.annex.run)
-            await made.signed()
-            hung = made.annex.pid
-            os.kill(hung, signal.SIGSTOP)
-            await made.signed()
-            assert made.annex.pid != hung
+    async with running(hang_s=2.0) as made:
+        await made.signed()
+        hung = made.annex.pid
+        os.kill(hung, signal.SIGSTOP)
+        await made.signed()
+        assert made.annex.pid != hung
 
 
 async def test_settings_that_cannot_be_told_leave_the_last_in_force_and_nothing_else_waits(world):
@@ -267,9 +268,7 @@ async def test_who_asks_one_that_does_not_read_is_told_to_come_again(world):
 
 
 async def test_who_asks_when_too_many_wait_is_told_to_come_again():
-    with socket.socket() as heard:
-        heard.bind(("127.0.0.1", 0))
-        made = World(heard)  # it is never started
+    with bound() as made:
         async with asyncio.TaskGroup() as group:
             waiting = [
                 group.create_task(made.annex.sign(made.wanted()))

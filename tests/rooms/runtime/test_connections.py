@@ -3,10 +3,11 @@
 import asyncio
 
 import pytest
+import shop_objects
 
 from isthmus.fleet.sources import ObjectKey
 from isthmus.kube import objects
-from isthmus.mesh.identities import ClusterId, NetworkId
+from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.proxies import ProxyKind
 from isthmus.resources import snapshot
 from isthmus.runtime import assembly, connections, viewing
@@ -36,13 +37,7 @@ class Setting:
         self.endpoint("10.0.0.1")
 
     def service(self, name):
-        spec = objects.ServiceSpec(
-            cluster_ip="10.96.0.9",
-            cluster_ips=("10.96.0.9",),
-            ports=(objects.ServicePort(port=80, name="http"),),
-        )
-        metadata = objects.Metadata(name=name, namespace="shop")
-        self.put(self.mesh.sources.services, name, objects.Service(metadata, spec))
+        self.put(self.mesh.sources.services, name, shop_objects.service(name))
 
     def endpoint(self, *addresses):
         slice_ = objects.EndpointSlice(
@@ -59,16 +54,7 @@ class Setting:
             transaction.put(source, ObjectKey(C1, "shop", name), value)
 
     def connect(self, pod="a-1", namespace="shop", kind=ProxyKind.SIDECAR, account="default"):
-        node = nodes.Node(
-            id="n",
-            kind=kind,
-            name=f"{pod}.{namespace}",
-            pod=pod,
-            namespace=namespace,
-            domain=f"{namespace}.svc.cluster.local",
-            addresses=("10.0.0.7",),
-            network=NetworkId("n1"),
-        )
+        node = shop_objects.node(pod, namespace, kind)
         return self.connections.open(callers.Caller(C1, namespace, account, pod), node)
 
 

@@ -5,27 +5,19 @@ import random
 
 import msgspec
 import pytest
+import shop_objects
 
 from isthmus.base import metrics
 from isthmus.mesh.identities import ClusterId
-from isthmus.mesh.proxies import ProxyKind
 from isthmus.resources.snapshot import CLUSTERS, ENDPOINTS, MEMBERS, ROUTES, Contents, Resource
 from isthmus.runtime import catalog, framing, settings
 from isthmus.runtime.fanout import counts, far, feeding, messages
-from isthmus.wire import callers, nodes
+from isthmus.wire import callers
 
 SCOPES = ("wide", "own", "other")
 TYPES = (CLUSTERS, ENDPOINTS, ROUTES)
 CALLER = callers.Caller(ClusterId("c1"), "shop", "default", "a-1", "u1")
-NODE = nodes.Node(
-    id="n",
-    kind=ProxyKind.SIDECAR,
-    name="a-1.shop",
-    pod="a-1",
-    namespace="shop",
-    domain="shop.svc.cluster.local",
-    addresses=("10.0.0.7",),
-)
+NODE = shop_objects.node()
 
 
 def put(shelves, scope, type_url, name, body, **more):

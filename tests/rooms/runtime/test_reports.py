@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import shop_objects
 from envoy.admin.v3 import config_dump_pb2
 from google.protobuf import json_format
 
@@ -10,10 +11,9 @@ from isthmus.base import errors
 from isthmus.fleet import statuses
 from isthmus.fleet.sources import ObjectKey
 from isthmus.kube import objects
-from isthmus.mesh.identities import ClusterId, NetworkId
-from isthmus.mesh.proxies import ProxyKind
+from isthmus.mesh.identities import ClusterId
 from isthmus.runtime import assembly, connections, reports
-from isthmus.wire import callers, debugging, nodes
+from isthmus.wire import callers, debugging
 from isthmus.wire.debugging import EVERYTHING
 
 C1, C2 = ClusterId("c1"), ClusterId("c2")
@@ -62,16 +62,7 @@ class Setting:
         )
 
     def connect(self, cluster):
-        node = nodes.Node(
-            id="n",
-            kind=ProxyKind.SIDECAR,
-            name="a-1.shop",
-            pod="a-1",
-            namespace="shop",
-            domain="shop.svc.cluster.local",
-            addresses=("10.0.0.7",),
-            network=NetworkId("n1"),
-        )
+        node = shop_objects.node()
         self.proxies.open(callers.Caller(cluster, "shop", "default", "a-1"), node)
 
     def serve(self, cluster, address):

@@ -1,15 +1,15 @@
 """Sets of endpoints that change often are told in parts to those who can be, one after the other."""
 
 import pytest
+import shop_objects
 
 from isthmus.base import clock
 from isthmus.fleet.sources import ObjectKey
 from isthmus.kube import objects
-from isthmus.mesh.identities import ClusterId, NetworkId
-from isthmus.mesh.proxies import ProxyKind
+from isthmus.mesh.identities import ClusterId
 from isthmus.resources import snapshot
 from isthmus.runtime import assembly, connections, dumps, restlessness
-from isthmus.wire import callers, nodes
+from isthmus.wire import callers
 
 C1 = ClusterId("c1")
 AFTER = 3
@@ -52,27 +52,11 @@ class Setting:
         for service in ("web", "api"):
             self.service(service)
             self.endpoints(service, 0)
-        node = nodes.Node(
-            id="n",
-            kind=ProxyKind.SIDECAR,
-            name="a-1.shop",
-            pod="a-1",
-            namespace="shop",
-            domain="shop.svc.cluster.local",
-            addresses=("10.0.0.7",),
-            network=NetworkId("n1"),
-            follows_collections=can,
-        )
+        node = shop_objects.node(follows_collections=can)
         self.watch = self.connections.open(callers.Caller(C1, "shop", "default", "a-1"), node)
 
     def service(self, name):
-        spec = objects.ServiceSpec(
-            cluster_ip="10.96.0.9",
-            cluster_ips=("10.96.0.9",),
-            ports=(objects.ServicePort(port=80, name="http"),),
-        )
-        metadata = objects.Metadata(name=name, namespace="shop")
-        self.put(self.mesh.sources.services, name, objects.Service(metadata, spec))
+        self.put(self.mesh.sources.services, name, shop_objects.service(name))
 
     def endpoints(self, service, first, *, size=SIZE):
         """Give a service these endpoints, one of which is another one with each `first`."""

@@ -53,16 +53,17 @@ def test_only_what_takes_nothing_else_is_called_through_tunnels():
     """Behind another network's gateway mutual TLS cannot end at a pod without a sidecar."""
     assert ways(told(mesh_of())) == {
         f"{CAPTURED}:80": {"tunnel": "http"},
-        SIDECAR: {"tlsMode": "istio"},
-        PLAIN: {},
+        SIDECAR: {},
+        PLAIN: {"tlsMode": "disabled"},
     }
 
 
 def test_who_speaks_no_hbone_is_told_nothing_of_it():
     found = told(mesh_of(), shape=shapes.USUAL)
 
-    assert ways(found) == {CAPTURED: {}, SIDECAR: {"tlsMode": "istio"}, PLAIN: {}}
-    assert sockets(found) == ["tlsMode-istio", "tlsMode-disabled"]
+    plain = {"tlsMode": "disabled"}
+    assert ways(found) == {CAPTURED: plain, SIDECAR: {}, PLAIN: plain}
+    assert sockets(found) == ["tlsMode-disabled", "tlsMode-istio"]
     names = {*found.of(snapshot.LISTENERS), *found.of(snapshot.CLUSTERS)}
     assert names.isdisjoint({"connect_originate", "connect_terminate", "main_internal"})
 
@@ -70,7 +71,7 @@ def test_who_speaks_no_hbone_is_told_nothing_of_it():
 @pytest.mark.parametrize(
     ("mode", "expected"),
     [
-        ("", ["hbone", "tlsMode-istio", "tlsMode-disabled"]),
+        ("", ["hbone", "tlsMode-disabled", "tlsMode-istio"]),
         ("DISABLE", ["hbone", "otherwise"]),
         ("ISTIO_MUTUAL", ["hbone", "otherwise"]),
         ("SIMPLE", ["hbone", "otherwise"]),

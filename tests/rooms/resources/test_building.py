@@ -4,6 +4,7 @@ import dataclasses
 import socket
 
 import pytest
+from envoy.config.endpoint.v3 import endpoint_components_pb2
 from envoy_examples import ALL, AUTO, ENDPOINTS, NAME, SNI, inbound
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,7 +66,7 @@ def endpoint_read_back(one):
         place.port_value,
         one.load_balancing_weight.value,
         {1: Health.HEALTHY, 2: Health.UNHEALTHY, 3: Health.DRAINING}[one.health_status],
-        said.get("envoy.transport_socket_match") == {"tlsMode": "istio"},
+        said.get("envoy.transport_socket_match") != {"tlsMode": "disabled"},
         said.get("istio", {}).get("workload", ""),
     )
 
@@ -129,10 +130,23 @@ def test_no_resource_names_a_filter_that_only_istios_envoy_has(slice_):
 def test_a_client_does_not_offer_what_it_does_not_speak():
     cluster = envoys.decoded(build.build(AUTO))
 
-    context = envoys.unpacked(cluster.transport_socket_matches[0].transport_socket.typed_config)
+    encrypted = cluster.transport_socket_matches[-1]
+    context = envoys.unpacked(encrypted.transport_socket.typed_config)
 
     assert list(context.common_tls_context.alpn_protocols) == ["istio"]
     assert context.sni == SNI
+
+
+def test_an_endpoint_that_says_nothing_is_spoken_to_in_mutual_tls():
+    cluster = envoys.decoded(build.build(AUTO))
+    told = [view.LbEndpoint("10.0.0.1", 80, 1, speaks_mtls=it) for it in (True, False)]
+    said = map(envoy_endpoints.message_in, told)
+    speaking, plain = map(endpoint_components_pb2.LbEndpoint.FromString, said)
+
+    matches = [(one.name, dict(one.match)) for one in cluster.transport_socket_matches]
+    assert matches == [("tlsMode-disabled", {"tlsMode": "disabled"}), ("tlsMode-istio", {})]
+    assert "envoy.transport_socket_match" not in speaking.metadata.filter_metadata
+    assert dict(plain.metadata.filter_metadata["envoy.transport_socket_match"]) == matches[0][1]
 
 
 @pytest.mark.parametrize("mode", [MtlsMode.STRICT, MtlsMode.PERMISSIVE])

@@ -122,17 +122,22 @@ def _usual_encryption(cluster: view.ClusterSlice) -> messages.Fields:
     )
     if cluster.tls is view.UpstreamTls.MUTUAL:
         return {"transport_socket": socket}
-    encrypted, plain = _matches()
-    return {"transport_socket_matches": [encrypted | {"transport_socket": socket}, plain]}
+    plain, encrypted = _matches()
+    return {"transport_socket_matches": [plain, encrypted | {"transport_socket": socket}]}
 
 
 @functools.cache
-def _matches() -> tuple[messages.Fields, message.Message]:
-    """Return how endpoints are told that speak the mesh's TLS, but for its socket, and others."""
+def _matches() -> tuple[message.Message, messages.Fields]:
+    """Return how endpoints are told that do not speak the mesh's TLS, and, but for it, all others.
+
+    Those that speak it are many and are told of often, so theirs is the one that needs no word.
+    """
     plain: message.Message = Cluster.TransportSocketMatch(
-        name="tlsMode-disabled", match=messages.struct({}), transport_socket=tls.raw_socket()
+        name="tlsMode-disabled",
+        match=messages.struct(endpoints.PLAIN),
+        transport_socket=tls.raw_socket(),
     )
-    return {"name": "tlsMode-istio", "match": messages.struct({"tlsMode": "istio"})}, plain
+    return plain, {"name": "tlsMode-istio", "match": messages.struct({})}
 
 
 def _sockets(cluster: view.ClusterSlice) -> messages.Fields:

@@ -20,7 +20,8 @@ from isthmus.resources.envoy import hbone, messages
 from isthmus.views import view
 
 SOCKET_MATCH: Final = "envoy.transport_socket_match"
-SPEAKS_MTLS: Final = {"tlsMode": "istio"}
+PLAIN: Final = {"tlsMode": "disabled"}
+"""By it a cluster knows the endpoints that do not speak the mesh's TLS; the others say nothing."""
 
 CLUSTER_NAME: Final = b"\x0a"
 GROUP: Final = b"\x12"
@@ -161,8 +162,8 @@ def _endpoint(endpoint: view.LbEndpoint) -> messages.Fields:
 
 def _described(health: Health, weight: int, workload: str, speaks_mtls: bool) -> messages.Fields:
     by_filter = {}
-    if speaks_mtls:
-        by_filter[SOCKET_MATCH] = messages.struct(SPEAKS_MTLS)
+    if not speaks_mtls:
+        by_filter[SOCKET_MATCH] = messages.struct(PLAIN)
     if workload:
         by_filter["istio"] = messages.struct({"workload": workload})
     return {

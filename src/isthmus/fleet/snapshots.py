@@ -104,5 +104,5 @@ def _content(kept: slots.Kept) -> Content:
             }
             for collection, kind in _TYPES.items()
         }
-    except (msgspec.DecodeError, KeyError) as error:
+    except (ValueError, RecursionError, KeyError) as error:
         raise slots.BrokenError(f"it cannot be read: {error}") from error

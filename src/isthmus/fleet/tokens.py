@@ -82,7 +82,12 @@ def read(token: str) -> Token:
         raw = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
         payload = msgspec.json.decode(raw, type=_Payload)
         issued, expires = _instant(payload.iat), _instant(payload.exp)
-    except (ValueError, OverflowError, OSError):  # Of any kind: no base64, no JSON, no time.
+    except (
+        ValueError,
+        OverflowError,
+        OSError,
+        RecursionError,
+    ):  # Of any kind: no base64, no JSON, no time.
         return Token()
     inner = payload.kubernetes
     bound = inner.secret or _Named()

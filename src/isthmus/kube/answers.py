@@ -15,8 +15,10 @@ def document(content: bytes) -> dict[str, Any]:
     """Return the object that an answer holds."""
     try:
         decoded = msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
-        raise problems.ApiError(502, "", "the answer is not JSON", request=str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise problems.ApiError(
+            502, "", "the answer cannot be read as JSON", request=str(error)
+        ) from error
     if not isinstance(decoded, dict):
         raise problems.ApiError(502, "", "the answer is not an object")
     return decoded
@@ -28,7 +30,7 @@ def refusal(status: int, content: bytes, *, request: str) -> problems.ApiError:
         said = msgspec.json.decode(content)
         reason, message = str(said.get("reason", "")), str(said.get("message", ""))
         details = said.get("details") or {}
-    except (msgspec.DecodeError, AttributeError):
+    except (ValueError, RecursionError, AttributeError):
         reason, message, details = "", content[:200].decode(errors="replace").strip(), {}
     return problems.ApiError(status, reason, message, request=request, details=details)
 

@@ -17,15 +17,20 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 
 from isthmus.base import clock, errors, logs
-from isthmus.kube import client, kinds, listwatch, objects, problems, sharing
+from isthmus.kube import client, kinds, listwatch, nesting, objects, problems, sharing
 
 V = TypeVar("V", bound=objects.Object)
 
 Key = tuple[str, str]
 """Namespace, empty for cluster-wide kinds, and name."""
 
+T = TypeVar("T")
+
 _LOG = logs.Log("isthmus.kube")
 WATCH_S = 300
+Unreadable = msgspec.DecodeError | UnicodeDecodeError
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
+_TOO_DEEP = f"it is nested deeper than {nesting.MOST_LEVELS} levels"
 
 
 class _Versioned(msgspec.Struct, rename="camel", gc=False):
@@ -194,7 +199,7 @@ class Informer(Generic[V]):
         try:
             path = self.kind.path(namespace=self._where["namespace"])
             page = self._page(await self._reads.raw("GET", path, query=query))
-        except (errors.IsthmusError, msgspec.DecodeError) as error:
+        except (errors.IsthmusError, *_UNREADABLE) as error:
             self._fail(error)
             return
         self._well()
@@ -223,7 +228,7 @@ class Informer(Generic[V]):
                     self._well()
                     if heard is not None and self._hear(heard):
                         return
-        except msgspec.DecodeError:
+        except _UNREADABLE:
             # The connection was cut in the middle of an event: what was seen whole counts.
             pass
         except problems.Unreachable as error:
@@ -256,7 +261,7 @@ class Informer(Generic[V]):
         self._ask = answer.ask
         return True
 
-    def _fail(self, error: errors.IsthmusError | msgspec.DecodeError) -> None:
+    def _fail(self, error: errors.IsthmusError | Unreadable) -> None:
         why: Literal["expired", "ahead", "missing", "other"] = "other"
         if isinstance(error, problems.ApiError):
             if error.is_expired:
@@ -271,7 +276,7 @@ class Informer(Generic[V]):
             self._note(error)
         self._hear(listwatch.Failed(why))
 
-    def _note(self, error: errors.IsthmusError | msgspec.DecodeError) -> None:
+    def _note(self, error: errors.IsthmusError | Unreadable) -> None:
         said = error.happened if isinstance(error, errors.IsthmusError) else str(error)
         detail = error.detail if isinstance(error, errors.IsthmusError) else ""
         shown = f"{said}: {detail.splitlines()[-1]}" if detail else said
@@ -287,12 +292,12 @@ class Informer(Generic[V]):
 
     def _page(self, content: bytes) -> listwatch.Page[Key, V]:
         with _without_collection():
-            answer = _LIST.decode(content)
-            items = dict(self._item(raw) for raw in answer.items or [])
+            answer, is_cut = _decoded(_LIST, content)
+            items = dict(self._item(raw, is_cut=is_cut) for raw in answer.items or [])
         return listwatch.Page(items, answer.metadata.resource_version, answer.metadata.continue_)
 
     def _event(self, line: bytes) -> "listwatch.Heard[Key, V] | None":
-        event = _EVENT.decode(line)
+        event, is_cut = _decoded(_EVENT, line)
         if event.type == "ERROR":
             status = _STATUS.decode(event.object)
             expired = status.code == problems.GONE or status.reason in ("Expired", "Gone")
@@ -307,14 +312,16 @@ class Informer(Generic[V]):
             self._readable(key)
             return listwatch.Deleted(key, metadata.resource_version)
         if event.type in ("ADDED", "MODIFIED"):
-            key, value = self._item(event.object)
+            key, value = self._item(event.object, is_cut=is_cut)
             return listwatch.Changed(key, value, metadata.resource_version)
         return None
 
-    def _item(self, raw: msgspec.Raw) -> tuple[Key, V | None]:
+    def _item(self, raw: msgspec.Raw, *, is_cut: bool) -> tuple[Key, V | None]:
         try:
-            value = self._share(self._decoder.decode(raw))
-        except msgspec.DecodeError as error:
+            if is_cut and nesting.CUT in bytes(raw):
+                raise msgspec.ValidationError(_TOO_DEEP)
+            value = self._share(self._readable_in(raw))
+        except _UNREADABLE as error:
             metadata = _BARE.decode(raw).metadata
             key = (metadata.namespace, metadata.name)
             self._broken.add(key)
@@ -324,12 +331,19 @@ class Informer(Generic[V]):
         self._readable(key)
         return key, value
 
+    def _readable_in(self, raw: msgspec.Raw) -> V:
+        value = self._decoder.decode(raw)
+        # Whatever compares it or goes through it has less room than the decoder had.
+        if isinstance(value, objects.FreeForm) and nesting.is_deep(value.spec):
+            raise msgspec.ValidationError(_TOO_DEEP)
+        return value
+
     def _readable(self, key: Key) -> None:
         if key in self._broken:
             self._broken.discard(key)
             self._on_finding(key, None)
 
-    def _finding(self, key: Key, error: msgspec.DecodeError) -> errors.Finding:
+    def _finding(self, key: Key, error: Unreadable) -> errors.Finding:
         return errors.Finding(
             problems.UNDECODABLE,
             f"{self.kind.kind} {'/'.join(part for part in key if part)}",
@@ -347,6 +361,14 @@ _LIST = msgspec.json.Decoder(_ListAnswer)
 _EVENT = msgspec.json.Decoder(_Event)
 _STATUS = msgspec.json.Decoder(_Status)
 _BARE = msgspec.json.Decoder(_Bare)
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], content: bytes) -> tuple[T, bool]:
+    """Decode what a server said; if an object in it is nested too deeply, with that object cut."""
+    try:
+        return decoder.decode(content), False
+    except RecursionError:
+        return decoder.decode(nesting.cut(content)), True
 
 
 @contextlib.contextmanager

@@ -99,7 +99,7 @@ def recall(
 def _read(kept: slots.Kept) -> Mapping[str, bytes]:
     try:
         text = msgspec.json.decode(slots.inflated(kept, most=MOST_BYTES), type=_Text)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise slots.BrokenError(f"it cannot be read: {error}") from error
     if text.peer != kept.cluster:
         raise slots.BrokenError(f"it is of cluster `{text.peer[:63]}`")

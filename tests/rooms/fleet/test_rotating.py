@@ -1,5 +1,7 @@
 """Short-lived tokens in remote secrets, against a real token authority and real roles."""
 
+import base64
+
 import pytest
 
 from fakes import linked as two
@@ -106,7 +108,9 @@ async def test_only_older_tokens_of_the_same_primary_are_revoked(linked):
 
 
 def test_what_is_no_token_says_nothing():
-    for text in ("", "a", "a.b.c", "a.e30.c", "..", "a.eyJleHAiOiJ4In0.c", "a.eyJleHAiOjFlOTl9.c"):
+    deep = f"a.{base64.urlsafe_b64encode(b'[' * 3000).decode()}.c"
+    odd = ("", "a", "a.b.c", "a.e30.c", "..", "a.eyJleHAiOiJ4In0.c", "a.eyJleHAiOjFlOTl9.c", deep)
+    for text in odd:
         assert tokens.read(text) == tokens.Token(), text
 
 

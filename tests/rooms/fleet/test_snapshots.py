@@ -91,6 +91,21 @@ def test_a_damaged_snapshot_is_refused_with_a_reason(how):
     assert finding.code == "ISM-FLEET-018"
 
 
+POD = b'{"metadata": {"name": "a"}, "spec": {"nodeName": %b}}'
+
+
+@pytest.mark.parametrize("text", [b'"\xff"', b"[" * 3000 + b"]" * 3000])
+def test_what_no_control_plane_writes_is_refused(text):
+    kinds = ("namespaces", "nodes", "services", "endpoint_slices")
+    listed = b"{%b, %b}" % (
+        b", ".join(b'"%b": []' % kind.encode() for kind in kinds),
+        b'"pods": [%b]' % (POD % text),
+    )
+    found, [finding] = snapshots.recall(written(slots.pack("cluster2", listed, server=SERVER)))
+
+    assert (found, finding.code) == ({}, "ISM-FLEET-018")
+
+
 def test_the_newest_whole_snapshot_counts():
     old = written(snapshots.pack("cluster2", content_of(1), server=SERVER))
     newer = written(

@@ -127,6 +127,30 @@ async def test_one_object_that_cannot_be_read_is_a_finding_and_stops_nothing(ser
     assert followed.copy["n", "a"].spec.cluster_ip == "10.0.0.2"
 
 
+BAD_TEXTS = {
+    "deep": b'{"a":' * 150 + b"1" + b"}" * 150,
+    "deeper than the stack": b"[" * 3000 + b"]" * 3000,
+    "no UTF-8": b'"\xff"',
+}
+
+
+@pytest.mark.parametrize("text", BAD_TEXTS.values(), ids=BAD_TEXTS)
+async def test_an_object_that_no_decoder_takes_is_a_finding_and_stops_nothing(server, text):
+    server.verbatim["bad"] = text
+    server.put(kinds.VIRTUAL_SERVICE, "bad listed", "n", spec={"retries": "bad"})
+    server.put(kinds.VIRTUAL_SERVICE, "a", "n", spec={"hosts": ['[{"a']})
+    kind = {"kind": kinds.VIRTUAL_SERVICE, "decode": objects.FreeForm}
+
+    async with following(server, **kind) as followed:
+        await kube_server.eventually(lambda: followed.names() == ["a"])
+        server.put(kinds.VIRTUAL_SERVICE, "bad later", "n", spec={"retries": "bad"})
+        server.put(kinds.VIRTUAL_SERVICE, "b", "n", spec={"hosts": ["b"]})
+        await kube_server.eventually(lambda: followed.names() == ["a", "b"])
+
+    assert sorted(followed.findings) == [("n", "bad later"), ("n", "bad listed")]
+    assert followed.copy["n", "a"].spec == {"hosts": ['[{"a']}
+
+
 async def test_an_expired_credential_keeps_what_was_known_and_is_reported(server):
     server.put(kinds.SERVICE, "a", "n")
 

@@ -74,6 +74,17 @@ async def test_a_refusal_carries_the_servers_own_words(reads):
     assert "GET /api/v1/namespaces/n/secrets/nothing" in caught.value.detail
 
 
+@pytest.mark.parametrize("text", [b"[" * 3000 + b"]" * 3000, b'"\xff"', b"{"])
+async def test_an_answer_that_nobody_can_read_is_a_refusal(server, reads, text):
+    server.verbatim["bad"] = text
+    server.put(kinds.CONFIG_MAP, "a", "n", data={"x": "bad"})
+
+    with pytest.raises(problems.ApiError) as caught:
+        await reads.list_(kinds.CONFIG_MAP)
+
+    assert "cannot be read" in caught.value.happened
+
+
 async def test_a_write_over_a_newer_version_is_refused_as_a_conflict(server, reads):
     old = dict(server.put(kinds.CONFIG_MAP, "a", "n", data={"x": "1"}))
     old["metadata"] = dict(old["metadata"])

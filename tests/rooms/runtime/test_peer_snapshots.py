@@ -82,7 +82,12 @@ def test_what_is_not_what_was_written_is_refused_and_others_are_not(how):
     assert finding.code == "ISM-RUN-021"
 
 
-@pytest.mark.parametrize("text", [b"{}", b'{"peer": "beta", "records": {"a": 1}}', b"[", b"\xff"])
+DEEP = b'{"more": ' + b"[" * 3000 + b"]" * 3000 + b"}"
+
+
+@pytest.mark.parametrize(
+    "text", [b"{}", b'{"peer": "beta", "records": {"a": 1}}', b"[", b"\xff", b'{"\xff": 1}', DEEP]
+)
 def test_what_no_control_plane_writes_is_refused(text):
     found, wrong = peer_snapshots.recall(written(slots.pack(BETA, text, server="x")))
     assert (found, list(wrong)) == ({}, ["beta"])

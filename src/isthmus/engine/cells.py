@@ -163,30 +163,23 @@ class Ledger(Generic[K]):
         self._runs: dict[K, Runs[K]] = {}
         self._alike: dict[reader.Reads, Runs[K]] = {}
         self._idle = Runs(dirty)
-        """Of all that read nothing: these need not be marked."""
+        """Of all that read nothing: these need not be marked, and nothing is kept of them."""
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._runs
-
-    def keys(self) -> dict[K, object]:
-        """Return all inputs that have run."""
-        return dict.fromkeys(self._runs)
-
-    def begin(self, key: K) -> None:
-        """Note that an input runs for the first time."""
-        self._runs[key] = self._idle
+    def keys(self) -> Iterable[K]:
+        """Return the inputs whose runs have read anything."""
+        return self._runs
 
     def reads_of(self, key: K) -> reader.Reads:
         """Return what a run has read."""
-        return self._runs[key].reads
+        return self._runs.get(key, self._idle).reads
 
     def note(self, key: K, reads: reader.Reads) -> None:
         """Note what an input's run has read."""
-        old = self._runs[key]
+        old = self._runs.get(key, self._idle)
         if old.reads == reads:
             return
         if not reads:
-            self._runs[key] = self._idle
+            del self._runs[key]
         elif sum([len(keys) for _, keys in reads]) <= FEW:
             new = self._alike.get(reads)
             if new is None:
@@ -206,7 +199,7 @@ class Ledger(Generic[K]):
 
     def drop(self, key: K) -> None:
         """Forget an input."""
-        self._leave(self._runs.pop(key), key)
+        self._leave(self._runs.pop(key, self._idle), key)
 
     def _leave(self, runs: Runs[K], key: K) -> None:
         if runs is self._idle or not runs.leave(key):

@@ -71,8 +71,9 @@ Derivation = Callable[[reader.Reader, K, V], Iterable[tuple[K2, V2]]]
 class Derive(Generic[K, V, K2, V2]):
     """A function from one entry of a collection to any number of entries of another.
 
-    Almost always an input gives one output, of its own key, that nobody else claims. Of such an
-    input nothing is kept: its output is what the collection holds.
+    Almost always an input gives one output, of its own key, that nobody else claims, or nothing.
+    Of such an input nothing is kept: what the collection holds unclaimed at a key, the input of
+    that key gave.
     """
 
     def __init__(  # each argument is an independent choice
@@ -90,7 +91,7 @@ class Derive(Generic[K, V, K2, V2]):
         self._dirty = cells.DirtyKeys[K](rank=out.rank, enqueue=enqueue)
         self._ledger = cells.Ledger(self._dirty)
         self._others: dict[K, collections.Lone[K2, V2] | Mapping[K2, V2]] = {}
-        """The outputs of inputs that give something else than their own key, or nothing."""
+        """The outputs of inputs that give something else than just their own key."""
         self._claims = claims.Claims[K2, K]()
         self._failures: dict[K, errors.Finding] = {}
         over.followers.append(self._dirty)
@@ -133,7 +134,7 @@ class Derive(Generic[K, V, K2, V2]):
     def origins(self, key: Hashable) -> Iterable[reader.Read]:
         """Yield the winning input and all that its run read; nothing for what does not exist."""
         winner: K | collections.Absent = self._claims.winner_of(key)
-        if winner is collections.ABSENT and self._is_plain(key):
+        if winner is collections.ABSENT and self._is_plain(key, {}):
             winner = key
         if winner is not collections.ABSENT:
             yield (self._over, winner)
@@ -142,22 +143,29 @@ class Derive(Generic[K, V, K2, V2]):
 
     # --- what inputs give
 
-    def _is_plain(self, key: Hashable) -> TypeGuard[K]:
+    def _is_plain(self, key: Hashable, touched: Touched[K2, V2]) -> TypeGuard[K]:
         """Say whether a key is an input that gives just its own key, and alone claims that."""
-        # Sound: a dict may be asked for anything hashable.
-        return key in self._ledger and key not in self._others
+        own = cast("K2", key)  # Sound: a dict may be asked for anything hashable.
+        if key in self._others or not self._claims.is_free(own):
+            return False
+        found = touched[own] if own in touched else self.out.content.get(own, collections.ABSENT)
+        return found is not collections.ABSENT
 
     def _outputs(self, key: K) -> Mapping[K2, V2]:
         """Return what an input gave last that is not plain."""
-        found = self._others[key]
+        found = self._others.get(key)
+        if found is None:
+            # Sound: nothing is never written.
+            return cast("Mapping[K2, V2]", NO_OUTPUTS)
         return {found.key: found.value} if isinstance(found, collections.Lone) else found
 
     def _give(self, key: K, outputs: dict[K2, V2]) -> None:
         if len(outputs) == 1:
             self._others[key] = collections.Lone(*next(iter(outputs.items())))
+        elif outputs:
+            self._others[key] = outputs
         else:
-            # Sound: nothing is never written.
-            self._others[key] = outputs or cast("Mapping[K2, V2]", NO_OUTPUTS)
+            self._others.pop(key, None)
 
     def _won(self, key2: K2) -> V2 | collections.Absent:
         winner = self._claims.winner(key2)
@@ -167,16 +175,15 @@ class Derive(Generic[K, V, K2, V2]):
 
     def _claim(self, key2: K2, key: K, touched: Touched[K2, V2]) -> bool:
         """Note that an input that is not plain gives a key; say whether it alone does."""
-        if key2 != key and self._is_plain(key2):
+        if key2 != key and self._is_plain(key2, touched):
             self._expose(key2, touched)
         return self._claims.add(key2, key)
 
     def _expose(self, key: K, touched: Touched[K2, V2]) -> None:
         """Write down what a plain input gives, since it is plain no more."""
         own = cast("K2", key)  # Sound: its output has that key.
-        value = touched.get(own, collections.ABSENT)
-        if value is collections.ABSENT or value is DISPUTED:
-            value = self.out.content[own]
+        # Sound: what is absent or disputed is not plain.
+        value = cast("V2", touched[own]) if own in touched else self.out.content[own]
         self._others[key] = collections.Lone(own, value)
         self._claims.add(own, key)
 
@@ -186,13 +193,17 @@ class Derive(Generic[K, V, K2, V2]):
         """Begin to rest, or end it."""
         self._dirty.take()
         self._dirty.rests = False
-        self._dirty.update(self._ledger.keys() if gate.is_shut else self._over.content)
+        # Of the keys that it holds, those that are no inputs give nothing up.
+        gave = [*self._ledger.keys(), *self._others, *self._failures, *self.out.content]
+        # Sound: a dict may be asked for anything hashable.
+        inputs = dict.fromkeys(cast("list[K]", gave))
+        self._dirty.update(inputs if gate.is_shut else self._over.content)
         self._dirty.rests = gate.is_shut
 
     def _drop(self, key: K, touched: Touched[K2, V2]) -> None:
-        if self._is_plain(key):
+        if self._is_plain(key, touched):
             touched[cast("K2", key)] = collections.ABSENT
-        else:
+        elif key in self._others:
             for key2 in self._outputs(key):
                 is_gone = self._claims.remove(key2, key)
                 touched[key2] = collections.ABSENT if is_gone else DISPUTED
@@ -201,26 +212,25 @@ class Derive(Generic[K, V, K2, V2]):
         self._failures.pop(key, None)
 
     def _compute(self, key: K, value: V, touched: Touched[K2, V2]) -> None:
-        if key not in self._ledger:
-            self._ledger.begin(key)
-            self._give(key, {})
         own = cast("K2", key)  # Sound: looked for only.
-        last = self.out.content.get(own) if self._is_plain(key) else None
-        new = self._run(key, value, last)
+        is_plain = self._is_plain(key, touched)
+        new = self._run(key, value, self.out.content.get(own) if is_plain else None)
         if new is None:
             return
         gives_own = len(new) == 1 and own in new
-        if self._is_plain(key):
+        if is_plain:
             if gives_own:
                 was, value2 = self.out.content.get(own, collections.ABSENT), new[own]
                 if was is not value2 and was != value2:
                     touched[own] = value2
                 return
             self._expose(key, touched)
-        elif gives_own and not self._others[key] and self._claims.is_free(own):
-            del self._others[key]
-            touched[own] = new[own]
-            return
+        elif key not in self._others:
+            if not new:
+                return
+            if gives_own and self._claims.is_free(own):
+                touched[own] = new[own]
+                return
         self._compare(key, new, touched)
 
     def _compare(self, key: K, new: dict[K2, V2], touched: Touched[K2, V2]) -> None:

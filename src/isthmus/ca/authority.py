@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cryptography import exceptions, x509
 
-from isthmus.ca import keys, pem, refusals, shapes
+from isthmus.ca import keys, leaves, pem, refusals, shapes
 from isthmus.mesh import trust
 
 CERTIFICATE, KEY, ROOTS, CHAIN = trust.FILES
@@ -43,7 +43,7 @@ class Authority:
         chain_pems: The chain as it is handed on with each leaf, written once.
         trust_domains: Those whose identities everybody accepts from it; None for all.
         begins, ends: When the signing certificate is worth something.
-        blank: What all its leaves have in common, to be filled in and signed.
+        blank: What all its leaves have in common.
     """
 
     issuer: shapes.Issuer
@@ -54,7 +54,7 @@ class Authority:
     trust_domains: frozenset[str] | None
     begins: datetime.datetime
     ends: datetime.datetime
-    blank: x509.CertificateBuilder
+    blank: leaves.Blank
 
 
 def load(files: Mapping[str, str], *, now: datetime.datetime) -> Authority:
@@ -95,7 +95,7 @@ def load(files: Mapping[str, str], *, now: datetime.datetime) -> Authority:
         trust_domains=_permitted((signing, *chain)),
         begins=signing.not_valid_before_utc,
         ends=signing.not_valid_after_utc,
-        blank=shapes.blank_leaf(signing),
+        blank=leaves.blank(signing),
     )
 
 

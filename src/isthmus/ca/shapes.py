@@ -99,18 +99,6 @@ def authority(
     )
 
 
-def blank_leaf(issuer: x509.Certificate) -> x509.CertificateBuilder:
-    """Begin a certificate that signs nothing; key, names, roles and times are to be filled in."""
-    return (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([]))
-        .issuer_name(issuer.subject)
-        .add_extension(LEAF_LIMITS, critical=True)
-        .add_extension(LEAF_USAGE, critical=True)
-        .add_extension(issuer_identifier(issuer), critical=False)
-    )
-
-
 def limited_to(trust_domains: Iterable[str]) -> x509.NameConstraints:
     """Limit what an authority signs to identities of these trust domains."""
     permitted = [x509.UniformResourceIdentifier(domain) for domain in trust_domains]

@@ -10,12 +10,14 @@ Source: spec section 1.4; security rules CA-2, CA-3 and CA-8.
 import datetime
 import ipaddress
 from dataclasses import dataclass
+from typing import Final
 
 from cryptography import exceptions, x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 
-from isthmus.ca import authority, keys, pem, refusals, shapes
+from isthmus.ca import authority, keys, leaves, pem, refusals, shapes
 from isthmus.mesh import identities
 
 LARGEST_REQUEST_BYTES = 16 * 1024
@@ -24,6 +26,16 @@ BOTH_ROLES = x509.ExtendedKeyUsage(
     [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
 )
 SERVER_ROLE = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+
+_ROLES: Final = {
+    roles: leaves.extension(roles, critical=False) for roles in (BOTH_ROLES, SERVER_ROLE)
+}
+
+_ECDSA: Final = {
+    SignatureAlgorithmOID.ECDSA_WITH_SHA256: ec.ECDSA(hashes.SHA256()),
+    SignatureAlgorithmOID.ECDSA_WITH_SHA384: ec.ECDSA(hashes.SHA384()),
+}
+"""How nearly all requests are signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +60,7 @@ def requested_key(request_pem: str) -> keys.PublicKey:
     try:
         request = x509.load_pem_x509_csr(request_pem.encode())
         key = keys.accepted(request.public_key())
-        genuine = request.is_signature_valid
+        genuine = _is_genuine(request, key)
     except (ValueError, TypeError, exceptions.UnsupportedAlgorithm) as error:
         raise refusals.RequestRefused("cannot read the signing request") from error
     if not genuine:
@@ -57,6 +69,19 @@ def requested_key(request_pem: str) -> keys.PublicKey:
             hint="the caller must hold the private key of what it wants signed",
         )
     return key
+
+
+def _is_genuine(request: x509.CertificateSigningRequest, key: keys.PublicKey) -> bool:
+    """Say whether a request is signed by its own key; `key` was read from it."""
+    algorithm = _ECDSA.get(request.signature_algorithm_oid)
+    if algorithm is None or not isinstance(key, ec.EllipticCurvePublicKey):
+        return request.is_signature_valid
+    # The library would read the key once more and look for the algorithm by name.
+    try:
+        key.verify(request.signature, request.tbs_certrequest_bytes, algorithm)
+    except exceptions.InvalidSignature:
+        return False
+    return True
 
 
 def lifetime(requested_s: int, *, limits: Lifetimes) -> datetime.timedelta:
@@ -95,7 +120,7 @@ def workload(
     check_domain(identity.trust_domain, signer=signer)
     names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))])
     leaf = _leaf(key, names=names, roles=BOTH_ROLES, signer=signer, stamp=stamp, life=life)
-    check(leaf, identity=identity, issuer=signer.issuer.certificate)
+    check(leaf, identity=identity, signer=signer)
     return leaf
 
 
@@ -198,29 +223,33 @@ def _leaf(
             still_working="workloads keep the certificates that they have until those end",
             hint="install a new intermediate with `isthmus ca push`",
         )
-    builder = (
-        signer.blank.public_key(key)
-        .serial_number(stamp.serial)
-        .not_valid_before(max(stamp.now - shapes.BACKDATED, signer.begins))
-        .not_valid_after(min(stamp.now + life, signer.ends))
-        # Without a subject the names must be critical (RFC 5280, 4.2.1.6).
-        .add_extension(names, critical=True)
-        .add_extension(roles, critical=False)
+    # Without a subject the names must be critical (RFC 5280, 4.2.1.6).
+    return leaves.signed(
+        signer.blank,
+        key=key,
+        serial=stamp.serial,
+        valid=(
+            max(stamp.now - shapes.BACKDATED, signer.begins),
+            min(stamp.now + life, signer.ends),
+        ),
+        extensions=leaves.extension(names, critical=True) + _ROLES[roles],
+        by=signer.issuer.key,
     )
-    return shapes.signed(builder, key=signer.issuer.key)
 
 
 def check(
-    leaf: x509.Certificate, *, identity: identities.SpiffeId, issuer: x509.Certificate
+    leaf: x509.Certificate, *, identity: identities.SpiffeId, signer: authority.Authority
 ) -> None:
-    """Read a signed certificate again, as a stranger would, and compare it with its profile.
+    """Compare a signed certificate with its profile.
+
+    What it is asked for was read from its bytes, as a stranger would; none of it is what the
+    bytes were written from.
 
     Raises:
         LeafUnfit: It breaks the profile (ISM-CA-011).
     """
-    leaf = x509.load_der_x509_certificate(leaf.public_bytes(serialization.Encoding.DER))
     broken = [
-        text for text, holds in _claims(leaf, identity=identity, issuer=issuer).items() if not holds
+        text for text, holds in _claims(leaf, identity=identity, signer=signer).items() if not holds
     ]
     if broken:
         raise refusals.LeafUnfit(
@@ -231,7 +260,7 @@ def check(
 
 
 def _claims(
-    leaf: x509.Certificate, *, identity: identities.SpiffeId, issuer: x509.Certificate
+    leaf: x509.Certificate, *, identity: identities.SpiffeId, signer: authority.Authority
 ) -> dict[str, bool]:
     found = {extension.oid: extension for extension in leaf.extensions}
 
@@ -249,11 +278,10 @@ def _claims(
         "it carries no further extension": len(found) == len(_EXTENSIONS)
         and set(found) == _EXTENSIONS,
         "it has no subject": not leaf.subject.rdns,
-        "it names its issuer": leaf.issuer == issuer.subject,
-        "it ends no later than its issuer": ends <= issuer.not_valid_after_utc,
+        "it ends no later than its issuer": ends <= signer.ends,
         "it ends after it begins": leaf.not_valid_before_utc < ends,
         "its serial number is positive": leaf.serial_number > 0,
-        "its issuer signed it": _is_signed(leaf, issuer),
+        "its issuer is named and signed it": leaves.is_signed(leaf, signer.blank),
     }
 
 
@@ -264,11 +292,3 @@ _EXTENSIONS = {
     x509.ExtendedKeyUsage.oid,
     x509.AuthorityKeyIdentifier.oid,
 }
-
-
-def _is_signed(leaf: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        leaf.verify_directly_issued_by(issuer)
-    except (ValueError, exceptions.InvalidSignature):
-        return False
-    return True

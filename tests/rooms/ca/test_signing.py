@@ -3,7 +3,7 @@ import datetime
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
 
@@ -102,6 +102,35 @@ def test_weak_and_unusual_keys_are_refused(key, named):
         keys.accepted(key.public_key())
 
 
+@pytest.mark.parametrize("algorithm", [hashes.SHA256(), hashes.SHA384(), hashes.SHA512()])
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1()])
+def test_requests_of_accepted_curves_are_judged_by_their_signature(curve, algorithm):
+    key = ec.generate_private_key(curve)
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    der = builder.sign(key, algorithm).public_bytes(serialization.Encoding.DER)
+    forged = der[:-1] + bytes((der[-1] ^ 1,))
+
+    assert signing.requested_key(to_pem(der)) == key.public_key()
+    with pytest.raises(refusals.RequestRefused, match="not signed by its own key"):
+        signing.requested_key(to_pem(forged))
+
+
+def test_a_request_whose_key_was_exchanged_is_refused():
+    der = x509.load_pem_x509_csr(material.request().encode()).public_bytes(
+        serialization.Encoding.DER
+    )
+    own, others = (
+        material.key(name)
+        .public_key()
+        .public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+        for name in ("leaf", "other")
+    )
+    assert own in der
+
+    with pytest.raises(refusals.RequestRefused, match="not signed by its own key"):
+        signing.requested_key(to_pem(der.replace(own, others)))
+
+
 def test_a_request_with_an_rsa_key_is_accepted():
     request = material.request(material.rsa_key(2048))
 
@@ -184,7 +213,7 @@ def test_a_leaf_that_breaks_the_profile_is_not_released():
         signing.check(
             serving,
             identity=material.SLEEP,
-            issuer=material.signer().issuer.certificate,
+            signer=material.signer(),
         )
 
     assert "its only name is the identity" in refused.value.detail
@@ -193,11 +222,9 @@ def test_a_leaf_that_breaks_the_profile_is_not_released():
 
 def test_a_leaf_of_another_issuer_is_not_released():
     with pytest.raises(refusals.LeafUnfit, match="breaks its profile") as refused:
-        signing.check(
-            signed(), identity=material.SLEEP, issuer=material.intermediate_certificate("cluster2")
-        )
+        signing.check(signed(), identity=material.SLEEP, signer=material.signer("cluster2"))
 
-    assert "its issuer signed it" in refused.value.detail
+    assert "its issuer is named and signed it" in refused.value.detail
 
 
 def test_an_issuer_without_key_identifier_is_named_by_its_key():

@@ -7,6 +7,7 @@ Source: performance rules 2 and 10.
 """
 
 import operator
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
@@ -19,7 +20,7 @@ from isthmus.xds.messages import Flavour
 
 MOST_KEPT: Final = 256
 MOST_KEPT_BYTES: Final = 32 * 1024 * 1024
-"""So much that those who come together, and those who do not read, share what is large."""
+"""So much that those who come after each other share what is large."""
 MOST_REQUESTS: Final = 1024
 SHORT_REQUEST: Final = 512
 """Bytes of a request that is worth to be remembered."""
@@ -27,9 +28,9 @@ SHORT_REQUEST: Final = 512
 Key = tuple[Flavour, TypeUrl, str]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Print:
-    """An offer, ready to be sent.
+    """An offer, ready to be sent. Whoever has not sent all of it keeps it, for others to share.
 
     Attributes:
         kind: What the type is called in metrics.
@@ -46,6 +47,10 @@ class Press:
 
     _kept: OrderedDict[Key, Print] = field(default_factory=OrderedDict)
     _kept_bytes: int = 0
+    _alive: weakref.WeakValueDictionary[Key, Print] = field(
+        default_factory=weakref.WeakValueDictionary
+    )
+    """Those that are kept, and those that somebody has not sent yet, however large."""
     _requests: dict[tuple[Flavour, bytes], messages.Request] = field(default_factory=dict)
     _repeats: repeats.Repeats = field(default_factory=repeats.Repeats)
     _used: set[Key] = field(default_factory=set)
@@ -53,17 +58,17 @@ class Press:
     def age(self) -> bool:
         """Forget what nobody was told since this was called last; return whether any is left."""
         for key in [each for each in self._kept if each not in self._used]:
-            self._kept_bytes -= len(self._kept.pop(key).message.body)
+            self._kept_bytes -= self._kept.pop(key).message.size
         self._used.clear()
         return bool(self._kept)
 
     def printed(self, offer: messages.Offer, *, flavour: Flavour) -> Print:
         """Return an offer as a message; equal offers share one."""
         key = (flavour, offer.type_url, offer.nonce)
-        kept = self._kept.get(key)
-        if kept is not None and _is_same(kept.offer, offer):
+        alive = self._alive.get(key)
+        if alive is not None and _is_same(alive.offer, offer):
             self._used.add(key)
-            return kept
+            return alive
         fresh = Print(
             offer,
             outlet.Message(encoding.response(offer, flavour=flavour)),
@@ -99,8 +104,9 @@ class Press:
     def _keep(self, key: Key, fresh: Print) -> None:
         replaced = self._kept.pop(key, None)
         if replaced is not None:
-            self._kept_bytes -= len(replaced.message.body)
-        size = len(fresh.message.body)
+            self._kept_bytes -= replaced.message.size
+        self._alive[key] = fresh
+        size = fresh.message.size
         if size > MOST_KEPT_BYTES:
             return
         self._kept[key] = fresh
@@ -108,7 +114,7 @@ class Press:
         self._kept_bytes += size
         while len(self._kept) > MOST_KEPT or self._kept_bytes > MOST_KEPT_BYTES:
             _, oldest = self._kept.popitem(last=False)
-            self._kept_bytes -= len(oldest.message.body)
+            self._kept_bytes -= oldest.message.size
 
 
 def short(type_url: TypeUrl) -> str:

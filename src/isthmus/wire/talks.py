@@ -109,6 +109,8 @@ class Talk:
     _changed: dict[TypeUrl, frozenset[str]] = field(default_factory=dict)
     _changed_at: float | None = None
     _held_back_at: float | None = None
+    _unsent: printing.Print | None = None
+    """What the proxy has not read yet: others may be told the same meanwhile."""
     _waits_for_more: bool = False
     _is_over: bool = False
     _age: wheel.Token | None = None
@@ -175,7 +177,7 @@ class Talk:
             return
         passed = asyncio.get_running_loop().time() - self._held_back_at
         self.ground.counters.send_time.observe(passed)
-        self._held_back_at = None
+        self._held_back_at = self._unsent = None
         self._drop_deadline()
         # The state may have moved on while the proxy was slow.
         self.ground.turns.answer(self)
@@ -199,6 +201,7 @@ class Talk:
             changed, self._changed = self._changed, {}
             self._session.given(self.watch.snapshot(), changed)
         ground, flavour, is_free = self.ground, self.record.flavour, True
+        offered: printing.Print | None = None
         while is_free and (offer := self._session.next()) is not None:
             offered = ground.printed(offer, flavour=flavour)
             self.record.sent(offer, now=turn.now())
@@ -206,14 +209,15 @@ class Talk:
             is_free = self.way.say(offered.message)
         self.way.flush()
         if not is_free:
-            self._hold_back()
+            self._hold_back(offered)
         elif self._changed_at is not None:
             turn.converged(self._changed_at)
             self._changed_at = None
 
-    def _hold_back(self) -> None:
+    def _hold_back(self, unsent: printing.Print | None) -> None:
         if self._is_over:
             return
+        self._unsent = unsent
         self._held_back_at = asyncio.get_running_loop().time()
         self._deadline = self.ground.wheel.after(self.ground.limits.write_s, self._send_away)
 
@@ -281,6 +285,7 @@ class Talk:
 
     def _close(self) -> None:
         self._is_over = True
+        self._unsent = None
         self._drop_deadline()
         if self._age is not None:
             self.ground.wheel.drop(self._age)

@@ -148,7 +148,7 @@ class Turns:
         counters = self._counters
         for offer, times in self._sent.items():
             counters.pushes.add(times, offer.kind)
-            counters.size.observe(len(offer.message.body), offer.kind, times=times)
+            counters.size.observe(offer.message.size, offer.kind, times=times)
         self._sent.clear()
         if self._converged:
             now, converged = asyncio.get_running_loop().time(), self._converged

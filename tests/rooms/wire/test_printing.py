@@ -1,6 +1,7 @@
 """What is shared between streams, and that it says what each would have been told alone."""
 
 import dataclasses
+import weakref
 
 from envoy.service.discovery.v3 import discovery_pb2
 from hypothesis import given
@@ -39,23 +40,31 @@ def test_a_digest_alone_shares_nothing():
 def test_what_is_kept_is_bounded():
     press = printing.Press()
     some = b"x" * (printing.MOST_KEPT_BYTES // 8)
-    first, *others = [offer("a", nonce=str(number), body=some) for number in range(10)]
-    printed = press.printed(first, flavour=DELTA)
-    for each in others:
-        press.printed(each, flavour=DELTA)
+    offers = [offer("a", nonce=str(number), body=some) for number in range(10)]
+    printed = [weakref.ref(press.printed(each, flavour=DELTA)) for each in offers]
 
-    assert press.printed(first, flavour=DELTA) is not printed
+    assert [one() is None for one in printed] == [True] * 3 + [False] * 7
+
+
+def test_what_somebody_has_not_sent_yet_is_shared_however_much_it_is():
+    """Of clients that come together each would have a copy of its own."""
+    press = printing.Press()
+    some = b"x" * (printing.MOST_KEPT_BYTES // 2)
+    offers = [offer("a", nonce=str(number), body=some) for number in range(4)]
+    unsent = [press.printed(each, flavour=DELTA) for each in offers]
+
+    assert [press.printed(each, flavour=DELTA) for each in offers] == unsent
 
 
 def test_what_nobody_is_told_any_more_is_forgotten():
     press, mine = printing.Press(), offer("a")
-    printed = press.printed(mine, flavour=DELTA)
+    printed = weakref.ref(press.printed(mine, flavour=DELTA))
 
     assert press.age()
-    assert press.printed(mine, flavour=DELTA) is printed
+    assert press.printed(mine, flavour=DELTA) is printed()
     assert press.age()
     assert not press.age()
-    assert press.printed(mine, flavour=DELTA) is not printed
+    assert printed() is None
 
 
 requests = st.builds(
@@ -78,9 +87,10 @@ def test_requests_that_are_remembered_are_what_the_library_reads(several):
         assert isinstance(found, Request)
 
 
-@given(st.binary(max_size=40_000), st.integers(1, 9))
-def test_a_message_is_framed_as_it_is(content, stream):
+@given(st.binary(max_size=40_000), st.integers(1, 9), st.integers(1, 9))
+def test_a_message_is_framed_as_it_is(content, stream, other):
     message = outlet.Message(content)
+    message.framed(other)
     framed, offset, found = message.framed(stream), 0, b""
     while offset < len(framed):
         size, kind, flags, of = frames.head_at(framed, offset)
@@ -90,4 +100,5 @@ def test_a_message_is_framed_as_it_is(content, stream):
         found += framed[offset : offset + size]
         offset += size
 
-    assert found == b"\0" + len(content).to_bytes(4, "big") + content
+    assert found == b"\0" + len(content).to_bytes(4, "big") + content == message.body
+    assert message.size == len(found)

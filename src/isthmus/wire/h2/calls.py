@@ -188,7 +188,7 @@ class Call:
             self._is_answered = True
             state.answer(self.stream, headers.ANSWER)
         state.outlet.share(self.stream, message)
-        if len(message.body) >= FLUSHED_BYTES:
+        if message.size >= FLUSHED_BYTES:
             self._line.flush()
         return self._line.is_free(self.stream)
 

@@ -28,21 +28,31 @@ class _Lane:
 class Message:
     """One message of gRPC that goes out on many streams, and is framed but once for most of them.
 
+    Of a large one only the frames are kept, once there are any.
+
     Attributes:
-        body: With its prefix.
+        size: In bytes, with its prefix.
     """
 
-    __slots__ = ("_framed", "_stream", "body")
+    __slots__ = ("_body", "_framed", "_stream", "size")
 
     def __init__(self, content: bytes) -> None:
-        self.body = b"".join((b"\0", len(content).to_bytes(4, "big"), content))
+        self._body = b"".join((b"\0", len(content).to_bytes(4, "big"), content))
+        self.size = len(self._body)
         self._stream = 0
         self._framed = b""
+
+    @property
+    def body(self) -> bytes:
+        """Its content, with its prefix."""
+        return self._body or _unframed(self._framed)
 
     def framed(self, stream: int) -> bytes:
         """Return the frames that carry it on a stream; clients of discovery use the same number."""
         if stream != self._stream:
             self._stream, self._framed = stream, _framed(self.body, stream)
+            if self.size > frames.LARGEST:
+                self._body = b""
         return self._framed
 
 
@@ -104,7 +114,7 @@ class Outlet:
 
     def share(self, stream: int, message: Message) -> None:
         """Send a message that other streams send as well."""
-        lane, size = self._lanes.get(stream), len(message.body)
+        lane, size = self._lanes.get(stream), message.size
         if lane is None:
             return
         if lane.waiting or size > self._window or size > lane.window:
@@ -198,6 +208,12 @@ def _framed(content: bytes, stream: int) -> bytes:
         part = view[start : start + frames.LARGEST]
         parts += (frames.head(frames.DATA, size=len(part), stream=stream), part)
     return b"".join(parts)
+
+
+def _unframed(content: bytes) -> bytes:
+    view, step = memoryview(content), frames.HEAD_BYTES + frames.LARGEST
+    starts = range(0, len(content), step)
+    return b"".join([view[start + frames.HEAD_BYTES : start + step] for start in starts])
 
 
 def _widened(window: int, more: int) -> int:

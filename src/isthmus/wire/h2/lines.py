@@ -20,9 +20,9 @@ from isthmus.wire.h2 import calls, connection, polls
 
 READ_BYTES: Final = 64 * 1024
 READS_AT_ONCE: Final = 8
+"""After so many others have their turn."""
 LONG_BYTES: Final = 8 * 1024
 """Who has sent so much at once is likely to have sent more."""
-"""After so many others have their turn."""
 HIGH_BYTES: Final = 256 * 1024
 """With so much unwritten a caller counts as one that does not read."""
 JOINED_BYTES: Final = 64 * 1024

@@ -66,9 +66,10 @@ class Server:
     ) -> None:
         self._handlers = tuple(handlers)
         self._limits = limits or Limits()
-        self._lines: set[lines.Line] = set()
+        self._lines: dict[lines.Line, int] = {}
+        """With the step at which each is looked after."""
         self._shaking: set[lines.Line] = set()
-        self._due: dict[int, list[lines.Line]] = {}
+        self._due: dict[int, dict[lines.Line, None]] = {}
         self._polls = polls.Polls()
         self._doors: dict[socket.socket, Callable[[], ssl.SSLContext] | None] = {}
         self._nursery = tasks.Nursery()
@@ -176,14 +177,15 @@ class Server:
             polled=self._polls,
             gone=self._forget,
         )
-        self._lines.add(line)
+        self._lines[line] = 0
         if not line.is_shaken:
             self._shaking.add(line)
         self._look_again(line, line.since + self._limits.shake_s)
         line.start()
 
     def _forget(self, line: lines.Line) -> None:
-        self._lines.discard(line)
+        # A client may come and go a thousand times before anybody would look.
+        self._due.get(self._lines.pop(line, 0), {}).pop(line, None)
         self._shaking.discard(line)
         if not self._lines:
             self._is_empty.set()
@@ -203,7 +205,9 @@ class Server:
                         self._look_again(line, self._looked_after(line, now))
 
     def _look_again(self, line: lines.Line, at: float) -> None:
-        self._due.setdefault(math.ceil(at / SWEEP_S), []).append(line)
+        if line in self._lines:
+            step = self._lines[line] = math.ceil(at / SWEEP_S)
+            self._due.setdefault(step, {})[line] = None
 
     def _looked_after(self, line: lines.Line, now: float) -> float:
         """Ask a connection whether it lives, or end it; return when there may be more to do."""

@@ -3,16 +3,18 @@
 import asyncio
 import contextlib
 import datetime
+import gc
 import ssl
 
 import grpc
 import pytest
 from h2_client import CALL, Client
 
+from fakes import kube_server
 from isthmus.base import clock, tasks
 from isthmus.testing import certificates, pace
 from isthmus.wire import tls
-from isthmus.wire.h2 import connection, frames, headers, server
+from isthmus.wire.h2 import connection, frames, headers, lines, server
 
 NAME = "istiod.istio-system.svc"
 NOW = clock.SystemClock().now() - datetime.timedelta(minutes=1)
@@ -363,6 +365,21 @@ async def test_whoever_comes_while_too_many_shake_hands_waits_for_a_place(secure
         # Its place was the one that the other waited for.
         assert await idle.ended() == b""
         assert running.connections == 1
+
+
+async def test_whoever_has_gone_takes_no_room_until_somebody_would_have_looked():
+    def held():
+        _ = gc.collect()
+        return sum(isinstance(one, lines.Line) for one in gc.get_objects())
+
+    before = held()
+    async with listening() as (running, port):
+        for _ in range(3):
+            async with Raw.connected(port) as raw:
+                raw.begin()
+                await raw.hear(frames.SETTINGS)
+        await kube_server.eventually(lambda: running.connections == 0)
+        assert held() == before
 
 
 async def test_whoever_does_not_answer_is_gone():

@@ -1,8 +1,10 @@
 """Whose turn it is to be told: answers at once, changes together, and nobody before all others.
 
 The first change goes out in the next turn of the event loop. Those that follow wait for a window,
-twice as long as the last push took, in which each stream keeps a set of names and no queue. A
-push of many streams lets others have the loop in between.
+in which each stream keeps a set of names and no queue: as long as the last push took, and as much
+again, but never much longer than a push. Who was told last hears what has changed since then at its
+next turn, so that the window is how late anybody can be. A push of many streams lets others have
+the loop in between.
 
 Source: performance rule 6.
 """
@@ -16,12 +18,21 @@ from isthmus.wire import counting, printing
 
 SHORTEST_S: Final = 0.01
 """Between the beginnings of two pushes."""
-SHARE: Final = 2.0
-"""How many times what the last push took must pass until the next one begins."""
+MOST_REST_S: Final = 0.1
+"""Between the end of a push and the beginning of the next; a shorter push rests as long as it took.
+
+Short ones are put together, which spares half of the work. Long ones gain nothing by that: they
+tell of most that changes as it is, and others have had the loop meanwhile.
+"""
 SLICE_S: Final = 0.02
 """After so long others have the event loop for once."""
 TOLD_AT_ONCE: Final = 16
 """Streams that are told before anybody looks at the clock again."""
+
+
+def window_s(took_s: float) -> float:
+    """Return how long after its beginning a push that took so long is followed by the next."""
+    return max(SHORTEST_S, took_s + min(took_s, MOST_REST_S))
 
 
 class Told(Protocol):
@@ -132,8 +143,7 @@ class Turns:
         self._tell(self._batch)
         self._push_took += loop.time() - began
         if not self._batch:
-            wait_s = max(SHORTEST_S, SHARE * self._push_took)
-            self._not_before = self._push_began + wait_s
+            self._not_before = self._push_began + window_s(self._push_took)
 
     def _tell(self, streams: deque[Told]) -> None:
         loop = asyncio.get_running_loop()

@@ -59,6 +59,13 @@ async def test_the_first_change_goes_out_at_once_and_the_next_ones_together(turn
     assert log[1][1] - log[0][1] >= turns.SHORTEST_S * 0.9
 
 
+@pytest.mark.parametrize(
+    ("took_s", "window_s"), [(0.0, turns.SHORTEST_S), (0.05, 0.1), (0.1, 0.2), (1.0, 1.1)]
+)
+def test_a_push_rests_as_long_as_it_took_and_a_long_one_only_briefly(took_s, window_s):
+    assert turns.window_s(took_s) == pytest.approx(window_s)
+
+
 async def test_an_answer_does_not_wait_for_the_window_of_changes(turn):
     log = Log()
     changed, asked = Stream(log), Stream(log)

@@ -10,14 +10,13 @@ import asyncio
 import contextlib
 import itertools
 import socket
-import sys
 from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from isthmus.base import clock, errors, logs
-from isthmus.runtime import framing
+from isthmus.runtime import children, framing
 from isthmus.runtime.annex import messages
 from isthmus.wire import notary, webhook
 
@@ -30,7 +29,6 @@ MOST_UNREAD_BYTES: Final = 8 << 20
 PATIENCE_S: Final = 5.0
 LOOK_EVERY_S: Final = 0.5
 LOOK_SOONER_S: Final = 0.05
-END_S: Final = 2.0
 HANG_S: Final = 60.0
 """One that was asked and has said nothing for so long is ended."""
 STARTING: Final = 10
@@ -122,7 +120,9 @@ class Annex:
         with ours, theirs:
             reader, writer = await asyncio.open_connection(sock=ours, limit=messages.MOST_BYTES)
             try:
-                process = await self._started(theirs)
+                process = await children.started(
+                    "annex", theirs, self._heard, log_level=self._log_level
+                )
                 theirs.close()
                 self.pid, self._writer = process.pid, writer
                 self._greet()
@@ -131,19 +131,11 @@ class Annex:
                 self._writer, self._seen, self.told = None, None, None
                 writer.close()
                 if process is not None:
-                    await _ended(process)
+                    await children.ended(process)
         raise AnnexEnded(
             f"the process that signs and injects has ended with status {process.returncode}",
             still_working="proxies are told of changes; pods and certificates wait",
             hint="it is started again; if it ends again and again, the log says why, above",
-        )
-
-    async def _started(self, talk: socket.socket) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "isthmus.runtime", "annex"),
-            *(str(talk.fileno()), str(self._heard.fileno()), self._log_level),
-            stdin=asyncio.subprocess.DEVNULL,
-            pass_fds=(talk.fileno(), self._heard.fileno()),
         )
 
     async def _talk(
@@ -225,13 +217,3 @@ class Annex:
         _, answered = self._waiting.get(message.number, (None, None))
         if answered is not None and not answered.done():
             answered.set_result(message)
-
-
-async def _ended(process: asyncio.subprocess.Process) -> None:
-    """Wait until it has seen that nobody talks to it any more."""
-    try:
-        # `asyncio.timeout` ends nothing in a task that is cancelled already, in Python 3.11.
-        await asyncio.wait_for(process.wait(), END_S)
-    except TimeoutError:
-        process.kill()
-        await process.wait()

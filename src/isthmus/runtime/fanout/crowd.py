@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from isthmus.base import clock, logs, metrics, tasks
+from isthmus.runtime import children
 from isthmus.runtime.fanout import hosting, messages
 from isthmus.wire import admission, ads, callers, streams
 from isthmus.wire.limits import Limits
@@ -116,10 +117,13 @@ class Crowd:
         for worker in self.workers:
             worker.drain(grace_s)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace_s + hosting.END_S):
-                for worker in self.workers:
-                    await worker.ended()
+            # `asyncio.timeout` ends nothing in a task that is cancelled already, in Python 3.11.
+            await asyncio.wait_for(self._ended(), grace_s + children.END_S)
         await self._nursery.close()
+
+    async def _ended(self) -> None:
+        for worker in self.workers:
+            await worker.ended()
 
     async def _gather(self) -> None:
         found = await self._gathered(with_streams=True)

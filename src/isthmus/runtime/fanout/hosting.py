@@ -11,7 +11,6 @@ import contextlib
 import functools
 import itertools
 import socket
-import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import msgspec
 from isthmus.base import clock, errors, logs, metrics, tasks
 from isthmus.mesh.proxies import ProxyKind
 from isthmus.resources import snapshot
-from isthmus.runtime import framing
+from isthmus.runtime import children, framing
 from isthmus.runtime.fanout import counts, feeding, messages, shown
 from isthmus.runtime.watching import ProxyWatch, Source
 from isthmus.views.view import Scope
@@ -44,7 +43,6 @@ STARTING: Final = 10
 """So many times as many one has that does not serve yet: starting takes some seconds."""
 
 ANSWER_S: Final = 2.0
-END_S: Final = 2.0
 AT_ONCE: Final = 32
 NOTHING: Final = frozenset[str]()
 
@@ -206,7 +204,9 @@ class Worker:
         self._writer, self._door, self._silence = writer, door, 0
         try:
             with theirs, its_door:
-                self._process = await self._started(theirs, its_door)
+                self._process = await children.started(
+                    "push", theirs, its_door, log_level=self._ground.log_level
+                )
             self.pid = self._process.pid
             self.starts += 1
             await self._talk(reader)
@@ -221,16 +221,6 @@ class Worker:
             f"process {self.pid}, which tells proxies, has ended by itself",
             still_working="proxies of other processes; its own connect again",
             hint="it is started again; if it ends again and again, the log says why, above",
-        )
-
-    async def _started(
-        self, talk: socket.socket, door: socket.socket
-    ) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "isthmus.runtime", "push"),
-            *(str(talk.fileno()), str(door.fileno()), self._ground.log_level),
-            stdin=asyncio.subprocess.DEVNULL,
-            pass_fds=(talk.fileno(), door.fileno()),
         )
 
     async def _talk(self, reader: asyncio.StreamReader) -> None:
@@ -261,7 +251,7 @@ class Worker:
         if writer is not None:
             writer.close()
         if self._process is not None:
-            await _ended(self._process)
+            await children.ended(self._process)
         await self._nursery.close()
         self._counted.leave()
         self._connected = self._handed = self._waiting = 0
@@ -460,13 +450,3 @@ class Worker:
             self._feed.leave(one.scopes)
         tasks.attempt("forget a proxy", one.watch.close)
         self._ground.left(admission.pod_of(one.caller, one.node), self, number)
-
-
-async def _ended(process: asyncio.subprocess.Process) -> None:
-    """Wait until it has seen that nobody talks to it any more."""
-    try:
-        # `asyncio.timeout` ends nothing in a task that is cancelled already, in Python 3.11.
-        await asyncio.wait_for(process.wait(), END_S)
-    except TimeoutError:
-        process.kill()
-        await process.wait()

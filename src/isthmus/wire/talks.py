@@ -164,7 +164,7 @@ class Talk:
         except encoding.MessageRefused as error:
             self.stop(error.status, str(error))
             return
-        if not tasks.attempt(self.record.id, lambda: self._hear(request)):
+        if not tasks.attempt(self.record.id, self._hear, request):
             self.stop(*FAILED)
 
     def heard_out(self) -> None:
@@ -193,7 +193,7 @@ class Talk:
         """Tell the proxy all that it should hear."""
         if self._is_over or self._waits_for_more or self._held_back_at is not None:
             return
-        if not tasks.attempt(self.record.id, lambda: self._tell(turn)):
+        if not tasks.attempt(self.record.id, self._tell, turn):
             self.stop(*FAILED)
 
     def _tell(self, turn: turns.Turns) -> None:
@@ -249,6 +249,10 @@ class Talk:
         self.ground.turns.change(self)
 
     def _hear(self, request: messages.Request) -> None:
+        accepted = self._session.accepted(request)
+        if accepted is not None:
+            self._report(accepted)
+            return
         actions = self._session.heard(request)
         for action in actions:
             if isinstance(action, messages.Close):

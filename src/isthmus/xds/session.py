@@ -214,6 +214,23 @@ class Session:
             return [Close("RESOURCE_EXHAUSTED", f"{_type(request)}: more than {MOST_NAMES} names")]
         return reports
 
+    def accepted(self, request: Request) -> Report | None:
+        """Take in a request that accepts the newest offer, and no more; return what to report.
+
+        Nearly all requests are of this kind. None is for `heard`; then nothing was taken in.
+        """
+        talk = self._talks.get(request.type_url)
+        if talk is None or talk.newest != request.nonce or talk.state is not State.OFFERED:
+            return None
+        asks = request.subscribe or request.unsubscribe or request.error is not None
+        if asks or self.flavour is not Flavour.DELTA or not talk.waiting:
+            return None
+        *older, newest = talk.waiting
+        if newest.nonce != request.nonce:
+            return None
+        talk.waiting, talk.state = tuple(older), State.SETTLED
+        return newest.accepted
+
     def given(
         self, snapshot: Snapshot, changed: Mapping[TypeUrl, frozenset[str]] | None = None
     ) -> None:

@@ -16,9 +16,9 @@ from typing import Final, NoReturn, Protocol
 
 import grpc
 
-from isthmus.wire.h2 import connection, frames, headers, outlet
+from isthmus.wire.h2 import connection, frames, headers, outlet, singles
 
-PREFIX_BYTES: Final = 5
+PREFIX_BYTES: Final = singles.PREFIX_BYTES
 TIMEOUT_HEADER: Final = "grpc-timeout"
 _UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _MOST_DIGITS: Final = 8
@@ -233,6 +233,10 @@ class Call:
 
     # What the connection tells.
 
+    def listener(self, size: int) -> Follower | None:
+        """Return who is to be told at once of a whole message of a size; None as long as nobody."""
+        return None if self._partial or size > self._most + PREFIX_BYTES else self._follower
+
     def heard(self, content: bytes) -> None:
         """Take in content that has arrived."""
         size = len(content)
@@ -243,7 +247,7 @@ class Call:
             and content[:1] == b"\0"
             and int.from_bytes(content[1:PREFIX_BYTES], "big") == size - PREFIX_BYTES <= self._most
         ):
-            # One message and nothing else, as nearly always.
+            # One message and nothing else, beside other frames.
             self._line.state.taken(self.stream, size)
             self._follower.heard(content[PREFIX_BYTES:])
             return

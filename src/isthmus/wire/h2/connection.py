@@ -183,6 +183,16 @@ class Connection:
             events += self._fail(fault)
         return events
 
+    def passes(self, stream: int, size: int, *, now: float) -> bool:
+        """Take in one whole frame of content that is taken at once, without padding or an end.
+
+        Returns whether that was all; if not, nothing was noted, and `receive` knows what it means.
+        """
+        if self._buffer or self._block is not None or self._streams.get(stream, True):
+            return False
+        self._now = now
+        return self._inlet.passes(stream, size)
+
     def _fail(self, fault: _Fault) -> list[Event]:
         self.is_over, self.why = True, fault.text
         self.outlet.say(frames.goaway(self.newest, fault.code, fault.text))

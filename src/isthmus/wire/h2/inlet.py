@@ -101,6 +101,24 @@ class Inlet:
         if window is not None and (told := window.taken(size, whole=self._limits.window)):
             self._say(frames.window_update(stream, more=told))
 
+    def passes(self, stream: int, size: int) -> bool:
+        """Take note of content that arrives and is taken at once.
+
+        Returns whether that was all; if not, nothing was noted: there is more to say of it.
+        """
+        window, all_ = self._windows.get(stream), self._all
+        if window is None or size > window.size or size > all_.size:
+            return False
+        untold, untold_of_all = window.untold + size, all_.untold + size
+        limits = self._limits
+        if untold >= limits.window // 2 or untold_of_all >= limits.connection_window // 2:
+            return False
+        window.size -= size
+        window.untold = untold
+        all_.size -= size
+        all_.untold = untold_of_all
+        return True
+
     def is_too_odd(self, now: float) -> bool:
         """Count a frame that brings nothing, at `now`; return whether it is one too many."""
         passed, self._odd_at = max(now - self._odd_at, 0.0), now

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from isthmus.base import logs
-from isthmus.wire.h2 import calls, connection, polls
+from isthmus.wire.h2 import calls, connection, polls, singles
 
 READ_BYTES: Final = 64 * 1024
+"""More than a record of TLS has, so that nothing is left that was decrypted but not read."""
 READS_AT_ONCE: Final = 8
 """After so many others have their turn."""
 LONG_BYTES: Final = 8 * 1024
@@ -54,7 +55,6 @@ class Line:
         "_is_watching_writes",
         "_loop",
         "_most",
-        "_pending",
         "_polls",
         "_shown",
         "_sock",
@@ -84,7 +84,6 @@ class Line:
         self._most = most
         self._begin = begin
         self._polls = polled
-        self._pending = sock.pending if isinstance(sock, ssl.SSLSocket) else _nothing
         self._gone = gone
         self._loop = asyncio.get_running_loop()
         self.since = self.heard_at = self._loop.time()
@@ -202,7 +201,7 @@ class Line:
 
     # What the socket tells.
 
-    def _on_readable(self) -> None:
+    def _on_readable(self, now: float) -> None:
         try:
             if not self.is_shaken and not self._shake():
                 return
@@ -211,12 +210,10 @@ class Line:
                 if not content:
                     self.close()
                     return
-                self._take(content)
-                if self._is_closed or (len(content) < LONG_BYTES and not self._pending()):
+                self._take(content, now)
+                if len(content) < LONG_BYTES or self._is_closed:
                     # If there is more, the kernel says so again.
                     return
-            # What TLS has decrypted already makes no socket readable.
-            self._loop.call_soon(self._read_on)
         except _WAITS:
             return
         except OSError as error:
@@ -224,7 +221,7 @@ class Line:
 
     def _read_on(self) -> None:
         if not self._is_closed:
-            self._on_readable()
+            self._on_readable(self._loop.time())
 
     def _shake(self) -> bool:
         sock = self._sock
@@ -233,7 +230,7 @@ class Line:
         try:
             sock.do_handshake()
         except ssl.SSLWantWriteError:
-            self._watch_writes(self._on_readable)
+            self._watch_writes(self._read_on)
             return False
         if sock.selected_alpn_protocol() != "h2":
             self._lose(OSError("the client does not speak HTTP/2"))
@@ -243,9 +240,19 @@ class Line:
         self.flush()
         return not self._is_closed
 
-    def _take(self, content: bytes) -> None:
-        self.heard_at, self.asked_at = self._loop.time(), None
-        for event in self.state.receive(content, now=self.heard_at):
+    def _take(self, content: bytes, now: float) -> None:
+        self.heard_at, self.asked_at = now, None
+        if (single := singles.single(content)) is not None:
+            stream, size, message = single
+            if (call := self._calls.get(stream)) is not None:
+                listener = call.listener(size)
+                if listener is not None and self.state.passes(stream, size, now=now):
+                    # As nearly always. Nothing that others wait for has changed.
+                    listener.heard(message)
+                    if self.state.outlet.said:
+                        self.flush()
+                    return
+        for event in self.state.receive(content, now=now):
             self._tell(event)
         self.flush()
         self._wake_writers()
@@ -349,10 +356,6 @@ class Line:
         if not self.is_shaken:
             _LOG.info("no connection", peer=self.peer, reason=str(error))
         self.close()
-
-
-def _nothing() -> int:
-    return 0
 
 
 def _address(sock: socket.socket) -> str:

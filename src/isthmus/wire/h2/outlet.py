@@ -57,12 +57,16 @@ class Message:
 
 
 class Outlet:
-    """Sends frames within the windows of the connection and of each stream."""
+    """Sends frames within the windows of the connection and of each stream.
 
-    __slots__ = ("_first_window", "_lanes", "_ready", "_turns", "_window")
+    Attributes:
+        said: What can be written now; whoever writes takes all of it with `ready`.
+    """
+
+    __slots__ = ("_first_window", "_lanes", "_turns", "_window", "said")
 
     def __init__(self) -> None:
-        self._ready: list[bytes | memoryview] = []
+        self.said: list[bytes | memoryview] = []
         self._lanes: dict[int, _Lane] = {}
         self._turns: deque[int] = deque()
         self._window = frames.USUAL_WINDOW
@@ -70,12 +74,12 @@ class Outlet:
 
     def ready(self) -> list[bytes | memoryview]:
         """Take what can be written now."""
-        ready, self._ready = self._ready, []
+        ready, self.said = self.said, []
         return ready
 
     def say(self, frame: bytes) -> None:
         """Send a frame that no window holds back."""
-        self._ready.append(frame)
+        self.said.append(frame)
 
     def open(self, stream: int) -> None:
         """Let a stream send."""
@@ -109,8 +113,8 @@ class Outlet:
             return
         self._window -= size
         lane.window -= size
-        self._ready.append(frames.head(frames.DATA, size=size, stream=stream))
-        self._ready.extend(parts)
+        self.said.append(frames.head(frames.DATA, size=size, stream=stream))
+        self.said.extend(parts)
 
     def share(self, stream: int, message: Message) -> None:
         """Send a message that other streams send as well."""
@@ -122,7 +126,7 @@ class Outlet:
             return
         self._window -= size
         lane.window -= size
-        self._ready.append(message.framed(stream))
+        self.said.append(message.framed(stream))
 
     def end(self, stream: int, frame: bytes) -> None:
         """Send the frame that ends a stream, after all that it still has to send."""
@@ -132,7 +136,7 @@ class Outlet:
         if lane.waiting:
             lane.ending = frame
             return
-        self._ready.append(frame)
+        self.said.append(frame)
         self.drop(stream)
 
     def waiting(self, stream: int) -> int:
@@ -181,21 +185,21 @@ class Outlet:
             if lane.waiting:
                 self._turns.append(stream)
             elif lane.ending:
-                self._ready.append(lane.ending)
+                self.said.append(lane.ending)
                 self.drop(stream)
 
     def _send_some(self, stream: int, lane: _Lane) -> None:
         room = left = min(self._window, lane.window, frames.LARGEST, lane.size)
-        place = len(self._ready)
+        place = len(self.said)
         while left:
             part = lane.waiting.popleft()
             if len(part) > left:
                 view = memoryview(part)
                 lane.waiting.appendleft(view[left:])
                 part = view[:left]
-            self._ready.append(part)
+            self.said.append(part)
             left -= len(part)
-        self._ready.insert(place, frames.head(frames.DATA, size=room, stream=stream))
+        self.said.insert(place, frames.head(frames.DATA, size=room, stream=stream))
         lane.size -= room
         lane.window -= room
         self._window -= room

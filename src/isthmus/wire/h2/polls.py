@@ -25,14 +25,14 @@ class Polls:
     def __init__(self, *, slice_s: float = SLICE_S) -> None:
         self._slice_s = slice_s
         self._epoll: select.epoll | None = None
-        self._readers: dict[int, tuple[Callable[[], None], Callable[[], None]]] = {}
+        self._readers: dict[int, tuple[Callable[[float], None], Callable[[], None]]] = {}
         self._named: deque[int] = deque()
         """Files that the kernel named, and that had no turn yet: they come before others do."""
 
     def add(
-        self, number: int, on_readable: Callable[[], None], *, on_failure: Callable[[], None]
+        self, number: int, on_readable: Callable[[float], None], *, on_failure: Callable[[], None]
     ) -> None:
-        """Call `on_readable` whenever the file of this number can be read.
+        """Call `on_readable` with the time of the loop when the file of this number can be read.
 
         If that raises, `on_failure` is called: it should remove the file, which the kernel would
         call readable again and again.
@@ -57,14 +57,14 @@ class Polls:
         if self._epoll is None:
             return
         clock = asyncio.get_running_loop().time
-        until = clock() + self._slice_s
+        until = (now := clock()) + self._slice_s
         if not self._named:
             self._named.extend(number for number, _ in self._epoll.poll(0, MOST_AT_ONCE))
         while self._named:
             # One that was called before may have closed this one.
             if (reader := self._readers.get(self._named.popleft())) is not None:
                 on_readable, on_failure = reader
-                if not tasks.attempt("read", on_readable):
+                if not tasks.attempt("read", on_readable, now):
                     tasks.attempt("end a connection", on_failure)
-                if clock() >= until:
+                if (now := clock()) >= until:
                     return

@@ -17,7 +17,9 @@ async def test_who_is_slow_to_read_keeps_neither_other_sockets_nor_the_event_loo
             near, far = (stack.enter_context(one) for one in socket.socketpair())
             far.send(b"x")
             # Nobody reads: each can be read for ever.
-            polled.add(near.fileno(), lambda name=name: called.append(name), on_failure=near.close)
+            polled.add(
+                near.fileno(), lambda _, name=name: called.append(name), on_failure=near.close
+            )
             stack.callback(polled.remove, near.fileno())
         while len(called) < 6:
             await asyncio.sleep(0)
@@ -33,13 +35,13 @@ async def test_a_reader_that_fails_is_ended_and_the_others_go_on():
     own, others = socket.socketpair()
     heard, failures = asyncio.Queue(), []
 
-    def fail():
+    def fail(_):
         failures.append("failed")
         raise ValueError("what nobody has thought of")
 
     with ours, theirs, own, others:
         watched.add(ours.fileno(), fail, on_failure=lambda: watched.remove(ours.fileno()))
-        watched.add(own.fileno(), lambda: heard.put_nowait(own.recv(9)), on_failure=own.close)
+        watched.add(own.fileno(), lambda _: heard.put_nowait(own.recv(9)), on_failure=own.close)
         for word in (b"one", b"two"):
             theirs.send(word)
             others.send(word)

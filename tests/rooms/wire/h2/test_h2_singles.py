@@ -7,7 +7,7 @@ from hypothesis import strategies
 
 from isthmus.wire.h2 import connection, frames, inlet, singles
 
-LIMITS = connection.Limits(window=1000, connection_window=1500)
+LIMITS = connection.Limits(window=1000, connection_window=frames.USUAL_WINDOW)
 
 
 def framed(message, *, kind=frames.DATA, flags=0, stream=1, mark=b"\0"):
@@ -44,7 +44,7 @@ def test_nothing_else_is_taken_for_one(message, kind, flags, stream, mark, more,
     assert singles.single(content) == found
 
 
-@hypothesis.given(strategies.lists(strategies.integers(min_value=1, max_value=600), max_size=30))
+@hypothesis.given(strategies.lists(strategies.integers(min_value=1, max_value=501), max_size=200))
 def test_what_passes_leaves_the_same_windows_as_what_is_taken_bit_by_bit(sizes):
     quick, slow = Client(LIMITS), Client(LIMITS)
     for client in (quick, slow):

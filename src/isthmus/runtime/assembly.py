@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from isthmus.base.same import Same
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.mesh import allocations, peering
@@ -108,10 +109,19 @@ def assemble(
 def _encoded(
     read: reader.Reader, key: view.SliceKey, slice_: view.Slice, *, restless: Restless | None = None
 ) -> Iterator[tuple[view.SliceKey, snapshot.Resource]]:
-    if isinstance(slice_, view.EndpointsSlice) and slice_.is_apart and restless is not None:
-        is_apart = read.get(restless, slice_.cluster_name) is not None
-        slice_ = dataclasses.replace(slice_, is_apart=is_apart)
+    if (
+        isinstance(slice_, view.EndpointsSlice)
+        and slice_.is_apart
+        and restless is not None
+        and read.get(restless, slice_.cluster_name) is None
+    ):
+        slice_ = _whole(Same(slice_))
     yield key, building.build(slice_)
+
+
+@functools.lru_cache(maxsize=building.RECENT)
+def _whole(slice_: Same[view.EndpointsSlice]) -> view.EndpointsSlice:
+    return dataclasses.replace(slice_.it, is_apart=False)
 
 
 def _exported(

@@ -218,6 +218,9 @@ class Ports:
 
     def _follow(self, serving: tls.Serving, annex: keeping.Annex) -> None:
         """Bear the name that proxies are told to call, as soon as it is another."""
+        known, settings_ = annex.told, self._behind.injection.settings()
+        if known is not None and not known.unready and known.injection is settings_:
+            return  # As after nearly all changes: whatever else the annex looks at, it looks soon.
         annex.look()
         authority, host = self._behind.trust.authority, self._discovery_host()
         if host and host not in serving.certificate.names and authority is not None:

@@ -1,16 +1,30 @@
 """The endpoints of each cluster of a service, as seen from one place.
 
+Places that differ only in what has no say in it, nearly always all clusters of a network, see them
+alike: what the last ones saw is remembered for a moment, so that those that follow see the same object.
+
 Source: spec sections 3.4, 3.5 and 8.2.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
+from isthmus.base.same import Same
 from isthmus.mesh import policies
+from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.services import Protocol, Service
 from isthmus.mesh.settings import MeshSettings
 from isthmus.mesh.traffic import ClientTls, TrafficPolicy
 from isthmus.mesh.workloads import Endpoint
 from isthmus.views import bunches, names, preferences, rules, splithorizon, view
+
+ANY: Final = ClusterId("")
+"""Where it does not matter in which cluster one stands."""
+
+RECENT: Final = 64
+"""So many answers are remembered: places ask of a service that changed one after the other."""
 
 
 def outbound(
@@ -20,8 +34,38 @@ def outbound(
     rule: policies.DestinationRule | None,
     horizon: view.HorizonScope,
     settings: MeshSettings,
+) -> tuple[view.EndpointsSlice, ...]:
+    """Return what clients balance among, for each port and subset that looks different from here."""
+    if horizon.locality is None and not service.is_cluster_local:
+        horizon = _anywhere(horizon)
+    return _outbound(Same(service), Same(endpoints), Same(rule), Same(settings), horizon)
+
+
+@functools.lru_cache(maxsize=RECENT)
+def _anywhere(horizon: view.HorizonScope) -> view.HorizonScope:
+    return dataclasses.replace(horizon, cluster=ANY)
+
+
+@functools.lru_cache(maxsize=RECENT)
+def _outbound(
+    service: Same[Service],
+    endpoints: Same[bunches.Bunches],
+    rule: Same[policies.DestinationRule | None],
+    settings: Same[MeshSettings],
+    horizon: view.HorizonScope,
+) -> tuple[view.EndpointsSlice, ...]:
+    slices = _slices(service.it, endpoints.it, rule=rule.it, settings=settings.it, horizon=horizon)
+    return tuple(slices)
+
+
+def _slices(
+    service: Service,
+    endpoints: bunches.Bunches,
+    *,
+    rule: policies.DestinationRule | None,
+    horizon: view.HorizonScope,
+    settings: MeshSettings,
 ) -> Iterator[view.EndpointsSlice]:
-    """Yield what clients balance among, for each port and subset that looks different from here."""
     for port, subset, members in _parts(service, endpoints, rule=rule, horizon=horizon):
         policy = rules.policy_of(rule, port=port, subset=subset, usual=settings.traffic)
         order = None

@@ -187,3 +187,51 @@ def test_what_was_made_of_the_other_endpoints_of_a_changed_slice_stays():
 
     assert len(after) * 20 == len(before) * 19 > 0
     assert all(one is before[place] for place, one in after.items())
+
+
+def beside_each_other(*names):
+    """Return clusters of one network, all of which look at a service that all of them have."""
+    mesh = builders.Mesh()
+    clusters = [mesh.cluster(name, network="n1") for name in names]
+    with mesh.one_change():
+        for number, cluster in enumerate(clusters):
+            cluster.service("s", ready=[f"10.{number}.0.1"])
+            cluster.service("s", namespace="kube-system", ready=[f"10.{number}.9.1"])
+            mesh.put(mesh.views.scopes, view.HorizonScope(cluster.name, "n1"), 1)
+    return mesh
+
+
+def seen_of(mesh, cluster, namespace):
+    (found,) = (
+        slice_
+        for key, slice_ in mesh.graph.items(mesh.views.slices).items()
+        if key.kind is view.Kind.ENDPOINTS
+        and key.scope.cluster == cluster
+        and f"|s.{namespace}." in slice_.cluster_name
+    )
+    return found
+
+
+def test_clusters_of_one_network_share_what_they_see_alike():
+    mesh = beside_each_other("east", "west")
+
+    assert seen_of(mesh, "east", "default") is seen_of(mesh, "west", "default")
+    east, west = (seen_of(mesh, one, "kube-system") for one in ("east", "west"))
+    # Services of `kube-system` are of their own cluster alone.
+    assert [group.endpoints[0].address for group in east.groups] == ["10.0.9.1"]
+    assert [group.endpoints[0].address for group in west.groups] == ["10.1.9.1"]
+
+
+def test_one_more_cluster_that_looks_costs_the_same_however_many_endpoints_there_are():
+    def calls(names, count):
+        mesh = beside_each_other(*names)
+        east, pods = mesh.clusters["east"], [f"10.0.0.{number}" for number in range(1, count)]
+        east.service("s", ready=pods[1:])  # The first one is there as a pod already.
+        return calls_of(lambda: east.endpoints("s", ready=pods, ports={"http": 80}))
+
+    few, many = (
+        calls(("east", "west", "north"), count) - calls(("east", "west"), count)
+        for count in (20, 200)
+    )
+    # Of 180 more none takes a call of its own.
+    assert many - few < 20

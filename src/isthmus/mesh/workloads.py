@@ -153,36 +153,109 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint(hashing.Keeping):
-    """One address and port that answers for one port of a service.
+class Likeness:
+    """What endpoints of one port and owner have in common; they share it.
 
     Attributes:
         port_name: Name of the service port, by which clusters are matched.
-        accepts_mtls: Whether a proxy stands before it.
-        own: The labels of the workload behind it, sorted.
-        workload: Name of the Deployment behind it, for telemetry.
-        hostname: Its own name below that of its service, if it has one.
-        accepts_tunnels: Whether HBONE is accepted for it.
+        accepts_mtls: Whether a proxy stands before them.
+        own: The labels of the workloads behind them, sorted.
+        workload: Name of the Deployment behind them, for telemetry.
+        hostname: An endpoint's own name below that of its service, if it has one.
+        accepts_tunnels: Whether HBONE is accepted for them.
     """
 
-    address: str
     port: int
     port_name: str
     cluster: ClusterId
     network: NetworkId
-    locality: Locality = NOWHERE
     weight: int = 1
     health: Health = Health.HEALTHY
     accepts_mtls: bool = False
     namespace: str = ""
     service_account: str = ""
     workload: str = ""
-    node: str = ""
     own: Labels = ()
     hostname: str = ""
     accepts_tunnels: bool = False
 
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address and port that answers for one port of a service."""
+
+    address: str
+    like: Likeness
+    node: str = ""
+    locality: Locality = NOWHERE
+
+    @property
+    def port(self) -> int:
+        """Its port."""
+        return self.like.port
+
+    @property
+    def port_name(self) -> str:
+        """Name of the service port."""
+        return self.like.port_name
+
+    @property
+    def cluster(self) -> ClusterId:
+        """The cluster that it is in."""
+        return self.like.cluster
+
+    @property
+    def network(self) -> NetworkId:
+        """The network that it is in."""
+        return self.like.network
+
+    @property
+    def weight(self) -> int:
+        """Its share among others."""
+        return self.like.weight
+
+    @property
+    def health(self) -> Health:
+        """Whether it may get traffic."""
+        return self.like.health
+
+    @property
+    def accepts_mtls(self) -> bool:
+        """Whether a proxy stands before it."""
+        return self.like.accepts_mtls
+
+    @property
+    def namespace(self) -> str:
+        """That of the workload behind it."""
+        return self.like.namespace
+
+    @property
+    def service_account(self) -> str:
+        """That of the workload behind it."""
+        return self.like.service_account
+
+    @property
+    def workload(self) -> str:
+        """Name of the Deployment behind it."""
+        return self.like.workload
+
+    @property
+    def own(self) -> Labels:
+        """The labels of the workload behind it, sorted."""
+        return self.like.own
+
+    @property
+    def hostname(self) -> str:
+        """Its own name below that of its service, if it has one."""
+        return self.like.hostname
+
+    @property
+    def accepts_tunnels(self) -> bool:
+        """Whether HBONE is accepted for it."""
+        return self.like.accepts_tunnels
+
     @property
     def labels(self) -> Labels:
         """Sorted, with those added that say where it is."""
-        return placed(self.own, self.locality, self.cluster, self.network, self.node)
+        like = self.like
+        return placed(like.own, self.locality, like.cluster, like.network, self.node)

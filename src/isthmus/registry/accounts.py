@@ -43,10 +43,10 @@ def declare(
         read: reader.Reader, key: ServiceKey, service: Service
     ) -> Iterable[tuple[ServiceKey, tuple[str, ...]]]:
         holders = {
-            (endpoint.cluster, endpoint.namespace, endpoint.service_account)
+            (like.cluster, like.namespace, like.service_account)
             for shard in endpoints.shards_of(read, shards, service)
-            for endpoint in shard.endpoints
-            if endpoint.service_account
+            for like in {id(one.like): one.like for one in shard.endpoints}.values()
+            if like.service_account
         }
         ids = set() if service.entry is None else set(service.entry.identities)
         for cluster, namespace, account in holders:

@@ -19,7 +19,7 @@ from isthmus.kube import objects
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.services import Service, ServiceKey
-from isthmus.mesh.workloads import Endpoint, Health, Workload, WorkloadKey
+from isthmus.mesh.workloads import Endpoint, Health, Likeness, Workload, WorkloadKey
 from isthmus.registry import addresses, checked, topology
 
 SERVICE_LABEL: Final = "kubernetes.io/service-name"
@@ -102,17 +102,23 @@ def joined_endpoints(shards: Iterable[Shard], *, keeps_unready: bool) -> tuple[E
     found: dict[tuple[str, str, str, int], Endpoint] = {}
     for shard in shards:
         for endpoint in shard.endpoints:
-            if endpoint.health is not Health.HEALTHY and not keeps_unready:
+            like = endpoint.like
+            if like.health is not Health.HEALTHY and not keeps_unready:
                 continue
-            place = (endpoint.cluster, endpoint.port_name, endpoint.address, endpoint.port)
+            place = (like.cluster, like.port_name, endpoint.address, like.port)
             known = found.get(place)
             if known is None or _preference(endpoint) < _preference(known):
                 found[place] = endpoint
     # Whoever wants unready endpoints called must find them well: a proxy calls no others.
-    return tuple(
-        dataclasses.replace(found[place], health=Health.HEALTHY) if keeps_unready else found[place]
-        for place in sorted(found)
-    )
+    in_order = [found[place] for place in sorted(found)]
+    return tuple([_called_well(one) for one in in_order] if keeps_unready else in_order)
+
+
+def _called_well(endpoint: Endpoint) -> Endpoint:
+    if endpoint.health is Health.HEALTHY:
+        return endpoint
+    like = dataclasses.replace(endpoint.like, health=Health.HEALTHY)
+    return dataclasses.replace(endpoint, like=like)
 
 
 def _preference(endpoint: Endpoint) -> tuple[bool, bool, str]:
@@ -132,6 +138,7 @@ class Reading:
         """Return what the slice contributes, and which addresses it may not."""
         refused: list[str] = []
         found: list[Endpoint] = []
+        likes = Likes(self._before())
         for member in slice_.endpoints or ():
             if _is_leaving(member) or not member.addresses:
                 continue
@@ -139,7 +146,7 @@ class Reading:
             if fault := addresses.fault_of(address):
                 refused.append(f"`{address[:64]}` ({fault})")
                 continue
-            found.extend(self._endpoints(member, slice_.ports or (), address))
+            found.extend(self._endpoints(member, slice_.ports or (), address, likes))
         same = self._as_before(found)
         shard = Shard(ServiceKey(self.key.namespace, service), same)
         return checked.Checked(shard, self._findings(refused))
@@ -149,23 +156,28 @@ class Reading:
 
         What others have made of these, down to the bytes that say them, holds then.
         """
-        last = self.read.last
-        if not isinstance(last, checked.Checked) or not isinstance(last.value, Shard):
-            return tuple(found)
-        known = {(one.address, one.port_name): one for one in last.value.endpoints}
+        known = {(one.address, one.like.port_name): one for one in self._before()}
         return tuple(
             [
                 was if was is not None and was == one else one
                 for one in found
-                for was in (known.get((one.address, one.port_name)),)
+                for was in (known.get((one.address, one.like.port_name)),)
             ]
         )
+
+    def _before(self) -> tuple[Endpoint, ...]:
+        """Return what the slice contributed when it was read last."""
+        last = self.read.last
+        if isinstance(last, checked.Checked) and isinstance(last.value, Shard):
+            return last.value.endpoints
+        return ()
 
     def _endpoints(
         self,
         member: objects.SliceEndpoint,
         ports: tuple[objects.EndpointPort, ...],
         address: str,
+        likes: "Likes",
     ) -> Iterable[Endpoint]:
         reference = member.target_ref
         if reference is not None and reference.kind == "Pod":
@@ -178,33 +190,34 @@ class Reading:
             # nobody could say that a proxy stands before it, and plain text would go out.
             for own in workload.addresses:
                 if own == address:
-                    yield from _of_workload(member, ports, own, workload)
+                    for name, port in tcp_ports(ports):
+                        like = likes.of_workload(workload, member, name, port)
+                        yield Endpoint(own, like, workload.node, workload.locality)
                     break
             return
-        yield from self._of_address(member, ports, address)
+        yield from self._of_address(member, ports, address, likes)
 
     def _of_address(
         self,
         member: objects.SliceEndpoint,
         ports: tuple[objects.EndpointPort, ...],
         address: str,
+        likes: "Likes",
     ) -> Iterable[Endpoint]:
         cluster = self.key.cluster
         locality = self._locality(cluster, member)
         network = self.places.network_of(self.read, cluster=cluster, labels={}, address=address)
         for name, port in tcp_ports(ports):
-            yield Endpoint(
-                address=address,
+            like = Likeness(
                 port=port,
                 port_name=name,
                 cluster=cluster,
                 network=network,
-                locality=locality,
                 health=_health(member),
                 namespace=self.key.namespace,
-                node=member.node_name,
                 hostname=member.hostname,
             )
+            yield Endpoint(address, likes.same(like), member.node_name, locality)
 
     def _locality(self, cluster: ClusterId, member: objects.SliceEndpoint) -> Locality:
         by_node = self.places.place_of(self.read, cluster=cluster, node=member.node_name)
@@ -227,31 +240,44 @@ class Reading:
         )
 
 
-def _of_workload(
-    member: objects.SliceEndpoint,
-    ports: tuple[objects.EndpointPort, ...],
-    address: str,
-    workload: Workload,
-) -> Iterable[Endpoint]:
-    kind = workload.kind
-    for name, port in tcp_ports(ports):
-        yield Endpoint(
-            address=address,
-            port=port,
-            port_name=name,
-            cluster=workload.key.cluster,
-            network=kind.network,
-            locality=workload.locality,
-            health=Health.UNHEALTHY if kind.awaits_proxy else _health(member),
-            accepts_mtls=kind.has_proxy,
-            namespace=workload.key.namespace,
-            service_account=kind.service_account,
-            workload=kind.name,
-            node=workload.node,
-            own=kind.own,
-            hostname=member.hostname,
-            accepts_tunnels=kind.accepts_tunnels,
-        )
+class Likes:
+    """What endpoints of one slice have in common: each once, and those of before as they were."""
+
+    def __init__(self, before: Iterable[Endpoint]) -> None:
+        self._known = {like: like for like in {id(one.like): one.like for one in before}.values()}
+        self._made = dict[tuple[object, ...], Likeness]()
+
+    def same(self, like: Likeness) -> Likeness:
+        """Return the one that is equal."""
+        return self._known.setdefault(like, like)
+
+    def of_workload(
+        self, workload: Workload, member: objects.SliceEndpoint, port_name: str, port: int
+    ) -> Likeness:
+        """Return what is told of a pod's endpoint but for the pod's own address and place."""
+        kind, key = workload.kind, workload.key
+        health = Health.UNHEALTHY if kind.awaits_proxy else _health(member)
+        # Whoever refers to a kind keeps it alive, and the same one is almost always one object.
+        made = (id(kind), key.cluster, key.namespace, health, member.hostname, port_name, port)
+        found = self._made.get(made)
+        if found is None:
+            found = self._made[made] = self.same(
+                Likeness(
+                    port=port,
+                    port_name=port_name,
+                    cluster=key.cluster,
+                    network=kind.network,
+                    health=health,
+                    accepts_mtls=kind.has_proxy,
+                    namespace=key.namespace,
+                    service_account=kind.service_account,
+                    workload=kind.name,
+                    own=kind.own,
+                    hostname=member.hostname,
+                    accepts_tunnels=kind.accepts_tunnels,
+                )
+            )
+        return found
 
 
 def tcp_ports(ports: tuple[objects.EndpointPort, ...]) -> Iterable[tuple[str, int]]:

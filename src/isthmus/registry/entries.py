@@ -24,7 +24,7 @@ from isthmus.mesh.services import (
     ServicePort,
     derived_key,
 )
-from isthmus.mesh.workloads import Endpoint, Health, Workload, WorkloadKey
+from isthmus.mesh.workloads import Endpoint, Health, Likeness, Workload, WorkloadKey
 from isthmus.registry import checked, declared, endpoints, naming, settings, topology
 
 HOST_TAKEN: Final = "ISM-REG-014"
@@ -227,19 +227,18 @@ def _named(
             read, cluster=seat.cluster, labels=dict(one.labels), address=one.address
         )
         for port in entry.ports:
-            yield Endpoint(
-                address=one.address,
+            like = Likeness(
                 port=dict(one.ports).get(port.name) or target_of(entry, port),
                 port_name=port.name,
                 cluster=seat.cluster,
                 network=network,
-                locality=one.locality,
                 weight=one.weight,
                 accepts_mtls=one.accepts_mtls and not entry.is_external,
                 namespace=entry.namespace,
                 service_account=one.service_account,
                 own=one.labels,
             )
+            yield Endpoint(one.address, like, locality=one.locality)
 
 
 def _selected(
@@ -264,19 +263,17 @@ def _of_workload(entry: ServiceEntry, workload: Workload, *, is_ready: bool) -> 
     if workload.is_terminating:
         return
     for port in entry.ports:
-        yield Endpoint(
-            address=workload.addresses[0],
+        like = Likeness(
             port=target_of(entry, port),
             port_name=port.name,
             cluster=workload.key.cluster,
             network=workload.network,
-            locality=workload.locality,
             health=Health.HEALTHY if is_ready else Health.UNHEALTHY,
             accepts_mtls=workload.has_proxy and not entry.is_external,
             namespace=workload.key.namespace,
             service_account=workload.service_account,
             workload=workload.name,
-            node=workload.node,
             own=workload.own,
             accepts_tunnels=workload.accepts_tunnels,
         )
+        yield Endpoint(workload.addresses[0], like, workload.node, workload.locality)

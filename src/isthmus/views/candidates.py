@@ -9,7 +9,7 @@ from isthmus.mesh.identities import ClusterId, SpiffeId, TrustDomain
 from isthmus.mesh.policies import MtlsMode, PeerAuthentication
 from isthmus.mesh.services import ServiceKey
 from isthmus.mesh.settings import MeshSettings
-from isthmus.mesh.workloads import Endpoint
+from isthmus.mesh.workloads import Endpoint, Likeness
 from isthmus.views import bunches, modes
 
 
@@ -29,7 +29,7 @@ def candidates_of(
     may_refuse = any(_disables(policy) for policy in found)
 
     def speaks(endpoint: Endpoint) -> bool:
-        if not settings.auto_mtls or not endpoint.accepts_mtls:
+        if not settings.auto_mtls or not endpoint.like.accepts_mtls:
             return False
         if not may_refuse:
             return True
@@ -41,13 +41,15 @@ def candidates_of(
         )
         return accepted.of(endpoint.port) is not MtlsMode.DISABLE
 
-    ends = tuple([_tunnel_end(one, domain_of=domain_of) for one in endpoints])
+    known = {id(one.like): one.like for one in endpoints}
+    by_like = {key: _tunnel_end(like, domain_of=domain_of) for key, like in known.items()}
+    ends = tuple([by_like[id(one.like)] for one in endpoints])
     return bunches.Candidates(
         endpoints, bytes([speaks(one) for one in endpoints]), ends if any(ends) else ()
     )
 
 
-def _tunnel_end(endpoint: Endpoint, *, domain_of: Callable[[ClusterId], TrustDomain]) -> str:
+def _tunnel_end(endpoint: Likeness, *, domain_of: Callable[[ClusterId], TrustDomain]) -> str:
     """Return who ends tunnels for an endpoint; empty where a sidecar takes mutual TLS as well.
 
     That costs less, as one handshake and one proxy less are on the way.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from isthmus.mesh.identities import ClusterId
-from isthmus.mesh.workloads import Endpoint, Labels
+from isthmus.mesh.workloads import Labels, Likeness
 
 CANONICAL_NAME: Final = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
 CANONICAL_REVISION: Final = (
@@ -20,13 +20,13 @@ TOLD: Final = frozenset((*CANONICAL_NAME, *CANONICAL_REVISION))
 LATEST: Final = "latest"
 
 
-def described(endpoint: Endpoint) -> str:
+def described(endpoint: Likeness) -> str:
     """Return `<workload>;<namespace>;<service>;<revision>;<cluster>`."""
     told = tuple([pair for pair in endpoint.own if pair[0] in TOLD and pair[1]])
     return _description(endpoint.workload, endpoint.namespace, endpoint.cluster, told)
 
 
-@functools.lru_cache(maxsize=2048)
+@functools.lru_cache(maxsize=256)
 def _description(workload: str, namespace: str, cluster: ClusterId, labels: Labels) -> str:
     told = dict(labels)
     name = _first(told, CANONICAL_NAME) or workload

@@ -41,7 +41,9 @@ def grouped(parts: Iterable[Part], *, placed: Placed = NOBODY) -> tuple[view.Loc
 
     The members of bunches that are `placed` have their weights already.
     """
-    spots = {spot: [one.members for one in found] for spot, found in placed.items()}
+    spots = dict[Spot, list[view.Told]]()
+    for spot, found in placed.items():
+        spots[spot] = [one.members for one in found]
     for part in parts:
         near = _nearest(part.weights)
         spots.setdefault(_home(near), []).append((_weighing(part, sum(near.values())),))
@@ -122,12 +124,28 @@ def _weighed(endpoint: view.LbEndpoint, weight: int) -> view.LbEndpoint:
     return dataclasses.replace(endpoint, weight=weight)
 
 
-def _group(
-    place: Locality, runs: Sequence[Sequence[view.LbEndpoint]], *, priority: int
-) -> view.LocalityGroup:
-    if len(runs) == 1:
-        endpoints = tuple(runs[0])  # Which is in order, and the same object for all who look.
-    else:
-        endpoints = tuple(sorted((one for run in runs for one in run), key=bunches.IN_ORDER))
+def _group(place: Locality, runs: Sequence[view.Told], *, priority: int) -> view.LocalityGroup:
+    endpoints = runs[0] if len(runs) == 1 else _merged(runs)  # The same object for all who look.
+    if isinstance(endpoints, view.Members):
+        return view.LocalityGroup(place, min(endpoints.weight, MOST), endpoints, priority)
     weight = min(sum([endpoint.weight for endpoint in endpoints]), MOST)
     return view.LocalityGroup(place, weight, endpoints, priority)
+
+
+def _merged(runs: Sequence[view.Told]) -> view.Told:
+    """Return the endpoints of several runs in order."""
+    first = runs[0]
+    if isinstance(first, view.Members) and all(_are_alike(first, run) for run in runs):
+        every = [one for run in runs if isinstance(run, view.Members) for one in run.endpoints]
+        every.sort(key=bunches.IN_ORDER)
+        return view.Members(tuple(every), first.speaks_mtls, first.scale)
+    return tuple(sorted((one for run in runs for one in run), key=bunches.IN_ORDER))
+
+
+def _are_alike(one: view.Members, run: view.Told) -> bool:
+    return (
+        isinstance(run, view.Members)
+        and not run.ends
+        and run.speaks_mtls is one.speaks_mtls
+        and run.scale == one.scale
+    )

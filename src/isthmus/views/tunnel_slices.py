@@ -139,7 +139,10 @@ def _endpoints(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], S
         passed = {one.cluster for one in waypoints}
         direct = [one for one in endpoints if one.cluster not in passed]
         for _, port_name, name in _passed(service):
-            ends = [dataclasses.replace(one, port_name=port_name) for one in waypoints]
+            ends = [
+                dataclasses.replace(one, like=dataclasses.replace(one.like, port_name=port_name))
+                for one in waypoints
+            ]
             groups = behind((*direct, *ends), sharing, scope=scope, port_name=port_name)
             yield view.keyed(scope, view.EndpointsSlice(name, groups))
 

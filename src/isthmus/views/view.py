@@ -35,6 +35,8 @@ from isthmus.views import waypoints as waypoints
 from isthmus.views import wds as wds
 
 LbEndpoint = balanced.LbEndpoint
+Members = balanced.Members
+Told = balanced.Told
 LocalityGroup = balanced.LocalityGroup
 EndpointsSlice = balanced.EndpointsSlice
 ForeignTls = foreign.ForeignTls
@@ -368,8 +370,6 @@ class GatewayHttp:
 GatewaySlice = GatewayTls | GatewayTcp | GatewayHttp | tunnels.GatewayTunnels
 InnerSlice = waypoints.ServicePort | waypoints.TunnelStart | waypoints.Onward
 ListenerSlice = CatchAllOutbound | OutboundHttp | OutboundTcp | Inbound | GatewaySlice | InnerSlice
-
-# --- names
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from isthmus.base import hashing
-from isthmus.views import scopes, view
+from isthmus.views import scopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,3 @@ def test_scopes_of_other_kinds_are_others():
 
 def test_members_of_a_word_are_hashed_without_running_python():
     assert scopes.Naming.__hash__ is object.__hash__
-
-
-def test_what_is_said_of_a_value_is_made_once_and_is_no_part_of_it():
-    made = []
-    one, other = (view.LbEndpoint("10.0.0.1", 80, 1) for _ in range(2))
-
-    said = [one.said_by(lambda it: made.append(it) or b"said") for _ in range(2)]
-
-    assert (said, made) == ([b"said"] * 2, [one])
-    assert one == other

@@ -1,7 +1,7 @@
 """The old listing of services with their instances."""
 
 from isthmus.mesh.services import Protocol, Service, ServiceKey, ServicePort
-from isthmus.mesh.workloads import Endpoint
+from isthmus.mesh.workloads import Endpoint, Likeness
 from isthmus.runtime import registration
 
 KEY = ServiceKey("app1", "helloworld")
@@ -13,8 +13,9 @@ SERVICE = Service(
 
 
 def test_each_port_lists_what_stands_behind_it_in_every_cluster():
-    near = Endpoint("10.10.0.1", 5000, "http", "cluster1", "", own=(("version", "v1"),))
-    far = Endpoint("10.11.0.1", 5000, "http", "cluster2", "n2", own=(("version", "v2"),))
+    v1 = Likeness(5000, "http", "cluster1", "", own=(("version", "v1"),))
+    v2 = Likeness(5000, "http", "cluster2", "n2", own=(("version", "v2"),))
+    near, far = Endpoint("10.10.0.1", v1), Endpoint("10.11.0.1", v2)
 
     http, tcp = registration.listing({KEY: SERVICE}, {KEY: (near, far)})
 

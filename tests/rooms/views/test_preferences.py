@@ -14,7 +14,7 @@ from isthmus.mesh.traffic import (
     TrafficPolicy,
     matches,
 )
-from isthmus.mesh.workloads import Endpoint
+from isthmus.mesh.workloads import Endpoint, Likeness
 from isthmus.views import bunches, preferences, splithorizon, view
 
 HOST = "web.shop.svc.cluster.local"
@@ -26,7 +26,8 @@ HERE = view.HorizonScope("c1", "n1", locality=Locality("us", "a", "1"))
 
 
 def endpoint(place, *, address="10.0.0.1", network="n1", cluster="c1", labels=()):
-    return Endpoint(address, 80, "http", cluster, network, parse(place), own=tuple(sorted(labels)))
+    like = Likeness(80, "http", cluster, network, own=tuple(sorted(labels)))
+    return Endpoint(address, like, locality=parse(place))
 
 
 def rank(preference, place, *, scope=HERE, labels=(), **where):

@@ -177,7 +177,8 @@ def test_what_was_made_of_the_other_endpoints_of_a_changed_slice_stays():
             for key, slice_ in mesh.graph.items(mesh.views.slices).items()
             if key.kind is view.Kind.ENDPOINTS
             for group in slice_.groups
-            for one in group.endpoints
+            if isinstance(group.endpoints, view.Members)
+            for one in group.endpoints.endpoints
             if one.address in many
         }
 

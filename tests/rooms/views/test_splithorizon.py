@@ -6,24 +6,28 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.mesh.localities import Locality
+from isthmus.mesh.localities import NOWHERE, Locality
 from isthmus.mesh.networks import NetworkGateway
-from isthmus.mesh.workloads import Endpoint
+from isthmus.mesh.workloads import Endpoint, Likeness
 from isthmus.views import bunches, splithorizon, view
 
 NETWORKS = ("n1", "n2", "n3")
 HERE = view.HorizonScope("c1", "n1")
 
 places = st.builds(Locality, st.sampled_from(["r1", "r2"]), st.sampled_from(["z1", "z2"]))
-endpoints = st.builds(
-    Endpoint,
-    address=st.ip_addresses(v=4, network="10.0.0.0/8").map(str),
+likes = st.builds(
+    Likeness,
     port=st.just(80),
     port_name=st.just("http"),
     cluster=st.sampled_from(["c1", "c2"]),
     network=st.sampled_from(["", *NETWORKS]),
-    locality=places,
     weight=st.integers(1, 5),
+)
+endpoints = st.builds(
+    Endpoint,
+    address=st.ip_addresses(v=4, network="10.0.0.0/8").map(str),
+    like=likes,
+    locality=places,
 )
 gateways = st.builds(
     NetworkGateway,
@@ -50,8 +54,8 @@ def addresses(groups):
     return [one.address for group in groups for one in group.endpoints]
 
 
-def endpoint(address, network, **fields):
-    return Endpoint(address, 80, "http", "c1", network, **fields)
+def endpoint(address, network, *, locality=NOWHERE, **fields):
+    return Endpoint(address, Likeness(80, "http", "c1", network, **fields), locality=locality)
 
 
 @given(st.lists(endpoints, max_size=8, unique_by=lambda one: one.address), st.sets(gateways))
@@ -186,7 +190,8 @@ def entrusted(cluster, doors, owners):
     """Return the owners of endpoints in the order in which a cluster's gateways pass on to them."""
     order = splithorizon.Entrusted(cluster, splithorizon.table_of(doors))
     ranks = {
-        owner: order.rank_of(Endpoint("10.0.0.1", 80, "http", owner, "n1")) for owner in owners
+        owner: order.rank_of(Endpoint("10.0.0.1", Likeness(80, "http", owner, "n1")))
+        for owner in owners
     }
     return [{owner for owner in owners if ranks[owner] == rank} for rank in (0, 1)]
 

@@ -86,11 +86,10 @@ def _group(place: Locality, name: str, *, weight: int, priority: int) -> bytes:
 
 
 @functools.lru_cache(maxsize=RECENT)
-def _collection(name: str, found: tuple[view.LbEndpoint, ...]) -> snapshot.Resource:
+def _collection(name: str, found: view.Told) -> snapshot.Resource:
     # Of several collections the same pods may be members, by other names.
     content = hashlib.blake2b(name.encode(), digest_size=versions.VERSION_BYTES)
-    for endpoint in found:
-        content.update(endpoints.member(endpoint))
+    content.update(endpoints.members(found))
     # Editions last as long as somebody remembers that they were told; their members must not.
     listing = functools.partial(_members, name.removesuffix(EVERY), found)
     contents = snapshot.Contents.made(content.hexdigest(), functools.partial(_listed, listing))
@@ -106,14 +105,14 @@ def _listed(listing: Listing) -> Mapping[str, snapshot.Resource]:
     return listing()
 
 
-def _members(prefix: str, found: tuple[view.LbEndpoint, ...]) -> Mapping[str, snapshot.Resource]:
+def _members(prefix: str, found: view.Told) -> Mapping[str, snapshot.Resource]:
     # Addresses appear once in an assignment; see `views.locality`.
     members = (
         versions.encoded(
             snapshot.MEMBERS,
-            endpoints.message_in(endpoint),
-            name=f"{prefix}{endpoint.address}:{endpoint.port}",
+            message,
+            name=f"{prefix}{address}:{port}",
         )
-        for endpoint in found
+        for address, port, message in endpoints.each(found)
     )
     return {member.name: member for member in members}

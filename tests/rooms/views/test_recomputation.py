@@ -219,8 +219,8 @@ def test_clusters_of_one_network_share_what_they_see_alike():
     assert seen_of(mesh, "east", "default") is seen_of(mesh, "west", "default")
     east, west = (seen_of(mesh, one, "kube-system") for one in ("east", "west"))
     # Services of `kube-system` are of their own cluster alone.
-    assert [group.endpoints[0].address for group in east.groups] == ["10.0.9.1"]
-    assert [group.endpoints[0].address for group in west.groups] == ["10.1.9.1"]
+    assert [next(iter(group.endpoints)).address for group in east.groups] == ["10.0.9.1"]
+    assert [next(iter(group.endpoints)).address for group in west.groups] == ["10.1.9.1"]
 
 
 def test_one_more_cluster_that_looks_costs_the_same_however_many_endpoints_there_are():

@@ -2,13 +2,19 @@
 
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 Place = tuple[str, int]
 """An address and a port."""
 
-ETHERNET, IPV4, ARP, TCP = 14, 0x0800, 0x0806, 6
+ETHERNET, IPV4, ARP, TCP, ICMP = 14, 0x0800, 0x0806, 6, 1
+NO_WAY = ((3, 0), (3, 1))
+"""What ICMP says of a packet to a network or host that is not there: type and code."""
+QUOTED = 8
+"""Where in such a report the packet begins."""
+SHORTEST = 40
+"""So much of it shows that it is TCP."""
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 CHANGE_CIPHER, ALERT, HANDSHAKE, APPLICATION = 20, 21, 22, 23
 CLIENT_HELLO, SERVER_HELLO = 1, 2
@@ -69,10 +75,63 @@ def frames_of(content: bytes) -> list[bytes]:
     return found
 
 
-def kinds_of(frames: Iterable[bytes]) -> set[tuple[int, int]]:
-    """Return the set of what frames carry, but for TCP over IPv4: (ether type, IP protocol)."""
-    kinds = {(_type(frame), frame[23] if _type(frame) == IPV4 else 0) for frame in frames}
-    return kinds - {(IPV4, TCP)}
+def strays_of(frames: Sequence[bytes]) -> list[str]:
+    """Name what is neither TCP over IPv4 nor ARP nor a report that discloses nothing.
+
+    A node answers what comes late for a pod that has ended: no way leads there. Its report quotes
+    how the packet began, and all of that was on this wire before, in a stream that is judged.
+    """
+    sent = defaultdict[tuple[Place, Place], list[Stream]](list)
+    for stream in streams_of(frames):
+        sent[stream.source, stream.target].append(stream)
+    return [
+        _named(frame)
+        for frame in frames
+        if _kind(frame) not in ((IPV4, TCP), (ARP, 0)) and not _is_report(frame, sent)
+    ]
+
+
+def _kind(frame: bytes) -> tuple[int, int]:
+    """Return what a frame carries: its type and, over IPv4, the protocol."""
+    return _type(frame), frame[23] if _type(frame) == IPV4 else 0
+
+
+def _named(frame: bytes) -> str:
+    if _kind(frame) != (IPV4, ICMP):
+        return f"kind {_kind(frame)}: {frame[:60]!r}"
+    source, target = _addresses(frame[ETHERNET:])
+    report = _payload(frame[ETHERNET:])
+    return f"{source} to {target}: ICMP {report[0]}/{report[1]}: {report[QUOTED:]!r}"
+
+
+def _is_report(frame: bytes, sent: Mapping[tuple[Place, Place], Sequence[Stream]]) -> bool:
+    """Say whether a frame only tells who sent a packet on this wire that no way leads on."""
+    if _kind(frame) != (IPV4, ICMP):
+        return False
+    report = _payload(frame[ETHERNET:])
+    quoted = report[QUOTED:]
+    if tuple(report[:2]) not in NO_WAY or len(quoted) < SHORTEST or quoted[9] != TCP:
+        return False
+    segment = _payload(quoted)
+    from_port, to_port, sequence = struct.unpack_from("!HHI", segment)
+    source, target = _addresses(quoted)
+    text = segment[(segment[12] >> 4) * 4 :]
+    return _addresses(frame[ETHERNET:])[1] == source and any(
+        stream.pieces.get(sequence, b"").startswith(text)
+        for stream in sent.get(((source, from_port), (target, to_port)), ())
+    )
+
+
+def _addresses(packet: bytes) -> tuple[str, str]:
+    """Return where an IPv4 packet comes from and goes to."""
+    source, target = (".".join(map(str, packet[at : at + 4])) for at in (12, 16))
+    return source, target
+
+
+def _payload(packet: bytes) -> bytes:
+    """Return what an IPv4 packet carries, as far as it is there."""
+    (total,) = struct.unpack_from("!H", packet, 2)
+    return packet[(packet[0] & 15) * 4 : total or len(packet)]
 
 
 def _type(frame: bytes) -> int:
@@ -85,15 +144,12 @@ def streams_of(frames: Iterable[bytes]) -> list[Stream]:
     found: list[Stream] = []
     live: dict[tuple[Place, Place], Stream] = {}
     for frame in frames:
-        if _type(frame) != IPV4 or frame[23] != TCP:
+        if _kind(frame) != (IPV4, TCP):
             continue
-        head = (frame[ETHERNET] & 15) * 4
-        (total,) = struct.unpack_from("!H", frame, ETHERNET + 2)
-        whole = frame[ETHERNET : ETHERNET + total] if total else frame[ETHERNET:]
-        source, target = (".".join(map(str, whole[at : at + 4])) for at in (12, 16))
-        ports = struct.unpack_from("!HH", whole, head)
-        sequence, _ = struct.unpack_from("!II", whole, head + 4)
-        offset, flags = (whole[head + 12] >> 4) * 4, whole[head + 13]
+        source, target = _addresses(frame[ETHERNET:])
+        segment = _payload(frame[ETHERNET:])
+        *ports, sequence = struct.unpack_from("!HHI", segment)
+        offset, flags = (segment[12] >> 4) * 4, segment[13]
         key = ((source, ports[0]), (target, ports[1]))
         if key not in live or (flags & SYN and live[key].begin not in (None, _after(sequence))):
             live[key] = Stream(*key)
@@ -101,7 +157,7 @@ def streams_of(frames: Iterable[bytes]) -> list[Stream]:
         stream = live[key]
         if flags & SYN:
             stream.begin, stream.is_client = _after(sequence), not flags & ACK
-        payload = whole[head + offset :]
+        payload = segment[offset:]
         if payload and len(stream.pieces.get(sequence, b"")) < len(payload):
             stream.pieces[sequence] = payload
     return found

@@ -12,12 +12,12 @@ from collections import defaultdict, deque
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from isthmus.resources.snapshot import CLUSTERS, ENDPOINTS, Snapshot
+from isthmus.resources.snapshot import CLUSTERS, ENDPOINTS, ROUTES, Snapshot
 from isthmus.testing import playbook
 from isthmus.xds import session
 from isthmus.xds.messages import Flavour, Request
 
-TYPES = (CLUSTERS, ENDPOINTS)
+TYPES = (CLUSTERS, ENDPOINTS, ROUTES)
 NAMES = ("a", "b", "c")
 VERSIONS = ("1", "2", "3!")
 
@@ -96,7 +96,7 @@ class Client:
         after = self.cache[offer.type_url]
         if offer.type_url == CLUSTERS:
             self.warming |= {name for name in after if before.get(name) != after[name]}
-        else:
+        elif offer.type_url == ENDPOINTS:
             self.warming -= {each.name for each in offer.resources}
 
     def _cached(self, offer, odd):
@@ -130,7 +130,7 @@ class Client:
 
 
 resources = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VERSIONS))
-worlds = st.fixed_dictionaries({CLUSTERS: resources, ENDPOINTS: resources})
+worlds = st.fixed_dictionaries(dict.fromkeys(TYPES, resources))
 acts = st.one_of(
     st.tuples(st.just("change"), worlds, st.booleans()),
     st.tuples(
@@ -259,3 +259,41 @@ def test_who_shares_steps_with_others_ends_with_the_same_as_who_does_not(history
     assert others.cache == alone.cache
     assert others.nonces == alone.nonces
     assert others.warming == alone.warming
+
+
+class Envoy(Client):
+    """Asks for the endpoints of what clusters it has, and answers when none waits for any."""
+
+    def __init__(self, flavour):
+        super().__init__(flavour)
+        self.unanswered = []
+
+    def reconnect(self):
+        self.unanswered.clear()
+        super().reconnect()
+
+    def receive(self):
+        super().receive()
+        clusters = frozenset(self.cache[CLUSTERS])
+        if clusters != self.wanted.get(ENDPOINTS, frozenset()):
+            self.subscribe(ENDPOINTS, clusters)
+        self.warming &= clusters
+        if not self.warming:
+            for words in self.unanswered:
+                super()._send(CLUSTERS, (), (), **words)
+            self.unanswered.clear()
+
+    def _send(self, type_url, names, dropped, **words):
+        if type_url == CLUSTERS and words.get("nonce"):
+            self.unanswered.append(words)
+        else:
+            super()._send(type_url, names, dropped, **words)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(acts, max_size=40))
+def test_who_answers_late_about_clusters_ends_with_everything_that_it_can_use(history):
+    client = live(Flavour.DELTA, [*history, ("subscribe", ROUTES, frozenset("ab"))], client=Envoy)
+
+    for type_url in TYPES:
+        assert has(client, type_url) == should_have(client, type_url)

@@ -17,7 +17,7 @@ from isthmus.testing.playbook import (
     play,
     said,
 )
-from isthmus.xds import session
+from isthmus.xds import session, table
 from isthmus.xds.messages import Close, Flavour, Request
 
 FLAVOURS = pytest.mark.parametrize("flavour", list(Flavour))
@@ -128,10 +128,10 @@ def test_types_that_nobody_asked_for_are_not_told(flavour):
 
 @FLAVOURS
 def test_every_state_and_input_of_the_table_leads_to_a_known_state(flavour):
-    table = session.TABLES[flavour]
-    for state, spoken in itertools.product(session.State, session.Input):
-        row = table.get((state, spoken))
-        assert row is None or row[1] is not session.State.NEW
+    rows = table.TABLES[flavour]
+    for state, spoken in itertools.product(table.State, table.Input):
+        row = rows.get((state, spoken))
+        assert row is None or row[1] is not table.State.NEW
 
 
 def test_a_conversation_that_goes_another_way_shows_both():

@@ -210,7 +210,7 @@ class Talk:
         self.way.flush()
         if not is_free:
             self._hold_back(offered)
-        elif self._changed_at is not None:
+        elif self._changed_at is not None and not self._session.holds_back:
             turn.converged(self._changed_at)
             self._changed_at = None
 
@@ -249,9 +249,12 @@ class Talk:
         self.ground.turns.change(self)
 
     def _hear(self, request: messages.Request) -> None:
+        holds_back = self._session.holds_back
         accepted = self._session.accepted(request)
         if accepted is not None:
             self._report(accepted)
+            if holds_back and not self._session.holds_back:
+                self.ground.turns.answer(self)
             return
         actions = self._session.heard(request)
         for action in actions:

@@ -2,7 +2,9 @@
 
 A change is told so that nothing refers to what is not there yet: clusters, endpoints, listeners,
 routes, secrets. In delta, where a removal is a message of its own, clusters and endpoints go
-only after everything that could still refer to them has been told.
+only after everything that could still refer to them has been told. There a client that was told of
+new clusters is led to them, and away from others, when it can use them: it asks for the endpoints
+of a cluster only after it has heard of it, and until it has them whoever is led there is turned away.
 
 Source: spec section 4.6; xDS protocol, "Eventual consistency considerations".
 """
@@ -48,6 +50,15 @@ NAMED: Final = frozenset(
 
 ON_DEMAND: Final = frozenset({snapshot.ADDRESSES})
 """Types of which a client may name something else than it gets: an alias, or a whole."""
+
+LEADING: Final = frozenset(
+    {
+        Step(snapshot.LISTENERS, Part.WHOLE),
+        Step(snapshot.ROUTES, Part.WHOLE),
+        *(Step(each, Part.REMOVALS) for each in REMOVED_LAST),
+    }
+)
+"""Steps that lead a client to clusters, or away from what will be gone."""
 
 
 @functools.lru_cache(maxsize=256)

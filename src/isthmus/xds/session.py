@@ -1,9 +1,8 @@
 """One discovery stream without its socket: what is heard and given goes in, actions come out.
 
-The legal protocol is the table below: for each state of a type and each kind of request, what
-follows. A pair that is absent ends the stream. The driver calls `heard` and `given` whenever
-something happens, and `next` whenever the client can take one more message; between two calls
-of `next` only the latest state is kept.
+What may be said, and what follows, is a table of its own. The driver calls `heard` and `given`
+whenever something happens, and `next` whenever the client can take one more message; between two
+calls of `next` only the latest state is kept.
 
 Source: spec section 4.6.
 """
@@ -11,13 +10,11 @@ Source: spec section 4.6.
 import itertools
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Final
 
-from isthmus.base import hashing
 from isthmus.resources import snapshot as snapshots
 from isthmus.resources.snapshot import Snapshot, TypeUrl
-from isthmus.xds import collections, commons, ledgers, ordering, subscription, warming
+from isthmus.xds import collections, commons, ledgers, ordering, subscription, table, warming
 from isthmus.xds.messages import Accepted, Close, Flavour, Offer, Refused, Report, Request
 
 MOST_TYPES: Final = 32
@@ -28,99 +25,6 @@ MOST_OUTSTANDING: Final = 32
 """Offers whose answers are still told apart; an answer to an older one counts as stale."""
 
 EVERY_NAME: Final = frozenset({snapshots.EVERYTHING})
-
-
-class State(hashing.Word):
-    """How far the talk about one type has come."""
-
-    NEW = "never asked for"
-    ASKED = "asked for, nothing offered"
-    OFFERED = "newest offer unanswered"
-    SETTLED = "newest offer answered"
-
-
-class Input(hashing.Word):
-    """What kind of request was heard."""
-
-    ASK = "without a nonce"
-    ACCEPT = "accepts the newest offer"
-    ACCEPT_OLDER = "accepts an older offer"
-    REPEAT = "names an offer that was answered"
-    STRANGE = "names no offer of this stream"
-    REFUSE = "refuses the newest offer"
-    REFUSE_OLDER = "refuses an older offer"
-    REFUSE_AGAIN = "refuses an offer that was answered"
-    REFUSE_STRANGE = "refuses no offer of this stream"
-    REFUSE_NOTHING = "refuses without a nonce"
-
-
-class Effect(hashing.Word):
-    """What one step of an answer to a request is."""
-
-    BEGIN = "begin the subscription"
-    RESTART = "forget what was offered"
-    AMEND = "change the subscription"
-    ACCEPT = "report the offer as accepted"
-    REFUSE = "report the offer as refused"
-
-
-Row = tuple[tuple[Effect, ...], State]
-Table = Mapping[tuple[State, Input], Row]
-
-_BEGIN: Row = ((Effect.BEGIN,), State.ASKED)
-
-_COMMON: Final[dict[tuple[State, Input], Row]] = {
-    # The nonce of another stream, or a refusal left over from it: the client goes on from there.
-    (State.NEW, Input.ASK): _BEGIN,
-    (State.NEW, Input.STRANGE): _BEGIN,
-    (State.NEW, Input.REFUSE_STRANGE): _BEGIN,
-    (State.NEW, Input.REFUSE_NOTHING): _BEGIN,
-    (State.OFFERED, Input.ACCEPT): ((Effect.ACCEPT, Effect.AMEND), State.SETTLED),
-    (State.OFFERED, Input.REFUSE): ((Effect.REFUSE, Effect.AMEND), State.SETTLED),
-    (State.OFFERED, Input.REFUSE_STRANGE): ((), State.OFFERED),
-    (State.SETTLED, Input.REPEAT): ((Effect.AMEND,), State.SETTLED),
-    (State.SETTLED, Input.REFUSE_AGAIN): ((Effect.AMEND,), State.SETTLED),
-    (State.SETTLED, Input.REFUSE_STRANGE): ((), State.SETTLED),
-}
-
-STATE_OF_THE_WORLD: Final[Table] = MappingProxyType(
-    {
-        **_COMMON,
-        (State.ASKED, Input.ASK): ((Effect.RESTART,), State.ASKED),
-        (State.ASKED, Input.STRANGE): ((Effect.RESTART,), State.ASKED),
-        (State.OFFERED, Input.ASK): ((Effect.RESTART,), State.OFFERED),
-        (State.SETTLED, Input.ASK): ((Effect.RESTART,), State.SETTLED),
-        # A stale request is not answered, nor are its names believed: the client will answer
-        # the newest offer with all names that it wants by then.
-        (State.OFFERED, Input.STRANGE): ((), State.OFFERED),
-        (State.SETTLED, Input.STRANGE): ((), State.SETTLED),
-        (State.OFFERED, Input.ACCEPT_OLDER): ((Effect.ACCEPT,), State.OFFERED),
-        (State.SETTLED, Input.ACCEPT_OLDER): ((Effect.ACCEPT,), State.SETTLED),
-        (State.OFFERED, Input.REFUSE_OLDER): ((Effect.REFUSE,), State.OFFERED),
-        (State.SETTLED, Input.REFUSE_OLDER): ((Effect.REFUSE,), State.SETTLED),
-    }
-)
-
-DELTA: Final[Table] = MappingProxyType(
-    {
-        **_COMMON,
-        # Here each request tells a difference, so that none may be lost, however stale its nonce.
-        (State.ASKED, Input.ASK): ((Effect.AMEND,), State.ASKED),
-        (State.ASKED, Input.STRANGE): ((Effect.AMEND,), State.ASKED),
-        (State.OFFERED, Input.ASK): ((Effect.AMEND,), State.OFFERED),
-        (State.SETTLED, Input.ASK): ((Effect.AMEND,), State.SETTLED),
-        (State.OFFERED, Input.STRANGE): ((Effect.AMEND,), State.OFFERED),
-        (State.SETTLED, Input.STRANGE): ((Effect.AMEND,), State.SETTLED),
-        (State.OFFERED, Input.ACCEPT_OLDER): ((Effect.ACCEPT, Effect.AMEND), State.OFFERED),
-        (State.SETTLED, Input.ACCEPT_OLDER): ((Effect.ACCEPT, Effect.AMEND), State.SETTLED),
-        (State.OFFERED, Input.REFUSE_OLDER): ((Effect.REFUSE, Effect.AMEND), State.OFFERED),
-        (State.SETTLED, Input.REFUSE_OLDER): ((Effect.REFUSE, Effect.AMEND), State.SETTLED),
-    }
-)
-
-TABLES: Final[Mapping[Flavour, Table]] = MappingProxyType(
-    {Flavour.STATE_OF_THE_WORLD: STATE_OF_THE_WORLD, Flavour.DELTA: DELTA}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +48,12 @@ class _Told:
 
     Attributes:
         changed: As in `subscription.Draft`.
+        fresh: Clusters that the client did not have at all; in delta only.
     """
 
     offer: Offer
     changed: tuple[str, ...]
+    fresh: tuple[str, ...]
     waiting: _Waiting
 
 
@@ -156,7 +62,7 @@ class _Talk:
     """How far the talk about one type has come with one client."""
 
     held: subscription.Subscription
-    state: State = State.NEW
+    state: table.State = table.State.NEW
     newest: str = ""
     waiting: tuple[_Waiting, ...] = ()
 
@@ -168,15 +74,26 @@ _STEPS: Final[commons.Steps[subscription.Subscription]] = commons.Steps()
 class Session:
     """The talk with one client about all types."""
 
-    __slots__ = ("_snapshot", "_steps", "_table", "_talks", "_turn", "flavour", "says_more")
+    __slots__ = (
+        "_fresh",
+        "_snapshot",
+        "_steps",
+        "_table",
+        "_talks",
+        "_turn",
+        "flavour",
+        "says_more",
+    )
 
     def __init__(self, flavour: Flavour) -> None:
         self.flavour = flavour
-        self._table = TABLES[flavour]
+        self._table = table.TABLES[flavour]
         self._snapshot: Snapshot | None = None
         self._talks: dict[TypeUrl, _Talk] = {}
         self._steps: tuple[ordering.Step, ...] = ()
         self._turn = collections.FIRST_TURN
+        self._fresh: tuple[str, ...] = ()
+        """Clusters that it may not use yet, if it was told of them and has not answered."""
         self.says_more = False
         """Whether the client is about to say more: until then there is nothing for it.
 
@@ -187,7 +104,7 @@ class Session:
     def heard(self, request: Request) -> list[Report | Close]:
         """Take in a request; return what to report, or that the stream must end."""
         talk = self._talks.get(request.type_url)
-        state = State.NEW if talk is None else talk.state
+        state = table.State.NEW if talk is None else talk.state
         spoken = _classified(request, talk)
         row = self._table.get((state, spoken))
         if row is None or not request.type_url:
@@ -204,9 +121,9 @@ class Session:
         effects, talk.state = row
         reports: list[Report | Close] = []
         for effect in effects:
-            if effect is Effect.ACCEPT:
+            if effect is table.Effect.ACCEPT:
                 reports.append(_answered(talk, request.nonce).accepted)
-            elif effect is Effect.REFUSE:
+            elif effect is table.Effect.REFUSE:
                 reports.append(_refused(talk, request))
             else:
                 _asked(talk, effect, request)
@@ -220,7 +137,7 @@ class Session:
         Nearly all requests are of this kind. None is for `heard`; then nothing was taken in.
         """
         talk = self._talks.get(request.type_url)
-        if talk is None or talk.newest != request.nonce or talk.state is not State.OFFERED:
+        if talk is None or talk.newest != request.nonce or talk.state is not table.State.OFFERED:
             return None
         asks = request.subscribe or request.unsubscribe or request.error is not None
         if asks or self.flavour is not Flavour.DELTA or not talk.waiting:
@@ -228,7 +145,7 @@ class Session:
         *older, newest = talk.waiting
         if newest.nonce != request.nonce:
             return None
-        talk.waiting, talk.state = tuple(older), State.SETTLED
+        talk.waiting, talk.state = tuple(older), table.State.SETTLED
         return newest.accepted
 
     def given(
@@ -249,6 +166,14 @@ class Session:
                     names = collections.all_named(names, self._turn)
                 _touched(talk, names)
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether something may be due that is told only after an answer about clusters.
+
+        An Envoy gives it when all its clusters have what they wait for.
+        """
+        return bool(self._fresh) and self._talks[snapshots.CLUSTERS].state is table.State.OFFERED
+
     def next(self) -> Offer | None:
         """Return the next message for the client and count it as sent; None when all is told.
 
@@ -258,7 +183,7 @@ class Session:
             return None
         for step in self._steps:
             talk = self._talks[step.type_url]
-            if talk.held.is_pending:
+            if talk.held.is_pending and not (self._fresh and self._must_wait(step)):
                 held, told = self._taken(talk, step.part)
                 if step.type_url == snapshots.CLUSTERS and told is not None:
                     first = self._offered_before(told, has=talk.held.known)
@@ -268,6 +193,19 @@ class Session:
                 if told is not None:
                     return self._offered(talk, told)
         return None
+
+    def _must_wait(self, step: ordering.Step) -> bool:
+        """Say whether a step would lead the client to clusters that it cannot use yet."""
+        if step not in ordering.LEADING or self._snapshot is None:
+            return False
+        known = (self._talks.get(one) for one in (snapshots.ENDPOINTS, snapshots.MEMBERS))
+        has = [ledgers.NOTHING if talk is None else talk.held.known for talk in known]
+        sets = self._snapshot.of(snapshots.ENDPOINTS)
+        if not self.holds_back or warming.are_ready(
+            self._fresh, sets=sets, assignments=has[0], members=has[1], turn=self._turn
+        ):
+            self._fresh = ()
+        return bool(self._fresh)
 
     def _taken(self, talk: _Talk, part: ordering.Part) -> _Step:
         assert self._snapshot is not None
@@ -324,8 +262,9 @@ class Session:
             numbered = (f"{offer.nonce}-{number}" for number in itertools.count(2))
             offer = replace(offer, nonce=next(one for one in numbered if one not in known))
             waiting = _waiting(offer, waiting.names)
+        self._fresh = self._fresh + told.fresh if self.holds_back else told.fresh
         talk.newest = offer.nonce
-        talk.state = State.OFFERED
+        talk.state = table.State.OFFERED
         talk.waiting = (*talk.waiting[-MOST_OUTSTANDING + 1 :], waiting)
         if offer.type_url == snapshots.CLUSTERS and told.changed:
             # A changed cluster waits for endpoints before it takes traffic, and does not ask
@@ -351,10 +290,10 @@ class Session:
 # --- steps, each the same for all clients of which the same is true
 
 
-def _asked(talk: _Talk, effect: Effect, request: Request) -> None:
+def _asked(talk: _Talk, effect: table.Effect, request: Request) -> None:
     held = talk.held
     is_empty = held.flavour is Flavour.DELTA and not (request.subscribe or request.unsubscribe)
-    if is_empty and effect is Effect.AMEND:
+    if is_empty and effect is table.Effect.AMEND:
         return
     # What a client has from another stream is the same as what others have, in another order.
     initial = request.initial_versions
@@ -362,9 +301,9 @@ def _asked(talk: _Talk, effect: Effect, request: Request) -> None:
 
     def act(fresh: subscription.Subscription) -> None:
         match effect:
-            case Effect.BEGIN:
+            case table.Effect.BEGIN:
                 fresh.begin(request, has=has)
-            case Effect.RESTART:
+            case table.Effect.RESTART:
                 fresh.restart(request)
             case _:
                 fresh.amend(request)
@@ -380,7 +319,7 @@ def _touched(talk: _Talk, names: frozenset[str] | None) -> None:
 
 
 def _forced(talk: _Talk, names: tuple[str, ...]) -> None:
-    key = (talk.held, Effect.BEGIN, names)
+    key = (talk.held, table.Effect.BEGIN, names)
     talk.held = _after(talk.held, lambda fresh: fresh.force(names), key, len(names))
 
 
@@ -419,7 +358,7 @@ def _taken(
             leads=snapshot.leads_of(held.type_url),
             turn=concerned,
         )
-        told = None if draft is None else _told(held.type_url, draft)
+        told = None if draft is None else _told(held, draft)
         names = 0 if draft is None else len(draft.resources) + len(draft.removed)
         settled = fresh.settled()
         return (settled, told), _bytes(settled, names, after=held)
@@ -441,13 +380,16 @@ def _bytes(
     return commons.STEP_BYTES + said + settled.bytes_besides(after)
 
 
-def _told(type_url: TypeUrl, draft: subscription.Draft) -> _Told:
+def _told(before: subscription.Subscription, draft: subscription.Draft) -> _Told:
     # Version and nonce follow from the content, for the message to be the same for all.
     version = draft.digest()
-    offer = Offer(type_url, version, version, draft.resources, draft.removed)
+    offer = Offer(before.type_url, version, version, draft.resources, draft.removed)
     is_all = len(draft.changed) == len(draft.resources)
     names = draft.changed if is_all else tuple(one.name for one in draft.resources)
-    return _Told(offer, draft.changed, _waiting(offer, names))
+    fresh = tuple(name for name in draft.changed if name not in before.known)
+    if before.type_url != snapshots.CLUSTERS or before.flavour is not Flavour.DELTA:
+        fresh = ()
+    return _Told(offer, draft.changed, fresh, _waiting(offer, names))
 
 
 def _waiting(offer: Offer, names: tuple[str, ...]) -> _Waiting:
@@ -480,16 +422,16 @@ def _type(request: Request) -> str:
     return request.type_url.removeprefix(snapshots.PREFIX)[:200] or "no type"
 
 
-def _classified(request: Request, talk: _Talk | None) -> Input:
+def _classified(request: Request, talk: _Talk | None) -> table.Input:
     is_refusal = request.error is not None
     if not request.nonce:
-        return Input.REFUSE_NOTHING if is_refusal else Input.ASK
+        return table.Input.REFUSE_NOTHING if is_refusal else table.Input.ASK
     if talk is None:
-        return Input.REFUSE_STRANGE if is_refusal else Input.STRANGE
+        return table.Input.REFUSE_STRANGE if is_refusal else table.Input.STRANGE
     if talk.waiting and any(one.nonce == request.nonce for one in talk.waiting):
         if request.nonce == talk.newest:
-            return Input.REFUSE if is_refusal else Input.ACCEPT
-        return Input.REFUSE_OLDER if is_refusal else Input.ACCEPT_OLDER
+            return table.Input.REFUSE if is_refusal else table.Input.ACCEPT
+        return table.Input.REFUSE_OLDER if is_refusal else table.Input.ACCEPT_OLDER
     if request.nonce == talk.newest:
-        return Input.REFUSE_AGAIN if is_refusal else Input.REPEAT
-    return Input.REFUSE_STRANGE if is_refusal else Input.STRANGE
+        return table.Input.REFUSE_AGAIN if is_refusal else table.Input.REPEAT
+    return table.Input.REFUSE_STRANGE if is_refusal else table.Input.STRANGE

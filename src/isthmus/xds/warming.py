@@ -18,7 +18,7 @@ from typing import Final
 from typing_extensions import override
 
 from isthmus.resources.snapshot import Resource
-from isthmus.xds import ledgers
+from isthmus.xds import collections, ledgers
 
 ENDS: Final = "."
 """Stands behind a cluster's version."""
@@ -51,6 +51,31 @@ class Told(Mapping[str, Resource]):
     @override
     def __len__(self) -> int:
         return len(self._held)
+
+
+def are_ready(
+    clusters: Iterable[str],
+    *,
+    sets: Mapping[str, Resource],
+    assignments: ledgers.Ledger,
+    members: ledgers.Ledger,
+    turn: str,
+) -> bool:
+    """Say whether a client was told all that some clusters wait for.
+
+    Args:
+        clusters: Their names, by which their assignments go.
+        sets: The assignments that there are: what has none waits for nothing.
+        assignments: Which of them the client was told.
+        members: Which collections.
+        turn: How these are called on its stream.
+    """
+    return all(
+        name in assignments
+        and all(collections.named(one.name, turn) in members for one in sets[name].collections)
+        for name in clusters
+        if name in sets
+    )
 
 
 def returning(

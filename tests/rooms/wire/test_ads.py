@@ -9,7 +9,13 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
 
 from isthmus.base import clock, errors
-from isthmus.resources.snapshot import ADDRESSES, AUTHORIZATIONS, CLUSTERS, ENDPOINTS
+from isthmus.resources.snapshot import (
+    ADDRESSES,
+    AUTHORIZATIONS,
+    CLUSTERS,
+    ENDPOINTS,
+    LISTENERS,
+)
 from isthmus.testing import certificates, pace
 from isthmus.wire import ads, encoding, listening, nodes, streams, tls
 from isthmus.xds.messages import Refused
@@ -69,6 +75,27 @@ async def test_a_proxy_gets_what_it_should_have_and_then_each_change(serving, di
 
     assert [(each.name, each.resource.value) for each in first.resources] == [("a", b"1")]
     assert [each.name for each in second.resources] == ["b"]
+
+
+async def test_a_proxy_is_led_to_new_clusters_when_it_has_answered_that_it_has_them(
+    serving, discovery
+):
+    discovery.change({CLUSTERS: {"a": "1"}, ENDPOINTS: {"a": "1"}, LISTENERS: {"l": "1"}})
+    async with serving() as (_, channel, _):
+        stream = Stream(channel)
+        await stream.say(LISTENERS)
+        await stream.hear()
+        await stream.say(CLUSTERS)
+        clusters = await stream.hear()
+        discovery.change({**discovery.world, LISTENERS: {"l": "2"}, AUTHORIZATIONS: {"p": "1"}})
+        await stream.say(AUTHORIZATIONS)
+        second = await stream.hear()
+        await stream.say(CLUSTERS, nonce=clusters.nonce)
+        third = await stream.hear()
+        stream.call.cancel()
+
+    assert (second.type_url, third.type_url) == (AUTHORIZATIONS, LISTENERS)
+    assert third.resources[0].resource.value == b"2"
 
 
 async def test_both_forms_are_served(serving, discovery):

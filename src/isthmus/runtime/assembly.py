@@ -19,7 +19,7 @@ from isthmus.resources import peering as records
 from isthmus.views import compiler, view
 
 Resources = collections.Collection[view.SliceKey, snapshot.Resource]
-Restless = collections.Source[str, int]
+Restless = collections.Source[view.SliceKey, int]
 
 TYPE_OF = {
     view.Kind.CLUSTER: snapshot.CLUSTERS,
@@ -41,8 +41,8 @@ class Mesh:
     Attributes:
         seat: Where it is configured.
         exports: What linked clusters are told, by the name of the resource.
-        restless: Names of sets of endpoints that change often, with their sizes; filled from
-            outside. These alone are told in parts where clients can be.
+        restless: Sets of endpoints that change often where they are seen, with their sizes; filled
+            from outside. These alone are told in parts where clients can be.
     """
 
     seat: registry_settings.Seat
@@ -113,7 +113,7 @@ def _encoded(
         isinstance(slice_, view.EndpointsSlice)
         and slice_.is_apart
         and restless is not None
-        and read.get(restless, slice_.cluster_name) is None
+        and read.get(restless, key) is None
     ):
         slice_ = _whole(Same(slice_))
     yield key, building.build(slice_)

@@ -134,6 +134,10 @@ class Connections(ads.Discovery):
         """How many proxies there are."""
         return len(self._watches)
 
+    def seeing(self, scope: Scope) -> int:
+        """Return how many proxies see a scope."""
+        return self._seen[scope]
+
     @property
     def catalog(self) -> catalog.Catalog[Scope]:
         """What each scope holds."""

@@ -179,7 +179,7 @@ class Program:
     def _opened_restlessness(self) -> restlessness.Restlessness:
         return restlessness.Restlessness(
             self._mesh,
-            readers=lambda: self._proxies.count,
+            readers=self._proxies.seeing,
             after=self._settings.apart_after,
             system_clock=self._clock,
         )

@@ -68,7 +68,7 @@ class Settings:
         ranges: From where they are given (`PILOT_IP_AUTOALLOCATE_IPV4_PREFIX` and `…_IPV6_PREFIX`).
         tells_endpoints_apart: Whether Envoys that can are told of each endpoint by itself, by LEDS
             (`ISTHMUS_ENABLE_LEDS`).
-        apart_after: After how many changes of a set of them; 0 from the first on
+        apart_after: After how many changes of a large set of them; 0 all from the first on
             (`ISTHMUS_LEDS_AFTER`).
         push_workers: How many processes tell proxies in its place; 0 for none
             (`ISTHMUS_PUSH_WORKERS`).

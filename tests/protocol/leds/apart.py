@@ -12,6 +12,7 @@ from fakes import assembled, told_envoys
 from isthmus.base import metrics
 from isthmus.runtime import connections
 from isthmus.testing import builders
+from isthmus.views import view
 from isthmus.wire import ads, listening, sds
 
 WHOLE, APART = "GRPC", "DELTA_GRPC"
@@ -44,11 +45,13 @@ class World:
 
     def turn(self, name, *, in_parts):
         """Have a set of endpoints told in parts from now on, or whole."""
+        resources = self.mesh.graph.items(self.mesh.resources)
         with self.mesh.graph.transaction() as transaction:
-            if in_parts:
-                transaction.put(self.mesh.restless, name, 1)
-            else:
-                transaction.delete(self.mesh.restless, name)
+            for key in (one for one in resources if one.name == name and _is_set(one)):
+                if in_parts:
+                    transaction.put(self.mesh.restless, key, 1)
+                else:
+                    transaction.delete(self.mesh.restless, key)
 
     def pushed(self, kind):
         """Return how many messages of a kind went out, and how large they were in all."""
@@ -95,6 +98,10 @@ class World:
                 if whole.get(name) != apart.get(name) or "web" in name
             ]
             raise AssertionError("\n".join(unlike)) from None
+
+
+def _is_set(key):
+    return key.kind is view.Kind.ENDPOINTS and key.scope.is_apart
 
 
 def _short(groups):

@@ -13,6 +13,7 @@ from isthmus.wire import callers
 
 C1 = ClusterId("c1")
 AFTER = 3
+READERS = 1000
 SIZE = 80
 
 
@@ -35,6 +36,7 @@ class Setting:
 
     def __init__(self, *, ways=assembly.USUAL, can=True):
         self.clock = Turned()
+        self.changes = 0
         self.mesh = assembly.assemble(
             config_cluster=C1,
             revision="",
@@ -47,13 +49,19 @@ class Setting:
         )
         self.connections.tells_apart = True
         self.restlessness = restlessness.Restlessness(
-            self.mesh, readers=lambda: 1000, after=AFTER, system_clock=self.clock
+            self.mesh, readers=lambda _: READERS, after=AFTER, system_clock=self.clock
         )
         for service in ("web", "api"):
             self.service(service)
             self.endpoints(service, 0)
-        node = shop_objects.node(follows_collections=can)
-        self.watch = self.connections.open(callers.Caller(C1, "shop", "default", "a-1"), node)
+        self.watch = self.come("a-1", can=can)
+        self.size = len(self.watch.snapshot().of(snapshot.ENDPOINTS)[name_of("web")].body)
+        self.enough = restlessness.enough(self.size, after=AFTER)
+
+    def come(self, pod, *, can=True, cluster=C1):
+        """Let a proxy come."""
+        node = shop_objects.node(pod=pod, follows_collections=can)
+        return self.connections.open(callers.Caller(cluster, "shop", "default", pod), node)
 
     def service(self, name):
         self.put(self.mesh.sources.services, name, shop_objects.service(name))
@@ -61,8 +69,11 @@ class Setting:
     def endpoints(self, service, first, *, size=SIZE):
         """Give a service these endpoints, one of which is another one with each `first`."""
         labels = {"kubernetes.io/service-name": service}
-        members = [objects.SliceEndpoint(addresses=(f"10.0.{first}.1",))]
-        members += [objects.SliceEndpoint(addresses=(f"10.1.0.{n}",)) for n in range(1, size)]
+        members = [objects.SliceEndpoint(addresses=(f"10.2.{first // 250}.{first % 250 + 1}",))]
+        members += [
+            objects.SliceEndpoint(addresses=(f"10.1.{n // 250}.{n % 250 + 1}",))
+            for n in range(1, size)
+        ]
         slice_ = objects.EndpointSlice(
             objects.Metadata(name=f"{service}-1", namespace="shop", labels=labels),
             endpoints=tuple(members),
@@ -75,47 +86,79 @@ class Setting:
             transaction.put(source, ObjectKey(C1, "shop", name), value)
 
     def change(self, service, times, **fields):
-        for number in range(1, times + 1):
-            self.endpoints(service, number, **fields)
+        for _ in range(times):
+            self.changes += 1
+            self.endpoints(service, self.changes, **fields)
 
-    def in_parts(self):
-        """Return the services whose endpoints are told in parts."""
-        found = self.watch.snapshot().of(snapshot.ENDPOINTS)
+    def in_parts(self, watch=None):
+        """Return the services whose endpoints are told in parts, to the first proxy or another."""
+        found = (watch or self.watch).snapshot().of(snapshot.ENDPOINTS)
         assert set(found) == {name_of("web"), name_of("api")}
         return {name for name in ("web", "api") if found[name_of(name)].collections}
 
 
-def test_what_has_changed_some_times_is_told_in_parts_and_nothing_else():
+def test_what_has_changed_often_enough_is_told_in_parts_and_nothing_else():
     setting = Setting()
-    setting.change("web", AFTER - 1)
+    setting.change("web", setting.enough - 1)
     assert setting.restlessness.step() is None
     assert setting.in_parts() == set()
 
-    setting.change("web", AFTER)
+    setting.change("web", 1)
     assert setting.restlessness.step() > 0
     assert setting.in_parts() == {"web"}
     assert setting.restlessness.step() is None
 
 
-def test_sets_turn_one_after_the_other_with_rests_as_long_as_it_may_take_to_tell():
+def test_the_smaller_a_set_the_more_often_it_must_change():
+    large = restlessness.enough(1_000_000, after=AFTER)
+    assert large == AFTER
+    assert (
+        large < restlessness.enough(100_000, after=AFTER) < restlessness.enough(10_000, after=AFTER)
+    )
+
+
+def test_sets_that_wait_turn_together_and_a_rest_follows_twice_as_long_as_it_takes_to_tell():
     setting = Setting()
-    setting.change("web", AFTER)
-    setting.change("api", AFTER)
+    setting.change("web", setting.enough)
+    setting.change("api", setting.enough)
 
     rest_s = setting.restlessness.step()
 
+    assert setting.in_parts() == {"web", "api"}
+    cost_s = restlessness.MESSAGES_S + 2 * setting.size * restlessness.TURN * restlessness.BYTE_S
+    assert rest_s == pytest.approx(2 * READERS * cost_s, rel=0.05)
+
+
+def test_only_so_much_turns_together():
+    setting = Setting()
+    large = 1200
+    for service in ("web", "api"):
+        setting.endpoints(service, 0, size=large)
+        setting.change(service, setting.enough, size=large)
+
+    setting.restlessness.step()
     assert setting.in_parts() == {"web"}
-    body = setting.watch.snapshot().of(snapshot.ENDPOINTS)[name_of("api")].body
-    assert rest_s == pytest.approx(
-        len(body) * restlessness.TURN * 1000 / restlessness.BYTES_PER_S, rel=0.05
-    )
     setting.restlessness.step()
     assert setting.in_parts() == {"web", "api"}
 
 
+def test_proxies_of_one_place_turn_after_those_of_another():
+    setting = Setting()
+    other = setting.come("b-1", cluster=ClusterId("c2"))
+    setting.change("web", setting.enough)
+
+    setting.restlessness.step()
+    turned = [setting.in_parts(watch) for watch in (setting.watch, other)]
+    assert sorted(map(len, turned)) == [0, 1]
+
+    setting.restlessness.step()
+    assert setting.in_parts() == setting.in_parts(other) == {"web"}
+    assert setting.restlessness.step() is None
+
+
 def test_what_rests_for_a_while_is_told_whole_again():
     setting = Setting()
-    setting.change("web", AFTER)
+    setting.change("web", setting.enough)
     setting.restlessness.step()
     setting.clock.now_s += restlessness.QUIET_S - 1
     assert setting.restlessness.step() is None
@@ -127,43 +170,44 @@ def test_what_rests_for_a_while_is_told_whole_again():
     setting.clock.now_s += restlessness.QUIET_S
     assert setting.restlessness.step() > 0
     assert setting.in_parts() == set()
+    assert setting.restlessness.step() is None
 
 
 def test_to_be_told_whole_again_is_no_change_of_a_set():
     setting = Setting()
-    setting.change("web", AFTER)
+    setting.change("web", setting.enough)
     setting.restlessness.step()
     setting.clock.now_s += restlessness.QUIET_S
     setting.restlessness.step()
 
-    setting.change("web", AFTER - 1)
+    setting.change("web", setting.enough - 1)
     assert setting.restlessness.step() is None
 
-    setting.change("web", AFTER)
+    setting.change("web", 1)
     setting.restlessness.step()
     assert setting.in_parts() == {"web"}
 
 
-def test_changes_long_ago_do_not_count():
+def test_changes_fade_so_that_what_changes_now_and_then_is_told_whole_for_ever():
     setting = Setting()
-    setting.change("web", AFTER - 1)
-    setting.clock.now_s += restlessness.QUIET_S
-    setting.restlessness.step()
+    for _ in range(3 * setting.enough):
+        setting.change("web", 1)
+        setting.clock.now_s += restlessness.QUIET_S / 10
+        assert setting.restlessness.step() is None
 
-    setting.change("web", AFTER - 1)
-    assert setting.restlessness.step() is None
+    assert setting.in_parts() == set()
 
 
 def test_a_small_set_is_always_told_whole():
     setting = Setting()
-    setting.change("web", 10 * AFTER, size=2)
+    setting.change("web", 10 * setting.enough, size=2)
 
     assert setting.restlessness.step() is None
 
 
 def test_nothing_turns_where_nobody_can_be_told_in_parts():
     setting = Setting(can=False)
-    setting.change("web", 10 * AFTER)
+    setting.change("web", 10 * setting.enough)
 
     assert setting.restlessness.step() is None
     assert setting.in_parts() == set()

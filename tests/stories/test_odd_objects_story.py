@@ -152,7 +152,7 @@ def told(mesh):
         for pod in mesh.pods
         if pod.namespace != ODD
         for scope in mesh.graph.get(mesh.views.proxy_scopes, pod.connection) or ()
-        for slice_ in mesh.graph.lookup(mesh.views.by_scope, scope).values()
+        for slice_ in mesh.slices_of(scope).values()
         for name, body in parts_of(slice_)
     }
 

@@ -245,6 +245,11 @@ class Index(Readable, Generic[I, K, V]):
             return cast("Mapping[K, V]", NO_ENTRIES)
         return MappingProxyType(found if isinstance(found, dict) else {found: self._of[found]})
 
+    def holds(self, group: I, key: K) -> bool:
+        """Say whether an entry is in a group."""
+        found = self.buckets.get(group, ABSENT)
+        return key in found if isinstance(found, dict) else found is not ABSENT and found == key
+
     def put(self, group: I, key: K, value: V) -> None:
         """Make an entry part of a group, or change it there."""
         found = self.buckets.setdefault(group, key)

@@ -20,6 +20,7 @@ from isthmus.engine import (
     collections,
     explanations,
     faults,
+    groupings,
     nodes,
     reader,
     transactions,
@@ -106,10 +107,23 @@ class Graph:
         rank = len(self._names)
         out = self._named(collections.Index[I, K, V](name, owner=self, rank=rank, of=of.content))
         self._add(
-            nodes.Grouping(
+            groupings.Grouping(
                 out, of=of, by=by, enqueue=self._enqueue, gate=self._gate(out, while_any)
             )
         )
+        return out
+
+    def index_by_key(
+        self,
+        name: str,
+        of: collections.Collection[K, V],
+        by: Callable[[K], Iterable[I]],
+    ) -> collections.Index[I, K, V]:
+        """Declare groups that follow from the keys of `of` alone: of these less is kept."""
+        self._check_own(of)
+        rank = len(self._names)
+        out = self._named(collections.Index[I, K, V](name, owner=self, rank=rank, of=of.content))
+        self._add(groupings.KeyedGrouping(out, of=of, by=by, enqueue=self._enqueue))
         return out
 
     def keys(
@@ -122,7 +136,7 @@ class Graph:
         self._check_own(of)
         rank, content = len(self._names), collections.Keys(of.content)
         out = self._named(collections.Index[I, K, None](name, owner=self, rank=rank, of=content))
-        self._add(nodes.KeyGrouping(out, of=of, by=by, enqueue=self._enqueue))
+        self._add(groupings.KeyGrouping(out, of=of, by=by, enqueue=self._enqueue))
         return out
 
     def join(

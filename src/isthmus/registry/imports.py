@@ -74,7 +74,7 @@ def declare(
     return Nodes(
         told,
         imports,
-        graph_.index("imports.by_service", imports, lambda key, _: (key.service,)),
+        graph_.index_by_key("imports.by_service", imports, lambda key: (key.service,)),
         checked.findings_of(graph_, "imports", both),
     )
 

@@ -41,7 +41,7 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, *, seat: settings.Se
                 yield (ServiceKey(namespace, host), key), Recorded(host, address)
 
     every = graph_.derive("recorded.of_objects", sources_.service_entries, record)
-    by_service = graph_.index("recorded.by_service", every, lambda key, _: (key[0],))
+    by_service = graph_.index_by_key("recorded.by_service", every, lambda key: (key[0],))
 
     def first(
         read: reader.Reader, key: tuple[ServiceKey, sources.ObjectKey], one: Recorded

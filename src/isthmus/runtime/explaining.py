@@ -23,6 +23,7 @@ from isthmus.mesh.workloads import Endpoint, Health
 from isthmus.runtime import assembly
 from isthmus.views import (
     authorization,
+    compiler,
     explanation,
     facts,
     horizon_slices,
@@ -59,11 +60,7 @@ class Explainer:
         # What it records is thrown away: nothing is computed again because of a question.
         read = reader.Reader(owner=self._mesh.graph, rank=ANY_RANK)
         seen = tuple(scopes)
-        told = {
-            view.SliceKey(scope, key.kind, key.name): slice_
-            for scope in seen
-            for key, slice_ in self._mesh.graph.lookup(self._mesh.views.by_scope, scope).items()
-        }
+        told = compiler.told(self._mesh.graph, self._mesh.views, seen)
         asked = walks.understood(call)
         scope = _outbound(seen)
         story = _Story(read, self._known, proxy, scope, told)

@@ -404,14 +404,15 @@ class Mesh:
 
     def snapshot_of(self, pod: Pod) -> snapshot.Snapshot:
         """Return what the proxy of a pod is told."""
-        scopes = self.scopes_of(pod)
         shelf = catalog.Shelf()
-        for scope in scopes:
-            for slice_ in self.graph.lookup(self.views.by_scope, scope).values():
-                resource = building.build(slice_)
-                shelf.put(resource.type_url, resource.name, resource)
+        for resource in map(building.build, self.slices_of(*self.scopes_of(pod)).values()):
+            shelf.put(resource.type_url, resource.name, resource)
         leads = {kind: snapshot.Leads(related) for kind, related in shelf.related.items()}
         return snapshot.Snapshot(shelf.by_type, leads)
+
+    def slices_of(self, *scopes: view.Scope) -> Mapping[view.SliceKey, view.Slice]:
+        """Return what whoever sees these scopes is told."""
+        return compiler.told(self.graph, self.views, scopes)
 
     def scopes_of(self, pod: Pod) -> tuple[view.Scope, ...]:
         """Connect the proxy of a pod, if it is not, and return what it sees."""
@@ -487,8 +488,7 @@ class Mesh:
         return str(ipaddress.IPv4Address("10.200.0.0") + self._free)
 
     def _home(self, namespace: str, name: str) -> ObjectKey:
-        first = next(iter(self.clusters.values()))
-        return ObjectKey(first.id, namespace, name)
+        return ObjectKey(next(iter(self.clusters.values())).id, namespace, name)
 
 
 def passing(port: int, *hosts: str, mode: str = "AUTO_PASSTHROUGH") -> objects.GatewayServer:

@@ -7,7 +7,7 @@ identities, ports, addresses or rules have changed.
 """
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from isthmus.base import errors
@@ -49,7 +49,6 @@ class Views:
         proxy_scopes: The scopes that each of them sees; of equal names in several scopes
             the later scope's slice counts.
         slices: What proxies of a scope are told.
-        by_scope: The same, grouped.
         facts: What they were made from, for whoever explains them.
         credentials: The Secrets that each gateway needs.
         written: What is to be written down of addresses of our making.
@@ -59,7 +58,6 @@ class Views:
     proxies: collections.Source[str, Proxy]
     proxy_scopes: collections.Collection[str, tuple[view.Scope, ...]]
     slices: Slices
-    by_scope: collections.Index[view.Scope, view.SliceKey, view.Slice]
     findings: collections.Collection[Hashable, errors.Finding]
     facts: facts.Facts
     credentials: credentials.Wanted
@@ -101,7 +99,6 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
         proxies,
         seen,
         slices,
-        graph_.index("views/slices by scope", slices, lambda key, _: (key.scope,)),
         graph_.join(
             "views/all findings",
             findings.declare(graph_, known),
@@ -112,6 +109,20 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
         credentials.declare(graph_, seen, plans),
         entry_statuses.declare(graph_, known, ranges=mesh.ranges),
     )
+
+
+def told(
+    graph_: graph.Graph, views: Views, scopes: Iterable[view.Scope]
+) -> Mapping[view.SliceKey, view.Slice]:
+    """Return what whoever sees some scopes is told, the later ones last.
+
+    For people: all slices are gone through. To keep them by scope would cost more for each of them.
+    """
+    found = dict[view.Scope, dict[view.SliceKey, view.Slice]]((scope, {}) for scope in scopes)
+    for key, slice_ in graph_.items(views.slices).items():
+        if (own := found.get(key.scope)) is not None:
+            own[key] = slice_
+    return {key: slice_ for own in found.values() for key, slice_ in own.items()}
 
 
 def _asking_for_pods(

@@ -348,7 +348,7 @@ def _selecting(
             yield (rule.namespace, rule.name), selected
 
     found = graph_.derive("views/labels in destination rules", mesh.destination_rules, named)
-    return graph_.index("views/labels selected by namespace", found, lambda key, _: key[:1])
+    return graph_.index_by_key("views/labels selected by namespace", found, lambda key: key[:1])
 
 
 def _speaking(

@@ -55,7 +55,9 @@ def declare(
                 yield (scope, key), service
 
     exposed = graph_.derive("views/exposed services", known.model.services, seen)
-    by_scope = graph_.index("views/exposed services by gateway", exposed, lambda key, _: (key[0],))
+    by_scope = graph_.index_by_key(
+        "views/exposed services by gateway", exposed, lambda key: (key[0],)
+    )
     return (
         graph_.derive("views/passed clusters", exposed, _passed_clusters(known)),
         graph_.derive("views/passed endpoints", exposed, _passed_endpoints(known)),

@@ -44,7 +44,7 @@ def declare(
 
     visible = graph_.derive("views/services with names", known.model.services, seen)
     hosts = graph_.derive("views/named hosts", visible, named)
-    by_scope = graph_.index("views/named hosts by scope", hosts, lambda key, _: (key[0],))
+    by_scope = graph_.index_by_key("views/named hosts by scope", hosts, lambda key: (key[0],))
 
     def table(
         read: reader.Reader, scope: view.NamesScope, _: None

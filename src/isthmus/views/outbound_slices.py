@@ -383,8 +383,8 @@ def _routed(
 ) -> tuple[Slices, ...]:
     """Declare routes, and the listeners that share them."""
     hosts = graph_.derive("views/virtual hosts", visible, _hosts(known))
-    by_route = graph_.index("views/hosts by route", hosts, lambda key, _: (key[:2],))
-    by_scope = graph_.index("views/hosts by scope", hosts, lambda key, _: (key[0],))
+    by_route = graph_.index_by_key("views/hosts by route", hosts, lambda key: (key[:2],))
+    by_scope = graph_.index_by_key("views/hosts by scope", hosts, lambda key: (key[0],))
 
     def split_of(
         read: reader.Reader, service: Service, scope: view.OutboundScope

@@ -60,8 +60,8 @@ def declare(
 
     found = graph_.derive("views/names of TLS", visible, named)
     return Named(
-        graph_.index("views/names of TLS by port", found, lambda key, _: (key[:2],)),
-        graph_.index("views/names of TLS by scope", found, lambda key, _: (key[0],)),
+        graph_.index_by_key("views/names of TLS by port", found, lambda key: (key[:2],)),
+        graph_.index_by_key("views/names of TLS by scope", found, lambda key: (key[0],)),
     )
 
 

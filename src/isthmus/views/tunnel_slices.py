@@ -50,7 +50,7 @@ def declare(graph_: graph.Graph, known: facts.Facts, plans: Plans) -> tuple[Slic
                 yield (scope, key), service
 
     exposed = graph_.derive("views/services behind tunnels", known.model.services, seen)
-    by_scope = graph_.index("views/services by tunnels", exposed, lambda key, _: (key[0],))
+    by_scope = graph_.index_by_key("views/services by tunnels", exposed, lambda key: (key[0],))
     return (
         graph_.derive("views/clusters behind tunnels", exposed, _clusters(known)),
         graph_.derive("views/endpoints behind tunnels", exposed, _endpoints(known)),

@@ -44,7 +44,7 @@ def declare(graph_: graph.Graph, known: facts.Facts, places: Places, *, pods: mo
     )
     return Nodes(
         graph_.derive("views/pods at waypoints", served, _sliced(known)),
-        graph_.index("views/pods of waypoints by scope", served, lambda key, _: (key[0],)),
+        graph_.index_by_key("views/pods of waypoints by scope", served, lambda key: (key[0],)),
     )
 
 

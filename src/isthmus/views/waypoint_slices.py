@@ -73,8 +73,8 @@ def declare(
         _served(known, places),
         while_any=places,
     )
-    by_scope = graph_.index(
-        "views/services of waypoints by scope", served, lambda key, _: (key[0],)
+    by_scope = graph_.index_by_key(
+        "views/services of waypoints by scope", served, lambda key: (key[0],)
     )
     doors = waypoint_pods.declare(graph_, known, places, pods=pods)
     wanted = graph_.derive("views/targets of waypoints", places, _targets(known, by_scope))

@@ -26,7 +26,9 @@ class Node:
 
 nodes = st.builds(
     Node,
-    kind=st.sampled_from(["get", "lookup", "items", "chain", "single", "join", "spread", "gated"]),
+    kind=st.sampled_from(
+        ["get", "lookup", "keyed", "items", "chain", "single", "join", "spread", "gated"]
+    ),
     over=st.integers(0, 9),
     other=st.integers(0, 9),
     salt=st.integers(0, 9),
@@ -37,6 +39,10 @@ def groups(key: int, value: int) -> tuple[int, ...]:
     if value == 9:
         raise ValueError("an entry that has no place")
     return (value % 3, 3 + key % 2)
+
+
+def groups_by_key(key: int, _value: int = 0) -> tuple[int, ...]:
+    return () if key == 5 else (key % 3, 3 + key % 2)
 
 
 def total(entries: Mapping[int, int]) -> int:
@@ -69,7 +75,7 @@ class Function:
         match self.node.kind:
             case "get":
                 return read.get(self.other, (key + self.node.salt) % KEYS) or 0
-            case "lookup":
+            case "lookup" | "keyed":
                 return total(read.lookup(self.index, (value + self.node.salt) % 5))
             case "items":
                 return total(read.items(self.other))
@@ -122,7 +128,7 @@ class Naive:
         for key in sorted(self.content[over], reverse=True):
             self.content[out].update(self.last[out, key])
 
-    def index(self, out, of, gate=None) -> None:
+    def index(self, out, of, gate=None, by=groups) -> None:
         if gate is not None and not self.content[gate]:
             self.groups[out] = {}
             self.last = {place: found for place, found in self.last.items() if place[0] is not out}
@@ -130,7 +136,7 @@ class Naive:
         self._forget(out, of)
         for key, value in self.content[of].items():
             try:
-                self.last[out, key] = (groups(key, value), value)
+                self.last[out, key] = (by(key, value), value)
             except ValueError:
                 placed, _ = self.last.get((out, key), ((), value))
                 self.last[out, key] = (placed, value)
@@ -179,13 +185,17 @@ class Machine(stateful.RuleBasedStateMachine):
             self.collections.append(joined)
             return
         gate = over if spec.kind == "gated" else None
-        index = self.graph.index(f"index{number}", other, groups, while_any=gate)
+        by = groups_by_key if spec.kind == "keyed" else groups
+        if spec.kind == "keyed":
+            index = self.graph.index_by_key(f"index{number}", other, groups_by_key)
+        else:
+            index = self.graph.index(f"index{number}", other, groups, while_any=gate)
         single = self.graph.single(f"single{number}", lambda read: self._sole(read, other))
         function = Function(spec, over, other, index, single)
         gate = other if spec.kind == "gated" else None
         derived = self.graph.derive(f"derived{number}", over, function, while_any=gate)
         self.steps += [
-            lambda: self.naive.index(index, other, over if spec.kind == "gated" else None),
+            lambda: self.naive.index(index, other, over if spec.kind == "gated" else None, by),
             lambda: self.naive.single(single, lambda read: self._sole(read, other)),
             lambda: self.naive.derive(derived, over, function, gate),
         ]

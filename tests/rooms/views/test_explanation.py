@@ -21,7 +21,7 @@ def explained(mesh, call="web:80", client="east/client"):
     told = {
         slice_.cluster_name: slice_
         for scope in scopes
-        for slice_ in mesh.graph.lookup(mesh.views.by_scope, scope).values()
+        for slice_ in mesh.slices_of(scope).values()
         if isinstance(slice_, view.EndpointsSlice)
     }
     explainer = explaining.Explainer(mesh, authority=lambda: None)

@@ -384,7 +384,7 @@ def test_nothing_is_kept_of_pods_for_node_proxies_until_one_asks_and_then_all_of
     mesh.put(mesh.views.scopes, first, 1)
     for number, cluster in enumerate((east, west)):
         cluster.service("reviews", ready=[f"10.{number}.0.1"], shape=GLOBAL)
-    told = dict(mesh.graph.lookup(mesh.views.by_scope, first))
+    told = dict(mesh.slices_of(first))
     names = ("ambient.traits", "memberships", "views/workloads")
     kept = [mesh.graph.named(name).content for name in names]
     assert {key.kind for key in told} == {view.Kind.ADDRESS, view.Kind.AUTHORIZATION}
@@ -396,8 +396,8 @@ def test_nothing_is_kept_of_pods_for_node_proxies_until_one_asks_and_then_all_of
         change.delete(mesh.views.scopes, late)
 
     assert not any(kept)
-    assert not mesh.graph.lookup(mesh.views.by_scope, first)
+    assert not mesh.slices_of(first)
 
     mesh.put(mesh.views.scopes, first, 1)
 
-    assert dict(mesh.graph.lookup(mesh.views.by_scope, first)) == told
+    assert dict(mesh.slices_of(first)) == told

@@ -32,7 +32,7 @@ def clusters_of(mesh, pod):
     """Return the slices of clusters that the proxy of a pod is told, by name."""
     found = {}
     for scope in mesh.scopes_of(pod):
-        for key, slice_ in mesh.graph.lookup(mesh.views.by_scope, scope).items():
+        for key, slice_ in mesh.slices_of(scope).items():
             if key.kind is view.Kind.CLUSTER:
                 found[key.name] = slice_
     return found
@@ -217,7 +217,7 @@ def test_it_makes_no_difference_how_proxies_are_told_of_endpoints(mesh, others):
     (cluster,) = (
         slice_
         for scope in seen
-        for key, slice_ in mesh.graph.lookup(mesh.views.by_scope, scope).items()
+        for key, slice_ in mesh.slices_of(scope).items()
         if key.name == f"outbound|80||{HOST}" and key.kind is view.Kind.CLUSTER
     )
     assert cluster.pool.max_requests_per_connection == 20

@@ -82,6 +82,16 @@ _AT_SCALE: Final = {
     "poisson50-p99": Meaning("50 changes a second, 99 of 100 are known within", "ms"),
     "poisson100-p50": Meaning("100 changes a second, half are known within", "ms"),
     "poisson100-cpu": Meaning("100 changes a second, CPU time of a core", "%"),
+    "settled100-p50": Meaning("the same, when it has gone on for a minute, half", "ms"),
+    "settled100-p99": Meaning(
+        "the same, when it has gone on for a minute, 99 of 100 are known within", "s", 1, 0.5
+    ),
+    "settled100-cpu": Meaning(
+        "the same, when it has gone on for a minute, CPU time of a core", "%"
+    ),
+    "settled100-bytes": Meaning(
+        "the same, when it has gone on for a minute, told to a proxy for a change", "B"
+    ),
     "rollout-p99": Meaning("1,000 pods replaced at 400 a second, 99 of 100 are known within", "s"),
     "rollout-cpu": Meaning("the same, CPU time in all", "s"),
     "node-p99": Meaning("a node is lost with all pods, 99 of 100 proxies know within", "ms"),

@@ -33,6 +33,7 @@ WORKLOADS: Final[Mapping[str, str]] = {
     "poisson10": "10 pods of fifty services a second are replaced, at random moments",
     "poisson50": "50 pods a second",
     "poisson100": "100 pods a second",
+    "settled100": "the same, after it has gone on for more than a minute",
     "rollout": "1,000 pods of ten services are replaced, 400 a second",
     "node": "a node is lost with all its pods",
     "service": "a service is made and deleted",
@@ -69,6 +70,7 @@ ACTS: Final[Mapping[str, Callable[[workloads.Field, Plan], workloads.Found]]] = 
         )
         for rate in RATES
     },
+    "settled100": lambda here, plan: workloads.settled(here, rate=100, seconds=plan.seconds),
     "rollout": lambda here, _: workloads.rollout(here),
     "node": lambda here, _: workloads.node(here),
     "service": lambda here, _: workloads.service(here),

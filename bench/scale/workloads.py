@@ -26,6 +26,10 @@ ROLLOUT_SERVICES: Final = 10
 CHURNING: Final = 50
 """So many services are those whose pods are replaced at random."""
 
+ROUND_S: Final = 20.0
+ROUNDS: Final = 4
+"""For so many rounds the same goes on before it is measured of what has settled."""
+
 DRAIN_S: Final = 120.0
 Found = dict[str, Any]
 
@@ -178,6 +182,20 @@ def poisson(here: Field, *, rate: float, seconds: float) -> Found:
         at_s += here.draw.expovariate(rate)
         events.append([at_s, *pod, here.marker()])
     return stream(here, events, seconds=at_s)
+
+
+def settled(here: Field, *, rate: float, seconds: float) -> Found:
+    """Replace pods at random moments, after the same has gone on for more than a minute.
+
+    By then a control plane that tells differently of what changes all the time does so. Bytes say
+    whether: they are those of an event, for each client that is told of it.
+    """
+    for _ in range(ROUNDS):
+        poisson(here, rate=rate, seconds=ROUND_S)
+    before = here.clients.ask(act="counted")["bytes"]
+    found = poisson(here, rate=rate, seconds=seconds)
+    told_bytes = here.clients.ask(act="counted")["bytes"] - before
+    return {**found, "bytes_per_proxy": told_bytes / (found["events"] * here.told)}
 
 
 def rollout(here: Field) -> Found:

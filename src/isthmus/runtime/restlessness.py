@@ -36,6 +36,9 @@ LEAST_BYTES: Final = 5_000
 QUIET_S: Final = 600.0
 """For so long a change counts, about; after so long without one a set is told whole again."""
 
+TOGETHER_S: Final = 1.0
+"""Changes within so long count once: where many come, they are told together. So no rollout turns."""
+
 SWEEP_S: Final = 30.0
 
 TURN: Final = 3
@@ -60,12 +63,15 @@ class _Set:
 
     size: int
     changes: float = 0.0
+    counted: float = -math.inf
     last: float = 0.0
 
     def note(self, now: float) -> None:
         """Count a change; those before fade."""
-        self.changes = self.changes * math.exp((self.last - now) / QUIET_S) + 1
         self.last = now
+        if now - self.counted >= TOGETHER_S:
+            self.changes = self.changes * math.exp((self.counted - now) / QUIET_S) + 1
+            self.counted = now
 
 
 class Restlessness:

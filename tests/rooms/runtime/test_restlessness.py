@@ -56,7 +56,8 @@ class Setting:
             self.endpoints(service, 0)
         self.watch = self.come("a-1", can=can)
         self.size = len(self.watch.snapshot().of(snapshot.ENDPOINTS)[name_of("web")].body)
-        self.enough = restlessness.enough(self.size, after=AFTER)
+        # One more, because those before have faded a little by then.
+        self.enough = restlessness.enough(self.size, after=AFTER) + 1
 
     def come(self, pod, *, can=True, cluster=C1):
         """Let a proxy come."""
@@ -86,9 +87,15 @@ class Setting:
             transaction.put(source, ObjectKey(C1, "shop", name), value)
 
     def change(self, service, times, **fields):
+        """Change it so often, each time a while after the last."""
         for _ in range(times):
-            self.changes += 1
-            self.endpoints(service, self.changes, **fields)
+            self.clock.now_s += restlessness.TOGETHER_S
+            self.replace(service, **fields)
+
+    def replace(self, service, **fields):
+        """Replace one of its endpoints."""
+        self.changes += 1
+        self.endpoints(service, self.changes, **fields)
 
     def in_parts(self, watch=None):
         """Return the services whose endpoints are told in parts, to the first proxy or another."""
@@ -107,6 +114,15 @@ def test_what_has_changed_often_enough_is_told_in_parts_and_nothing_else():
     assert setting.restlessness.step() > 0
     assert setting.in_parts() == {"web"}
     assert setting.restlessness.step() is None
+
+
+def test_what_changes_all_at_once_counts_once():
+    setting = Setting()
+    for _ in range(3 * setting.enough):
+        setting.replace("web")
+
+    assert setting.restlessness.step() is None
+    assert setting.in_parts() == set()
 
 
 def test_the_smaller_a_set_the_more_often_it_must_change():

@@ -11,7 +11,8 @@ from typing import Final
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
-from isthmus.mesh.workloads import Kind, Workload, WorkloadKey
+from isthmus.mesh.identities import NetworkId
+from isthmus.mesh.workloads import Kind, Labels, Workload, WorkloadKey
 from isthmus.registry import addresses, topology
 
 TLS_MODE_LABEL: Final = "security.istio.io/tlsMode"
@@ -50,20 +51,22 @@ def workload_of(
     network = places.network_of(
         read, cluster=key.cluster, labels=labels, address=own[0] if own else ""
     )
-    kind = Kind(
-        service_account=pod.spec.service_account_name or "default",
-        own=topology.own_labels(labels),
-        network=network,
-        has_proxy=labels.get(TLS_MODE_LABEL) == "istio",
-        name=owner_name(pod),
-        is_terminating=pod.metadata.deletion_timestamp is not None,
-        container_ports=_container_ports(pod),
-        accepts_tunnels=accepts_tunnels(pod),
-        awaits_proxy=pod.metadata.annotation(REDIRECTION_ANNOTATION) == "pending",
+    kind = _kind(
+        (
+            pod.spec.service_account_name or "default",
+            topology.own_labels(labels),
+            network,
+            labels.get(TLS_MODE_LABEL) == "istio",
+            owner_name(pod),
+            pod.metadata.deletion_timestamp is not None,
+            _container_ports(pod),
+            accepts_tunnels(pod),
+            pod.metadata.annotation(REDIRECTION_ANNOTATION) == "pending",
+        )
     )
     return Workload(
         key,
-        _same(kind),
+        kind,
         address=own[0] if own else "",
         more=own[1:],
         node=node,
@@ -72,8 +75,11 @@ def workload_of(
 
 
 @functools.lru_cache(maxsize=4096)
-def _same(kind: Kind) -> Kind:
-    return kind
+def _kind(
+    said: tuple[str, Labels, NetworkId, bool, str, bool, tuple[int, ...], bool, bool],
+) -> Kind:
+    """Return the kind of these fields: of all pods that are alike it is made once."""
+    return Kind(*said)
 
 
 def accepts_tunnels(pod: objects.Pod) -> bool:
@@ -93,20 +99,20 @@ def ends_tunnels(pod: objects.Pod) -> bool:
 
 def owner_name(pod: objects.Pod) -> str:
     """Return the name of what runs a pod: for a ReplicaSet of a Deployment, the Deployment's."""
-    owners = pod.metadata.owner_references
-    owner = next((owner for owner in owners if owner.controller), None)
-    if owner is None:
-        return pod.metadata.name
-    template_hash = pod.metadata.label(TEMPLATE_HASH_LABEL)
-    if owner.kind == "ReplicaSet" and template_hash:
-        return sys.intern(owner.name.removesuffix(f"-{template_hash}"))
-    return owner.name
+    for owner in pod.metadata.owner_references:
+        if owner.controller:
+            template_hash = pod.metadata.label(TEMPLATE_HASH_LABEL)
+            if owner.kind == "ReplicaSet" and template_hash:
+                return sys.intern(owner.name.removesuffix(f"-{template_hash}"))
+            return owner.name
+    return pod.metadata.name
 
 
 def _addresses(pod: objects.Pod) -> tuple[str, ...]:
     """Return the addresses that are some: whoever writes a status may write anything."""
-    listed = tuple(ip.ip for ip in pod.status.pod_ips if ip.ip) or (pod.status.pod_ip,)
-    return tuple(text for text in listed if addresses.is_one(text))
+    status = pod.status
+    listed = [ip.ip for ip in status.pod_ips if ip.ip] or [status.pod_ip]
+    return tuple([text for text in listed if addresses.is_one(text)])
 
 
 def _container_ports(pod: objects.Pod) -> tuple[int, ...]:

@@ -169,8 +169,9 @@ def _target_clusters(
                 ),
                 accounts=known.accounts_of(read, service.key),
                 settings=settings,
-                behind=read.get(behind, (horizon_slices.horizon_of(scope), service.key))
-                or spreading.NOTHING,
+                behind=spreading.seen_from(
+                    read, behind, service.key, horizon_slices.horizon_of(scope)
+                ),
             ):
                 if cluster.name in wanted:
                     told = outbound_slices.completed(read, known, cluster, service, scope=scope)

@@ -184,7 +184,7 @@ def _clusters(
             accounts=known.accounts_of(read, name),
             settings=read.value(known.model.settings),
             speaks_mtls=_speaks(read, known, service, rule),
-            behind=read.get(behind, (horizon_slices.horizon_of(scope), name)) or spreading.NOTHING,
+            behind=spreading.seen_from(read, behind, name, horizon_slices.horizon_of(scope)),
         ):
             told = completed(read, known, cluster, service, scope=scope)
             marked = spreading.marked(told, marks_sockets=scope.marks_sockets)
@@ -323,6 +323,8 @@ def _hosts(
             if facts.is_tcp_like(port.protocol) or _is_strange(service, port.protocol):
                 continue
             host = names.sniffed_route(service.hostname, port=port.number)
+            is_alone = port.protocol is Protocol.AUTO
+            asked = ("*",) if is_alone else domains
             place = _place(scope, port=port.number)
             virtual = routing.chosen(routed, place=place, owner=service.key.namespace)
             if virtual is None:
@@ -331,8 +333,13 @@ def _hosts(
                 bound = keys_for(read, known, client=client, port=port.number, labels=scope.labels)(
                     own
                 )
-                routes = routing.plain(
-                    service.hostname, port=port.number, cluster_name=cluster, key=bound
+                told = routing.plain_host(
+                    host,
+                    domains=asked,
+                    host=service.hostname,
+                    port=port.number,
+                    cluster_name=cluster,
+                    key=bound,
                 )
             else:
                 routes = routing.routes_of(
@@ -345,11 +352,8 @@ def _hosts(
                         read, known, client=client, port=port.number, labels=scope.labels
                     ),
                 )
-            if port.protocol is Protocol.AUTO:
-                yield (scope, host, host), view.VirtualHost(host, ("*",), routes)
-            else:
-                shared = names.route(port.number)
-                yield (scope, shared, host), view.VirtualHost(host, domains, routes)
+                told = view.VirtualHost(host, asked, routes)
+            yield (scope, host if is_alone else names.route(port.number), host), told
 
     return hosted
 

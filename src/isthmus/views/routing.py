@@ -45,6 +45,22 @@ def plain(
     return (view.Route(targets=(target,), operation=f"{host}:{port}/*", key=key),)
 
 
+@functools.lru_cache(maxsize=MOST_SHARED)
+def plain_host(
+    name: str,
+    *,
+    domains: tuple[str, ...],
+    host: str,
+    port: int,
+    cluster_name: str,
+    key: HashKey | None = None,
+) -> view.VirtualHost:
+    """Return the same as a virtual host; sidecars of which it has the same names share it."""
+    return view.VirtualHost(
+        name, domains, plain(host, port=port, cluster_name=cluster_name, key=key)
+    )
+
+
 def chosen(
     candidates: Sequence[policies.VirtualService], *, place: "Place", owner: str
 ) -> policies.VirtualService | None:

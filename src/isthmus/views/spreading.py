@@ -34,8 +34,11 @@ Part = tuple[int, Labels]
 Behind = Mapping[Part, int]
 """The parts that have pods behind gateways: for how many requests a connection is used."""
 
-Standing = collections.Collection[tuple[view.HorizonScope, ServiceKey], Behind]
+Standing = collections.Collection[ServiceKey, Mapping[view.HorizonScope, Behind]]
+"""What each place sees of a service: together, so that all places that look at it read the same."""
+
 NOTHING: Final[Behind] = {}
+NOWHERE: Final[Mapping[view.HorizonScope, Behind]] = {}
 FEW_PODS: Final = 5
 """So many are few; four that are replaced one by one are never more."""
 
@@ -60,7 +63,7 @@ def declare(
 
     def counted(
         read: reader.Reader, key: ServiceKey, endpoints: bunches.Bunches
-    ) -> Iterator[tuple[tuple[view.HorizonScope, ServiceKey], Behind]]:
+    ) -> Iterator[tuple[ServiceKey, Mapping[view.HorizonScope, Behind]]]:
         table = read.value(known.gateways)
         service = read.get(known.model.services, key)
         if service is None or not table.gateways:
@@ -70,12 +73,21 @@ def declare(
         } | {()}
         # How endpoints are told makes no difference to what stands where.
         alike = {dataclasses.replace(one, is_apart=False): None for one in read.items(horizons)}
-        for horizon in alike:
-            found = behind_gateways(service, endpoints, subsets=sorted(subsets), horizon=horizon)
-            if found:
-                yield (horizon, key), found
+        seen = {
+            horizon: behind_gateways(service, endpoints, subsets=sorted(subsets), horizon=horizon)
+            for horizon in alike
+        }
+        if any(seen.values()):
+            yield key, {horizon: found for horizon, found in seen.items() if found}
 
     return graph_.derive("views/pods behind gateways", known.in_bunches, counted)
+
+
+def seen_from(
+    read: reader.Reader, standing: Standing, key: ServiceKey, horizon: view.HorizonScope
+) -> Behind:
+    """Return what stands behind gateways of a service, seen from a place."""
+    return (read.get(standing, key) or NOWHERE).get(horizon, NOTHING)
 
 
 def _widest(scope: view.HorizonScope) -> view.HorizonScope:

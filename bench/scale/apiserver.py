@@ -298,8 +298,8 @@ class Servers:
         began, written = time.monotonic(), dict[str, int]()
         for at_s, *numbers in events:
             cluster, service, number, marker = map(int, numbers)
-            if (left_s := began + at_s - time.monotonic()) > 0:
-                await asyncio.sleep(left_s)
+            # Who is late lets watches have what there is all the same, before there is more.
+            await asyncio.sleep(max(0.0, began + at_s - time.monotonic()))
             moment = self._servers[cluster].replace(service, number, marker)
             written[shapes.marker(marker)] = moment
         return written

@@ -115,6 +115,10 @@ class Way(talks.Way):
         return True
 
     @override
+    def send(self, message: outlet.Message) -> bool:
+        return self.say(message)
+
+    @override
     def flush(self) -> None:
         """Nothing: it was said."""
 

@@ -297,3 +297,41 @@ def test_who_answers_late_about_clusters_ends_with_everything_that_it_can_use(hi
 
     for type_url in TYPES:
         assert has(client, type_url) == should_have(client, type_url)
+
+
+class Prompt(Client):
+    """A client that is told of what has changed in one step with it."""
+
+    def change(self, world, *, known):
+        if not known:
+            super().change(world, known=known)
+            return
+        changed = playbook.difference(self.world, world)
+        self.world = world
+        self.told(self._next_of(playbook.snapshot_of(world), changed))
+
+    def told(self, offer):
+        if offer is not None:
+            self.to_client.append(offer)
+
+    def _next_of(self, snapshot, changed):
+        return self.session.next_of(snapshot, changed)
+
+
+class Halting(Prompt):
+    """The same in two steps."""
+
+    def _next_of(self, snapshot, changed):
+        self.session.given(snapshot, changed)
+        return self.session.next()
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(acts, max_size=40), st.sampled_from(list(Flavour)))
+def test_who_is_told_in_one_step_hears_the_same_as_who_is_told_in_two(history, flavour):
+    prompt, halting = (live(flavour, history, client=each) for each in (Prompt, Halting))
+
+    assert prompt.cache == halting.cache
+    assert prompt.nonces == halting.nonces
+    for type_url in TYPES:
+        assert has(prompt, type_url) == should_have(prompt, type_url)

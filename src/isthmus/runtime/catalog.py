@@ -121,7 +121,7 @@ class _Leading(Mapping[TypeUrl, snapshot.Leads]):
 class View(Generic[S]):
     """What proxies with equal scopes have in common, and who they are."""
 
-    __slots__ = ("_open", "_shelves", "_wanting", "_wants", "scopes", "snapshot")
+    __slots__ = ("_open", "_shelves", "_wanting", "_wants", "scopes", "snapshot", "stamps")
 
     def __init__(
         self, scopes: tuple[S, ...], shelves: tuple[Shelf, ...], implied: frozenset[str]
@@ -132,6 +132,8 @@ class View(Generic[S]):
         """Those who never said what they want."""
         self._wanting: dict[TypeUrl, dict[frozenset[str], set[Wake]]] = {}
         self._wants: dict[Wake, dict[TypeUrl, frozenset[str]]] = {}
+        self.stamps: dict[TypeUrl, snapshot.Stamp] | None = None
+        """Those that were asked for, as long as nothing changes, of a view that is told if it does."""
         self.snapshot = self.following(implied)
 
     def __bool__(self) -> bool:
@@ -186,9 +188,15 @@ class View(Generic[S]):
             del groups[names]
 
     def _stamp_of(self, type_url: TypeUrl) -> snapshot.Stamp:
-        return tuple(
+        stamps = self.stamps
+        if stamps is not None and (known := stamps.get(type_url)) is not None:
+            return known
+        found = tuple(
             [shelf.editions[type_url] for shelf in self._shelves if shelf.by_type.get(type_url)]
         )
+        if stamps is not None:
+            stamps[type_url] = found
+        return found
 
 
 class Catalog(Generic[S]):
@@ -215,6 +223,7 @@ class Catalog(Generic[S]):
         for scope, by_type in touched.items():
             frozen = {type_url: frozenset(names) for type_url, names in by_type.items()}
             for view in self._readers.get(scope, ()):
+                view.stamps = {}
                 woken.setdefault(view, []).append(frozen)
         for view, parts in woken.items():
             view.wake(parts[0] if len(parts) == 1 else joined(parts))
@@ -230,6 +239,7 @@ class Catalog(Generic[S]):
         view = self._views.get(wanted)
         if view is None:
             view = self._views[wanted] = self._view(wanted)
+            view.stamps = {}
             for scope in wanted:
                 self._readers.setdefault(scope, set()).add(view)
         view.add(wake)

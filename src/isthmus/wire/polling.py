@@ -4,7 +4,9 @@ It is the reference that our own server is held against; nothing many proxies co
 """
 
 import asyncio
+import contextlib
 from collections import deque
+from typing import Final
 
 import grpc
 from typing_extensions import override
@@ -12,6 +14,8 @@ from typing_extensions import override
 from isthmus.base import tasks
 from isthmus.wire import talks
 from isthmus.wire.h2 import calls, outlet
+
+LAST_WRITE_S: Final = 1.0
 
 
 class Polled(talks.Way):
@@ -21,6 +25,7 @@ class Polled(talks.Way):
         self._context = context
         self._said: deque[bytes] = deque()
         self._woken = asyncio.Event()
+        self._writes = asyncio.Lock()
         self._ended: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
 
     @override
@@ -29,6 +34,11 @@ class Polled(talks.Way):
         self._said.append(message.body[calls.PREFIX_BYTES :])
         self._woken.set()
         return False
+
+    @override
+    def send(self, message: outlet.Message) -> bool:
+        """Let a message be written."""
+        return self.say(message)
 
     @override
     def flush(self) -> None:
@@ -46,7 +56,11 @@ class Polled(talks.Way):
             async with tasks.Nursery() as nursery:
                 _ = nursery.start("read", self._read(talk))
                 _ = nursery.start("write", self._write(talk))
-                return await self._ended
+                ended = await self._ended
+                # What is on its way cannot be taken back, and nothing else is said before it is out.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._writes.acquire(), LAST_WRITE_S)
+                return ended
         finally:
             talk.lost()
 
@@ -63,7 +77,8 @@ class Polled(talks.Way):
             while True:
                 self._woken.clear()
                 while self._said:
-                    await self._context.write(self._said.popleft())
+                    async with self._writes:
+                        await self._context.write(self._said.popleft())
                     talk.drained()
                 await self._woken.wait()
         finally:

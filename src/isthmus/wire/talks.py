@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from isthmus.base import clock, logs, tasks
-from isthmus.resources.snapshot import ADDRESSES, Snapshot, TypeUrl
+from isthmus.resources.snapshot import ADDRESSES, CLUSTERS, Snapshot, TypeUrl
 from isthmus.wire import admission, counting, encoding, printing, streams, turns, wheel
 from isthmus.wire.h2 import outlet
 from isthmus.wire.limits import Limits
@@ -61,6 +61,9 @@ class Way(Protocol):
     def say(self, message: outlet.Message) -> bool:
         """Send a message; if it is not on its way at once, `Talk.drained` is called later."""
 
+    def send(self, message: outlet.Message) -> bool:
+        """Send a message that none follows: `say` and `flush` in one."""
+
     def flush(self) -> None:
         """Write what was said."""
 
@@ -80,16 +83,22 @@ class Ground:
         self.press = printing.Press()
         self.turns = turns.Turns(counters, system_clock=system_clock)
         self._is_aging = False
+        self._printed: printing.Print | None = None
+        """What was asked for last, which the next one is likely to be told as well."""
 
     def printed(self, offer: messages.Offer, *, flavour: Flavour) -> printing.Print:
         """Return an offer as a message, which is kept as long as others are told the same."""
+        last = self._printed
+        if last is not None and last.offer is offer:
+            return last
         if not self._is_aging:
             self._is_aging = True
             self.wheel.after(KEPT_S, self._age)
-        return self.press.printed(offer, flavour=flavour)
+        self._printed = self.press.printed(offer, flavour=flavour)
+        return self._printed
 
     def _age(self) -> None:
-        self._is_aging = False
+        self._is_aging, self._printed = False, None
         if self.press.age():
             self._is_aging = True
             self.wheel.after(KEPT_S, self._age)
@@ -106,7 +115,7 @@ class Talk:
     allowance: encoding.Allowance = field(kw_only=True)
     gone: "Callable[[Talk], None]" = field(kw_only=True)
     _session: session.Session = field(init=False)
-    _changed: dict[TypeUrl, frozenset[str]] = field(default_factory=dict)
+    _changed: Changed | None = None
     _changed_at: float | None = None
     _held_back_at: float | None = None
     _unsent: printing.Print | None = None
@@ -197,20 +206,28 @@ class Talk:
             self.stop(*FAILED)
 
     def _tell(self, turn: turns.Turns) -> None:
-        if self._changed:
-            changed, self._changed = self._changed, {}
-            self._session.given(self.watch.snapshot(), changed)
-        ground, flavour, is_free = self.ground, self.record.flavour, True
+        held = self._session
+        if (changed := self._changed) is not None:
+            self._changed = None
+            offer = held.next_of(self.watch.snapshot(), changed)
+        else:
+            offer = held.next()
         offered: printing.Print | None = None
-        while is_free and (offer := self._session.next()) is not None:
-            offered = ground.printed(offer, flavour=flavour)
+        is_free = True
+        while offer is not None and is_free:
+            offered = self.ground.printed(offer, flavour=self.record.flavour)
             self.record.sent(offer, now=turn.now())
             turn.sent(offered)
+            if held.is_told:
+                is_free = self.way.send(offered.message)
+                break
             is_free = self.way.say(offered.message)
-        self.way.flush()
+            offer = held.next() if is_free else None
+        else:
+            self.way.flush()
         if not is_free:
             self._hold_back(offered)
-        elif self._changed_at is not None and not self._session.holds_back:
+        elif self._changed_at is not None and (held.is_told or not held.holds_back):
             turn.converged(self._changed_at)
             self._changed_at = None
 
@@ -238,22 +255,24 @@ class Talk:
     def _wake(self, changed: Changed) -> None:
         if self._is_over:
             return
+        before, at = self._changed, self.ground.turns.change(self)
         if self._changed_at is None:
-            self._changed_at = asyncio.get_running_loop().time()
-        if not self._changed:
-            self._changed = dict(changed)
-        else:
-            for type_url, names in changed.items():
-                before = self._changed.get(type_url)
-                self._changed[type_url] = names if before is None else before | names
-        self.ground.turns.change(self)
+            self._changed_at = at
+        if before is None:
+            # It is the same for all whom it concerns.
+            self._changed = changed
+        elif before is not changed:
+            self._changed = {
+                each: before.get(each, frozenset()) | changed.get(each, frozenset())
+                for each in {**before, **changed}
+            }
 
     def _hear(self, request: messages.Request) -> None:
-        holds_back = self._session.holds_back
         accepted = self._session.accepted(request)
         if accepted is not None:
             self._report(accepted)
-            if holds_back and not self._session.holds_back:
+            if request.type_url == CLUSTERS and not self._session.is_told:
+                # Something may have waited for this.
                 self.ground.turns.answer(self)
             return
         actions = self._session.heard(request)

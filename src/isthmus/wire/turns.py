@@ -58,6 +58,7 @@ class Turns:
         self._timer: asyncio.Handle | None = None
         self._is_soon = False
         self._now: clock.Instant | None = None
+        self._noted: float | None = None
         self._sent: dict[printing.Print, int] = {}
         self._converged: list[float] = []
 
@@ -66,11 +67,20 @@ class Turns:
         self._asked[stream] = None
         self._soon()
 
-    def change(self, stream: Told) -> None:
-        """Let a stream tell of a change, together with those that come within a window."""
+    def change(self, stream: Told) -> float:
+        """Let a stream tell of a change, together with those that come within a window.
+
+        Returns when that was, by the loop's time; what one call of the loop changes is of one time.
+        """
         self._changed[stream] = None
+        if self._is_soon and self._noted is not None:
+            return self._noted
+        now = asyncio.get_running_loop().time()
         if not self._is_soon and self._timer is None:
-            self._wait(asyncio.get_running_loop().time())
+            self._wait(now)
+        if self._is_soon:
+            self._noted = now
+        return now
 
     def leave(self, stream: Told) -> None:
         """Forget a stream that is over."""
@@ -114,7 +124,7 @@ class Turns:
 
     def _turn(self) -> None:
         self._is_soon = False
-        self._now = None
+        self._now = self._noted = None
         self._answer()
         self._push()
         self._count()

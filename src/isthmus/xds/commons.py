@@ -11,6 +11,8 @@ import weakref
 from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeVar
 
+from isthmus.resources import snapshot
+
 T = TypeVar("T")
 
 MOST_BYTES: Final = 8 << 20
@@ -43,18 +45,35 @@ class Steps(Generic[T]):
         if known is not None:
             return known[0]
         found, weight = compute()
+        self.note(key, found, weight)
+        return found
+
+    def known(self, key: Hashable) -> T | None:
+        """Return what follows from `key`, if that is remembered."""
+        known = self._known.get(key)
+        return None if known is None else known[0]
+
+    def note(self, key: Hashable, found: T, weight: int) -> None:
+        """Remember what follows from `key`, which was not known, and takes so many bytes."""
         if weight * 4 > self._most:
             # It would push out too much of what others need.
-            return found
+            return
         self._known[key] = found, weight
         self._weight += weight
         while self._weight > self._most:
             oldest = next(iter(self._known))
             self._weight -= self._known.pop(oldest)[1]
-        return found
 
 
 def names(wanted: frozenset[str]) -> frozenset[str]:
     """Return the one set that is equal to this, which it is when there was none."""
     found = _NAMES.setdefault(hash(wanted), wanted)
     return found if found == wanted else wanted
+
+
+def steps_of(stamp: snapshot.Stamp) -> Steps[T]:
+    """Return what followed from resources as they are, which ends with them."""
+    steps = stamp[-1].kept
+    if not isinstance(steps, Steps):
+        steps = stamp[-1].kept = Steps[T](MOST_EDITION_BYTES)
+    return steps

@@ -82,6 +82,7 @@ class Session:
         "_talks",
         "_turn",
         "flavour",
+        "is_told",
         "says_more",
     )
 
@@ -94,6 +95,8 @@ class Session:
         self._turn = collections.FIRST_TURN
         self._fresh: tuple[str, ...] = ()
         """Clusters that it may not use yet, if it was told of them and has not answered."""
+        self.is_told = False
+        """Whether `next` has nothing to say, for certain."""
         self.says_more = False
         """Whether the client is about to say more: until then there is nothing for it.
 
@@ -103,6 +106,10 @@ class Session:
 
     def heard(self, request: Request) -> list[Report | Close]:
         """Take in a request; return what to report, or that the stream must end."""
+        report = self.accepted(request)
+        return self._heard(request) if report is None else [report]
+
+    def _heard(self, request: Request) -> list[Report | Close]:
         talk = self._talks.get(request.type_url)
         state = table.State.NEW if talk is None else talk.state
         spoken = _classified(request, talk)
@@ -119,6 +126,7 @@ class Session:
             elif request.type_url == snapshots.CLUSTERS and request.initial_versions:
                 self.says_more = snapshots.ENDPOINTS not in self._talks
         effects, talk.state = row
+        self.is_told = False
         reports: list[Report | Close] = []
         for effect in effects:
             if effect is table.Effect.ACCEPT:
@@ -157,7 +165,7 @@ class Session:
             snapshot: What it should have.
             changed: Names that may differ from what was given last; None when it is not known.
         """
-        self._snapshot = snapshot
+        self._snapshot, self.is_told = snapshot, False
         for type_url in self._talks if changed is None else changed:
             talk = self._talks.get(type_url)
             if talk is not None:
@@ -179,19 +187,72 @@ class Session:
 
         Clients that hear the same are given the same object.
         """
-        if self._snapshot is None or self.says_more:
+        due = self._due()
+        return None if due is None else self._offered(*due)
+
+    def next_of(
+        self, snapshot: Snapshot, changed: Mapping[TypeUrl, frozenset[str]]
+    ) -> Offer | None:
+        """Take in what has changed, as `given`, and return the `next` message.
+
+        Nearly always one type has changed and nothing else waits: then all of it is one step, which
+        is looked up for all clients but the first.
+        """
+        talk = self._alone(changed) if self.is_told and not self.holds_back else None
+        stamp = snapshot.stamp_of(talk.held.type_url) if talk is not None else ()
+        if talk is None or not stamp:
+            self.given(snapshot, changed)
+            return self.next()
+        (names,) = changed.values()
+        clusters = self._talks.get(snapshots.CLUSTERS)
+        has = None if clusters is None else clusters.held
+        key = (talk.held, names, stamp, has, self._turn)
+        steps: commons.Steps[_Step] = commons.steps_of(stamp)
+        step = steps.known(key)
+        if step is None:
+            before = talk.held
+            self.given(snapshot, changed)
+            due = self._due()
+            told = None if due is None else due[1]
+            said = 0 if told is None else len(told.waiting.names) + len(told.offer.removed)
+            step = talk.held, told
+            steps.note(key, step, _bytes(talk.held, said, after=before))
+        self._snapshot = snapshot
+        talk.held, told = step
+        self.is_told = not talk.held.is_pending
+        return None if told is None else self._offered(talk, told)
+
+    def _alone(self, changed: Mapping[TypeUrl, frozenset[str]]) -> _Talk | None:
+        """Return the talk about the one type that has changed, if no other follows from it."""
+        if len(changed) != 1:
             return None
+        (type_url,) = changed
+        talk = self._talks.get(type_url)
+        is_led = type_url == snapshots.CLUSTERS or type_url in ordering.ON_DEMAND
+        return None if is_led else talk
+
+    def _due(self) -> tuple[_Talk, _Told] | None:
+        """Count the next message as told, and return it with what it is about."""
+        if self._snapshot is None or self.says_more or self.is_told:
+            return None
+        waits = False
         for step in self._steps:
             talk = self._talks[step.type_url]
-            if talk.held.is_pending and not (self._fresh and self._must_wait(step)):
-                held, told = self._taken(talk, step.part)
-                if step.type_url == snapshots.CLUSTERS and told is not None:
-                    first = self._offered_before(told, has=talk.held.known)
-                    if first is not None:
-                        return first
-                talk.held = held
-                if told is not None:
-                    return self._offered(talk, told)
+            if not talk.held.is_pending:
+                continue
+            if self._fresh and self._must_wait(step):
+                waits = True
+                continue
+            held, told = self._taken(talk, step.part)
+            if step.type_url == snapshots.CLUSTERS and told is not None:
+                first = self._due_before(told, has=talk.held.known)
+                if first is not None:
+                    return first
+            talk.held = held
+            if told is not None:
+                return talk, told
+            waits = waits or held.is_pending
+        self.is_told = not waits
         return None
 
     def _must_wait(self, step: ordering.Step) -> bool:
@@ -214,7 +275,7 @@ class Session:
         has = clusters.held.known if concerns and clusters is not None else ledgers.NOTHING
         return _taken(talk.held, part, self._snapshot, turn=self._turn, clusters=has)
 
-    def _offered_before(self, told: _Told, *, has: ledgers.Ledger) -> Offer | None:
+    def _due_before(self, told: _Told, *, has: ledgers.Ledger) -> tuple[_Talk, _Told] | None:
         """Return what must be told of endpoints before these clusters are; None as a rule."""
         talk = self._talks.get(snapshots.ENDPOINTS)
         if talk is None or not has or self.flavour is not Flavour.DELTA:
@@ -224,7 +285,7 @@ class Session:
             return None
         _forced(talk, names)
         talk.held, first = self._taken(talk, ordering.Part.ADDITIONS)
-        return None if first is None else self._offered(talk, first)
+        return None if first is None else (talk, first)
 
     def subscribed(self, type_url: TypeUrl) -> frozenset[str]:
         """Return the names that the client wants of a type; `*` stands for all.
@@ -366,9 +427,7 @@ def _taken(
     stamp = snapshot.stamp_of(held.type_url)
     if not stamp or held.is_on_demand:
         return step()[0]
-    steps = stamp[-1].kept
-    if not isinstance(steps, commons.Steps):
-        steps = stamp[-1].kept = commons.Steps[_Step](commons.MOST_EDITION_BYTES)
+    steps: commons.Steps[_Step] = commons.steps_of(stamp)
     return steps.taken((held, part, stamp, concerned, clusters), step)
 
 

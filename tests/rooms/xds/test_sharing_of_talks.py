@@ -63,6 +63,19 @@ def test_a_change_is_the_same_message_for_all_of_them_whenever_they_came():
     assert [each.name for each in mine.resources] == [NAMES[5]]
 
 
+def test_a_change_that_is_told_in_one_step_is_the_same_message_as_well_and_all_is_told():
+    first = world()
+    later = {CLUSTERS: first[CLUSTERS], ENDPOINTS: first[ENDPOINTS] | {NAMES[3]: "2"}}
+    (one, _), (two, _) = (connected(playbook.snapshot_of(first)) for _ in range(2))
+    seen, changed = playbook.snapshot_of(later), playbook.difference(first, later)
+
+    mine, yours = (client.next_of(seen, changed) for client in (one, two))
+
+    assert mine is yours
+    assert [each.name for each in mine.resources] == [NAMES[3]]
+    assert (one.is_told, two.is_told) == (True, True)
+
+
 def test_one_more_client_takes_a_thousandth_of_what_it_knows():
     seen = playbook.snapshot_of(world())
     kept = [connected(seen) for _ in range(5)]

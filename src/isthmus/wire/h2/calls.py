@@ -34,6 +34,9 @@ class Line(Protocol):
     def flush(self) -> None:
         """Write what is ready."""
 
+    def send(self, stream: int, message: outlet.Message) -> bool:
+        """Write a message; return whether nothing of the stream waits, as `is_free`."""
+
     async def drained(self, stream: int) -> None:
         """Wait until nothing of a stream waits any more."""
 
@@ -191,6 +194,14 @@ class Call:
         if message.size >= FLUSHED_BYTES:
             self._line.flush()
         return self._line.is_free(self.stream)
+
+    def send(self, message: outlet.Message) -> bool:
+        """Send a message now, as `say` and `flush`."""
+        if self._is_answered and not self._is_over:
+            return self._line.send(self.stream, message)
+        is_free = self.say(message)
+        self._line.flush()
+        return is_free
 
     def flush(self) -> None:
         """Write what was said."""

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from isthmus.base import logs
-from isthmus.wire.h2 import calls, connection, polls, singles
+from isthmus.wire.h2 import calls, connection, outlet, polls, singles
 
 READ_BYTES: Final = 64 * 1024
 """More than a record of TLS has, so that nothing is left that was decrypted but not read."""
@@ -27,6 +27,8 @@ LONG_BYTES: Final = 8 * 1024
 HIGH_BYTES: Final = 256 * 1024
 """With so much unwritten a caller counts as one that does not read."""
 JOINED_BYTES: Final = 64 * 1024
+ALONE_BYTES: Final = 48 * 1024
+"""Of a message that is written at once with its frames."""
 
 _LOG = logs.Log("isthmus.h2")
 # The library would write each header that it reads, and some of them are secrets.
@@ -163,6 +165,23 @@ class Line:
         self._unwritten += sum(map(len, ready))
         if not self._is_watching_writes:
             self._write()
+
+    def send(self, stream: int, message: outlet.Message) -> bool:
+        """Write a message; return whether nothing of the stream waits, as `is_free`."""
+        said = self.state.outlet
+        is_busy = said.said or self._backlog or self._is_watching_writes or self._is_leaving
+        framed = None
+        if not is_busy and not self._is_closed and message.size < ALONE_BYTES:
+            framed = said.alone(stream, message)
+        if framed is None:
+            said.share(stream, message)
+            self.flush()
+        else:
+            # As nearly always.
+            self._write_one(framed)
+            if not self._unwritten:
+                return True
+        return self.is_free(stream)
 
     async def drained(self, stream: int) -> None:
         """Wait until nothing of a stream waits for the client."""

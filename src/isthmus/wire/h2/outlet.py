@@ -118,15 +118,23 @@ class Outlet:
 
     def share(self, stream: int, message: Message) -> None:
         """Send a message that other streams send as well."""
-        lane, size = self._lanes.get(stream), message.size
-        if lane is None:
-            return
-        if lane.waiting or size > self._window or size > lane.window:
+        framed = self.alone(stream, message)
+        if framed is not None:
+            self.said.append(framed)
+        else:
             self.send(stream, (message.body,))
-            return
+
+    def alone(self, stream: int, message: Message) -> bytes | None:
+        """Return the frames of a message, to be written after all that was said.
+
+        None where a window holds it back; then nothing is counted as sent.
+        """
+        lane, size = self._lanes.get(stream), message.size
+        if lane is None or lane.waiting or size > self._window or size > lane.window:
+            return None
         self._window -= size
         lane.window -= size
-        self.said.append(message.framed(stream))
+        return message.framed(stream)
 
     def end(self, stream: int, frame: bytes) -> None:
         """Send the frame that ends a stream, after all that it still has to send."""

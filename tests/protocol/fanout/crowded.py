@@ -32,6 +32,20 @@ class Judge(callers.Authenticator):
         return callers.Caller(EAST, "default", "default", pod, f"uid-{pod}")
 
 
+class Connections(connections.Connections):
+    """What happens as soon as a proxy is let in: nothing, unless a test says what."""
+
+    def __init__(self, *given, **said):
+        super().__init__(*given, **said)
+        self.then = None
+
+    def open(self, caller, node):
+        watch = super().open(caller, node)
+        if self.then is not None:
+            asyncio.get_running_loop().call_soon(self.then)
+        return watch
+
+
 class Pages:
     """Of the pages only what proxies were told."""
 
@@ -58,9 +72,7 @@ class World:
         self.builder = builder = builders.Mesh()
         self.east = builder.cluster("east", network="n1")
         self.mesh = assembled.mesh_of(builder)
-        self.proxies = connections.Connections(
-            self.mesh, authenticator=Judge(), unready=lambda _: self.unready
-        )
+        self.proxies = Connections(self.mesh, authenticator=Judge(), unready=lambda _: self.unready)
         self.proxies.tells_apart = True
         self.unready = ""
         self.metrics = metrics.Metrics()

@@ -146,6 +146,20 @@ async def test_who_proves_nothing_or_something_else_is_refused():
         assert not world.proxies.proxies()
 
 
+async def test_a_cluster_that_leaves_takes_along_whom_it_has_just_sent():
+    async with crowded.running(workers=1) as world, world.channel() as channel:
+        world.proxies.then = lambda: world.crowd.end_of(crowded.EAST, reason="its cluster left")
+        call = crowded.stream(channel)
+        await call.write(crowded.asking(snapshot.CLUSTERS))
+        async with asyncio.timeout(crowded.LIMIT_S):
+            assert await call.code() is grpc.StatusCode.UNAVAILABLE
+
+        async def followed():
+            return len(world.proxies.proxies())
+
+        assert await crowded.until(followed, lambda many: many == 0) == 0
+
+
 async def test_certificates_and_debug_pages_are_asked_of_the_control_plane():
     async with crowded.running(workers=2) as world, world.channel() as channel:
         sign = channel.unary_unary(

@@ -12,7 +12,7 @@ from isthmus.mesh.identities import ClusterId
 from isthmus.resources.snapshot import CLUSTERS, ENDPOINTS, MEMBERS, ROUTES, Contents, Resource
 from isthmus.runtime import catalog, framing, settings
 from isthmus.runtime.fanout import counts, far, feeding, messages
-from isthmus.wire import callers
+from isthmus.wire import ads, callers
 
 SCOPES = ("wide", "own", "other")
 TYPES = (CLUSTERS, ENDPOINTS, ROUTES)
@@ -176,7 +176,24 @@ async def test_who_goes_before_it_was_answered_is_no_longer_followed():
     pair.far.opened(messages.Opened(asked.number, (), ()))
 
     assert closed == messages.Close(asked.number)
-    assert not pair.far.followed_by((asked.number,))
+    assert not pair.far.ended((asked.number,))
+
+
+async def test_who_is_told_to_go_before_it_knows_that_it_may_come_goes():
+    pair = Pair()
+
+    async def refused():
+        with pytest.raises(ads.NotReady):
+            await pair.far.open(CALLER, NODE)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(refused())
+        await asyncio.sleep(0)
+        [asked] = pair.said
+        pair.far.opened(messages.Opened(asked.number, (), ()))
+        assert not pair.far.ended((asked.number,))
+
+    assert pair.said[-1] == messages.Close(asked.number)
 
 
 def test_what_workers_count_is_one_sum_and_those_who_end_are_no_longer_connected():

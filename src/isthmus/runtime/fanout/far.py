@@ -105,6 +105,8 @@ class Discovery(ads.Discovery, watching.Source[int]):
         self._line = line
         self._catalog = catalog.Catalog[int]()
         self._watches: dict[int, watching.ProxyWatch[int]] = {}
+        self._opening: set[int] = set()
+        """Those that were opened, and whoever waits for them does not know it yet."""
         self._implied: dict[str, frozenset[str]] = {}
         self._types: dict[str, TypeUrl] = {}
         self._changes: list[messages.Change] = []
@@ -137,11 +139,17 @@ class Discovery(ads.Discovery, watching.Source[int]):
                 else:
                     self._line.send(messages.Close(number))
             raise
-        return self._watches[answer.number]
+        finally:
+            self._opening.difference_update(asked)
+        watch = self._watches.get(answer.number)
+        if watch is None:
+            raise ads.NotReady("it was told to end before it had begun")
+        return watch
 
     def _follow(self, told: messages.Opened) -> None:
         watch = watching.ProxyWatch(self, str(told.number))
         self._watches[told.number] = watch
+        self._opening.add(told.number)
         if told.implied:
             self._implied[watch.key] = frozenset(told.implied)
         watch.move(told.scopes)
@@ -179,8 +187,10 @@ class Discovery(ads.Discovery, watching.Source[int]):
         for scope in told.scopes:
             self._catalog.drop(scope)
 
-    def followed_by(self, numbers: tuple[int, ...]) -> frozenset[talks.Watch]:
-        """Return what follows these proxies."""
+    def ended(self, numbers: tuple[int, ...]) -> frozenset[talks.Watch]:
+        """Return what follows these proxies, whose streams are to end; none begins of the others."""
+        for one in self._opening.intersection(numbers):
+            self._watches[one].close()
         return frozenset(self._watches[one] for one in numbers if one in self._watches)
 
     def numbered(

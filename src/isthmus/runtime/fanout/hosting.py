@@ -154,7 +154,8 @@ class Worker:
     def end(self, *numbers: int, status: str, reason: str) -> None:
         """End streams; their proxies will come again."""
         if numbers:
-            self._send(messages.End(numbers, status, reason))
+            # A stream may be on its way to be opened still.
+            self._send_in_order(messages.End(numbers, status, reason))
 
     def of_cluster(self, cluster: str) -> tuple[int, ...]:
         """Return the streams of a cluster."""

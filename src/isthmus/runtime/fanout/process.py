@@ -76,7 +76,7 @@ class Worker:
                 self._discovery.forgotten(message)
             case messages.End():
                 if self._service is not None:
-                    those = self._discovery.followed_by(message.numbers)
+                    those = self._discovery.ended(message.numbers)
                     self._service.end_those(those, status=message.status, reason=message.reason)
             case (
                 messages.Proven() | messages.Certified() | messages.Answered() | messages.Refused()

@@ -42,16 +42,22 @@ def lean(fresh: objects.Object) -> objects.Object:
     """Return the same without what no mesh is made of, packed where there are many of a kind."""
     if isinstance(fresh, MANY):
         _bare(fresh.metadata)
+    # What these have in common with others is one object once they are packed, whatever it is now.
     if isinstance(fresh, objects.Pod):
-        _put(fresh.metadata, "creation_timestamp", "")
+        _put(fresh.metadata, "namespace", sys.intern(fresh.metadata.namespace))
+        _put(fresh.spec, "node_name", sys.intern(fresh.spec.node_name))
+        _put(fresh.spec, "containers", _same(fresh.spec.containers))
         _put(fresh.status, "host_ip", "")
-        return packed.pod(shared(fresh))
+        _once(fresh.status)
+        return packed.pod(fresh)
     if isinstance(fresh, objects.EndpointSlice):
         _put(fresh.metadata, "creation_timestamp", "")
+        _metadata(fresh.metadata)
+        _put(fresh, "ports", _same(fresh.ports))
         for member in fresh.endpoints or ():
             if member.target_ref is not None:
                 _put(member.target_ref, "uid", "")
-        return packed.endpoint_slice(shared(fresh))
+        return packed.endpoint_slice(fresh)
     return shared(fresh)
 
 
@@ -84,6 +90,10 @@ def _pod(pod: objects.Pod) -> None:
     _put(spec, "containers", _same(spec.containers))
     _put(status, "phase", sys.intern(status.phase))
     _put(status, "conditions", _same(status.conditions))
+    _once(status)
+
+
+def _once(status: objects.PodStatus) -> None:
     if len(status.pod_ips) == 1 and status.pod_ips[0].ip == status.pod_ip:
         _put(status, "pod_ips", ())  # Which says the same.
 

@@ -22,6 +22,7 @@ from isthmus.engine import (
     faults,
     groupings,
     nodes,
+    products,
     reader,
     transactions,
 )
@@ -137,6 +138,21 @@ class Graph:
         rank, content = len(self._names), collections.Keys(of.content)
         out = self._named(collections.Index[I, K, None](name, owner=self, rank=rank, of=content))
         self._add(groupings.KeyGrouping(out, of=of, by=by, enqueue=self._enqueue))
+        return out
+
+    def product(
+        self,
+        name: str,
+        over: collections.Collection[K, V],
+        places: collections.Collection[K2, None],
+        sees: Callable[[K2, V], bool],
+    ) -> collections.Collection[tuple[K2, K], V]:
+        """Declare each entry of `over` for each of `places` that sees it, which `sees` says."""
+        self._check_own(over)
+        self._check_own(places)
+        rank = len(self._names)
+        out = self._named(collections.Collection[tuple[K2, K], V](name, owner=self, rank=rank))
+        self._add(products.Product(out, over=over, places=places, sees=sees, enqueue=self._enqueue))
         return out
 
     def join(

@@ -136,14 +136,10 @@ def _only(
 
 
 def _wide(graph_: graph.Graph, known: facts.Facts, horizons: Horizons) -> Exposed:
-    def seen(
-        read: reader.Reader, key: ServiceKey, service: Service
-    ) -> Iterator[tuple[Seen, Service]]:
-        if service.is_told_of:
-            for horizon in read.items(horizons):
-                yield (horizon, key), service
+    def sees(_: view.HorizonScope, service: Service) -> bool:
+        return service.is_told_of
 
-    return graph_.derive("views/services by horizon", known.model.services, seen)
+    return graph_.product("views/services by horizon", known.model.services, horizons, sees)
 
 
 def _ruled(graph_: graph.Graph, known: facts.Facts, horizons: Horizons) -> Exposed:

@@ -148,14 +148,10 @@ def _visible(
     known: facts.Facts,
     places: collections.Collection[view.OutboundScope, None],
 ) -> collections.Collection[Seen, Service]:
-    def seen(
-        read: reader.Reader, key: ServiceKey, service: Service
-    ) -> Iterator[tuple[Seen, Service]]:
-        for scope in read.items(places):
-            if visibility.is_visible(service, client=scope.namespace):
-                yield (scope, key), service
+    def sees(scope: view.OutboundScope, service: Service) -> bool:
+        return visibility.is_visible(service, client=scope.namespace)
 
-    return graph_.derive("views/visible services", known.model.services, seen)
+    return graph_.product("views/visible services", known.model.services, places, sees)
 
 
 def _speaks(

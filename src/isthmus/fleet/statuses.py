@@ -44,6 +44,16 @@ class ClusterStatus:
     token_expires: clock.Instant | None = None
 
 
+def objection(cluster: ClusterId, found: Iterable[ClusterStatus]) -> str:
+    """Say why proxies of a cluster cannot be told of the mesh; empty when they can."""
+    status = next((one for one in found if one.cluster == cluster), None)
+    if status is None:
+        # They were proven while it still belonged to the mesh.
+        return f"cluster `{cluster}` has left the mesh"
+    # Their own pods are not known: what they have would be taken away from them.
+    return "" if status.known else f"cluster `{cluster}` is not known yet"
+
+
 class Measures:
     """What Istio's operators watch of a fleet, and how old knowledge and credentials are."""
 

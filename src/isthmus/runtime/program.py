@@ -18,7 +18,7 @@ import signal
 from collections.abc import Callable, Sequence
 
 from isthmus.base import clock, errors, logs, memory, metrics, tasks
-from isthmus.fleet import generations, recalling, slots, supervisor
+from isthmus.fleet import generations, recalling, slots, statuses, supervisor
 from isthmus.kube import client as kube_client
 from isthmus.mesh.identities import ClusterId
 from isthmus.runtime import (
@@ -316,11 +316,7 @@ class Program:
 
     def _unready_for(self, cluster: ClusterId) -> str:
         """Say why proxies of a cluster cannot be served yet; empty when they can."""
-        status = next((one for one in self._fleet.clusters() if one.cluster == cluster), None)
-        if status is not None and not status.known:
-            # Their own pods are not known: what they have would be taken away from them.
-            return f"cluster `{cluster}` is not known yet"
-        return self.unready()
+        return statuses.objection(cluster, self._fleet.clusters()) or self.unready()
 
     def _unlinked(self) -> str:
         """Say which linked clusters proxies would lose if they were told now; empty for none.

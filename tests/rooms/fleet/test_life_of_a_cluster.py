@@ -7,6 +7,7 @@ import pytest
 
 from fakes import kube_server
 from fakes.fleets import OWN, fleet_of
+from isthmus.fleet import statuses
 from isthmus.testing import pace
 
 DISABLED = {"annotations": {"isthmus.dev/disabled": "true"}}
@@ -107,3 +108,22 @@ async def test_a_credential_that_was_given_up_leaves_nothing_for_the_collector(f
         await kube_server.eventually(lambda: not any(seen() for seen in left))
     finally:
         gc.enable()
+
+
+async def test_proxies_of_a_cluster_are_told_nothing_before_it_is_known_and_after_it_left(fleet):
+    def objection():
+        return statuses.objection("cluster2", fleet.supervisor.clusters())
+
+    fleet.remotes["cluster2"].faults.append(kube_server.failing("/", 503))
+    fleet.link("cluster2")
+    await kube_server.eventually(lambda: "cluster2" in fleet.supervisor.linked())
+    before = objection()
+    fleet.remotes["cluster2"].faults.clear()
+    await kube_server.eventually(lambda: fleet.names("cluster2"))
+    known = objection()
+    fleet.local.remove(kube_server.kinds.SECRET, "istio-remote-secret-cluster2", "istio-system")
+    await kube_server.eventually(lambda: not fleet.names("cluster2"))
+
+    assert before == "cluster `cluster2` is not known yet"
+    assert known == ""
+    assert objection() == "cluster `cluster2` has left the mesh"

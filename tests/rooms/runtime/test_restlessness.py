@@ -49,7 +49,7 @@ class Setting:
         )
         self.connections.tells_apart = True
         self.restlessness = restlessness.Restlessness(
-            self.mesh, readers=lambda _: READERS, after=AFTER, system_clock=self.clock
+            self.mesh, readers=self.readers, after=AFTER, system_clock=self.clock
         )
         for service in ("web", "api"):
             self.service(service)
@@ -58,6 +58,10 @@ class Setting:
         self.size = len(self.watch.snapshot().of(snapshot.ENDPOINTS)[name_of("web")].body)
         # One more, because those before have faded a little by then.
         self.enough = restlessness.enough(self.size, after=AFTER) + 1
+
+    def readers(self, scope):
+        """Return how many proxies see a place, if each were a thousand."""
+        return READERS * self.connections.seeing(scope)
 
     def come(self, pod, *, can=True, cluster=C1):
         """Let a proxy come."""

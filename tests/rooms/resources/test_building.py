@@ -16,7 +16,7 @@ from isthmus.mesh.services import Protocol
 from isthmus.mesh.workloads import Endpoint, Health, Likeness
 from isthmus.node import bootstrap
 from isthmus.resources import building, consistency, snapshot
-from isthmus.resources.envoy import build, gateways
+from isthmus.resources.envoy import build, gateways, members
 from isthmus.resources.envoy import endpoints as envoy_endpoints
 from isthmus.testing import envoys
 from isthmus.views import view
@@ -270,3 +270,24 @@ def test_what_is_told_in_two_places_is_one_object_while_it_is_told():
     assert apart[0] is apart[1]
     assert unlike.body != one.body
     assert len({id(found) for found in (one, *apart, unlike)}) == 3
+
+
+def test_the_collections_of_a_set_that_did_not_change_are_the_same_however_many_others_are_told():
+    def told(cluster, *, newest):
+        groups = tuple(
+            view.LocalityGroup(
+                Locality("region", f"zone-{number}"),
+                1,
+                (view.LbEndpoint(newest if not number else f"10.0.1.{number}", 80, 1),),
+            )
+            for number in range(10)
+        )
+        slice_ = view.EndpointsSlice(cluster, groups, is_apart=True)
+        return building.build(slice_).collections
+
+    before = told("first", newest="10.0.0.1")
+    others = [told(f"other-{number}", newest="10.0.0.1") for number in range(members.RECENT // 5)]
+    after = told("first", newest="10.0.0.2")
+
+    assert len(others) * len(before) > members.RECENT
+    assert [one is other for one, other in zip(before, after, strict=True)] == [False] + [True] * 9

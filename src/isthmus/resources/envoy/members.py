@@ -11,6 +11,7 @@ Source: LEDS of Envoy (envoy.config.endpoint.v3.LedsClusterLocalityConfig); docs
 
 import functools
 import hashlib
+import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -93,8 +94,12 @@ def _collection(name: str, found: view.Told) -> snapshot.Resource:
     # Editions last as long as somebody remembers that they were told; their members must not.
     listing = functools.partial(_members, name.removesuffix(EVERY), found)
     contents = snapshot.Contents.made(content.hexdigest(), functools.partial(_listed, listing))
-    return snapshot.Resource(snapshot.MEMBERS, name, contents, b"")
+    fresh = snapshot.Resource(snapshot.MEMBERS, name, contents, b"")
+    # Of a set that changes most collections stay as they were: who has them need not look.
+    return _KNOWN.setdefault((name, content.hexdigest()), fresh)
 
+
+_KNOWN: Final = weakref.WeakValueDictionary[tuple[str, str], snapshot.Resource]()
 
 Listing = Callable[[], Mapping[str, snapshot.Resource]]
 

@@ -255,7 +255,7 @@ def _count(
     hint: str = "0 stands for any number",
 ) -> int:
     text = environment.get(name) or str(usual)
-    if not (text.isascii() and text.isdecimal()) or int(text[:20]) > most:
+    if not _is_whole(text) or int(text) > most:
         raise SettingRefused(
             f"`{name}` must be a number from 0 to {most}, but is: `{text[:40]}`",
             hint=hint,
@@ -272,12 +272,17 @@ def _truth(environment: Mapping[str, str], name: str, *, default: str = "false")
 
 def _number(environment: Mapping[str, str], name: str, usual: int) -> int:
     text = environment.get(name, "") or str(usual)
-    if not text.isdecimal() or not int(text):
+    if not _is_whole(text) or not int(text):
         raise SettingRefused(f"`{name}` must be a number above zero, but is: `{text[:40]}`")
     return int(text)
 
 
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS
+
+
 MOST_COUNT = 1_000_000
+MOST_DIGITS = 20
 MOST_WORKERS = 64
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 

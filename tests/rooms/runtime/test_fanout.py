@@ -228,6 +228,6 @@ def test_what_workers_count_is_one_sum_and_those_who_end_are_no_longer_connected
 def test_the_number_of_workers_is_a_setting():
     assert settings.read({}, []).push_workers == 0
     assert settings.read({"ISTHMUS_PUSH_WORKERS": "3"}, []).push_workers == 3
-    for wrong in ("-1", "many", "65"):
+    for wrong in ("-1", "many", "65", "0" * 20 + "65", "0" * 5000):
         with pytest.raises(settings.SettingRefused, match="ISTHMUS_PUSH_WORKERS"):
             settings.read({"ISTHMUS_PUSH_WORKERS": wrong}, [])

@@ -322,8 +322,8 @@ class Informer(Generic[V]):
                 raise msgspec.ValidationError(_TOO_DEEP)
             value = self._share(self._readable_in(raw))
         except _UNREADABLE as error:
-            metadata = _BARE.decode(raw).metadata
-            key = (metadata.namespace, metadata.name)
+            bare, _ = _decoded(_BARE, bytes(raw))
+            key = (bare.metadata.namespace, bare.metadata.name)
             self._broken.add(key)
             self._on_finding(key, self._finding(key, error))
             return key, None
@@ -332,7 +332,11 @@ class Informer(Generic[V]):
         return key, value
 
     def _readable_in(self, raw: msgspec.Raw) -> V:
-        value = self._decoder.decode(raw)
+        try:
+            value = self._decoder.decode(raw)
+        except RecursionError as error:
+            # Nearly always the list that it stood in was too deep before.
+            raise msgspec.ValidationError(_TOO_DEEP) from error
         # Whatever compares it or goes through it has less room than the decoder had.
         if isinstance(value, objects.FreeForm) and nesting.is_deep(value.spec):
             raise msgspec.ValidationError(_TOO_DEEP)

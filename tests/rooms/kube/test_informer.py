@@ -23,6 +23,7 @@ class Followed:
         self.batches = []
         self.findings = {}
         self.copy = {}
+        self.restarts = -1
         self.informer = informer.Informer(
             reads,
             options.pop("kind", kinds.SERVICE),
@@ -41,6 +42,10 @@ class Followed:
             else:
                 self.copy[key] = value
 
+    async def run(self):
+        self.restarts += 1
+        await self.informer.run()
+
     def names(self):
         return sorted(name for _, name in self.copy)
 
@@ -49,7 +54,7 @@ class Followed:
 async def following(server, **options):
     async with client.Client(server.access()) as reads, tasks.Nursery() as nursery:
         followed = Followed(reads, **options)
-        _ = nursery.keep("follow", followed.informer.run)
+        _ = nursery.keep("follow", followed.run)
         yield followed
 
 
@@ -149,6 +154,23 @@ async def test_an_object_that_no_decoder_takes_is_a_finding_and_stops_nothing(se
 
     assert sorted(followed.findings) == [("n", "bad later"), ("n", "bad listed")]
     assert followed.copy["n", "a"].spec == {"hosts": ['[{"a']}
+
+
+async def test_no_depth_is_just_too_deep_for_one_decoder_of_several(server):
+    server.put(kinds.VIRTUAL_SERVICE, "a", "n", spec={"hosts": ["a"]})
+    deep = range(800, 1010)
+    for levels in deep:
+        server.verbatim[f"bad{levels}"] = b"[" * levels + b"]" * levels
+
+    async with following(server, kind=kinds.VIRTUAL_SERVICE, decode=objects.FreeForm) as followed:
+        await kube_server.eventually(lambda: followed.names() == ["a"])
+        for levels in deep:
+            server.put(kinds.VIRTUAL_SERVICE, f"d{levels}", "n", spec={"retries": f"bad{levels}"})
+        server.put(kinds.VIRTUAL_SERVICE, "b", "n", spec={"hosts": ["b"]})
+        await kube_server.eventually(lambda: followed.names() == ["a", "b"])
+
+    assert sorted(followed.findings) == sorted(("n", f"d{levels}") for levels in deep)
+    assert not followed.restarts
 
 
 async def test_an_expired_credential_keeps_what_was_known_and_is_reported(server):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
@@ -171,10 +172,12 @@ def _speaks(
 def _clusters(
     known: facts.Facts, behind: spreading.Standing
 ) -> Callable[[reader.Reader, Seen, Service], Sliced]:
+    made = _Made()
+
     def sliced(read: reader.Reader, key: Seen, service: Service) -> Sliced:
         scope, name = key
         rule = rule_for(read, known, service, client=scope.namespace, labels=scope.labels)
-        for cluster in outbound.clusters_of(
+        for cluster in made.clusters(
             service,
             rule=rule,
             accounts=known.accounts_of(read, name),
@@ -184,9 +187,51 @@ def _clusters(
         ):
             told = completed(read, known, cluster, service, scope=scope)
             marked = spreading.marked(told, marks_sockets=scope.marks_sockets)
-            yield view.keyed(scope, _same(marked))
+            yield view.keyed(scope, marked if marked is cluster else _same(marked))
 
     return sliced
+
+
+class _Made:
+    """Remembers which clusters each service had last, and of what they were made.
+
+    A place that comes goes through all services, and what it finds of them is, as a rule, what the
+    places before it have found: the very same objects.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[ServiceKey, tuple[tuple[object, ...], tuple[view.ClusterSlice, ...]]] = {}
+
+    def clusters(
+        self,
+        service: Service,
+        *,
+        rule: policies.DestinationRule | None,
+        accounts: tuple[str, ...],
+        settings: MeshSettings,
+        speaks_mtls: bool | None,
+        behind: spreading.Behind,
+    ) -> tuple[view.ClusterSlice, ...]:
+        """Return the clusters of a service."""
+        parts = (service, rule, accounts, settings, speaks_mtls, behind)
+        last = self._last.get(service.key)
+        if last is not None and all(map(operator.is_, last[0], parts)):
+            return last[1]
+        found = tuple(
+            _same(cluster)
+            for cluster in outbound.clusters_of(
+                service,
+                rule=rule,
+                accounts=accounts,
+                settings=settings,
+                speaks_mtls=speaks_mtls,
+                behind=behind,
+            )
+        )
+        if len(self._last) >= SHARED:
+            del self._last[next(iter(self._last))]
+        self._last[service.key] = parts, found
+        return found
 
 
 @functools.lru_cache(maxsize=SHARED)

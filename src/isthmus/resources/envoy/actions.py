@@ -3,6 +3,7 @@
 Source: spec section 4.8; Istio's API for VirtualService.
 """
 
+import functools
 from typing import Final
 
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
@@ -114,8 +115,9 @@ def copying(route: view.Route) -> messages.Fields:
     }
 
 
+@functools.cache
 def avoiding_tried() -> messages.Fields:
-    """Return what keeps a retry from an endpoint that has just failed."""
+    """Return what keeps a retry from an endpoint that has just failed; nobody may change it."""
     return messages.extension(
         "envoy.retry_host_predicates.previous_hosts", previous_hosts_pb2.PreviousHostsPredicate()
     )

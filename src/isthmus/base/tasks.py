@@ -113,11 +113,18 @@ def attempt(name: str, act: Callable[P, None], *given: P.args, **named: P.kwargs
     return True
 
 
-async def _reported(name: str, work: Coroutine[object, object, None]) -> None:
+async def attempted(name: str, work: Awaitable[None]) -> bool:
+    """Await `work`, which others must not end with; return whether it did not fail."""
     try:
         await work
     except Exception as error:
         _LOG.error("task failed", task=name, error=_shown(error))
+        return False
+    return True
+
+
+async def _reported(name: str, work: Coroutine[object, object, None]) -> None:
+    _ = await attempted(name, work)
 
 
 def _shown(error: BaseException) -> str:

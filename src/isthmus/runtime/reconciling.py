@@ -19,6 +19,7 @@ FIRST_DELAY_S = 0.05
 LONGEST_DELAY_S = 30.0
 CALM_S = 10.0
 FREE_WRITES = 3
+MOST_FAILURES = 64
 
 
 class Reconciler(Generic[K]):
@@ -64,7 +65,8 @@ class Reconciler(Generic[K]):
             del self._due[key]
             self._busy.add(key)
             try:
-                await self._attempt(key)
+                if not await tasks.attempted(f"{self._name}: {key}", self._attempt(key)):
+                    _ = self._put_off(key, self._clock.monotonic())
             finally:
                 self._busy.discard(key)
                 self._wake.set()
@@ -91,10 +93,8 @@ class Reconciler(Generic[K]):
         try:
             wrote = await self._reconcile(key)
         except errors.IsthmusError as error:
-            failures = self._failures[key] = self._failures.get(key, 0) + 1
-            delay_s = min(FIRST_DELAY_S * 2.0 ** (failures - 1), LONGEST_DELAY_S)
-            self._due[key] = now + delay_s
-            if failures > FREE_WRITES:
+            delay_s = self._put_off(key, now)
+            if self._failures[key] > FREE_WRITES:
                 _LOG.warning(
                     "cannot write; will try again",
                     what=self._name,
@@ -107,6 +107,13 @@ class Reconciler(Generic[K]):
         if wrote:
             count, last = self._writes.get(key, (0, now))
             self._writes[key] = (count + 1 if now - last < CALM_S else 1, now)
+
+    def _put_off(self, key: K, now: float) -> float:
+        """Let a key that has failed be tried again, later each time; return how much later."""
+        failures = self._failures[key] = min(self._failures.get(key, 0) + 1, MOST_FAILURES)
+        delay_s = float(min(FIRST_DELAY_S * 2.0 ** (failures - 1), LONGEST_DELAY_S))
+        self._due[key] = now + delay_s
+        return delay_s
 
     def _damping_s(self, key: K, now: float) -> float:
         count, last = self._writes.get(key, (0, now))

@@ -150,8 +150,12 @@ def singles(here: Field, *, changes: int) -> Found:
 
 
 def stream(here: Field, events: list[list[float]], *, seconds: float) -> Found:
-    """Replace pods at given moments; return how late clients learnt of it."""
+    """Replace pods at given moments; return how late clients learnt of it.
+
+    Bytes are those of an event, for each client that is told of it.
+    """
     here.clients.ask(act="track")
+    before = here.clients.ask(act="counted")
     cpu_s, busy_s = here.plane.cpu_s(), here.clients.cpu_s()
     here.servers.tell(act="replace", events=events)
     here.rest(seconds + PAUSE_S)
@@ -164,9 +168,13 @@ def stream(here: Field, events: list[list[float]], *, seconds: float) -> Found:
         timeout_s=DRAIN_S,
     )
     used_s = here.plane.cpu_s() - cpu_s
+    after = here.clients.ask(act="counted")
+    per_client = {name: (after[name] - before[name]) / here.told for name in ("messages", "bytes")}
     return {
         **found,
         "events": len(events),
+        "messages_per_proxy": per_client["messages"],
+        "bytes_per_proxy": per_client["bytes"] / len(events),
         "cpu_s": used_s,
         "cpu_percent": round(used_s / seconds * 100),
         "client_busy_percent": round(client_s / seconds * 100),
@@ -187,15 +195,12 @@ def poisson(here: Field, *, rate: float, seconds: float) -> Found:
 def settled(here: Field, *, rate: float, seconds: float) -> Found:
     """Replace pods at random moments, after the same has gone on for more than a minute.
 
-    By then a control plane that tells differently of what changes all the time does so. Bytes say
-    whether: they are those of an event, for each client that is told of it.
+    By then a control plane that tells differently of what changes all the time does so; bytes say
+    whether.
     """
     for _ in range(ROUNDS):
         poisson(here, rate=rate, seconds=ROUND_S)
-    before = here.clients.ask(act="counted")["bytes"]
-    found = poisson(here, rate=rate, seconds=seconds)
-    told_bytes = here.clients.ask(act="counted")["bytes"] - before
-    return {**found, "bytes_per_proxy": told_bytes / (found["events"] * here.told)}
+    return poisson(here, rate=rate, seconds=seconds)
 
 
 def rollout(here: Field) -> Found:

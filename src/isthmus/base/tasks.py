@@ -7,13 +7,13 @@ fails is reported with its name and, where asked, started again after a growing,
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import ParamSpec, Self
+from typing import Self, TypeVarTuple
 
 from isthmus.base import clock, logs
 
 _LOG = logs.Log("isthmus.tasks")
 
-P = ParamSpec("P")
+Given = TypeVarTuple("Given")
 
 
 class Nursery:
@@ -99,14 +99,14 @@ class Nursery:
             raise asyncio.CancelledError
 
 
-def attempt(name: str, act: Callable[P, None], *given: P.args, **named: P.kwargs) -> bool:
+def attempt(name: str, act: Callable[[*Given], None], *given: *Given) -> bool:
     """Call `act`, which belongs to a task of its own but in name; return whether it did not fail.
 
     For what is called by the event loop many thousand times a second: a failure is logged, and
     ends nothing else.
     """
     try:
-        act(*given, **named)
+        act(*given)
     except Exception as error:
         _LOG.error("task failed", task=name, error=_shown(error))
         return False

@@ -18,7 +18,7 @@ from typing import Any, Final
 from isthmus.base import logs
 from isthmus.wire.h2 import calls, connection, outlet, polls, singles
 
-READ_BYTES: Final = 64 * 1024
+READ_BYTES: Final = 17 * 1024
 """More than a record of TLS has, so that nothing is left that was decrypted but not read."""
 READS_AT_ONCE: Final = 8
 """After so many others have their turn."""

@@ -82,7 +82,7 @@ class Jobs:
         if not failed:
             return 0.0
         ended = max(_ended_at(pod) for pod in failed)
-        wait_s = min(_FIRST_BACKOFF_S * 2 ** (len(failed) - 1), _LONGEST_BACKOFF_S)
+        wait_s = min(_FIRST_BACKOFF_S * 2 ** min(len(failed) - 1, 16), _LONGEST_BACKOFF_S)
         return float(wait_s) - (self._clock.now() - ended).total_seconds()
 
     def _verdict(self, job: Obj, pods: list[Obj]) -> tuple[str, str, str] | None:

@@ -15,6 +15,7 @@ K = TypeVar("K", bound=Hashable)
 _LOG = logs.Log("isthmus.lab.controllers")
 _FIRST_DELAY_S = 0.01
 _LONGEST_DELAY_S = 10.0
+_MOST_FAILURES = 64
 
 
 class Reconciler(Generic[K]):
@@ -63,7 +64,7 @@ class Reconciler(Generic[K]):
             self._failures.pop(key, None)
 
     def _retry(self, key: K, error: ApiError) -> None:
-        count = self._failures[key] = self._failures.get(key, 0) + 1
+        count = self._failures[key] = min(self._failures.get(key, 0) + 1, _MOST_FAILURES)
         delay_s = min(_FIRST_DELAY_S * 2 ** (count - 1), _LONGEST_DELAY_S)
         # A conflict only says that somebody else was faster; it is not worth a line.
         write = _LOG.debug if error.code in {404, 409} else _LOG.warning

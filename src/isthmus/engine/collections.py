@@ -156,7 +156,8 @@ class Collection(Readable, Generic[K, V]):
         """Make `key` what it is now; an equal value is no change."""
         content = self.content
         old = content.get(key, ABSENT)
-        if old is new or old == new:
+        # What is absent is no value, and no value need be asked whether it equals it.
+        if old is new or (old is not ABSENT and old == new):
             return
         if new is ABSENT:
             del content[key]

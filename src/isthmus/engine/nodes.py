@@ -213,7 +213,9 @@ class Derive(Generic[K, V, K2, V2]):
 
     def _compute(self, key: K, value: V, touched: Touched[K2, V2]) -> None:
         own = cast("K2", key)  # Sound: looked for only.
-        is_plain = self._is_plain(key, touched)
+        # At the start there is nothing at any key yet, and nothing to be asked about it.
+        has_own = own in self.out.content or own in touched
+        is_plain = has_own and self._is_plain(key, touched)
         new = self._run(key, value, self.out.content.get(own) if is_plain else None)
         if new is None:
             return

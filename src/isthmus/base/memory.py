@@ -9,9 +9,10 @@ call, hence ctypes; with a heap of 1 GiB it took 14 ms. Other C libraries, musl'
 nothing like it and do without.
 """
 
+import contextlib
 import ctypes
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 
@@ -34,6 +35,23 @@ def collect_rarely() -> None:
     a third of the time that computing it did.
     """
     gc.set_threshold(AT_ONCE, 10, 10)
+
+
+@contextlib.contextmanager
+def without_collection(*, stays: bool = False) -> Iterator[None]:
+    """Spare the garbage collector while much is made at once that holds no cycles.
+
+    Of what `stays` it is spared afterwards, too, until somebody has it look at all there is.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if stays:
+            gc.freeze()
+        if was_enabled:
+            gc.enable()
 
 
 def give_back() -> None:

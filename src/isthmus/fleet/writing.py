@@ -6,6 +6,7 @@ would be computed ten times, each time from more; until the fleet is ready nobod
 
 from collections.abc import Callable
 
+from isthmus.base import memory
 from isthmus.engine import graph, transactions
 from isthmus.fleet import generations, snapshots, sources
 from isthmus.mesh.identities import ClusterId
@@ -51,7 +52,9 @@ class Writer:
         self._gathers = False
         if not self._gathered:
             return
-        with self._graph.transaction() as transaction:
+        # All that the mesh is: the collector would go through it again and again while it grows,
+        # and then once more just before the program has it do so.
+        with memory.without_collection(stays=True), self._graph.transaction() as transaction:
             for cluster, content in self._gathered.items():
                 self._replace(transaction, cluster, content())
             # Before anybody is told: whoever fails then must not keep later changes away.

@@ -8,15 +8,14 @@ Source: performance rules 8, 9 and 11; design rules 5 and 7.
 
 import asyncio
 import contextlib
-import gc
 import random
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 import msgspec
 
-from isthmus.base import clock, errors, logs
+from isthmus.base import clock, errors, logs, memory
 from isthmus.kube import client, kinds, listwatch, nesting, objects, problems, sharing
 
 V = TypeVar("V", bound=objects.Object)
@@ -291,7 +290,7 @@ class Informer(Generic[V]):
     # --- reading ----------------------------------------------------------------------------------
 
     def _page(self, content: bytes) -> listwatch.Page[Key, V]:
-        with _without_collection():
+        with memory.without_collection():
             answer, is_cut = _decoded(_LIST, content)
             items = dict(self._item(raw, is_cut=is_cut) for raw in answer.items or [])
         return listwatch.Page(items, answer.metadata.resource_version, answer.metadata.continue_)
@@ -373,15 +372,3 @@ def _decoded(decoder: msgspec.json.Decoder[T], content: bytes) -> tuple[T, bool]
         return decoder.decode(content), False
     except RecursionError:
         return decoder.decode(nesting.cut(content)), True
-
-
-@contextlib.contextmanager
-def _without_collection() -> Iterator[None]:
-    """Spare the garbage collector while many records are made that hold no cycles."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -58,6 +58,9 @@ ANY = "0.0.0.0"  # inside the pod's own network
 TIDY_EVERY_S, TIDY_TIMES = 5.0, 6
 """For how long proxies that have come may still be told what they asked for."""
 
+SETTLE_AFTER_S = 2.0
+"""Once all clusters are known proxies are told first, and what that left behind is looked for then."""
+
 TIDY_AFTER_S = 5.0
 """Clusters often change hands one after the other; memory is given back once for all of them."""
 
@@ -434,10 +437,12 @@ class Program:
         From then on give back what clusters leave behind that change hands or go.
         """
         await self._fleet.ready.wait()
-        gc.unfreeze()  # what was imported holds some garbage, too
+        _LOG.info("all clusters known", clusters=len(self._fleet.clusters()))
+        # Whoever waits for the first answer must not wait for this, too.
+        await self._clock.sleep(SETTLE_AFTER_S)
+        gc.unfreeze()  # what was imported and learnt holds some garbage, too
         memory.give_back()
         gc.freeze()
-        _LOG.info("all clusters known", clusters=len(self._fleet.clusters()))
         while True:
             await self._fleet.ended.wait()
             await self._clock.sleep(TIDY_AFTER_S)

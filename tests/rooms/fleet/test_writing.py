@@ -1,5 +1,7 @@
 """What clusters hold goes into the sources: at first in one step, later cluster by cluster."""
 
+import gc
+
 import pytest
 
 from isthmus.engine import graph
@@ -42,6 +44,17 @@ def test_clusters_that_come_before_anybody_looks_are_put_in_one_step(world):
     world.writer.gather_no_more()
 
     assert world.steps == [["east/a", "east/c", "west/b"]]
+
+
+def test_what_is_computed_in_one_step_is_spared_the_collector(world):
+    collects = []
+    world.graph.listen(lambda _: collects.append(gc.isenabled()))
+    world.writer.put_with_others(EAST, lambda: pods(EAST, "a"))
+
+    world.writer.gather_no_more()
+    world.writer.put(EAST, pods(EAST, "b"))
+
+    assert collects == [False, True]
 
 
 def test_later_each_cluster_is_put_at_once_and_changes_are_written(world):

@@ -5,6 +5,7 @@ values it changes, unless forced; what a manager no longer applies and nobody el
 an update takes the fields that it changes from everybody.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from isthmus.lab.apiserver import errors, fieldsets, schemas
@@ -67,16 +68,15 @@ def applied(  # an apply is made of this much
     if dropped:
         merged = fieldsets.without(shape, merged, dropped)
     after = fieldsets.leaves(shape, merged)
-    changed = frozenset(
-        path for path, value in mine.items() if path not in before or before[path] != value
-    )
+    # Of what is applied empty, and has got something in it since, nothing changes.
+    changed = _changed(before, after) & mine.keys()
     if not force:
         _refuse_conflicts(owners, writer, changed - lenient)
     # Who applies the same again is not noted anew, or its object would change every second.
     touched = last != frozenset(mine) or bool(changed)
     owners[writer.key] = (frozenset(mine), writer.now if touched else when)
     kept = _released(owners, writer, changed)
-    gone = frozenset(before) - after.keys()
+    gone = _gone(before, after)
     return _recorded(merged, kept, gone=gone, writer=writer, touched=touched)
 
 
@@ -84,17 +84,29 @@ def updated(shape: schemas.Schema, old: Obj, new: Obj, *, writer: Writer) -> Obj
     """Return `new` with the ownership that this ordinary write results in."""
     owners = _owners(new if "managedFields" in new.get("metadata", {}) else old)
     before, after = fieldsets.leaves(shape, old), fieldsets.leaves(shape, new)
-    changed = frozenset(
-        path for path, value in after.items() if path not in before or before[path] != value
-    )
-    gone = frozenset(before) - after.keys()
-    changed = frozenset(path for path in changed if path[0] not in writer.hidden)
+    gone = _gone(before, after)
+    changed = frozenset(path for path in _changed(before, after) if path[0] not in writer.hidden)
     touched = bool(changed)
     if changed:
         mine = owners.get(writer.key, (frozenset(), ""))[0]
         owners[writer.key] = (mine | changed, writer.now)
         owners = _released(owners, writer, changed)
     return _recorded(new, owners, gone=gone, writer=writer, touched=touched)
+
+
+def _changed(before: Mapping[Path, Json], after: Mapping[Path, Json]) -> Paths:
+    """Return what is there with another value than before, or is new."""
+    return frozenset(
+        path for path, value in after.items() if path not in before or before[path] != value
+    )
+
+
+def _gone(before: Mapping[Path, Json], after: Mapping[Path, Json]) -> Paths:
+    """Return what is there no more; what was empty and has got something in it still is."""
+    missing = frozenset(before) - after.keys()
+    if not missing:
+        return missing
+    return missing - {path[:length] for path in after for length in range(1, len(path))}
 
 
 _Owners = dict[tuple[str, str, str], tuple[Paths, str]]

@@ -90,6 +90,20 @@ async def test_applying_the_same_again_later_writes_nothing_either(api):
     assert times["ann"] < times["bob"]
 
 
+async def test_what_is_applied_empty_is_not_changed_by_what_others_put_in(api):
+    def named(**annotations):
+        found = deployment()
+        return {**found, "metadata": {**found["metadata"], "annotations": annotations}}
+
+    await apply(api, "deployments.apps", named())
+    filled = await apply(api, "deployments.apps", named(a="1"), by="bob", force=True)
+    api.state.clock = Later()
+
+    assert await apply(api, "deployments.apps", named()) == filled
+    emptied = await apply(api, "deployments.apps", deployment(), by="bob")
+    assert not emptied["metadata"].get("annotations")
+
+
 async def test_items_of_a_keyed_list_have_owners_of_their_own(api):
     def wanted(*names):
         spec = {"containers": [{"name": name, "image": "x"} for name in names]}

@@ -117,89 +117,104 @@ class Cell(abc.ABC):
 class Runs(Cell, Generic[K]):
     """Runs of one derivation that have read the same."""
 
-    __slots__ = ("_dirty", "_keys")
+    __slots__ = ("_count", "_keys", "_ledger")
 
-    def __init__(self, dirty: DirtyKeys[K]) -> None:
+    def __init__(self, ledger: "Ledger[K]") -> None:
         super().__init__()
-        self._dirty = dirty
-        self._keys: K | dict[K, None] | None = None
+        self._ledger = ledger
+        self._keys: K | _Keys[K] | collections.Absent = collections.ABSENT
+        self._count = 0
 
     def join(self, key: K) -> None:
         """Make the run of `key` one of them, which it was not."""
         present = self._keys
-        if present is None:
+        self._count += 1
+        if present is collections.ABSENT:
             self._keys = key
-        elif isinstance(present, dict):
-            present[key] = None
+        elif isinstance(present, _Keys):
+            present.append(key)
         else:
-            # A dict and no set: the order of computation must not depend on memory addresses.
-            self._keys = {present: None, key: None}
+            self._keys = _Keys((present, key))
 
     def leave(self, key: K) -> bool:
-        """Make the run of `key` none of them, which it was; say whether none is left."""
+        """Make the run of `key` none of them, which it was; say whether none is left.
+
+        The ledger knows by then where it belongs.
+        """
+        self._count -= 1
         present = self._keys
-        if isinstance(present, dict):
-            del present[key]
-            return not present
-        self._keys = None
-        return True
+        if isinstance(present, _Keys) and len(present) > FEW + 2 * self._count:
+            present[:] = self._present(present)
+        return not self._count
 
     @override
     def mark(self) -> None:
         present = self._keys
-        if isinstance(present, dict):
-            self._dirty.update(present)
-        elif present is not None:
-            self._dirty.add(present)
+        if isinstance(present, _Keys):
+            self._ledger.dirty.update(self._present(present))
+        elif present is not collections.ABSENT:
+            self._ledger.dirty.add(present)
+
+    def _present(self, keys: "_Keys[K]") -> dict[K, None]:
+        """Return each of them once that has not left; in order, for what is computed follows it."""
+        runs = self._ledger.runs
+        return dict.fromkeys([key for key in keys if runs.get(key) is self])
+
+
+class _Keys(list[K]):
+    """Keys of runs that read the same, or did: who leaves is struck off with many others."""
+
+    __slots__ = ()
 
 
 class Ledger(Generic[K]):
-    """What the runs of one derivation have read, by their input."""
+    """What the runs of one derivation have read, by their input.
 
-    __slots__ = ("_alike", "_dirty", "_idle", "_runs")
+    Attributes:
+        dirty: Where runs are marked.
+        runs: Those that have read anything.
+    """
+
+    __slots__ = ("_alike", "_idle", "dirty", "runs")
 
     def __init__(self, dirty: DirtyKeys[K]) -> None:
-        self._dirty = dirty
-        self._runs: dict[K, Runs[K]] = {}
+        self.dirty = dirty
+        self.runs: dict[K, Runs[K]] = {}
         self._alike: dict[reader.Reads, Runs[K]] = {}
-        self._idle = Runs(dirty)
+        self._idle = Runs(self)
         """Of all that read nothing: these need not be marked, and nothing is kept of them."""
-
-    def keys(self) -> Iterable[K]:
-        """Return the inputs whose runs have read anything."""
-        return self._runs
 
     def reads_of(self, key: K) -> reader.Reads:
         """Return what a run has read."""
-        return self._runs.get(key, self._idle).reads
+        return self.runs.get(key, self._idle).reads
 
     def note(self, key: K, reads: reader.Reads) -> None:
         """Note what an input's run has read."""
-        old = self._runs.get(key, self._idle)
+        old = self.runs.get(key, self._idle)
         if old.reads == reads:
             return
         if not reads:
-            del self._runs[key]
+            del self.runs[key]
         elif sum([len(keys) for _, keys in reads]) <= FEW:
             new = self._alike.get(reads)
             if new is None:
                 reads = _sharing_parts(reads)
-                new = self._alike[reads] = Runs(self._dirty)
+                new = self._alike[reads] = Runs(self)
                 new.adopt(reads)
             new.join(key)
-            self._runs[key] = new
+            self.runs[key] = new
         elif old is not self._idle and old.reads not in self._alike:
             old.adopt(_sharing_parts(reads))  # Which is its own: only the differences matter.
             return
         else:
-            new = self._runs[key] = Runs(self._dirty)
+            new = self.runs[key] = Runs(self)
             new.adopt(_sharing_parts(reads))
             new.join(key)
         self._leave(old, key)
 
     def drop(self, key: K) -> None:
         """Forget an input."""
-        self._leave(self._runs.pop(key, self._idle), key)
+        self._leave(self.runs.pop(key, self._idle), key)
 
     def _leave(self, runs: Runs[K], key: K) -> None:
         if runs is self._idle or not runs.leave(key):

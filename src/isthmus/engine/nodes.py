@@ -194,7 +194,7 @@ class Derive(Generic[K, V, K2, V2]):
         self._dirty.take()
         self._dirty.rests = False
         # Of the keys that it holds, those that are no inputs give nothing up.
-        gave = [*self._ledger.keys(), *self._others, *self._failures, *self.out.content]
+        gave = [*self._ledger.runs, *self._others, *self._failures, *self.out.content]
         # Sound: a dict may be asked for anything hashable.
         inputs = dict.fromkeys(cast("list[K]", gave))
         self._dirty.update(inputs if gate.is_shut else self._over.content)

@@ -7,6 +7,8 @@ import functools
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from isthmus.base import hashing
 from isthmus.mesh import identities
 from isthmus.mesh.identities import ClusterId, NetworkId
@@ -80,9 +82,8 @@ class Kind:
     awaits_proxy: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """A pod as the mesh sees it.
+class Workload(msgspec.Struct, frozen=True, gc=False):
+    """A pod as the mesh sees it; there are too many for what the garbage collector needs of each.
 
     Attributes:
         address: Its first one; empty if it has none.
@@ -180,8 +181,7 @@ class Likeness:
     accepts_tunnels: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True, gc=False):
     """One address and port that answers for one port of a service."""
 
     address: str

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
@@ -118,7 +120,7 @@ def _called_well(endpoint: Endpoint) -> Endpoint:
     if endpoint.health is Health.HEALTHY:
         return endpoint
     like = dataclasses.replace(endpoint.like, health=Health.HEALTHY)
-    return dataclasses.replace(endpoint, like=like)
+    return msgspec.structs.replace(endpoint, like=like)
 
 
 def _preference(endpoint: Endpoint) -> tuple[bool, bool, str]:

@@ -12,6 +12,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+import msgspec
+
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh.ambient import Sharing
 from isthmus.mesh.authorization import AuthorizationPolicy
@@ -140,7 +142,9 @@ def _endpoints(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], S
         direct = [one for one in endpoints if one.cluster not in passed]
         for _, port_name, name in _passed(service):
             ends = [
-                dataclasses.replace(one, like=dataclasses.replace(one.like, port_name=port_name))
+                msgspec.structs.replace(
+                    one, like=dataclasses.replace(one.like, port_name=port_name)
+                )
                 for one in waypoints
             ]
             groups = behind((*direct, *ends), sharing, scope=scope, port_name=port_name)

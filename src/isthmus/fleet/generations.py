@@ -13,6 +13,7 @@ Source: design rule 4; security rules RS-1 and RS-5.
 """
 
 import asyncio
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -114,6 +115,9 @@ Changes = Mapping[str, Mapping[sources.ObjectKey, objects.Object | None]]
 """By collection and key the object to be; None deletes."""
 
 
+Follower = informer.Informer[objects.Object, sources.ObjectKey]
+
+
 class Generation:
     """Follows one cluster with one credential."""
 
@@ -139,13 +143,13 @@ class Generation:
         self._nursery = tasks.Nursery(system_clock=system_clock)
         self._usurper: errors.Finding | None = None
         self._pending: dict[str, dict[sources.ObjectKey, objects.Object | None]] = {}
-        self._findings: dict[tuple[str, informer.Key], errors.Finding] = {}
+        self._findings: dict[tuple[str, sources.ObjectKey], errors.Finding] = {}
         self._informers = {
             one.collection: self._informer(one, namespace=namespace) for one in followed
         }
         self._keep = {one.collection: one.keep for one in followed}
 
-    def _informer(self, one: Followed, *, namespace: str) -> informer.Informer[objects.Object]:
+    def _informer(self, one: Followed, *, namespace: str) -> Follower:
         return informer.Informer(
             self.client,
             one.kind,
@@ -158,6 +162,8 @@ class Generation:
             optional=one.optional,
             admit=self._admit,
             share=sharing.lean,
+            # Whoever is handed an object keeps it by the key that we keep it by.
+            named=functools.partial(sources.ObjectKey, self.cluster),
             system_clock=self._clock,
         )
 
@@ -179,7 +185,9 @@ class Generation:
     async def _admit(self) -> None:
         """Make sure that it is still the same cluster that answers."""
         followed = self._informers.get("namespaces")
-        linked = followed.items.get(_IDENTITY) if followed else None
+        linked = (
+            followed.items.get(sources.ObjectKey(self.cluster, *_IDENTITY)) if followed else None
+        )
         if linked is None or not linked.metadata.uid:
             return
         found = await self.client.list_(kinds.NAMESPACE, fields=f"metadata.name={_IDENTITY[1]}")
@@ -206,9 +214,7 @@ class Generation:
         """Return everything that the cluster holds, by collection."""
         return {
             collection: {
-                self._key(key): value
-                for key, value in one.items.items()
-                if self._keep[collection](key[1])
+                key: value for key, value in one.items.items() if self._keep[collection](key.name)
             }
             for collection, one in self._informers.items()
         }
@@ -239,10 +245,9 @@ class Generation:
             one.mute()
         await self.client.close()
 
-    def _key(self, key: informer.Key) -> sources.ObjectKey:
-        return sources.ObjectKey(self.cluster, *key)
-
-    def _batch(self, one: Followed, changes: Mapping[informer.Key, objects.Object | None]) -> None:
+    def _batch(
+        self, one: Followed, changes: Mapping[sources.ObjectKey, objects.Object | None]
+    ) -> None:
         if not self.is_live:
             return
         # What arrives in one read of the connection goes into one transaction.
@@ -250,8 +255,8 @@ class Generation:
             asyncio.get_running_loop().call_soon(self._flush)
         pending = self._pending.setdefault(one.collection, {})
         for key, value in changes.items():
-            if one.keep(key[1]):
-                pending[self._key(key)] = value
+            if one.keep(key.name):
+                pending[key] = value
 
     def _flush(self) -> None:
         pending, self._pending = self._pending, {}
@@ -259,7 +264,7 @@ class Generation:
             self.version += 1
             self._on_changes(pending)
 
-    def _found(self, collection: str, key: informer.Key, found: errors.Finding | None) -> None:
+    def _found(self, collection: str, key: sources.ObjectKey, found: errors.Finding | None) -> None:
         if found is None:
             self._findings.pop((collection, key), None)
         else:

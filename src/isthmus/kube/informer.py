@@ -9,11 +9,12 @@ Source: performance rules 8, 9 and 11; design rules 5 and 7.
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar, cast
 
 import msgspec
+from typing_extensions import TypeVar as DefaultedTypeVar
 
 from isthmus.base import clock, errors, logs, memory
 from isthmus.kube import client, kinds, listwatch, nesting, objects, problems, sharing
@@ -22,6 +23,9 @@ V = TypeVar("V", bound=objects.Object)
 
 Key = tuple[str, str]
 """Namespace, empty for cluster-wide kinds, and name."""
+
+K = DefaultedTypeVar("K", bound=Hashable, default=Key)
+"""What names an object to whoever listens, who may keep it as it is."""
 
 T = TypeVar("T")
 
@@ -74,7 +78,7 @@ class Health:
     error: str
 
 
-class Informer(Generic[V]):
+class Informer(Generic[V, K]):
     """Follows one kind for as long as `run` runs."""
 
     def __init__(  # noqa: PLR0913  # each argument is an independent choice
@@ -83,8 +87,8 @@ class Informer(Generic[V]):
         kind: kinds.Kind,
         decode: type[V],
         *,
-        on_batch: Callable[[Mapping[Key, V | None]], None] = lambda changes: None,
-        on_finding: Callable[[Key, errors.Finding | None], None] = lambda key, finding: None,
+        on_batch: Callable[[Mapping[K, V | None]], None] = lambda changes: None,
+        on_finding: Callable[[K, errors.Finding | None], None] = lambda key, finding: None,
         namespace: str = "",
         labels: str = "",
         fields: str = "",
@@ -92,6 +96,7 @@ class Informer(Generic[V]):
         longest_delay_s: float = listwatch.LONGEST_DELAY_S,
         admit: Callable[[], Awaitable[None]] | None = None,
         share: Callable[[V], V] = sharing.shared,
+        named: Callable[[str, str], K] | None = None,
         spread: Callable[[], float] = random.random,
         system_clock: clock.Clock | None = None,
     ) -> None:
@@ -112,6 +117,7 @@ class Informer(Generic[V]):
             admit: Awaited before a server is asked again, once there is something to lose; an
                 `IsthmusError` keeps it from being believed.
             share: Lets an object that was just decoded share its parts with others.
+            named: Makes the key of namespace and name; a pair of both, if none is given.
             spread: Numbers from 0 to 1 that scatter delays.
             system_clock: Time.
         """
@@ -120,6 +126,8 @@ class Informer(Generic[V]):
         self._reads = reads
         self._decoder = msgspec.json.Decoder(decode)
         self._share = share
+        # Sound: without a name of their own, keys are pairs.
+        self._named = named or cast("Callable[[str, str], K]", _pair)
         self._on_batch = on_batch
         self._on_finding = on_finding
         self._where = {"namespace": namespace, "labels": labels, "fields": fields}
@@ -128,16 +136,16 @@ class Informer(Generic[V]):
         self._in_doubt = False
         self._spread = spread
         self._clock = system_clock or clock.SystemClock()
-        self._state: listwatch.ListWatch[Key, V] = listwatch.ListWatch(
+        self._state: listwatch.ListWatch[K, V] = listwatch.ListWatch(
             longest_delay_s=longest_delay_s
         )
-        self._broken: set[Key] = set()
+        self._broken: set[K] = set()
         self._answered_at: float | None = None
         self._error = ""
         self._ask: listwatch.List | listwatch.Watch = self._state.begin()
 
     @property
-    def items(self) -> Mapping[Key, V]:
+    def items(self) -> Mapping[K, V]:
         """The objects as last seen."""
         return self._state.cache
 
@@ -246,7 +254,7 @@ class Informer(Generic[V]):
 
     # --- hearing ----------------------------------------------------------------------------------
 
-    def _hear(self, what: "listwatch.Heard[Key, V]") -> bool:
+    def _hear(self, what: "listwatch.Heard[K, V]") -> bool:
         """Take in what was heard; return whether something else is to be asked."""
         if isinstance(what, listwatch.Ended | listwatch.Failed):
             self._in_doubt = True
@@ -289,13 +297,13 @@ class Informer(Generic[V]):
 
     # --- reading ----------------------------------------------------------------------------------
 
-    def _page(self, content: bytes) -> listwatch.Page[Key, V]:
+    def _page(self, content: bytes) -> listwatch.Page[K, V]:
         with memory.without_collection():
             answer, is_cut = _decoded(_LIST, content)
             items = dict(self._item(raw, is_cut=is_cut) for raw in answer.items or [])
         return listwatch.Page(items, answer.metadata.resource_version, answer.metadata.continue_)
 
-    def _event(self, line: bytes) -> "listwatch.Heard[Key, V] | None":
+    def _event(self, line: bytes) -> "listwatch.Heard[K, V] | None":
         event, is_cut = _decoded(_EVENT, line)
         if event.type == "ERROR":
             status = _STATUS.decode(event.object)
@@ -307,7 +315,7 @@ class Informer(Generic[V]):
         if event.type == "BOOKMARK":
             return listwatch.Bookmark(metadata.resource_version)
         if event.type == "DELETED":
-            key = (metadata.namespace, metadata.name)
+            key = self._named(metadata.namespace, metadata.name)
             self._readable(key)
             return listwatch.Deleted(key, metadata.resource_version)
         if event.type in ("ADDED", "MODIFIED"):
@@ -315,18 +323,18 @@ class Informer(Generic[V]):
             return listwatch.Changed(key, value, metadata.resource_version)
         return None
 
-    def _item(self, raw: msgspec.Raw, *, is_cut: bool) -> tuple[Key, V | None]:
+    def _item(self, raw: msgspec.Raw, *, is_cut: bool) -> tuple[K, V | None]:
         try:
             if is_cut and nesting.CUT in bytes(raw):
                 raise msgspec.ValidationError(_TOO_DEEP)
             value = self._share(self._readable_in(raw))
         except _UNREADABLE as error:
             bare, _ = _decoded(_BARE, bytes(raw))
-            key = (bare.metadata.namespace, bare.metadata.name)
+            key = self._named(bare.metadata.namespace, bare.metadata.name)
             self._broken.add(key)
-            self._on_finding(key, self._finding(key, error))
+            self._on_finding(key, self._finding(bare.metadata, error))
             return key, None
-        key = (value.metadata.namespace, value.metadata.name)
+        key = self._named(value.metadata.namespace, value.metadata.name)
         self._readable(key)
         return key, value
 
@@ -341,19 +349,23 @@ class Informer(Generic[V]):
             raise msgspec.ValidationError(_TOO_DEEP)
         return value
 
-    def _readable(self, key: Key) -> None:
+    def _readable(self, key: K) -> None:
         if key in self._broken:
             self._broken.discard(key)
             self._on_finding(key, None)
 
-    def _finding(self, key: Key, error: Unreadable) -> errors.Finding:
+    def _finding(self, named: _Versioned, error: Unreadable) -> errors.Finding:
         return errors.Finding(
             problems.UNDECODABLE,
-            f"{self.kind.kind} {'/'.join(part for part in key if part)}",
+            f"{self.kind.kind} {'/'.join(part for part in (named.namespace, named.name) if part)}",
             f"cannot be read: {error}",
             still_working="its last readable form stays in use",
             hint="correct the field that is named",
         )
+
+
+def _pair(namespace: str, name: str) -> Key:
+    return namespace, name
 
 
 def _unheard(*_: object) -> None:

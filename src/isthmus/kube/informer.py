@@ -81,6 +81,10 @@ class Health:
 class Informer(Generic[V, K]):
     """Follows one kind for as long as `run` runs."""
 
+    _answered_at: float | None = None
+    _error = ""
+    _in_doubt = False
+
     def __init__(  # noqa: PLR0913  # each argument is an independent choice
         self,
         reads: client.Client,
@@ -133,15 +137,12 @@ class Informer(Generic[V, K]):
         self._where = {"namespace": namespace, "labels": labels, "fields": fields}
         self._optional = optional
         self._admit = admit
-        self._in_doubt = False
         self._spread = spread
         self._clock = system_clock or clock.SystemClock()
         self._state: listwatch.ListWatch[K, V] = listwatch.ListWatch(
             longest_delay_s=longest_delay_s
         )
         self._broken: set[K] = set()
-        self._answered_at: float | None = None
-        self._error = ""
         self._ask: listwatch.List | listwatch.Watch = self._state.begin()
 
     @property

@@ -3,6 +3,7 @@
 Source: spec sections 7.1 and 7.3.
 """
 
+import functools
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
@@ -163,6 +164,12 @@ def _first(labels: Mapping[str, str], names: Iterable[str]) -> str:
     return next((labels[name] for name in names if labels.get(name)), "")
 
 
+@functools.lru_cache(maxsize=256)
+def _same(clusters: frozenset[ClusterId]) -> frozenset[ClusterId]:
+    """Return one object for equal sets: those of most services are."""
+    return clusters
+
+
 def _sharing(graph_: graph.Graph, known: Known) -> collections.Collection[ServiceKey, Sharing]:
     def sharing(
         read: reader.Reader, key: ServiceKey, service: Service
@@ -177,9 +184,9 @@ def _sharing(graph_: graph.Graph, known: Known) -> collections.Collection[Servic
         yield (
             key,
             Sharing(
-                frozenset(same),
-                frozenset(one for one, scope in same.items() if scope.takes_over),
-                frozenset(one for one, scope in same.items() if scope.gives),
+                _same(frozenset(same)),
+                _same(frozenset(one for one, scope in same.items() if scope.takes_over)),
+                _same(frozenset(one for one, scope in same.items() if scope.gives)),
             ),
         )
 

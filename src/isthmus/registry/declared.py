@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
+from isthmus.mesh import addresses
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.services import ServiceKey
 from isthmus.registry import endpoints
@@ -22,14 +23,19 @@ class Declared:
     """What one EndpointSlice says of its members.
 
     Attributes:
-        addresses: Sorted, each once.
+        addresses: In order, each once.
         ports: Name of the service's port, and the members' own port; sorted.
     """
 
     service: ServiceKey
     cluster: ClusterId
-    addresses: tuple[str, ...]
+    addresses: tuple[addresses.Brief, ...]
     ports: tuple[tuple[str, int], ...]
+
+
+def in_brief(found: Iterable[str]) -> tuple[addresses.Brief, ...]:
+    """Return addresses in order, each once."""
+    return tuple([addresses.brief(one) for one in sorted(set(found))])
 
 
 def declare(
@@ -48,7 +54,7 @@ def declare(
                 Declared(
                     ServiceKey(key.namespace, service),
                     key.cluster,
-                    tuple(sorted({one for member in members for one in member.addresses})),
+                    in_brief(one for member in members for one in member.addresses),
                     tuple(sorted({(port.name, port.port or 0) for port in slice_.ports or ()})),
                 ),
             )

@@ -142,7 +142,7 @@ def declare_shards(
             served = declared.Declared(
                 key,
                 cluster,
-                tuple(sorted({address for one in own for address in one.addresses})),
+                declared.in_brief(address for one in own for address in one.addresses),
                 tuple(
                     sorted((port.name, target_of(found.entry, port)) for port in found.entry.ports)
                 ),

@@ -10,6 +10,7 @@ knows shares nothing, whatever the namespace says: what is shared by mistake is 
 Source: spec sections 7.3 and 7.7.
 """
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -80,7 +81,7 @@ def declare(
         yield (
             key,
             checked.Checked(
-                Scope(said.derives, said.takes_over or is_shared),
+                _same(Scope(said.derives, said.takes_over or is_shared)),
                 _unknown(own, f"Service {key.namespace}/{key.name}", key),
             ),
         )
@@ -106,6 +107,11 @@ def declare(
             checked.findings_of(graph_, "scopes.namespaces", around),
         ),
     )
+
+
+@functools.lru_cache(maxsize=16)
+def _same(scope: Scope) -> Scope:
+    return scope
 
 
 def scope_of(own: Mapping[str, str], *, around: Mapping[str, str]) -> Scope:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from isthmus.engine import collections, graph, reader
-from isthmus.mesh import policies
+from isthmus.mesh import addresses, policies
 from isthmus.mesh.authentication import RequestAuthentication
 from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.identities import ClusterId, ObjectKey, TrustDomain
@@ -100,12 +100,12 @@ class Facts:
     candidates: collections.Collection[ServiceKey, Candidates]
     in_bunches: collections.Collection[ServiceKey, bunches.Bunches]
     ports_declared: collections.Collection[ObjectKey, Ports]
-    declared_at: collections.Index[str, ObjectKey, None]
+    declared_at: collections.Index[addresses.Brief, ObjectKey, None]
 
     def served_at(self, read: Reads, cluster: ClusterId, address: str) -> dict[ServedKey, Served]:
         """Return the ports that a workload at an address serves for services."""
         found = dict[ServedKey, Served]()
-        for key in sorted(read.lookup(self.declared_at, address), reverse=True):
+        for key in sorted(read.lookup(self.declared_at, addresses.brief(address)), reverse=True):
             if key.cluster != cluster:  # Clusters may well have pods of one address.
                 continue
             declared = read.get(self.ports_declared, key)

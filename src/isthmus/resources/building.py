@@ -5,32 +5,34 @@ in many places are told the same of a service: such resources are one object, an
 bytes, as long as anybody is told them.
 """
 
-import functools
+import dataclasses
 import weakref
 from collections.abc import Hashable
 from typing import Final
 
-from isthmus.base.same import Same
 from isthmus.resources import snapshot
 from isthmus.resources.envoy import build as envoy
 from isthmus.resources.ztunnel import build as ztunnel
 from isthmus.views import view
 
 
-def build(slice_: view.Slice) -> snapshot.Resource:
-    """Return the resource that says `slice_` to the kind of proxy that it is for."""
+def build(slice_: view.Slice, *, is_apart: bool | None = None) -> snapshot.Resource:
+    """Return the resource that says `slice_` to the kind of proxy that it is for.
+
+    `is_apart` says whether endpoints are told one by one instead of what the slice says of that.
+    """
     if isinstance(slice_, view.wds.NodeSlice):
         return ztunnel.build(slice_)
-    return _built(Same(slice_)) if isinstance(slice_, view.EndpointsSlice) else _shared(slice_)
+    if not isinstance(slice_, view.EndpointsSlice):
+        return _shared(slice_)
+    form = slice_.is_apart if is_apart is None else is_apart
+    return slice_.memory.answer((), form, lambda: _told(slice_, form))
 
 
-RECENT: Final = 64
-"""Of so many assignments the resources are remembered: places that see the same are told in a row."""
-
-
-@functools.lru_cache(maxsize=RECENT)
-def _built(slice_: Same[view.EndpointsSlice]) -> snapshot.Resource:
-    return _shared(slice_.it)
+def _told(slice_: view.EndpointsSlice, form: bool) -> snapshot.Resource:
+    return _shared(
+        slice_ if slice_.is_apart is form else dataclasses.replace(slice_, is_apart=form)
+    )
 
 
 def _shared(slice_: view.EnvoySlice) -> snapshot.Resource:

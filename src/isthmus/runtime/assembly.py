@@ -1,12 +1,10 @@
 """The pure rooms put together: objects of all clusters in, encoded resources of all scopes out."""
 
-import dataclasses
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from isthmus.base.same import Same
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.mesh import allocations, peering
@@ -109,19 +107,10 @@ def assemble(
 def _encoded(
     read: reader.Reader, key: view.SliceKey, slice_: view.Slice, *, restless: Restless | None = None
 ) -> Iterator[tuple[view.SliceKey, snapshot.Resource]]:
-    if (
-        isinstance(slice_, view.EndpointsSlice)
-        and slice_.is_apart
-        and restless is not None
-        and read.get(restless, key) is None
-    ):
-        slice_ = _whole(Same(slice_))
-    yield key, building.build(slice_)
-
-
-@functools.lru_cache(maxsize=building.RECENT)
-def _whole(slice_: Same[view.EndpointsSlice]) -> view.EndpointsSlice:
-    return dataclasses.replace(slice_.it, is_apart=False)
+    is_apart: bool | None = None
+    if isinstance(slice_, view.EndpointsSlice) and slice_.is_apart and restless is not None:
+        is_apart = read.get(restless, key) is not None
+    yield key, building.build(slice_, is_apart=is_apart)
 
 
 def _exported(

@@ -1,7 +1,8 @@
 """The endpoints of each cluster of a service, as seen from one place.
 
 Places that differ only in what has no say in it, nearly always all clusters of a network, see them
-alike: what the last ones saw is remembered for a moment, so that those that follow see the same object.
+alike. What the first one saw is remembered with the endpoints, so that those that follow see the same
+object, be it with it or when they come.
 
 Source: spec sections 3.4, 3.5 and 8.2.
 """
@@ -23,8 +24,8 @@ from isthmus.views import bunches, names, preferences, rules, splithorizon, view
 ANY: Final = ClusterId("")
 """Where it does not matter in which cluster one stands."""
 
-RECENT: Final = 64
-"""So many answers are remembered: places ask of a service that changed one after the other."""
+PLACES: Final = 256
+"""So many places are remembered without their clusters."""
 
 
 def outbound(
@@ -38,24 +39,17 @@ def outbound(
     """Return what clients balance among, for each port and subset that looks different from here."""
     if horizon.locality is None and not service.is_cluster_local:
         horizon = _anywhere(horizon)
-    return _outbound(Same(service), Same(endpoints), Same(rule), Same(settings), horizon)
+
+    def seen() -> tuple[view.EndpointsSlice, ...]:
+        found = _slices(service, endpoints, rule=rule, horizon=horizon, settings=settings)
+        return tuple(found)
+
+    return endpoints.memory.answer((service, settings), (Same(rule), horizon), seen)
 
 
-@functools.lru_cache(maxsize=RECENT)
+@functools.lru_cache(maxsize=PLACES)
 def _anywhere(horizon: view.HorizonScope) -> view.HorizonScope:
     return dataclasses.replace(horizon, cluster=ANY)
-
-
-@functools.lru_cache(maxsize=RECENT)
-def _outbound(
-    service: Same[Service],
-    endpoints: Same[bunches.Bunches],
-    rule: Same[policies.DestinationRule | None],
-    settings: Same[MeshSettings],
-    horizon: view.HorizonScope,
-) -> tuple[view.EndpointsSlice, ...]:
-    slices = _slices(service.it, endpoints.it, rule=rule.it, settings=settings.it, horizon=horizon)
-    return tuple(slices)
 
 
 def _slices(

@@ -5,11 +5,12 @@ Source: spec sections 3.4 and 4.11; docs/decisions/0053-endpoints-are-told-from-
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from typing_extensions import override
 
+from isthmus.base import same
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.workloads import Endpoint, Health, Likeness
 from isthmus.views import descriptions
@@ -139,9 +140,11 @@ class EndpointsSlice:
     Attributes:
         weighs_places: Whether a group's weight matters beside those of its endpoints.
         is_apart: Whether clients are told of each endpoint by itself.
+        memory: What is made of it, for all places that see it.
     """
 
     cluster_name: str
     groups: tuple[LocalityGroup, ...]
     weighs_places: bool = False
     is_apart: bool = False
+    memory: same.Memory = field(default_factory=same.Memory, init=False, repr=False, compare=False)

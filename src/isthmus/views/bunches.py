@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from isthmus.base import same
 from isthmus.mesh.networks import NetworkGateway
 from isthmus.mesh.workloads import Endpoint
 from isthmus.views import balanced, view
@@ -132,10 +133,21 @@ class Bunch:
         return Bunch(members, _counted(kept, self.members.scale), self.doors, ends)
 
 
-Bunches = Mapping[str, tuple[Bunch, ...]]
-"""By the name of the service's port."""
+class Bunches(dict[str, tuple[Bunch, ...]]):
+    """Those of a service, by the name of its port.
 
-NOTHING: Final[Bunches] = {}
+    Attributes:
+        memory: What places see of them: it lasts until the service has other endpoints.
+    """
+
+    __slots__ = ("memory",)
+
+    def __init__(self, found: Mapping[str, tuple[Bunch, ...]]) -> None:
+        super().__init__(found)
+        self.memory = same.Memory()
+
+
+NOTHING: Final = Bunches({})
 
 
 def bunched(
@@ -162,7 +174,7 @@ def bunched(
         like_ = alike[0].endpoint
         doors = doors_of(like_)
         found.setdefault(like_.port_name, []).append(_bunch(alike, scale=scale, doors=doors))
-    return {name: tuple(bunches) for name, bunches in found.items()}
+    return Bunches({name: tuple(bunches) for name, bunches in found.items()})
 
 
 def _bunch(alike: list[Candidate], *, scale: int, doors: Doors) -> Bunch:

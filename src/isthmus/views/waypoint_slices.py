@@ -25,6 +25,7 @@ from isthmus.views import (
     addressing,
     assignments,
     authorization,
+    bunches,
     facts,
     names,
     outbound,
@@ -322,7 +323,7 @@ def _endpoints(known: facts.Facts) -> Callable[[reader.Reader, Seen, None], Slic
         weight = sum(one.weight for one in waypoint_ways.beyond(read, known, scope, service))
         for slice_ in assignments.outbound(
             service,
-            near,
+            bunches.Bunches(near),
             rule=outbound_slices.rule_for(read, known, service, client=scope.namespace),
             horizon=view.HorizonScope(scope.cluster, scope.network),
             settings=read.value(known.model.settings),

@@ -54,7 +54,7 @@ class Pages:
 
 
 class Hurried(clock.SystemClock):
-    """A clock by which so many looks after workers are over at once."""
+    """A clock by which so many looks after workers are over at once, and no rest between two words."""
 
     def __init__(self, looks=0):
         self.looks = looks
@@ -62,7 +62,7 @@ class Hurried(clock.SystemClock):
     async def sleep(self, delay_s):
         is_look = delay_s == hosting.LOOK_EVERY_S and self.looks > 0
         self.looks -= is_look
-        await super().sleep(0 if is_look else delay_s)
+        await super().sleep(0 if is_look or delay_s == hosting.SPACING_S else delay_s)
 
 
 class World:
@@ -212,7 +212,7 @@ class Proxy:
         await until(self.addresses, lambda found: found == sorted(wanted))
 
 
-async def until(ask, holds):
+async def until(ask, holds, *, every_s=0.02):
     """Ask until something holds; return the answer."""
     found = None
     try:
@@ -221,7 +221,7 @@ async def until(ask, holds):
                 found = await ask()
                 if holds(found):
                     return found
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(every_s)
     except TimeoutError:
         raise AssertionError(found) from None
 

@@ -99,6 +99,20 @@ async def test_a_worker_that_hangs_is_ended_and_started_again():
         assert await crowded.until(serving, bool)
 
 
+async def test_a_worker_that_ends_while_it_is_told_is_followed_by_one_that_hears_all_of_it():
+    async with crowded.running(workers=1, system_clock=crowded.Hurried()) as world:
+        [worker] = world.crowd.workers
+        pid = worker.pid
+        os.kill(pid, signal.SIGKILL)
+
+        async def started():
+            world.crowd.look()
+            return worker.pid != pid
+
+        await crowded.until(started, bool, every_s=0)
+        await crowded.until(worker.serving.wait, bool)
+
+
 async def test_one_that_takes_long_to_start_is_given_the_time():
     hurried = crowded.Hurried(looks=5 * hosting.MOST_SILENCE)
     async with crowded.running(workers=1, system_clock=hurried) as world:

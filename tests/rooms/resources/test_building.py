@@ -291,3 +291,13 @@ def test_the_collections_of_a_set_that_did_not_change_are_the_same_however_many_
 
     assert len(others) * len(before) > members.RECENT
     assert [one is other for one, other in zip(before, after, strict=True)] == [False] + [True] * 9
+
+
+def test_the_resource_of_a_slice_is_made_once_in_each_form():
+    slice_ = dataclasses.replace(ENDPOINTS, is_apart=True)
+
+    apart, whole = building.build(slice_), building.build(slice_, is_apart=False)
+
+    assert whole.body == build.build(ENDPOINTS).body != apart.body
+    assert building.build(slice_) is apart
+    assert building.build(slice_, is_apart=False) is whole

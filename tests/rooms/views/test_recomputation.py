@@ -236,3 +236,12 @@ def test_one_more_cluster_that_looks_costs_the_same_however_many_endpoints_there
     )
     # Of 180 more none takes a call of its own.
     assert many - few < 20
+
+
+def test_a_cluster_that_looks_later_sees_what_others_saw_before_it():
+    mesh = beside_each_other("east", "west")
+    mesh.cluster("north", network="n1")
+
+    mesh.put(mesh.views.scopes, view.HorizonScope("north", "n1"), 1)
+
+    assert seen_of(mesh, "north", "default") is seen_of(mesh, "east", "default")

@@ -247,13 +247,14 @@ class Worker:
         """Forget all its proxies: they come again."""
         writer, self._writer, self._door = self._writer, None, None
         self.serving.clear()
-        self.told = None
         door.close()
         if writer is not None:
             writer.close()
         if self._process is not None:
             await children.ended(self._process)
         await self._nursery.close()
+        # Not before: who told it until now would say to nobody what the next one must hear.
+        self.told = None
         self._counted.leave()
         self._connected = self._handed = self._waiting = 0
         self._proven.clear()

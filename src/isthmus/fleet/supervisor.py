@@ -165,6 +165,10 @@ class Supervisor:
             )
         return (own, *(known[cluster] for cluster in sorted(known)))
 
+    def followed(self) -> tuple[ClusterId, ...]:
+        """Return the clusters that are followed, well or not, our own first."""
+        return (self._own, *sorted(self._members))
+
     def client(self, cluster: ClusterId) -> kube_client.Client:
         """Return the connection to a cluster, for reviews of tokens.
 

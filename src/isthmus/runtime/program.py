@@ -368,7 +368,7 @@ class Program:
             await self._ports.crowd.gather(with_streams=with_streams)
 
     def _known_clusters(self) -> list[ClusterId]:
-        return [one.cluster for one in self._fleet.clusters() if one.status != "closed"]
+        return list(self._fleet.followed())
 
     async def _review(
         self, cluster: ClusterId, token: str, audiences: Sequence[str]

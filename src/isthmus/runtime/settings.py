@@ -66,8 +66,8 @@ class Settings:
         most_tunnels: How many tunnels one caller may begin at a gateway between networks in a second;
             0 for any number (`ISTHMUS_TUNNELS_PER_CALLER`).
         ranges: From where they are given (`PILOT_IP_AUTOALLOCATE_IPV4_PREFIX` and `…_IPV6_PREFIX`).
-        tells_endpoints_apart: Whether Envoys that can are told of each endpoint by itself, by LEDS
-            (`ISTHMUS_ENABLE_LEDS`).
+        tells_endpoints_apart: Whether Envoys that can are told of each endpoint by itself, by LEDS,
+            where sets of them go on changing (`ISTHMUS_ENABLE_LEDS`).
         apart_after: After how many changes of a large set of them; 0 all from the first on
             (`ISTHMUS_LEDS_AFTER`).
         push_workers: How many processes tell proxies in its place; 0 for none
@@ -110,7 +110,7 @@ class Settings:
     most_views: int = viewing.MOST_USUAL
     ranges: allocations.Ranges = allocations.USUAL
     most_tunnels: int = 1000
-    tells_endpoints_apart: bool = True
+    tells_endpoints_apart: bool = False
     apart_after: int = restlessness.USUAL_AFTER
     push_workers: int = 0
 
@@ -174,7 +174,7 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
         most_views=_number(environment, "ISTHMUS_MOST_VIEWS", viewing.MOST_USUAL),
         ranges=_ranges(environment),
         most_tunnels=_count(environment, "ISTHMUS_TUNNELS_PER_CALLER", 1000, most=MOST_COUNT),
-        tells_endpoints_apart=_truth(environment, "ISTHMUS_ENABLE_LEDS", default="true"),
+        tells_endpoints_apart=_truth(environment, "ISTHMUS_ENABLE_LEDS", default="false"),
         apart_after=_apart_after(environment),
         push_workers=_workers(environment),
     )

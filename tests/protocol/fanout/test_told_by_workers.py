@@ -160,6 +160,8 @@ async def test_who_proves_nothing_or_something_else_is_refused():
         assert not world.proxies.proxies()
 
 
+# Where several run side by side, now and then the stream does not end; the cause is not known yet.
+@pytest.mark.long
 async def test_a_cluster_that_leaves_takes_along_whom_it_has_just_sent():
     async with crowded.running(workers=1) as world, world.channel() as channel:
         world.proxies.then = lambda: world.crowd.end_of(crowded.EAST, reason="its cluster left")

@@ -6,12 +6,12 @@ written, on the machine's one monotonic clock.
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import json
 import ssl
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,16 +24,38 @@ from bench.scale.shapes import PODS, SLICES
 
 BOOKMARK_S: Final = 10.0
 FIRST: Final = 10
+REMEMBERED: Final = 1024
+"""So many events of a kind are told again to who comes back."""
+
 ROUTINE: Final = frozenset({"limit", "continue", "watch"})
 """What whoever lists or watches says."""
 
 
 @dataclass
 class Kind:
-    """The objects of one kind in one cluster, and who watches them."""
+    """The objects of one kind in one cluster, and who watches them.
+
+    Attributes:
+        events: What happened of late, each with its version.
+        forgotten: The version of the last event that is not among them.
+    """
 
     objects: dict[tuple[str, str], bytes] = field(default_factory=dict)
     watchers: set["asyncio.Queue[bytes | None]"] = field(default_factory=set)
+    events: deque[tuple[int, bytes]] = field(default_factory=deque)
+    forgotten: int = 0
+
+    def tell(self, version: int, event: bytes) -> None:
+        """Tell watchers of an event, now or when they come back."""
+        self.events.append((version, event))
+        if len(self.events) > REMEMBERED:
+            self.forgotten, _ = self.events.popleft()
+        for watcher in self.watchers:
+            watcher.put_nowait(event)
+
+    def since(self, version: int) -> Iterator[bytes]:
+        """Yield the events after a version."""
+        return (event for at, event in self.events if at > version)
 
 
 class ApiServer:
@@ -172,8 +194,7 @@ class ApiServer:
     def _tell(self, path: str, kind: bytes, body: bytes) -> int:
         event = b'{"type":"%b","object":%b}\n' % (kind, body)
         written = time.monotonic_ns()
-        for watcher in self._kinds[path].watchers:
-            watcher.put_nowait(event)
+        self._kinds[path].tell(self._version, event)
         return written
 
     def _hold(self, path: str, one: shapes.Obj) -> bytes:
@@ -236,29 +257,48 @@ class ApiServer:
                 yield body
 
     async def _watch(self, request: web.Request, kind: Kind) -> web.StreamResponse:
-        asked = int(request.query.get("resourceVersion") or self._oldest)
-        if asked < self._oldest:
+        asked = int(request.query.get("resourceVersion") or self._version)
+        if asked < max(self._oldest, kind.forgotten):
             return _status(410, "Expired")
-        answer = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await answer.prepare(request)
+        # What happens from here on is told, and what has happened while nobody listened.
         events = asyncio.Queue["bytes | None"]()
+        for event in kind.since(asked):
+            events.put_nowait(event)
         kind.watchers.add(events)
+        answer = web.StreamResponse(headers={"Content-Type": "application/json"})
         try:
-            while True:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(BOOKMARK_S):
-                        event = await events.get()
-                        if event is None:
-                            return answer
-                        await answer.write(event)
-                        continue
-                version = {"metadata": {"resourceVersion": str(self._version)}}
-                text = json.dumps({"type": "BOOKMARK", "object": version})
-                await answer.write(text.encode() + b"\n")
+            await answer.prepare(request)
+            while some := await self._next(events):
+                await answer.write(some)
         except ConnectionError:
-            return answer
+            pass
         finally:
             kind.watchers.discard(events)
+        return answer
+
+    async def _next(self, events: "asyncio.Queue[bytes | None]") -> bytes:
+        """Return all that is to be told, a bookmark if that is nothing for long; empty to end."""
+        while True:
+            try:
+                async with asyncio.timeout(BOOKMARK_S):
+                    event = await events.get()
+            except TimeoutError:
+                if events.empty():
+                    return self._bookmark()
+                continue
+            some = list[bytes]()
+            while event is not None:
+                some.append(event)
+                if events.empty():
+                    return b"".join(some)
+                event = events.get_nowait()
+            if some:
+                events.put_nowait(None)
+            return b"".join(some)
+
+    def _bookmark(self) -> bytes:
+        version = {"metadata": {"resourceVersion": str(self._version)}}
+        return json.dumps({"type": "BOOKMARK", "object": version}).encode() + b"\n"
 
 
 def _review(review: shapes.Obj) -> shapes.Obj:

@@ -7,11 +7,10 @@ monotonic clock.
 
 import array
 import collections
+import gc
 import hashlib
 import json
-import selectors
-import socket
-import ssl
+import select
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,10 +18,9 @@ from typing import Any, Final
 
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
-from bench.scale import crowds, http2, looking, shapes, talks
+from bench.scale import crowds, decoded, http2, looking, proxies, shapes, talks, tls
 from isthmus.resources import snapshot
 
-READ: Final = 1 << 18
 SYNC_S: Final = 300.0
 SYNC_EACH_S: Final = 0.3
 RETRY_S: Final = 0.2
@@ -30,113 +28,16 @@ TURN_S: Final = 0.05
 AT_ONCE: Final = 50
 """So many connections are being opened at once."""
 
-BOTH: Final = selectors.EVENT_READ | selectors.EVENT_WRITE
+BATCH: Final = 64
+"""Of so many connections what has come is read before the first of them answers."""
 
+LOOK_S: Final = 0.05
+"""How often it is looked whether all have everything that was waited for."""
 
-class Client:
-    """One proxy with its connection."""
+RARELY: Final = (200_000, 20, 100)
+"""How seldom garbage is looked for: what is held goes by itself."""
 
-    def __init__(
-        self, number: int, talk: talks.Talk, looked: looking.Looked, *, token: str
-    ) -> None:
-        self.number = number
-        self.talk = talk
-        self._token = token or talk.proxy.token
-        self.socket: socket.socket | None = None
-        self.is_shaken = False
-        self.is_deaf = False
-        self.retry_at = 0.0
-        self.synced_ns = 0
-        self.bytes = self.messages = 0
-        self._looked = looked
-        self._left: set[str] = set()
-        self._out = b""
-        self.begin(is_new=True)
-
-    def begin(self, *, is_new: bool) -> None:
-        """Begin a stream; a proxy that is not new goes on with what it has."""
-        headers = (
-            ("authorization", f"Bearer {self._token}"),
-            ("clusterid", self.talk.proxy.cluster),
-        )
-        self.stream = http2.Stream(talks.METHODS[self.talk.proxy.is_whole], headers)
-        self.is_shaken = False
-        self._out = b""
-        self._is_new = is_new
-        self._has_begun = False
-
-    def take(self) -> bytes:
-        """Return what is to be written now."""
-        if not self._has_begun:
-            self._has_begun = True
-            for request in self.talk.begin(is_new=self._is_new):
-                self.stream.send(request)
-        out, self._out = self._out + self.stream.take(), b""
-        return out
-
-    def keep(self, rest: bytes) -> None:
-        """Write this later."""
-        self._out = rest
-
-    def hear(self, heard: bytes) -> None:
-        """Take in what was read."""
-        self.bytes += len(heard)
-        for message in self.stream.hear(heard):
-            self.messages += 1
-            for said in self.talk.hear(message, self._resource, self._members):
-                self.stream.send(said)
-        if not self.synced_ns and self.talk.is_synced:
-            self.synced_ns = time.monotonic_ns()
-
-    def _resource(self, kind: str, name: str, one: talks.Held | None) -> None:
-        looked = self._looked
-        if one is None:
-            if name == looked.name:
-                self._saw()
-            return
-        if looked.needle and looked.needle in one.body:
-            self._saw()
-        is_set = name in looked.leaving and kind == snapshot.ENDPOINTS and not one.leads
-        if is_set and not any(address in one.body for address in looked.leaving[name]):
-            self._leave(name)
-        if one.markers and looked.arrived is not None:
-            self._arrive(one.markers, self._marked(kind, name))
-
-    def _members(self, answer: talks.Answer, moves: Sequence[talks.Move]) -> None:
-        """Look at what is told of endpoints one by one."""
-        looked = self._looked
-        if looked.needle and looked.is_in(answer):
-            self._saw()
-        for change, after in moves:
-            is_left = change.cluster in looked.leaving and looked.has_left(change.cluster, after)
-            if is_left:
-                self._leave(change.cluster)
-            if looked.arrived is not None and after.markers:
-                self._arrive(after.markers, self._marked(snapshot.ENDPOINTS, change.cluster))
-
-    def _marked(self, kind: str, name: str) -> frozenset[bytes]:
-        """Return the addresses of events that it has already, of a cluster or in a resource."""
-        if kind == snapshot.ENDPOINTS:
-            return self.talk.marked.get(name, frozenset())
-        old = self.talk.held[kind].get(name)
-        return frozenset() if old is None else old.markers
-
-    def _arrive(self, markers: frozenset[bytes], known: frozenset[bytes]) -> None:
-        """Note that addresses are there that were not there before."""
-        arrived, now = self._looked.arrived, time.monotonic_ns()
-        assert arrived is not None
-        for marker in markers - known:
-            arrived.setdefault(marker, array.array("q")).append(now)
-
-    def _leave(self, name: str) -> None:
-        """Note that addresses are gone from a set; all sets without theirs is what is looked for."""
-        self._left.add(name)
-        if len(self._left) == len(self._looked.leaving):
-            self._saw()
-            self._left.clear()
-
-    def _saw(self) -> None:
-        self._looked.seen.setdefault(self.number, time.monotonic_ns())
+BOTH: Final = select.EPOLLIN | select.EPOLLOUT
 
 
 class Fleet:
@@ -144,25 +45,16 @@ class Fleet:
 
     def __init__(self, shape: shapes.Shape, host: str, port: int) -> None:
         self._place = (host, port)
-        self._selector = selectors.DefaultSelector()
-        self._tls = ssl.create_default_context()
-        self._tls.check_hostname = False
-        self._tls.verify_mode = ssl.CERT_NONE
-        self._tls.set_alpn_protocols(["h2"])
+        self._epoll = select.epoll()
+        self._by_number: dict[int, proxies.Client] = {}
+        self._events: dict[int, int] = {}
         self._retry_at = 0.0
-        self._wanted: Sequence[Client] = ()
+        self._lines = 0
+        self._wanted: Sequence[proxies.Client] = ()
         self._shape = shape
         self.looked = looking.Looked()
-        proxies = [shapes.proxy(shape, number) for number in range(shape.clients)]
-        self.clients = [
-            Client(
-                number,
-                talks.Talk(one, shape.network(one.cluster)),
-                self.looked,
-                token=shape.token,
-            )
-            for number, one in enumerate(proxies)
-        ]
+        self._buffers = tls.Buffers()
+        self.clients = proxies.clients(shape, self.looked, self._buffers)
 
     # --- what they are told to do
 
@@ -177,7 +69,9 @@ class Fleet:
         while time.monotonic() < until:
             self._turn()
             if all(one.synced_ns for one in wanted):
-                talks.forget()
+                decoded.forget()
+                gc.collect()
+                gc.freeze()
                 return sorted(one.synced_ns / 1e9 for one in wanted)
         late = [one.talk.proxy.name for one in wanted if not one.synced_ns]
         raise TimeoutError(f"{len(late)} of {len(wanted)} have no configuration: {late[:3]}")
@@ -205,13 +99,13 @@ class Fleet:
         words, left = said(marker), [one for one in self.clients if not one.is_deaf]
         until = time.monotonic() + timeout_s
         while left and time.monotonic() < until:
-            self._turn()
+            self.rest(LOOK_S)
             with_it = dict[int, bool]()
             left = [one for one in left if self._has(one, name, words, with_it)]
         return len(left)
 
     @staticmethod
-    def _has(one: Client, name: str, words: bytes, known: dict[int, bool]) -> bool:
+    def _has(one: proxies.Client, name: str, words: bytes, known: dict[int, bool]) -> bool:
         held = one.talk.held.get(snapshot.ENDPOINTS, {}).get(name)
         crowd = one.talk.crowds.get(name)
         if held is None:
@@ -232,7 +126,7 @@ class Fleet:
 
     def track(self) -> None:
         """Note from now on when addresses arrive that came with events."""
-        self.looked.arrived = {}
+        self.looked.track()
 
     def renew(self, *, is_new: bool) -> None:
         """Break all connections; proxies that are new have forgotten everything."""
@@ -245,11 +139,11 @@ class Fleet:
         """Let some read no more, or again."""
         for number in numbers:
             one = self.clients[number]
-            if one.socket is not None and one.is_deaf is not is_deaf:
+            if one.line is not None and one.is_deaf is not is_deaf:
                 if is_deaf:
-                    self._selector.unregister(one.socket)
+                    self._leave(one.line)
                 else:
-                    self._selector.register(one.socket, BOTH, one)
+                    self._watch(one, one.line, BOTH)
             one.is_deaf = is_deaf
 
     def arrivals(self, written: Mapping[str, int], *, expected: int) -> dict[str, Any]:
@@ -269,7 +163,7 @@ class Fleet:
         until = time.monotonic() + timeout_s
         left = [marker.encode() for marker in markers]
         while left and time.monotonic() < until:
-            self._turn()
+            self.rest(LOOK_S)
             arrived = self.looked.arrived or {}
             left = [one for one in left if len(arrived.get(one, ())) < expected]
 
@@ -280,7 +174,7 @@ class Fleet:
             held = one.talk.held.get(snapshot.ENDPOINTS)
             if one.number >= self._shape.proxies or held is None:
                 continue
-            shown: dict[str, talks.Held | crowds.Crowds] = {
+            shown: dict[str, decoded.Held | crowds.Crowds] = {
                 name: one.talk.crowds.get(name, each)
                 for name, each in held.items()
                 if name.endswith(shapes.DOMAIN)
@@ -293,99 +187,89 @@ class Fleet:
 
     # --- connections
 
-    def _connect_all(self, wanted: Sequence[Client]) -> None:
-        now = time.monotonic()
-        if now < self._retry_at:
+    def _connect_all(self, wanted: Sequence[proxies.Client]) -> None:
+        if self._lines >= len(wanted) or (now := time.monotonic()) < self._retry_at:
             return
-        coming = sum(one.socket is not None and not one.is_shaken for one in wanted)
+        coming = sum(one.line is not None and not one.is_shaken for one in wanted)
         for one in wanted:
             if coming >= AT_ONCE or now < self._retry_at:
                 return
-            if one.socket is None and now >= one.retry_at:
-                self._connect(one)
+            if one.line is None and now >= one.retry_at:
+                one.line = tls.Connection(self._buffers, self._place)
+                self._watch(one, one.line, select.EPOLLOUT)
+                self._lines += 1
                 coming += 1
 
-    def _connect(self, one: Client) -> None:
-        """Begin to open a connection."""
-        one.socket = socket.socket()
-        one.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        one.socket.setblocking(False)
-        one.socket.connect_ex(self._place)
-        self._selector.register(one.socket, selectors.EVENT_WRITE, one)
+    def _watch(self, one: proxies.Client, line: tls.Connection, events: int) -> None:
+        """Be told of these events of a connection from now on, and of no others."""
+        number = line.socket.fileno()
+        known = self._events.get(number)
+        if known is None:
+            self._epoll.register(number, events)
+            self._by_number[number] = one
+        elif known != events:
+            self._epoll.modify(number, events)
+        self._events[number] = events
 
-    def _connected(self, one: Client, plain: socket.socket) -> None:
-        """Begin TLS on a connection that is open, or try again later if nobody listens."""
-        if plain.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self._retry_at = time.monotonic() + RETRY_S
-            self._lose(one)
-            return
-        self._selector.unregister(plain)
-        one.socket = self._tls.wrap_socket(plain, do_handshake_on_connect=False)
-        self._selector.register(one.socket, selectors.EVENT_READ, one)
-        self._shake(one)
+    def _leave(self, line: tls.Connection) -> None:
+        """Be told nothing more of a connection."""
+        number = line.socket.fileno()
+        self._epoll.unregister(number)
+        del self._by_number[number], self._events[number]
 
-    def _shake(self, one: Client) -> None:
-        assert isinstance(one.socket, ssl.SSLSocket)
-        try:
-            one.socket.do_handshake()
-        except ssl.SSLWantReadError:
-            return
-        except OSError:
-            self._lose(one)
-            return
-        one.is_shaken = True
-        self._write(one)
-
-    def _lose(self, one: Client, *, retry_s: float = RETRY_S) -> None:
-        if one.socket is not None:
+    def _lose(self, one: proxies.Client, *, retry_s: float = RETRY_S) -> None:
+        if one.line is not None:
             if not one.is_deaf:
-                self._selector.unregister(one.socket)
-            one.socket.close()
+                self._leave(one.line)
+            one.line.close()
+            self._lines -= 1
         one.is_deaf = False
-        one.socket = None
+        one.line = None
         one.retry_at = time.monotonic() + retry_s
         one.begin(is_new=one.synced_ns == 0 and bool(one.talk.missing))
 
     def _turn(self) -> None:
+        """Read what has come for some, and then let them answer."""
         self._connect_all(self._wanted)
-        for key, events in self._selector.select(TURN_S):
-            one: Client = key.data
-            if one.socket is None:
-                continue
-            if not isinstance(one.socket, ssl.SSLSocket):
-                self._connected(one, one.socket)
-            elif not one.is_shaken:
-                self._shake(one)
-            elif events & selectors.EVENT_READ:
-                self._read(one)
-            else:
-                self._write(one)
+        heard = list[tuple[proxies.Client, tls.Connection]]()
+        for number, events in self._epoll.poll(TURN_S, BATCH):
+            one = self._by_number[number]
+            assert one.line is not None
+            if not one.line.is_open:
+                self._begin(one, one.line)
+            elif not events & ~select.EPOLLOUT or self._read(one, one.line):
+                heard.append((one, one.line))
+        for one, line in heard:
+            self._write(one, line)
 
-    def _read(self, one: Client) -> None:
-        assert one.socket is not None
+    def _begin(self, one: proxies.Client, line: tls.Connection) -> None:
+        """Begin TLS on a connection that is open, or try again later if nobody listens."""
         try:
-            while data := one.socket.recv(READ):
-                one.hear(data)
+            line.begin()
+        except OSError:
+            self._retry_at = time.monotonic() + RETRY_S
             self._lose(one)
-        except ssl.SSLWantReadError:
-            self._write(one)
+        else:
+            self._watch(one, line, select.EPOLLIN)
+
+    def _read(self, one: proxies.Client, line: tls.Connection) -> bool:
+        """Say whether it is connected still."""
+        try:
+            one.read(line)
         except (OSError, http2.Ended):
             self._lose(one)
+            return False
+        return True
 
-    def _write(self, one: Client) -> None:
-        assert one.socket is not None
-        out = one.take()
+    def _write(self, one: proxies.Client, line: tls.Connection) -> None:
         try:
-            while out:
-                out = out[one.socket.send(out) :]
-        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            one.keep(out)
+            one.write(line)
         except OSError:
             self._lose(one)
             return
-        wanted = BOTH if out else selectors.EVENT_READ
-        if self._selector.get_key(one.socket).events != wanted:
-            self._selector.modify(one.socket, wanted, one)
+        wanted = BOTH if line.unsent else select.EPOLLIN
+        if self._events[line.socket.fileno()] != wanted:
+            self._watch(one, line, wanted)
 
 
 def said(address: str) -> bytes:
@@ -393,9 +277,9 @@ def said(address: str) -> bytes:
     return bytes([0x12, len(address)]) + address.encode()
 
 
-def endpoints_in(held: talks.Held | crowds.Crowds) -> list[str]:
+def endpoints_in(held: decoded.Held | crowds.Crowds) -> list[str]:
     """Return the addresses in an endpoint set as a proxy holds it, each with its weight."""
-    if isinstance(held, talks.Held):
+    if isinstance(held, decoded.Held):
         return endpoints_of(held.body)
     return sorted(map(_place, map(endpoint_components_pb2.LbEndpoint.FromString, held.bodies())))
 
@@ -472,6 +356,7 @@ def _counted(fleet: Fleet) -> Iterator[tuple[str, int]]:
 
 def main() -> None:
     """Obey standard input until it ends."""
+    gc.set_threshold(*RARELY)
     host, _, port = sys.argv[2].rpartition(":")
     fleet = Fleet(shapes.read(sys.argv[1]), host, int(port))
     for line in sys.stdin:

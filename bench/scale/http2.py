@@ -16,6 +16,11 @@ LARGEST: Final = 2**31 - 1
 USUAL: Final = 65535
 STREAM: Final = 1
 FRAME: Final = 16384
+WIDEN: Final = 1 << 30
+"""After so much content the server is told that there is room again."""
+
+HEAD: Final = struct.Struct(">HBBBI")
+PREFIX: Final = 5
 
 
 class Ended(Exception):  # noqa: N818  # how a stream ends
@@ -24,17 +29,37 @@ class Ended(Exception):  # noqa: N818  # how a stream ends
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     """Return a frame."""
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+    size = len(payload)
+    return HEAD.pack(size >> 8, size & 255, kind, flags, stream) + payload
+
+
+def message(content: bytes) -> bytes:
+    """Return the frame of a message that fits into one."""
+    return frame(DATA, 0, STREAM, _prefixed(content))
+
+
+def _prefixed(content: bytes) -> bytes:
+    return b"\0" + struct.pack(">I", len(content)) + content
 
 
 class Stream:
-    """One connection with one stream."""
+    """One connection with one stream.
+
+    Attributes:
+        is_between: Whether what was heard ends where a message ends.
+        orders: How many frames were heard that say something of the connection or the stream.
+    """
 
     def __init__(self, path: str, headers: Iterable[tuple[str, str]]) -> None:
+        self.is_between = True
+        self.orders = 0
         self._rest = b""
-        self._message = bytearray()
+        self._parts: list[memoryview] = []
+        self._has, self._size = 0, -1
+        self._heard = 0
         self._waiting = bytearray()
-        self._window = {0: USUAL, STREAM: USUAL}
+        self._window = USUAL
+        self._own_window = USUAL
         self._at_first = USUAL
         settings = struct.pack(">HI", INITIAL_WINDOW, LARGEST)
         fields = [
@@ -46,22 +71,38 @@ class Stream:
             ("te", "trailers"),
             *headers,
         ]
-        self._out = bytearray(
-            PREFACE
-            + frame(SETTINGS, 0, 0, settings)
-            + frame(WINDOW, 0, 0, struct.pack(">I", LARGEST - USUAL))
-            + frame(HEADERS, END_HEADERS, STREAM, b"".join(_literal(*one) for one in fields))
-        )
+        self._out = [
+            PREFACE,
+            frame(SETTINGS, 0, 0, settings),
+            frame(WINDOW, 0, 0, struct.pack(">I", LARGEST - USUAL)),
+            frame(HEADERS, END_HEADERS, STREAM, b"".join(_literal(*one) for one in fields)),
+        ]
 
-    def send(self, message: bytes) -> None:
+    def send(self, content: bytes) -> None:
         """Send a message as soon as the server's window lets it."""
-        self._waiting += b"\0" + struct.pack(">I", len(message)) + message
+        self._waiting += _prefixed(content)
         self._flow()
+
+    def share(self, content: bytes, framed: bytes) -> None:
+        """Send a message of which the frame is there already."""
+        size = len(content) + PREFIX
+        if self._waiting or size > self._window or size > self._own_window:
+            self.send(content)
+            return
+        self._window -= size
+        self._own_window -= size
+        self._out.append(framed)
 
     def take(self) -> bytes:
         """Return what is to be written now."""
-        out, self._out = bytes(self._out), bytearray()
-        return out
+        out, self._out = self._out, []
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def skip(self, size: int) -> None:
+        """Take in content that was heard between messages, and is known already."""
+        self._heard += size
+        if self._heard >= WIDEN:
+            self._widen()
 
     def hear(self, heard: bytes) -> Iterator[bytes]:
         """Take in what was read; yield the messages in it.
@@ -70,63 +111,86 @@ class Stream:
             Ended: The server has ended the stream.
         """
         heard = self._rest + heard if self._rest else heard
-        at, known = 0, len(heard)
-        while known - at >= 9:
-            size = int.from_bytes(heard[at : at + 3])
-            if known - at < 9 + size:
+        at, known, view = 0, len(heard), memoryview(heard)
+        while known - at >= HEAD.size:
+            high, low, kind, flags, stream = HEAD.unpack_from(heard, at)
+            end = at + HEAD.size + (high << 8 | low)
+            if end > known:
                 break
-            kind, flags = heard[at + 3], heard[at + 4]
-            payload = heard[at + 9 : at + 9 + size]
-            stream = int.from_bytes(heard[at + 5 : at + 9]) & LARGEST
-            at += 9 + size
+            at += HEAD.size
             if kind == DATA:
-                yield from self._data(payload)
-            self._control(kind, flags, stream, payload)
+                yield from self._data(view[at:end])
+                self.skip(end - at)
+            if kind != DATA or flags & END_STREAM:
+                self._order(kind, flags, stream & LARGEST, heard[at:end])
+            at = end
         self._rest = heard[at:]
+        self.is_between = not (self._rest or self._parts)
 
-    def _data(self, payload: bytes) -> Iterator[bytes]:
-        self._message += payload
-        while len(self._message) >= 5:
-            size = int.from_bytes(self._message[1:5])
-            if len(self._message) < 5 + size:
+    def _data(self, payload: memoryview) -> Iterator[bytes]:
+        """Put messages together from what frames hold of them."""
+        self._parts.append(payload)
+        self._has += len(payload)
+        while self._size >= 0 or self._has >= PREFIX:
+            if self._size < 0:
+                self._begin()
+            more = self._has - self._size
+            if more < 0:
                 return
-            with memoryview(self._message) as view:
-                message = bytes(view[5 : 5 + size])
-            if len(self._message) == 5 + size:
-                self._message = bytearray()
-            else:
-                del self._message[: 5 + size]
-            yield message
+            last = self._parts.pop()
+            end = len(last) - more
+            content = b"".join((*self._parts, last[:end]))
+            self._parts = [last[end:]] if more else []
+            self._has, self._size = more, -1
+            yield content
 
-    def _control(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+    def _begin(self) -> None:
+        """Take the prefix off a message."""
+        if len(self._parts[0]) < PREFIX:
+            self._parts = [memoryview(b"".join(self._parts))]
+        first = self._parts[0]
+        self._size = int.from_bytes(first[1:PREFIX])
+        self._parts[0] = first[PREFIX:]
+        self._has -= PREFIX
+
+    def _order(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        self.orders += 1
         if kind in {RESET, GOAWAY} or (kind in {DATA, HEADERS} and flags & END_STREAM):
             raise Ended(f"frame {kind}: {payload[:200]!r}")
         if kind == SETTINGS and not flags & ACK:
             self._settings(payload)
-            self._out += frame(SETTINGS, ACK, 0, b"")
+            self._out.append(frame(SETTINGS, ACK, 0, b""))
         elif kind == PING and not flags & ACK:
-            self._out += frame(PING, ACK, 0, payload)
+            self._out.append(frame(PING, ACK, 0, payload))
         elif kind == WINDOW:
-            self._window[stream] = self._window.get(stream, 0) + int.from_bytes(payload)
+            if stream:
+                self._own_window += int.from_bytes(payload)
+            else:
+                self._window += int.from_bytes(payload)
             self._flow()
 
     def _settings(self, payload: bytes) -> None:
         for at in range(0, len(payload), 6):
-            name, value = struct.unpack(">HI", payload[at : at + 6])
+            name, value = struct.unpack_from(">HI", payload, at)
             if name == INITIAL_WINDOW:
-                self._window[STREAM] += value - self._at_first
+                self._own_window += value - self._at_first
                 self._at_first = value
         self._flow()
 
+    def _widen(self) -> None:
+        """Give back the room that was used."""
+        more, self._heard = struct.pack(">I", self._heard), 0
+        self._out += [frame(WINDOW, 0, 0, more), frame(WINDOW, 0, STREAM, more)]
+
     def _flow(self) -> None:
         while self._waiting:
-            size = min(len(self._waiting), FRAME, *self._window.values())
+            size = min(len(self._waiting), FRAME, self._window, self._own_window)
             if size <= 0:
                 return
-            self._out += frame(DATA, 0, STREAM, bytes(self._waiting[:size]))
+            self._out.append(frame(DATA, 0, STREAM, bytes(self._waiting[:size])))
             del self._waiting[:size]
-            for name in self._window:
-                self._window[name] -= size
+            self._window -= size
+            self._own_window -= size
 
 
 def _literal(name: str, value: str) -> bytes:

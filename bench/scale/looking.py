@@ -3,12 +3,32 @@
 What many of them hold is one object, and is looked at once.
 """
 
-from typing import TYPE_CHECKING
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
-from bench.scale import crowds, talks
+from bench.scale import crowds, decoded
 
-if TYPE_CHECKING:
-    from array import array
+KEPT: Final = 100_000
+Note = Callable[[int], None]
+"""Takes the moment at which something has arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a message has of what is looked for.
+
+    Attributes:
+        is_it: Whether it holds the words, or takes away the name.
+        left: The sets in it that no longer have the addresses that are to go.
+    """
+
+    is_it: bool
+    left: tuple[str, ...]
+
+
+NOTHING: Final = Verdict(is_it=False, left=())
 
 
 class Looked:
@@ -20,27 +40,59 @@ class Looked:
         self.leaving: dict[str, tuple[bytes, ...]] = {}
         self.seen: dict[int, int] = {}
         self.arrived: dict[bytes, array[int]] | None = None
-        self.found: dict[object, bool] = {}
+        self._verdicts: dict[decoded.Answer, Verdict] = {}
+        self._left: dict[crowds.Crowds, bool] = {}
+        self._notes: dict[tuple[frozenset[bytes], frozenset[bytes]], tuple[Note, ...]] = {}
 
-    def is_in(self, answer: talks.Answer) -> bool:
-        """Say whether a message holds what is looked for; each is looked at once."""
-        found = self.found.get(answer)
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is looked for in messages."""
+        return bool(self.needle or self.name or self.leaving)
+
+    def verdict(self, answer: decoded.Answer) -> Verdict:
+        """Say what a message has of what is looked for; each is looked at once."""
+        found = self._verdicts.get(answer)
         if found is None:
-            found = any(self.needle in one.body for _, one in answer.resources)
-            self.found[answer] = found
+            found = self._verdicts[answer] = self._judged(answer)
         return found
+
+    def _judged(self, answer: decoded.Answer) -> Verdict:
+        is_it = bool(self.name) and self.name in answer.removed
+        if self.needle:
+            is_it |= any(self.needle in one.body for one in answer.resources.values())
+        left = tuple(
+            name
+            for name in self.leaving.keys() & answer.markers.keys()
+            if not any(one in answer.resources[name].body for one in self.leaving[name])
+        )
+        return Verdict(is_it, left) if is_it or left else NOTHING
 
     def has_left(self, cluster: str, held: crowds.Crowds) -> bool:
         """Say whether the addresses are gone that leave a cluster."""
-        found = self.found.get(held)
+        found = self._left.get(held)
         if found is None:
             found = not any(map(held.holds, self.leaving[cluster]))
-            self.found[held] = found
+            self._left[held] = found
+        return found
+
+    def track(self) -> None:
+        """Note from now on when addresses arrive that came with events."""
+        self.arrived, self._notes = {}, {}
+
+    def notes(self, known: frozenset[bytes], now: frozenset[bytes]) -> Sequence[Note]:
+        """Return who takes note of what has arrived when these addresses follow those."""
+        found = self._notes.get((known, now))
+        if found is None:
+            if len(self._notes) >= KEPT:
+                self._notes.clear()
+            assert self.arrived is not None
+            some = [self.arrived.setdefault(one, array("q")) for one in now - known]
+            found = self._notes[known, now] = tuple(one.append for one in some)
         return found
 
     def take_seen(self) -> list[int]:
         """Return when each client had found what was looked for, and look for nothing."""
         seen, self.seen = self.seen, {}
         self.needle = b""
-        self.name, self.leaving, self.found = "", {}, {}
+        self.name, self.leaving, self._verdicts, self._left = "", {}, {}, {}
         return sorted(seen.values())

@@ -102,7 +102,7 @@ class Point:
         place = self._plan.subject or subject.HERE
         with api as servers, subject.companion("bench.scale.clients", shape, place) as clients:
             servers.hear()
-            with self._running() as plane:
+            with self._running(clients) as plane:
                 self._joined(plane, clients)
                 here = workloads.Field(
                     self._shape,
@@ -138,8 +138,9 @@ class Point:
         return subject.Subject(self._plan.subject, pid=self._plan.pid)
 
     @contextlib.contextmanager
-    def _running(self) -> Iterator[subject.Subject]:
-        plane = self._begun()
+    def _running(self, clients: subject.Companion) -> Iterator[subject.Subject]:
+        """Run the control plane that clients wait for; show the end of its log if they cannot."""
+        plane = clients.subject = self._begun()
         try:
             yield plane
         except BaseException:
@@ -147,6 +148,7 @@ class Point:
             sys.stderr.write(log.read_text(encoding="utf-8")[-3000:] if log.exists() else "")
             raise
         finally:
+            clients.subject = None
             plane.stop()
 
     def _joined(self, plane: subject.Subject, clients: subject.Companion) -> None:
@@ -183,7 +185,7 @@ class Point:
         markers = [shapes.marker(int(one[-1])) for one in events]
         here.clients.ask(act="renew", is_new=False)
         before = here.clients.ask(act="counted")["bytes"]
-        with self._running() as plane:
+        with self._running(here.clients) as plane:
             began_ns = int(plane.began * 1e9)
             found = here.clients.ask(
                 act="arrivals",

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,9 @@ OWN: Final = {CORES[0]}
 
 OTHERS: Final = set(CORES[1:]) or OWN
 """Where everything else runs."""
+
+LOOK_S: Final = 0.5
+"""How often it is looked whether the control plane is there."""
 
 ENDS_S: Final = 10.0
 """How long a program that hears nothing any more may take to end."""
@@ -84,6 +88,11 @@ class Subject:
             spy.send_signal(signal.SIGINT)
             spy.wait()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is known to run no more."""
+        return bool(self._pid) and not Path(f"/proc/{self._pid}").exists()
+
     def stop(self) -> None:
         """Leave it alone."""
 
@@ -115,6 +124,12 @@ class Isthmus(Subject):
         )
         super().__init__(HERE, pid=self._process.pid)
 
+    @property
+    @override
+    def has_ended(self) -> bool:
+        """Whether it runs no more."""
+        return self._process.poll() is not None
+
     @override
     def stop(self) -> None:
         """End it at once."""
@@ -124,10 +139,15 @@ class Isthmus(Subject):
 
 
 class Companion:
-    """A program of this bench beside the subject, spoken to in lines."""
+    """A program of this bench beside the subject, spoken to in lines.
+
+    Attributes:
+        subject: What it waits for, where nothing it is told can come true without that.
+    """
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
+        self.subject: Subject | None = None
 
     def ask(self, **asked: object) -> dict[str, Any]:
         """Tell it to do something, and return what it found."""
@@ -144,9 +164,14 @@ class Companion:
         """Return the next thing that it says.
 
         Raises:
-            RuntimeError: It has ended.
+            RuntimeError: It has ended, or the control plane has.
         """
         assert self._process.stdout is not None
+        # Each thing that it is told has one answer, so that nothing of it is read already.
+        while not select.select([self._process.stdout], [], [], LOOK_S)[0]:
+            if self.subject is not None and self.subject.has_ended:
+                self._process.kill()  # It would wait.
+                raise RuntimeError("the control plane has ended; what it said last stands above")
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError("a program of this bench has ended; it says why, above")
@@ -178,6 +203,7 @@ def companion(module: str, *arguments: str) -> Iterator[Companion]:
 def _ended(process: subprocess.Popen[str]) -> None:
     """End a program by saying nothing any more, so that it can end what it has started."""
     assert process.stdin is not None
+    assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError):
         process.stdin.close()
     try:
@@ -185,6 +211,7 @@ def _ended(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    process.stdout.close()
 
 
 def pinned() -> Sequence[int]:

@@ -4,25 +4,17 @@ It asks for clusters and listeners, then for the endpoints and routes that these
 acknowledges what it gets. Where endpoints are told one by one it follows the collections that
 their assignments name. What it holds outlives its stream: to the next one it tells what it
 has, as Envoy does; of members of collections it says nothing, as Envoy does, and goes on with them.
-Resources with the same bytes are one object for all proxies of this program, and messages with the
-same bytes are decoded once: two thousand real proxies would have two thousand machines for that.
+What it holds are references: each content exists once for all proxies of this program, see `decoded`.
 """
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.endpoint.v3 import endpoint_pb2
-from envoy.config.listener.v3 import listener_pb2
-from envoy.extensions.filters.network.http_connection_manager.v3 import (
-    http_connection_manager_pb2,
-)
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import struct_pb2
 
-from bench.scale import crowds, shapes
+from bench.scale import crowds, decoded, looking, shapes
 from isthmus.resources import snapshot
 
 METHODS: Final = {
@@ -30,17 +22,6 @@ METHODS: Final = {
     False: "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
 }
 """By whether a client wants the state of the world."""
-
-MANAGER: Final = "envoy.filters.network.http_connection_manager"
-LARGE: Final = 1 << 15
-"""Of messages from this size on few are remembered."""
-
-KEPT_LARGE, KEPT_SMALL, KEPT = 32, 2048, 250_000
-
-MARKERS: Final = re.compile(rb"(?<![\d.])%d\.\d+\.\d+\.\d+" % shapes.MARKED)
-"""Addresses of pods that came with an event."""
-
-COLLECTION: Final = b"xdstp://"
 
 LED_BY: Final = {
     snapshot.CLUSTERS: snapshot.ENDPOINTS,
@@ -68,67 +49,13 @@ Message = Any
 """A message of Envoy's: it has no types here."""
 
 
-class Held:
-    """A resource as some proxies hold it, with what it leads to; each content exists once."""
-
-    __slots__ = ("body", "leads", "markers", "version")
-
-    def __init__(self, kind: str, version: str, body: bytes) -> None:
-        self.version = version
-        self.body = body
-        self.leads = tuple(_leads(kind, body))
-        self.markers = frozenset[bytes]()
-        if kind in {snapshot.ENDPOINTS, snapshot.MEMBERS, snapshot.ADDRESSES}:
-            self.markers = frozenset(_markers(kind, body))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """A decoded message.
-
-    Attributes:
-        changes: What it says of collections, where it is about their members.
-        accepted: How it is acknowledged by who hears of differences.
-    """
-
-    kind: str
-    version: str
-    nonce: str
-    resources: tuple[tuple[str, Held], ...]
-    removed: tuple[str, ...]
-    changes: tuple[crowds.Change, ...] = ()
-    accepted: bytes = b""
-
-
-Move = tuple[crowds.Change, crowds.Crowds]
-"""What was said of a cluster, and what a proxy has of it since then."""
-
-
-def _unheard(answer: Answer, moves: Sequence[Move]) -> None:
-    """Take no notice of members."""
-    del answer, moves
-
-
-_known: dict[tuple[str, str, bytes], Held] = {}
-_large: dict[bytes, Answer] = {}
-_small: dict[bytes, Answer] = {}
-_owners: Final = crowds.Owners()
-
-
-def forget() -> None:
-    """Forget decoded messages and contents: proxies go on holding theirs."""
-    _large.clear()
-    _small.clear()
-    _known.clear()
-
-
 class Talk:
     """One proxy: what it holds, and its stream's state."""
 
     def __init__(self, one: shapes.Proxy, network: str) -> None:
         self.proxy = one
         self._network = network
-        self.held: dict[str, dict[str, Held]] = {}
+        self.held: dict[str, dict[str, decoded.Held]] = {}
         self.asked: dict[str, dict[str, None]] = {}
         self._versions: dict[str, str] = {}
         self._nonces: dict[str, str] = {}
@@ -167,73 +94,92 @@ class Talk:
                     type_url=kind, node=node, version_info=version, resource_names=names
                 )
             )
-        versions = {name: one.version for name, one in self.held.get(kind, {}).items()}
-        return _written(
-            discovery_pb2.DeltaDiscoveryRequest(
-                type_url=kind,
-                node=node,
-                resource_names_subscribe=names,
-                initial_resource_versions=versions,
-            )
-        )
+        who = _written(discovery_pb2.DeltaDiscoveryRequest(node=node)) if node else b""
+        held = self.held.get(kind, {})
+        versions = tuple(one.version for one in held.values())
+        return who + _beginning(kind, tuple(names), tuple(held), versions)
 
     def hear(
-        self,
-        message: bytes,
-        take: Callable[[str, str, Held | None], None],
-        take_members: Callable[[Answer, Sequence[Move]], None] = _unheard,
+        self, said: decoded.Answer, looked: looking.Looked | None = None, moment: int = 0
     ) -> list[bytes]:
         """Take a message in; return what is said to it.
 
-        `take` is told of each resource, and `take_members` of members of collections.
+        Where `looked` is given it takes note of addresses that arrive at this moment.
         """
-        said = _decoded(message, is_whole=self.proxy.is_whole)
-        if said.kind == snapshot.MEMBERS:
-            moves = list(self._moved(said))
-            take_members(said, moves)
-            for change, after in moves:
-                known = frozenset[bytes]() if after.is_complete else self._marked(change.cluster)
-                self.marked[change.cluster] = after.markers | known
+        kind = said.kind
+        if kind == snapshot.MEMBERS:
+            self._moved(said, looked, moment)
             return [said.accepted]
-        held, removed = self.held.setdefault(said.kind, {}), said.removed
+        held = self.held.setdefault(kind, {})
+        if looked is not None:
+            self._note(said, held, looked, moment)
+        gone = self._without(said, held)
+        held.update(said.resources)
+        self.missing.discard(kind)
+        if self.proxy.is_whole:
+            self._nonces[kind], self._versions[kind] = said.nonce, said.version
+        if kind != snapshot.ENDPOINTS:
+            return [self._ack(said), *self._follow(kind, said.leads, gone)]
+        self.marked.update(said.markers)
+        if said.leads or self.crowds:
+            return [self._ack(said), *self._gather(said)]
+        return [self._ack(said)]
+
+    def _note(
+        self,
+        said: decoded.Answer,
+        held: Mapping[str, decoded.Held],
+        looked: looking.Looked,
+        at: int,
+    ) -> None:
+        """Let somebody take note of addresses that were not there before."""
+        if said.kind == snapshot.ENDPOINTS:
+            for name, now in said.markers.items():
+                for note in looked.notes(self.marked.get(name, decoded.UNTOLD), now):
+                    note(at)
+        elif said.kind == snapshot.ADDRESSES:
+            for name, one in said.resources.items():
+                known = held[name].markers if name in held else decoded.UNTOLD
+                for note in looked.notes(known, one.markers):
+                    note(at)
+
+    def _without(self, said: decoded.Answer, held: dict[str, decoded.Held]) -> Mapping[str, None]:
+        """Let go of what is no longer there; return what that led to."""
+        removed: Iterable[str] = said.removed
         if self.proxy.is_whole and said.kind in self.proxy.wants:
-            present = {name for name, _ in said.resources}
-            removed = tuple(name for name in held if name not in present)
-        gone, fresh = dict[str, None](), dict[str, None]()
+            removed = self.without(said)
+        gone = dict[str, None]()
         for name in removed:
             old = held.pop(name, None)
             gone.update(dict.fromkeys(old.leads if old else ()))
-            take(said.kind, name, None)
-        for name, one in said.resources:
-            take(said.kind, name, one)
-            held[name] = one
-            if said.kind == snapshot.ENDPOINTS and not one.leads:
-                self.marked[name] = one.markers
-            fresh.update(dict.fromkeys(one.leads))
-        self.missing.discard(said.kind)
-        self._nonces[said.kind], self._versions[said.kind] = said.nonce, said.version
-        if said.kind == snapshot.ENDPOINTS:
-            return [self._ack(said), *self._gather(said)]
-        return [self._ack(said), *self._follow(said.kind, fresh, gone)]
+        return gone
 
-    def _marked(self, cluster: str) -> frozenset[bytes]:
-        return self.marked.get(cluster, frozenset())
+    def without(self, said: decoded.Answer) -> Iterable[str]:
+        """Return the names that a message takes away that tells all there is."""
+        return tuple(name for name in self.held.get(said.kind, ()) if name not in said.resources)
 
-    def _moved(self, said: Answer) -> Iterator[Move]:
+    def _moved(self, said: decoded.Answer, looked: looking.Looked | None, moment: int) -> None:
         """Take in what is said of members of collections that are followed."""
         for change in said.changes:
-            before = self.crowds.get(change.cluster)
+            name = change.cluster
+            before = self.crowds.get(name)
             if before is None:
                 continue
-            after = self.crowds[change.cluster] = before.after(change)
+            after = self.crowds[name] = before.after(change)
+            known, now = self.marked.get(name, decoded.UNTOLD), after.markers
+            if looked is not None:
+                for note in looked.notes(known, now):
+                    note(moment)
             if after.is_complete:
-                self._incomplete.discard(change.cluster)
-            yield change, after
+                self._incomplete.discard(name)
+                self.marked[name] = now
+            else:
+                self.marked[name] = now | known
 
-    def _gather(self, said: Answer) -> Iterable[bytes]:
+    def _gather(self, said: decoded.Answer) -> Iterable[bytes]:
         """Follow the collections that assignments name, and those no longer that none names."""
         more, less = list[str](), list[str]()
-        for name, one in said.resources:
+        for name, one in said.resources.items():
             before = self.crowds.get(name, crowds.NONE)
             if before is crowds.NONE and not one.leads:
                 continue
@@ -259,18 +205,12 @@ class Talk:
         self._incomplete.discard(cluster)
         return self.crowds.pop(cluster, crowds.NONE).by_collection
 
-    def _ack(self, said: Answer) -> bytes:
+    def _ack(self, said: decoded.Answer) -> bytes:
         return self._whole(said.kind) if self.proxy.is_whole else said.accepted
 
     def _whole(self, kind: str) -> bytes:
-        return _written(
-            discovery_pb2.DiscoveryRequest(
-                type_url=kind,
-                version_info=self._versions.get(kind, ""),
-                response_nonce=self._nonces.get(kind, ""),
-                resource_names=self.asked.get(kind, ()),
-            )
-        )
+        names, nonce = tuple(self.asked.get(kind, ())), self._nonces.get(kind, "")
+        return _request(kind, self._versions.get(kind, ""), nonce, names)
 
     def _follow(
         self, kind: str, fresh: Mapping[str, None], gone: Mapping[str, None]
@@ -323,95 +263,28 @@ def _written(message: Message) -> bytes:
     return written
 
 
-def _decoded(message: bytes, *, is_whole: bool) -> Answer:
-    kept, most = (_large, KEPT_LARGE) if len(message) >= LARGE else (_small, KEPT_SMALL)
-    known = kept.get(message)
-    if known is None:
-        known = _whole_answer(message) if is_whole else _delta_answer(message)
-        if len(kept) >= most:
-            kept.clear()
-        kept[message] = known
-    return known
-
-
-def _delta_answer(message: bytes) -> Answer:
-    said = discovery_pb2.DeltaDiscoveryResponse.FromString(message)
-    resources = tuple(
-        (one.name, _shared(said.type_url, one.version, one.resource.value))
-        for one in said.resources
+@functools.lru_cache(maxsize=64)
+def _beginning(
+    kind: str, names: tuple[str, ...], held: tuple[str, ...], versions: tuple[str, ...]
+) -> bytes:
+    """Return what is asked for, the same for all that have and want the same; who asks stands before it."""
+    return _written(
+        discovery_pb2.DeltaDiscoveryRequest(
+            type_url=kind,
+            resource_names_subscribe=names,
+            initial_resource_versions=dict(zip(held, versions, strict=True)),
+        )
     )
-    removed, changes = tuple(said.removed_resources), tuple[crowds.Change, ...]()
-    if said.type_url == snapshot.MEMBERS:
-        changes = _owners.changes(resources, removed)
-    elif said.type_url == snapshot.ENDPOINTS:
-        for name, one in resources:
-            _owners.note(name, one.leads)
-    accepted = discovery_pb2.DeltaDiscoveryRequest(
-        type_url=said.type_url, response_nonce=said.nonce
+
+
+@functools.lru_cache(maxsize=64)
+def _request(kind: str, version: str, nonce: str, names: tuple[str, ...]) -> bytes:
+    """Return the request of who names all that it wants, the same for all that want the same."""
+    return _written(
+        discovery_pb2.DiscoveryRequest(
+            type_url=kind, version_info=version, response_nonce=nonce, resource_names=names
+        )
     )
-    return Answer(said.type_url, "", said.nonce, resources, removed, changes, _written(accepted))
-
-
-def _whole_answer(message: bytes) -> Answer:
-    said = discovery_pb2.DiscoveryResponse.FromString(message)
-    kind, version = said.type_url, said.version_info
-    resources = tuple(
-        (_name(kind, one.value), _shared(kind, "", one.value)) for one in said.resources
-    )
-    return Answer(kind, version, said.nonce, resources, ())
-
-
-def _name(kind: str, body: bytes) -> str:
-    """Return the name that a resource says itself: the first field of all kinds but secrets."""
-    if kind == snapshot.CLUSTERS:
-        return cluster_pb2.Cluster.FromString(body).name  # type: ignore[no-any-return]  # a string
-    size, at = body[1], 2
-    if size & 128:
-        size, at = size & 127 | body[2] << 7, 3
-    return body[at : at + size].decode()
-
-
-def _shared(kind: str, version: str, body: bytes) -> Held:
-    key = (kind, version, body)
-    known = _known.get(key)
-    if known is None:
-        if len(_known) >= KEPT:
-            _known.clear()  # What proxies hold stays; it may exist twice from now on.
-        known = _known[key] = Held(kind, version, body)
-    return known
-
-
-def _leads(kind: str, body: bytes) -> Iterator[str]:
-    if kind == snapshot.CLUSTERS:
-        cluster = cluster_pb2.Cluster.FromString(body)
-        if cluster.type == cluster_pb2.Cluster.EDS:
-            yield cluster.eds_cluster_config.service_name or cluster.name
-    elif kind == snapshot.ENDPOINTS and COLLECTION in body:
-        for group in endpoint_pb2.ClusterLoadAssignment.FromString(body).endpoints:
-            yield group.leds_cluster_locality_config.leds_collection_name
-    elif kind == snapshot.LISTENERS:
-        yield from _routes(body)
-
-
-def _routes(body: bytes) -> Iterator[str]:
-    for chain in listener_pb2.Listener.FromString(body).filter_chains:
-        for one in chain.filters:
-            if one.name == MANAGER:
-                manager = http_connection_manager_pb2.HttpConnectionManager()
-                one.typed_config.Unpack(manager)
-                if manager.HasField("rds"):
-                    yield manager.rds.route_config_name
-
-
-def _markers(kind: str, body: bytes) -> Iterator[bytes]:
-    """Yield the addresses of events in a resource."""
-    if kind in {snapshot.ENDPOINTS, snapshot.MEMBERS}:
-        for found in MARKERS.finditer(body):
-            yield found[0]
-    else:
-        at = -1
-        while (at := body.find(bytes([4, shapes.MARKED]), at + 1)) >= 0:
-            yield ".".join(map(str, body[at + 1 : at + 5])).encode()
 
 
 def node(one: shapes.Proxy, network: str) -> dict[str, Any]:

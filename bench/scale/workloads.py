@@ -105,6 +105,7 @@ class Field:
             "lost": count - len(seen),
             "cpu_s": self.plane.cpu_s() - cpu_s,
             "busy": busy_s * 1000 / max(1.0, delays[-1]) if delays else 0.0,
+            "client_s": busy_s,
         }
 
 
@@ -118,12 +119,20 @@ def told(found: Found, *, affected: float) -> Found:
         "cpu_ms": found["cpu_s"] / changes * 1000,
         "cpu_us_per_proxy": found["cpu_s"] / changes / affected * 1e6,
         "client_busy_percent": round(found["busy"] / changes * 100),
+        "client_us_per_proxy": found["client_s"] / changes / affected * 1e6,
     }
 
 
 def singles(here: Field, *, changes: int) -> Found:
     """Take a pod out of a service, and bring it back, alone; the latter is what is measured."""
-    total: Found = {"delays_ms": [], "lost": 0, "cpu_s": 0.0, "busy": 0.0, "changes": changes}
+    total: Found = {
+        "delays_ms": [],
+        "lost": 0,
+        "cpu_s": 0.0,
+        "busy": 0.0,
+        "client_s": 0.0,
+        "changes": changes,
+    }
     affected, before = 0, here.clients.ask(act="counted")
     for _ in range(changes):
         cluster, service, pod = here.pod(range(here.shape.services))
@@ -167,7 +176,7 @@ def stream(here: Field, events: list[list[float]], *, seconds: float) -> Found:
         expected=here.told,
         timeout_s=DRAIN_S,
     )
-    used_s = here.plane.cpu_s() - cpu_s
+    used_s, drained_s = here.plane.cpu_s() - cpu_s, here.clients.cpu_s() - busy_s
     after = here.clients.ask(act="counted")
     per_client = {name: (after[name] - before[name]) / here.told for name in ("messages", "bytes")}
     return {
@@ -178,6 +187,7 @@ def stream(here: Field, events: list[list[float]], *, seconds: float) -> Found:
         "cpu_s": used_s,
         "cpu_percent": round(used_s / seconds * 100),
         "client_busy_percent": round(client_s / seconds * 100),
+        "client_us_per_message": drained_s / (after["messages"] - before["messages"]) * 1e6,
     }
 
 

@@ -5,7 +5,7 @@ import json
 import struct
 
 import pytest
-from bench.scale import apiserver, clients, http2, shapes, talks
+from bench.scale import apiserver, clients, decoded, http2, shapes, talks
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.service.discovery.v3 import discovery_pb2
@@ -125,17 +125,15 @@ def proxy(number=0, **changed):
     return talk, list(talk.begin(is_new=True))
 
 
-def nothing(kind, name, one):
-    del kind, name, one
+def hear(talk, content, **looked):
+    return talk.hear(decoded.answer(content, is_whole=talk.proxy.is_whole), **looked)
 
 
 def test_a_proxy_asks_for_the_endpoints_of_the_clusters_that_it_is_told():
     talk, _ = proxy()
     told = said(snapshot.CLUSTERS, resources=[resource(snapshot.CLUSTERS, "c", cluster("c"))])
 
-    acknowledged, asked = map(
-        discovery_pb2.DeltaDiscoveryRequest.FromString, talk.hear(told, nothing)
-    )
+    acknowledged, asked = map(discovery_pb2.DeltaDiscoveryRequest.FromString, hear(talk, told))
 
     assert acknowledged.response_nonce == "n"
     assert list(asked.resource_names_subscribe) == ["c-endpoints"]
@@ -145,9 +143,9 @@ def test_a_proxy_asks_for_the_endpoints_of_the_clusters_that_it_is_told():
 def test_a_proxy_forgets_the_endpoints_of_clusters_that_go():
     talk, _ = proxy()
     told = [resource(snapshot.CLUSTERS, "c", cluster("c"))]
-    talk.hear(said(snapshot.CLUSTERS, resources=told), nothing)
+    hear(talk, said(snapshot.CLUSTERS, resources=told))
 
-    *_, asked = talk.hear(said(snapshot.CLUSTERS, removed_resources=["c"]), nothing)
+    *_, asked = hear(talk, said(snapshot.CLUSTERS, removed_resources=["c"]))
 
     left = discovery_pb2.DeltaDiscoveryRequest.FromString(asked).resource_names_unsubscribe
     assert list(left) == ["c-endpoints"]
@@ -156,7 +154,7 @@ def test_a_proxy_forgets_the_endpoints_of_clusters_that_go():
 def test_a_proxy_that_comes_back_says_what_it_has():
     talk, _ = proxy()
     told = [resource(snapshot.CLUSTERS, "c", cluster("c"))]
-    talk.hear(said(snapshot.CLUSTERS, resources=told), nothing)
+    hear(talk, said(snapshot.CLUSTERS, resources=told))
 
     requests = [
         discovery_pb2.DeltaDiscoveryRequest.FromString(one) for one in talk.begin(is_new=False)
@@ -174,7 +172,7 @@ def test_a_client_of_the_state_of_the_world_names_all_that_it_wants():
         told.resources.add(type_url=snapshot.CLUSTERS, value=cluster(name).SerializeToString())
 
     acknowledged, asked = map(
-        discovery_pb2.DiscoveryRequest.FromString, talk.hear(told.SerializeToString(), nothing)
+        discovery_pb2.DiscoveryRequest.FromString, hear(talk, told.SerializeToString())
     )
 
     assert (acknowledged.version_info, acknowledged.response_nonce) == ("1", "n")
@@ -186,7 +184,7 @@ def test_addresses_that_come_with_events_are_found_in_endpoints():
     group = {"lb_endpoints": [{"endpoint": {"address": address}}]}
     assignment = endpoint_pb2.ClusterLoadAssignment(cluster_name="c", endpoints=[group])
 
-    held = talks.Held(snapshot.ENDPOINTS, "v", assignment.SerializeToString())
+    held = decoded.Held(snapshot.ENDPOINTS, "v", assignment.SerializeToString())
 
     assert held.markers == {shapes.marker(70_000).encode()}
     assert clients.endpoints_of(held.body) == [f"{shapes.marker(70_000)} 1"]
@@ -222,11 +220,11 @@ def requests_of(answers):
 def follower(*names):
     """Return a proxy that has an assignment with these collections, and what it asked."""
     talk, _ = proxy()
-    talk.hear(said(snapshot.LISTENERS), nothing)
+    hear(talk, said(snapshot.LISTENERS))
     one = cluster_pb2.Cluster(name="e", type=cluster_pb2.Cluster.EDS)
     told = [resource(snapshot.CLUSTERS, "e", one)]
-    talk.hear(said(snapshot.CLUSTERS, resources=told), nothing)
-    return talk, requests_of(talk.hear(assigned(*names), nothing))
+    hear(talk, said(snapshot.CLUSTERS, resources=told))
+    return talk, requests_of(hear(talk, assigned(*names)))
 
 
 def test_a_proxy_follows_the_collections_that_assignments_name():
@@ -237,30 +235,30 @@ def test_a_proxy_follows_the_collections_that_assignments_name():
         [f"{SET}*"],
     )
     assert not talk.is_synced
-    talk.hear(members("10.0.0.1", "10.0.0.2"), nothing)
+    hear(talk, members("10.0.0.1", "10.0.0.2"))
     assert talk.is_synced
-    talk.hear(members("10.0.0.2", removed=["10.0.0.1"], weight=3), nothing)
+    hear(talk, members("10.0.0.2", removed=["10.0.0.1"], weight=3))
     assert clients.endpoints_in(talk.crowds["e"]) == ["10.0.0.2 3"]
 
 
 def test_who_is_told_of_other_collections_leaves_those_that_it_followed():
     talk, _ = follower(f"{SET}*")
-    talk.hear(members("10.0.0.1"), nothing)
+    hear(talk, members("10.0.0.1"))
     renamed = SET.replace("/a/", "/b/") + "*"
 
-    _, asked = requests_of(talk.hear(assigned(renamed), nothing))
+    _, asked = requests_of(hear(talk, assigned(renamed)))
 
     assert list(asked.resource_names_subscribe) == [renamed]
     assert list(asked.resource_names_unsubscribe) == [f"{SET}*"]
     assert not talk.is_synced
     gone = said(snapshot.MEMBERS, removed_resources=[renamed])
-    talk.hear(gone, nothing)
+    hear(talk, gone)
     assert talk.is_synced
 
 
 def test_who_comes_back_names_its_collections_and_says_nothing_of_their_members():
     talk, _ = follower(f"{SET}*")
-    talk.hear(members("10.0.0.1"), nothing)
+    hear(talk, members("10.0.0.1"))
 
     asked = {one.type_url: one for one in requests_of(talk.begin(is_new=False))}
 
@@ -274,7 +272,7 @@ def test_proxies_that_hear_the_same_hold_one_object():
     told = [members("10.0.0.1", "10.0.0.2"), members(removed=["10.0.0.2"])]
     for talk, order in zip(talks_, (told, [members("10.0.0.1")]), strict=True):
         for each in order:
-            talk.hear(each, nothing)
+            hear(talk, each)
 
     first, other = (talk.crowds["e"] for talk in talks_)
     assert first is other
@@ -331,3 +329,87 @@ def test_what_the_window_does_not_let_through_waits():
 def test_an_end_is_told(kind):
     with pytest.raises(http2.Ended):
         list(stream().hear(http2.frame(kind, 0, 1, b"\0\0\0\0")))
+
+
+def test_the_frame_of_a_message_waits_where_the_window_is_too_small_for_it():
+    client, content = stream(), b"x" * 40_000
+    framed = http2.message(content)
+    client.share(content, framed)
+    client.share(content, framed)
+
+    first = client.take()
+    list(client.hear(http2.frame(http2.WINDOW, 0, 0, struct.pack(">I", 100_000))))
+    list(client.hear(http2.frame(http2.WINDOW, 0, 1, struct.pack(">I", 100_000))))
+
+    assert first.startswith(framed)
+    sizes = [len(first), len(client.take())]
+    assert sum(sizes) == 2 * (40_005 + 9) + 9 * 2  # What is late is cut into frames.
+
+
+def test_who_has_heard_much_gives_room_for_more():
+    client = stream()
+
+    client.skip(http2.WIDEN)
+
+    more = struct.pack(">I", http2.WIDEN)
+    told = [http2.frame(http2.WINDOW, 0, each, more) for each in (0, http2.STREAM)]
+    assert client.take() == b"".join(told)
+
+
+# --- what is known is not decoded again
+
+
+def named(name, *addresses):
+    group = {
+        "lb_endpoints": [
+            {"endpoint": {"address": {"socket_address": {"address": one, "port_value": 1}}}}
+            for one in addresses
+        ]
+    }
+    return resource(
+        snapshot.ENDPOINTS,
+        name,
+        endpoint_pb2.ClusterLoadAssignment(cluster_name=name, endpoints=[group]),
+    )
+
+
+MANY = [f"10.0.0.{number}" for number in range(10, 90)]
+
+
+def heard(*resources, nonce="n"):
+    told = discovery_pb2.DeltaDiscoveryResponse(
+        type_url=snapshot.ENDPOINTS, nonce=nonce, resources=resources
+    )
+    return decoded.answer(told.SerializeToString(), is_whole=False)
+
+
+def test_a_resource_that_another_message_held_is_the_same_object():
+    alone = heard(named("a", *MANY))
+    among = heard(named("b", *MANY), named("a", *MANY), nonce="other")
+
+    assert among.resources["a"] is alone.resources["a"]
+    assert list(among.resources) == ["b", "a"]
+
+
+def test_resources_that_differ_in_the_middle_alone_are_told_apart():
+    other = [*MANY[:40], "10.9.9.91", *MANY[41:]]
+    assert len("".join(other)) == len("".join(MANY))
+
+    for some in (MANY, other, MANY):
+        body = heard(named("a", *some)).resources["a"].body
+        assert clients.endpoints_of(body) == sorted(f"{one} 1" for one in some)
+
+
+def test_a_message_with_fields_that_none_has_is_refused():
+    with pytest.raises(ValueError, match="field"):
+        decoded.answer(b"\x08\x01", is_whole=False)
+
+
+def test_messages_are_known_by_each_of_their_bytes():
+    known = decoded.Known(2)
+    text = bytes(range(200))
+    known.keep(text, "found")
+
+    assert known.find(bytearray(text) + b"and more", len(text)) == "found"
+    assert known.find(text[:50] + b"?" + text[51:], len(text)) is None
+    assert known.find(text, len(text) - 1) is None

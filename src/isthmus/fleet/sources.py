@@ -28,7 +28,7 @@ class Sources:
     nodes: collections.Source[ObjectKey, objects.Node]
     services: collections.Source[ObjectKey, objects.Service]
     endpoint_slices: collections.Source[ObjectKey, objects.EndpointSlice]
-    pods: collections.Source[ObjectKey, objects.Pod]
+    pods: collections.Source[ObjectKey, objects.AnyPod]
     config_maps: collections.Source[ObjectKey, objects.ConfigMap]
     trust_bundles: collections.Source[ObjectKey, objects.ConfigMap]
     gateways: collections.Source[ObjectKey, objects.Gateway]

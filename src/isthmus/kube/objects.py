@@ -206,7 +206,25 @@ class PodStatus(Part, frozen=True):
     conditions: tuple[PodCondition, ...] = ()
 
 
-class Pod(Object, frozen=True):
+class AnyPod(Object, frozen=True):
+    """`v1` Pod, however it is kept."""
+
+    @property
+    def spec(self) -> PodSpec:
+        """What it wants."""
+        raise NotImplementedError
+
+    @property
+    def status(self) -> PodStatus:
+        """What became of it."""
+        raise NotImplementedError
+
+    @override
+    def whole(self) -> "Pod":
+        raise NotImplementedError
+
+
+class Pod(AnyPod, frozen=True):
     """`v1` Pod."""
 
     spec: PodSpec = PodSpec()

@@ -1,10 +1,11 @@
-"""Pods and EndpointSlices as they are kept: there are as many as a mesh has endpoints.
+"""Pods, EndpointSlices and Services as they are kept: there are as many as a mesh has endpoints.
 
-A pod holds what is its own, and refers to what it has in common with the others of its owner; a
-slice holds its endpoints as bytes. Both are read like what they were made from, which is put
-together whenever somebody asks: that is when they change, and hardly ever else.
+Each holds what is its own, and refers to what it has in common with others: a pod with those of its
+owner, a Service and its slices with those of the same name in other clusters. A slice holds its
+endpoints as bytes. All are read like what they were made from, which is put together whenever
+somebody asks: that is when they change, and hardly ever else.
 
-It decides nothing about what is kept.
+It decides nothing about what is kept, but that a slice need not say of pods what these say.
 
 Source: performance rule 8; docs/decisions/0049-pods-and-slices-are-packed.md.
 """
@@ -24,12 +25,14 @@ RECENT: Final = 16
 KEPT: Final = 16384
 """So many different parts are remembered; what is forgotten is kept twice."""
 
+POD: Final = "Pod"
+"""What almost all members of slices are."""
 
 Pairs = tuple[tuple[str, str], ...]
 
 
-class Pod(objects.Pod, frozen=True):
-    """A pod; its fields hold what it shares with others, `metadata` and so on what it is."""
+class Pod(objects.AnyPod, frozen=True):
+    """A pod; `metadata` holds what it shares with others, and reads as what it is."""
 
     name: str = ""
     node: str = ""
@@ -38,32 +41,63 @@ class Pod(objects.Pod, frozen=True):
     @property  # type: ignore[misc]  # A field that is computed; what it hides is read below.
     @override
     def metadata(self) -> objects.Metadata:
-        return msgspec.structs.replace(_metadata_in(self), name=self.name)
+        return msgspec.structs.replace(shared_in(self).metadata, name=self.name)
 
-    @property  # type: ignore[misc]  # As above.
+    @property
     @override
     def spec(self) -> objects.PodSpec:
-        return msgspec.structs.replace(_spec_in(self), node_name=self.node)
+        return msgspec.structs.replace(shared_in(self).spec, node_name=self.node)
 
-    @property  # type: ignore[misc]  # As above.
+    @property
     @override
     def status(self) -> objects.PodStatus:
-        return msgspec.structs.replace(_status_in(self), pod_ip=self.address)
+        return msgspec.structs.replace(shared_in(self).status, pod_ip=self.address)
 
     @override
     def whole(self) -> objects.Pod:
         return objects.Pod(self.metadata, spec=self.spec, status=self.status)
 
 
-_metadata_in: Callable[[Pod], objects.Metadata] = vars(objects.Object)["metadata"].__get__
-_spec_in: Callable[[Pod], objects.PodSpec] = vars(objects.Pod)["spec"].__get__
-_status_in: Callable[[Pod], objects.PodStatus] = vars(objects.Pod)["status"].__get__
+shared_in: Callable[[Pod], objects.Pod] = vars(objects.Object)["metadata"].__get__
+"""Returns what a pod shares with others: a pod without name, address and node."""
+
+
+class Service(objects.Service, frozen=True):
+    """A Service; its fields hold what it shares with others, `metadata` and so on what it is."""
+
+    name: str = ""
+    created: str = ""
+    addresses: tuple[str, ...] = ()
+    """`spec.clusterIP`, and then `spec.clusterIPs`."""
+
+    @property  # type: ignore[misc]  # As above.
+    @override
+    def metadata(self) -> objects.Metadata:
+        shared: objects.Metadata = _metadata_in(self)
+        return msgspec.structs.replace(shared, name=self.name, creation_timestamp=self.created)
+
+    @property  # type: ignore[misc]  # As above.
+    @override
+    def spec(self) -> objects.ServiceSpec:
+        first, *listed = self.addresses
+        shared = _spec_in(self)
+        return msgspec.structs.replace(shared, cluster_ip=first, cluster_ips=tuple(listed))
+
+    @override
+    def whole(self) -> objects.Service:
+        return objects.Service(self.metadata, spec=self.spec, status=self.status)
 
 
 class EndpointSlice(objects.EndpointSlice, frozen=True):
-    """An EndpointSlice; `packed` are its endpoints."""
+    """An EndpointSlice; `metadata` holds what it shares with others, `packed` are its endpoints."""
 
+    name: str = ""
     packed: bytes = b""
+
+    @property  # type: ignore[misc]  # As above.
+    @override
+    def metadata(self) -> objects.Metadata:
+        return msgspec.structs.replace(_metadata_in(self), name=self.name)
 
     @property  # type: ignore[misc]  # As above.
     @override
@@ -78,19 +112,30 @@ class EndpointSlice(objects.EndpointSlice, frozen=True):
         )
 
 
+_metadata_in: Callable[[objects.Object], objects.Metadata] = vars(objects.Object)[
+    "metadata"
+].__get__
+_spec_in: Callable[[Service], objects.ServiceSpec] = vars(objects.Service)["spec"].__get__
+
+
 class _Conditions(objects.EndpointConditions, frozen=True, array_like=True):
     """Without the fields' names."""
 
 
-class _Reference(objects.ObjectReference, frozen=True, array_like=True):
-    """Without the fields' names."""
+class _Reference(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The same of a reference, and what differs comes first."""
+
+    name: str = ""
+    kind: str = POD
+    namespace: str = ""
+    uid: str = ""
 
 
 class _Endpoint(objects.SliceEndpoint, frozen=True, array_like=True):
-    """Without the fields' names."""
+    """Without the fields' names; what says nothing at its end need not be written."""
 
     conditions: _Conditions = _Conditions()
-    target_ref: _Reference | None = None
+    target_ref: _Reference | None = None  # type: ignore[assignment]  # Read like the other.
 
 
 _Endpoints = tuple[_Endpoint, ...]
@@ -106,32 +151,86 @@ def _unpacked(packed: bytes) -> _Endpoints:
 
 def pod(whole: objects.Pod) -> Pod:
     """Return a pod, packed; what it has in common with others is one object."""
-    said = whole.metadata
-    metadata = _metadata(
+    said, spec, status = whole.metadata, whole.spec, whole.status
+    shared = _shared(
         said.namespace,
         said.deletion_timestamp,
         _items(said.labels),
         _items(said.annotations),
         said.owner_references,
+        msgspec.structs.replace(spec, node_name="") if spec.node_name else spec,
+        msgspec.structs.replace(status, pod_ip="") if status.pod_ip else status,
     )
-    return Pod(
-        metadata,
-        spec=_same_spec(msgspec.structs.replace(whole.spec, node_name="")),
-        status=_same_status(msgspec.structs.replace(whole.status, pod_ip="")),
-        name=said.name,
-        node=whole.spec.node_name,
-        address=whole.status.pod_ip,
-    )
+    # Sound: whatever reads its metadata gets what is computed of it.
+    return Pod(shared, name=said.name, node=spec.node_name, address=status.pod_ip)  # type: ignore[arg-type]
 
 
 def endpoint_slice(whole: objects.EndpointSlice) -> EndpointSlice:
-    """Return an EndpointSlice, packed."""
-    members = msgspec.convert(whole.endpoints or (), _Endpoints, from_attributes=True)
+    """Return an EndpointSlice, packed.
+
+    Where a pod is it says itself, so that no slice need: of members that are pods, address,
+    conditions and name are kept.
+    """
     return EndpointSlice(
-        whole.metadata,
+        _common(whole.metadata),
         address_type=whole.address_type,
         ports=whole.ports,
-        packed=_ENCODER.encode(members),
+        name=whole.metadata.name,
+        packed=_ENCODER.encode([_written(one) for one in whole.endpoints or ()]),
+    )
+
+
+def service(whole: objects.Service) -> Service:
+    """Return a Service, packed; what it has in common with others is one object."""
+    said, spec = whole.metadata, whole.spec
+    return Service(
+        _common(said),
+        spec=_spec(
+            _items(spec.selector),
+            msgspec.structs.replace(spec, cluster_ip="", cluster_ips=(), selector=None),
+        ),
+        status=_same_status(whole.status),
+        name=said.name,
+        created=said.creation_timestamp,
+        addresses=_same_addresses((spec.cluster_ip, *spec.cluster_ips)),
+    )
+
+
+def _written(member: objects.SliceEndpoint) -> tuple[object, ...]:
+    said, reference = member.conditions, member.target_ref
+    known = (said.ready, None, True) if said.terminating else (said.ready,)
+    if reference is None:
+        return member.addresses, known, None, member.node_name, member.zone, member.hostname
+    if reference.kind != POD:
+        named = (reference.name, reference.kind, reference.namespace)
+        return member.addresses, known, named, member.node_name, member.zone, member.hostname
+    if member.hostname:
+        return member.addresses, known, (reference.name,), "", "", member.hostname
+    return member.addresses, known, (reference.name,)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _shared(  # noqa: PLR0913  # all that pods have in common
+    namespace: str,
+    deleted: str | None,
+    labels: Pairs,
+    annotations: Pairs,
+    owners: tuple[objects.OwnerReference, ...],
+    spec: objects.PodSpec,
+    status: objects.PodStatus,
+) -> objects.Pod:
+    metadata = _metadata(namespace, deleted, labels, annotations, owners)
+    return objects.Pod(metadata, spec=spec, status=status)
+
+
+def _common(said: objects.Metadata) -> objects.Metadata:
+    """Return what objects of one owner, or of one name, have in common: it is one object."""
+    return _metadata(
+        said.namespace,
+        said.deletion_timestamp,
+        _items(said.labels),
+        _items(said.annotations),
+        said.owner_references,
     )
 
 
@@ -153,15 +252,20 @@ def _metadata(
     )
 
 
+@functools.lru_cache(maxsize=KEPT)
+def _spec(selector: Pairs, spec: objects.ServiceSpec) -> objects.ServiceSpec:
+    return msgspec.structs.replace(spec, selector=dict(selector)) if selector else spec
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _same_status(status: objects.ServiceStatus) -> objects.ServiceStatus:
+    return status
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _same_addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    return addresses
+
+
 def _items(words: Mapping[str, str] | None) -> Pairs:
     return tuple(sorted(words.items())) if words else ()
-
-
-@functools.lru_cache(maxsize=KEPT)
-def _same_spec(spec: objects.PodSpec) -> objects.PodSpec:
-    return spec
-
-
-@functools.lru_cache(maxsize=KEPT)
-def _same_status(status: objects.PodStatus) -> objects.PodStatus:
-    return status

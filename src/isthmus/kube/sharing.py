@@ -51,14 +51,21 @@ def lean(fresh: objects.Object) -> objects.Object:
         _once(fresh.status)
         return packed.pod(fresh)
     if isinstance(fresh, objects.EndpointSlice):
-        _put(fresh.metadata, "creation_timestamp", "")
-        _metadata(fresh.metadata)
+        _put(fresh.metadata, "namespace", sys.intern(fresh.metadata.namespace))
         _put(fresh, "ports", _same(fresh.ports))
-        for member in fresh.endpoints or ():
-            if member.target_ref is not None:
-                _put(member.target_ref, "uid", "")
         return packed.endpoint_slice(fresh)
+    if isinstance(fresh, objects.Service):
+        _named(fresh.metadata)
+        return packed.service(fresh)
+    if isinstance(fresh, objects.Node):
+        _named(fresh.metadata)
     return shared(fresh)
+
+
+def _named(metadata: objects.Metadata) -> None:
+    """Let a name be one text: Services of other clusters have the same, and pods name nodes."""
+    _put(metadata, "namespace", sys.intern(metadata.namespace))
+    _put(metadata, "name", sys.intern(metadata.name))
 
 
 MANY: Final = (objects.Pod, objects.EndpointSlice, objects.Service, objects.Node)

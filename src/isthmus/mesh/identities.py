@@ -4,8 +4,9 @@ Source: spec section 1.2.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, NewType
+from typing import NewType
 
+import msgspec
 from typing_extensions import override
 
 from isthmus.base import errors
@@ -23,7 +24,7 @@ TrustDomain = NewType("TrustDomain", str)
 """The first part of a SPIFFE identity."""
 
 
-class ObjectKey(NamedTuple):
+class ObjectKey(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
     """Names an object of one kind within the mesh; `namespace` is empty for cluster-wide kinds."""
 
     cluster: ClusterId

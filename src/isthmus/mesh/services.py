@@ -3,8 +3,10 @@
 Source: spec sections 2.4 and 4.8.
 """
 
+import functools
 from dataclasses import dataclass
-from typing import NamedTuple
+
+import msgspec
 
 from isthmus.base import hashing
 from isthmus.mesh.identities import ClusterId, Hostname
@@ -32,11 +34,17 @@ class Protocol(hashing.Word):
         return self is Protocol.HTTP2 or self is Protocol.GRPC
 
 
-class ServiceKey(NamedTuple):
+class ServiceKey(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
     """Names a service within the mesh: the same in every cluster."""
 
     namespace: str
     name: str
+
+
+@functools.lru_cache(maxsize=16384)
+def key_of(namespace: str, name: str) -> ServiceKey:
+    """Return the key of a service: one object, which whoever has many clusters keeps many times."""
+    return ServiceKey(namespace, name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Source: spec sections 2.5 and 3.1.
 
 import functools
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -82,25 +82,52 @@ class Kind:
     awaits_proxy: bool = False
 
 
+class Spot(NamedTuple):
+    """Where pods of one node are; they share it."""
+
+    node: str = ""
+    locality: Locality = NOWHERE
+
+
+@functools.lru_cache(maxsize=16384)
+def spot(node: str, locality: Locality) -> Spot:
+    """Return one object for all that are there."""
+    return Spot(node, locality)
+
+
 class Workload(msgspec.Struct, frozen=True, gc=False):
     """A pod as the mesh sees it; there are too many for what the garbage collector needs of each.
 
     Attributes:
-        address: Its first one; empty if it has none.
-        more: Its other addresses.
+        at: Its address, or all of them if it has several; empty if it has none.
     """
 
     key: WorkloadKey
     kind: Kind
-    address: str = ""
-    more: tuple[str, ...] = ()
-    node: str = ""
-    locality: Locality = NOWHERE
+    at: str | tuple[str, ...] = ""
+    spot: Spot = Spot()
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """All of its addresses."""
-        return (self.address, *self.more) if self.address else ()
+        at = self.at
+        return at if isinstance(at, tuple) else (at,) if at else ()
+
+    @property
+    def address(self) -> str:
+        """Its first one; empty if it has none."""
+        at = self.at
+        return at[0] if isinstance(at, tuple) else at
+
+    @property
+    def node(self) -> str:
+        """The node that it runs on."""
+        return self.spot.node
+
+    @property
+    def locality(self) -> Locality:
+        """Where it is."""
+        return self.spot.locality
 
     @property
     def service_account(self) -> str:

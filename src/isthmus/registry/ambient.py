@@ -114,7 +114,7 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, known: Known) -> Nod
 
 def _pods(graph_: graph.Graph, sources_: sources.Sources, known: Known, asking: Asking) -> Pods:
     def traits(
-        read: reader.Reader, key: sources.ObjectKey, kept: objects.Pod
+        read: reader.Reader, key: sources.ObjectKey, kept: objects.AnyPod
     ) -> Iterable[tuple[WorkloadKey, Traits]]:
         pod = kept.whole()
         if pod.status.phase in workloads.ENDED:

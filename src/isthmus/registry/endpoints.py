@@ -20,7 +20,7 @@ from isthmus.fleet import sources
 from isthmus.kube import objects
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.localities import Locality
-from isthmus.mesh.services import Service, ServiceKey
+from isthmus.mesh.services import Service, ServiceKey, key_of
 from isthmus.mesh.workloads import Endpoint, Health, Likeness, Workload, WorkloadKey
 from isthmus.registry import addresses, checked, topology
 
@@ -150,7 +150,7 @@ class Reading:
                 continue
             found.extend(self._endpoints(member, slice_.ports or (), address, likes))
         same = self._as_before(found)
-        shard = Shard(ServiceKey(self.key.namespace, service), same)
+        shard = Shard(key_of(self.key.namespace, service), same)
         return checked.Checked(shard, self._findings(refused))
 
     def _as_before(self, found: list[Endpoint]) -> tuple[Endpoint, ...]:

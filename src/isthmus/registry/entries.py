@@ -32,7 +32,7 @@ READY: Final = "Ready"
 
 HostKey = tuple[sources.ObjectKey, str]
 Entries = collections.Collection[sources.ObjectKey, ServiceEntry]
-PodsByNamespace = collections.Index[str, sources.ObjectKey, objects.Pod]
+PodsByNamespace = collections.Index[str, sources.ObjectKey, objects.AnyPod]
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +243,7 @@ def _named(
 
 def _selected(
     read: reader.Reader, entry: ServiceEntry, pods: PodsByNamespace, workloads: endpoints.Workloads
-) -> Iterable[tuple[objects.Pod, Workload]]:
+) -> Iterable[tuple[objects.AnyPod, Workload]]:
     """Yield the pods of all clusters that an entry selects, with what the mesh knows of them."""
     if entry.selector is None:
         return
@@ -255,7 +255,7 @@ def _selected(
                 yield pod, workload
 
 
-def _is_ready(pod: objects.Pod) -> bool:
+def _is_ready(pod: objects.AnyPod) -> bool:
     return all(one.status == "True" for one in pod.status.conditions if one.type == READY)
 
 

@@ -25,6 +25,7 @@ from isthmus.mesh.services import (
     ServiceKey,
     ServicePort,
     derived_host,
+    key_of,
 )
 from isthmus.mesh.workloads import Endpoint, Health
 from isthmus.registry import (
@@ -69,10 +70,11 @@ def declare(
     def exported(
         read: reader.Reader, key: sources.ObjectKey, scope: Scope
     ) -> Iterable[tuple[ServiceKey, peering.Export]]:
-        found = read.get(sources_.services, key) if key.cluster == seat.cluster else None
-        if not scope.gives or found is None or found.metadata.label(WAY_IN):
+        is_told = scope.gives and key.cluster == seat.cluster
+        found = read.get(sources_.services, key) if is_told else None
+        if found is None or found.metadata.label(WAY_IN):
             return
-        name = ServiceKey(key.namespace, key.name)
+        name = key_of(key.namespace, key.name)
         whole = read.get(known.services, name)
         is_alias = services.resolution_of(found) is Resolution.ALIAS
         if is_alias or whole is None or whole.is_cluster_local:

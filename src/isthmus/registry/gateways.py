@@ -19,6 +19,7 @@ from isthmus.kube import objects
 from isthmus.mesh import peering
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.networks import HBONE_PORT, MTLS_PORT, NetworkGateway
+from isthmus.mesh.services import key_of
 from isthmus.mesh.settings import ConfiguredGateway, NetworkMember
 from isthmus.mesh.workloads import WorkloadKey
 from isthmus.registry import addresses, checked, endpoints, links, naming, settings, topology
@@ -45,23 +46,24 @@ class Known:
     seat: settings.Seat
     settings: settings.Nodes
     workloads: endpoints.Workloads
+    shards: endpoints.Shards
     links: links.Links
 
 
 def declare(graph_: graph.Graph, sources_: sources.Sources, known: Known) -> Nodes:
     """Declare the gateways of all networks in `graph_`."""
-    slices = graph_.index("network_gateways.slices", sources_.endpoint_slices, _service_of)
 
     def check(
         read: reader.Reader, key: sources.ObjectKey, service: objects.Service
     ) -> Iterable[tuple[sources.ObjectKey, checked.Checked[Gateways]]]:
         if service.metadata.label(topology.NETWORK_LABEL):
-            members = read.lookup(slices, key).values()
-            account = account_of(read, key, members, workloads=known.workloads)
+            account = account_of(
+                read, key, _slices(read, key, sources_, known.shards), workloads=known.workloads
+            )
             yield key, gateways_of(key, service, is_down=is_down(read, key), account=account)
 
     def is_down(read: reader.Reader, key: sources.ObjectKey) -> bool:
-        return nobody_is_ready(read.lookup(slices, key).values())
+        return nobody_is_ready(_slices(read, key, sources_, known.shards))
 
     both = graph_.derive("network_gateways.checked", sources_.services, check)
     labelled = checked.values_of(graph_, "network_gateways.labelled", both)
@@ -92,6 +94,19 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, known: Known) -> Nod
         gateways=graph_.single("network_gateways", all_gateways),
         findings=checked.findings_of(graph_, "network_gateways", both),
     )
+
+
+def _slices(
+    read: reader.Reader,
+    key: sources.ObjectKey,
+    sources_: sources.Sources,
+    shards: endpoints.Shards,
+) -> Iterable[objects.EndpointSlice]:
+    """Yield the slices of a Service."""
+    for one in read.lookup(shards, key_of(key.namespace, key.name)):
+        found = read.get(sources_.endpoint_slices, one) if one.cluster == key.cluster else None
+        if found is not None:
+            yield found
 
 
 def linked(found: Iterable[peering.Link]) -> Iterable[NetworkGateway]:
@@ -138,11 +153,6 @@ def nobody_is_ready(slices: Iterable[objects.EndpointSlice]) -> bool:
     return bool(conditions) and all(
         one.ready is False or one.terminating is True for some in conditions for one in some
     )
-
-
-def _service_of(key: sources.ObjectKey, slice_: objects.EndpointSlice) -> tuple[sources.ObjectKey]:
-    name = slice_.metadata.label(endpoints.SERVICE_LABEL)
-    return (sources.ObjectKey(key.cluster, key.namespace, name),)
 
 
 def gateways_of(

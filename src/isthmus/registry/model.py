@@ -149,7 +149,7 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
     nodes_ = ambient.declare(graph_, sources_, shared)
     told, all_ = accounts.Told(seat.cluster, nodes_.sharing, told_of), endpoints_.shards
     ids = accounts.declare(graph_, services=services_, shards=all_, told=told, settings_=settings_)
-    placed = gateways.Known(seat, settings_, workloads_, links_.links)
+    placed = gateways.Known(seat, settings_, workloads_, all_, links_.links)
     gateways_ = gateways.declare(graph_, sources_, placed)
     names_ = gateway_names.declare(graph_, gateways=gateways_.gateways)
     own_ = exports.Known(services_, scopes_, endpoints_.shards, places, settings_, nodes_)

@@ -21,7 +21,7 @@ from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
 from isthmus.mesh.ambient import Scope
-from isthmus.mesh.services import ServiceKey
+from isthmus.mesh.services import ServiceKey, key_of
 from isthmus.registry import checked, naming, settings
 
 GLOBAL_LABEL: Final = "istio.io/global"
@@ -67,7 +67,7 @@ def declare(
         local, mesh_wide = read.value(settings_.locality_rules)
         host = naming.service_host(key.name, key.namespace, seat.domain)
         if settings.is_cluster_local(host, local=local, mesh_wide=mesh_wide):
-            yield key, checked.Checked(LOCAL)
+            yield key, _checked(LOCAL)
             return
         place = sources.ObjectKey(key.cluster, "", key.namespace)
         namespace = read.get(sources_.namespaces, place)
@@ -78,13 +78,9 @@ def declare(
         is_shared = own.get(GLOBAL_LABEL, "").lower() == "true" or any(
             rule.namespaces.selects(around) and rule.services.selects(own) for rule in rules
         )
-        yield (
-            key,
-            checked.Checked(
-                _same(Scope(said.derives, said.takes_over or is_shared)),
-                _unknown(own, f"Service {key.namespace}/{key.name}", key),
-            ),
-        )
+        scope = Scope(said.derives, said.takes_over or is_shared)
+        unknown = _unknown(own, f"Service {key.namespace}/{key.name}", key)
+        yield key, checked.Checked(scope, unknown) if unknown else _checked(scope)
 
     def of_namespace(
         _: reader.Reader, key: sources.ObjectKey, namespace: objects.Namespace
@@ -99,7 +95,7 @@ def declare(
     return Nodes(
         of_services,
         graph_.index(
-            "scopes.by_name", of_services, lambda key, _: (ServiceKey(key.namespace, key.name),)
+            "scopes.by_name", of_services, lambda key, _: (key_of(key.namespace, key.name),)
         ),
         graph_.join(
             "scopes.findings",
@@ -110,8 +106,9 @@ def declare(
 
 
 @functools.lru_cache(maxsize=16)
-def _same(scope: Scope) -> Scope:
-    return scope
+def _checked(scope: Scope) -> checked.Checked[Scope]:
+    """Return the answer where nothing is wrong: of all Services that are alike it is one object."""
+    return checked.Checked(scope)
 
 
 def scope_of(own: Mapping[str, str], *, around: Mapping[str, str]) -> Scope:

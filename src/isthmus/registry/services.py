@@ -17,7 +17,7 @@ from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
 from isthmus.mesh.identities import ClusterId
-from isthmus.mesh.services import Resolution, Service, ServiceKey, ServicePort
+from isthmus.mesh.services import Resolution, Service, ServiceKey, ServicePort, key_of
 from isthmus.registry import (
     addresses,
     checked,
@@ -56,13 +56,13 @@ def declare(
     by_name = graph_.index(
         "services.by_name",
         sources_.services,
-        lambda key, _: (ServiceKey(key.namespace, key.name),),
+        lambda key, _: (key_of(key.namespace, key.name),),
     )
 
     def merge(
         read: reader.Reader, key: sources.ObjectKey, _: objects.Service
     ) -> Iterable[tuple[ServiceKey, checked.Checked[Service]]]:
-        name = ServiceKey(key.namespace, key.name)
+        name = key_of(key.namespace, key.name)
         same = read.lookup(by_name, name)
         in_order = sorted(same, key=lambda other: _rank(other.cluster, seat))
         if in_order[0] != key:
@@ -106,7 +106,7 @@ def merged_service(
 ) -> Service:
     """Return the service that objects of one name in several clusters make."""
     first = same[in_order[0]]
-    key = ServiceKey(in_order[0].namespace, in_order[0].name)
+    key = key_of(in_order[0].namespace, in_order[0].name)
     vips = ((other.cluster, vips_of(same[other])) for other in in_order)
     resolution = resolution_of(first)
     return Service(

@@ -3,16 +3,18 @@
 Source: spec sections 2.5, 3.1 and 7.6.
 """
 
+import dataclasses
 import functools
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
+from isthmus.base import same
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
-from isthmus.kube import objects
+from isthmus.kube import objects, packed
 from isthmus.mesh.identities import NetworkId
-from isthmus.mesh.workloads import Kind, Labels, Workload, WorkloadKey
+from isthmus.mesh.workloads import Kind, Workload, WorkloadKey, spot
 from isthmus.registry import addresses, topology
 
 TLS_MODE_LABEL: Final = "security.istio.io/tlsMode"
@@ -20,6 +22,7 @@ TEMPLATE_HASH_LABEL: Final = "pod-template-hash"
 REDIRECTION_ANNOTATION: Final = "ambient.istio.io/redirection"
 TUNNEL_LABEL: Final = "networking.istio.io/tunnel"
 ENDED: Final = frozenset({"Succeeded", "Failed"})
+NO_LABELS: Final[Mapping[str, str]] = {}
 
 
 def declare(
@@ -28,58 +31,58 @@ def declare(
     """Declare the workloads of all clusters in `graph_`."""
 
     def workload(
-        read: reader.Reader, key: sources.ObjectKey, kept: objects.Pod
+        read: reader.Reader, key: sources.ObjectKey, kept: objects.AnyPod
     ) -> Iterable[tuple[WorkloadKey, Workload]]:
-        pod = kept.whole()
-        if pod.status.phase not in ENDED:
-            found = workload_of(read, key, pod, places=places)
-            yield found.key, found
+        pod = kept if isinstance(kept, packed.Pod) else packed.pod(kept.whole())
+        if packed.shared_in(pod).status.phase not in ENDED:
+            yield key, workload_of(read, key, pod, places=places)
 
     return graph_.derive("workloads", sources_.pods, workload)
 
 
 def workload_of(
-    read: reader.Reader, key: sources.ObjectKey, pod: objects.Pod, *, places: topology.Nodes
+    read: reader.Reader, key: sources.ObjectKey, pod: packed.Pod, *, places: topology.Nodes
 ) -> Workload:
     """Return what the mesh knows of one pod."""
-    labels = pod.metadata.labels or {}
-    own = _addresses(pod)
-    node = pod.spec.node_name
+    shared = packed.shared_in(pod)
+    labels = shared.metadata.labels or NO_LABELS
+    own = _addresses(pod.address, shared.status)
     locality = topology.locality_by_label(labels)
     if locality is None:
-        locality = places.place_of(read, cluster=key.cluster, node=node)
+        locality = places.place_of(read, cluster=key.cluster, node=pod.node)
     network = places.network_of(
         read, cluster=key.cluster, labels=labels, address=own[0] if own else ""
     )
-    kind = _kind(
-        (
-            pod.spec.service_account_name or "default",
-            topology.own_labels(labels),
-            network,
-            labels.get(TLS_MODE_LABEL) == "istio",
-            owner_name(pod),
-            pod.metadata.deletion_timestamp is not None,
-            _container_ports(pod),
-            accepts_tunnels(pod),
-            pod.metadata.annotation(REDIRECTION_ANNOTATION) == "pending",
+    kind = _kind(same.Same(shared), network)
+    if not kind.name:
+        kind = dataclasses.replace(kind, name=pod.name)
+    return Workload(key, kind, own[0] if len(own) == 1 else own or "", spot(pod.node, locality))
+
+
+@functools.lru_cache(maxsize=packed.KEPT)
+def _kind(of: same.Same[objects.Pod], network: NetworkId) -> Kind:
+    """Return the kind of all pods that share this: it is made once."""
+    pod = of.it
+    labels = pod.metadata.labels or NO_LABELS
+    return _same(
+        Kind(
+            service_account=pod.spec.service_account_name or "default",
+            own=topology.own_labels(labels),
+            network=network,
+            has_proxy=labels.get(TLS_MODE_LABEL) == "istio",
+            name=owner_name(pod),
+            is_terminating=pod.metadata.deletion_timestamp is not None,
+            container_ports=_container_ports(pod),
+            accepts_tunnels=accepts_tunnels(pod),
+            awaits_proxy=pod.metadata.annotation(REDIRECTION_ANNOTATION) == "pending",
         )
     )
-    return Workload(
-        key,
-        kind,
-        address=own[0] if own else "",
-        more=own[1:],
-        node=node,
-        locality=locality,
-    )
 
 
-@functools.lru_cache(maxsize=4096)
-def _kind(
-    said: tuple[str, Labels, NetworkId, bool, str, bool, tuple[int, ...], bool, bool],
-) -> Kind:
-    """Return the kind of these fields: of all pods that are alike it is made once."""
-    return Kind(*said)
+@functools.lru_cache(maxsize=packed.KEPT)
+def _same(kind: Kind) -> Kind:
+    """Return one object for pods that differ in what their workloads do not say."""
+    return kind
 
 
 def accepts_tunnels(pod: objects.Pod) -> bool:
@@ -108,10 +111,9 @@ def owner_name(pod: objects.Pod) -> str:
     return pod.metadata.name
 
 
-def _addresses(pod: objects.Pod) -> tuple[str, ...]:
+def _addresses(first: str, status: objects.PodStatus) -> tuple[str, ...]:
     """Return the addresses that are some: whoever writes a status may write anything."""
-    status = pod.status
-    listed = [ip.ip for ip in status.pod_ips if ip.ip] or [status.pod_ip]
+    listed = [ip.ip for ip in status.pod_ips if ip.ip] or [first]
     return tuple([text for text in listed if addresses.is_one(text)])
 
 

@@ -106,9 +106,29 @@ def test_how_old_a_service_is_stays_known():
 PLAIN = {**POD, "metadata": {**POD["metadata"], "annotations": {"x.istio.io/y": "z"}}}
 ODD = {"metadata": {"name": "odd", "deletionTimestamp": "2026-01-01T00:00:00Z"}}
 DUAL = {"status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}}
+STRANGERS = {
+    **SLICE,
+    "endpoints": [
+        {"addresses": ["192.0.2.1"], "nodeName": "n1", "zone": "z1", "hostname": "db-0"},
+        {"addresses": ["192.0.2.2"], "conditions": {"ready": True, "terminating": True}},
+        {"addresses": [], "targetRef": {"kind": "Pod", "name": "web-2"}, "hostname": "web-2"},
+        {"addresses": ["192.0.2.3"], "targetRef": {"kind": "Machine", "name": "m"}, "zone": "z2"},
+    ],
+}
+SERVICE = {
+    "metadata": {"name": "web", "creationTimestamp": "2026-01-01T00:00:00Z", **POD["metadata"]},
+    "spec": {
+        "clusterIP": "172.16.0.1",
+        "clusterIPs": ["172.16.0.1", "fd00::1"],
+        "selector": {"app": "web"},
+        "ports": [{"port": 80, "name": "http", "targetPort": "main"}],
+    },
+    "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}},
+}
 KEPT = [
     *((objects.Pod, one) for one in (POD, PLAIN, ODD, {**POD, **DUAL})),
-    *((objects.EndpointSlice, one) for one in (SLICE, ODD, {**SLICE, "endpoints": None})),
+    *((objects.EndpointSlice, one) for one in (STRANGERS, ODD, {**SLICE, "endpoints": None})),
+    *((objects.Service, one) for one in (SERVICE, ODD)),
 ]
 
 
@@ -118,11 +138,39 @@ def test_what_is_packed_says_the_same(kind, fields):
 
     assert type(kept) is not kind
     assert (kept.metadata, kept.metadata.name) == (plain.metadata, plain.metadata.name)
-    if kind is objects.Pod:
+    if kind is not objects.EndpointSlice:
         assert (kept.spec, kept.status, kept.whole()) == (plain.spec, plain.status, plain)
     else:
         assert (kept.ports, kept.address_type) == (plain.ports, plain.address_type)
         assert kept.whole().endpoints == (plain.endpoints or ())
+
+
+def test_slices_keep_of_pods_what_these_do_not_say_themselves():
+    member = {**SLICE["endpoints"][0], "nodeName": "n1", "zone": "z1"}
+    reference = {**member["targetRef"], "uid": "1234"}
+    slices = [{**member, "targetRef": reference}, SLICE["endpoints"][0]]
+    kept = [
+        sharing.lean(decoded(objects.EndpointSlice, {**SLICE, "endpoints": [one]}))
+        for one in slices
+    ]
+
+    [found] = kept[0].endpoints
+    assert kept[0] == kept[1]
+    assert (found.addresses, found.conditions.ready) == (("10.0.0.1",), True)
+    assert (found.target_ref.kind, found.target_ref.name) == ("Pod", "web-1")
+
+
+def test_services_of_one_name_share_all_but_their_addresses_and_their_age():
+    one, other = (
+        sharing.lean(decoded(objects.Service, {**SERVICE, "spec": {**SERVICE["spec"], **own}}))
+        for own in ({}, {"clusterIP": "172.16.0.2", "clusterIPs": ["172.16.0.2"]})
+    )
+
+    assert one != other
+    assert one.name is other.name
+    assert one.metadata.labels is other.metadata.labels
+    assert one.spec.ports is other.spec.ports
+    assert other.spec.cluster_ips == ("172.16.0.2",)
 
 
 def test_packed_pods_differ_in_whatever_they_differ():

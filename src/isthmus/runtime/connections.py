@@ -83,7 +83,7 @@ class Connections(ads.Discovery):
         if reason:
             self._forget(key)
             raise ads.NotReady(reason)
-        watch = watching.ProxyWatch(self, key)
+        watch = watching.ProxyWatch(self, key, implies=proxy.kind is ProxyKind.ZTUNNEL)
         self._watches[key] = watch
         watch.move(scopes)
         return watch

@@ -40,11 +40,19 @@ class Source(Protocol[S]):
 class ProxyWatch(ads.Watch, Generic[S]):
     """What one proxy should have. It is woken by being called."""
 
-    __slots__ = ("_is_closed", "_key", "_sees", "_source", "_wakes")
+    __slots__ = ("_implies", "_is_closed", "_key", "_sees", "_source", "_wakes")
 
-    def __init__(self, source: Source[S], key: str) -> None:
+    def __init__(self, source: Source[S], key: str, *, implies: bool = True) -> None:
+        """Begin to see nothing.
+
+        Args:
+            source: Where it comes from.
+            key: How the source calls it.
+            implies: Whether the proxy may want anything without naming it.
+        """
         self._source = source
         self._key = key
+        self._implies = implies
         self._sees = source.catalog.read((), self)
         self._wakes: tuple[catalog.Wake, ...] = ()
         self._is_closed = False
@@ -61,8 +69,9 @@ class ProxyWatch(ads.Watch, Generic[S]):
 
     @override
     def snapshot(self) -> Snapshot:
-        implied = self._source.implied_of(self._key)
-        return self._sees.following(implied) if implied else self._sees.snapshot
+        if self._implies and (implied := self._source.implied_of(self._key)):
+            return self._sees.following(implied)
+        return self._sees.snapshot
 
     @override
     def on_change(self, wake: catalog.Wake) -> None:

@@ -117,6 +117,8 @@ class Line:
     def start(self) -> None:
         """Begin to listen to the client."""
         self._polls.add(self._sock.fileno(), self._on_readable, on_failure=self.close)
+        # Until it calls, each side waits for the other.
+        self._polls.hurry(self._sock.fileno())
         if self.is_shaken:
             self.flush()
 
@@ -168,6 +170,7 @@ class Line:
 
     def send(self, stream: int, message: outlet.Message) -> bool:
         """Write a message; return whether nothing of the stream waits, as `is_free`."""
+        self._polls.told += 1
         said = self.state.outlet
         is_busy = said.said or self._backlog or self._is_watching_writes or self._is_leaving
         framed = None
@@ -187,22 +190,26 @@ class Line:
         """Wait until nothing of a stream waits for the client."""
         while not self._has_room(stream) and not self._is_closed:
             waiter = self._writers[stream] = self._loop.create_future()
+            self._hurry(stream)
             try:
                 await waiter
             finally:
                 self._writers.pop(stream, None)
+                self._calm()
 
     def is_free(self, stream: int) -> bool:
         """Say whether nothing of a stream waits; if something does, its call is told later."""
         if self._has_room(stream):
             return True
         self._held_back.add(stream)
+        self._hurry(stream)
         return False
 
     def ended(self, stream: int) -> None:
         """Take note that we have ended a stream."""
         self._calls.pop(stream, None)
         self._held_back.discard(stream)
+        self._calm()
 
     def _has_room(self, stream: int) -> bool:
         return self._unwritten < HIGH_BYTES and not self.state.outlet.waiting(stream)
@@ -217,6 +224,16 @@ class Line:
             self._held_back.discard(stream)
             if (call := self._calls.get(stream)) is not None:
                 call.drained()
+        self._calm()
+
+    def _hurry(self, stream: int) -> None:
+        """Have what the client says next read at once if it may widen a window that is awaited."""
+        if self.state.outlet.waiting(stream):
+            self._polls.hurry(self._sock.fileno())
+
+    def _calm(self) -> None:
+        if not self._writers and not self._held_back:
+            self._polls.calm(self._sock.fileno())
 
     # What the socket tells.
 
@@ -290,6 +307,7 @@ class Line:
             call = calls.Call(self, event, shown=self._shown, most=self._most)
             if call.is_grpc:
                 self._calls[event.stream] = call
+                self._calm()
                 call.task = self._begin(call)
             else:
                 call.refuse()

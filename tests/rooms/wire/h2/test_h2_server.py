@@ -263,6 +263,48 @@ async def test_what_the_socket_did_not_take_goes_out_although_the_client_says_no
     await running.stop(None)
 
 
+class Follower:
+    """Notes what a call brings until it is lost."""
+
+    def __init__(self):
+        self.heard_all = asyncio.Queue()
+        self.heard = self.heard_all.put_nowait
+
+    def heard_out(self):
+        pass
+
+    def drained(self):
+        pass
+
+    def lost(self):
+        self.heard(None)
+
+
+async def test_what_was_said_before_a_client_went_is_heard_to_its_end(secured):
+    follower = Follower()
+
+    async def follow(_requests, context):
+        context.follow(follower)
+
+    handler = grpc.method_handlers_generic_handler(
+        "test", {"Echo": grpc.stream_stream_rpc_method_handler(follow)}
+    )
+    running = server.Server([handler])
+    port = running.listen("127.0.0.1:0", tls=secured.discovery_context)
+    context = ssl.create_default_context(cadata=secured.certificate.roots_pem)
+    context.set_alpn_protocols(["h2"])
+    words = [b"%d" % number for number in range(300)]
+    async with Raw.connected(port, ssl=context, server_hostname=NAME) as raw:
+        raw.begin()
+        for word in words:
+            head = frames.head(frames.DATA, size=5 + len(word), stream=1)
+            raw.say(head + b"\0" + len(word).to_bytes(4, "big") + word)
+    async with asyncio.timeout(pace.patience(10)):
+        assert [await follower.heard_all.get() for _ in words] == words
+        assert await follower.heard_all.get() is None
+    await running.stop(None)
+
+
 async def test_those_who_leave_are_waited_for_and_newcomers_refused():
     async with listening() as (running, port), Raw.connected(port) as raw:
         raw.begin()

@@ -47,6 +47,27 @@ def test_a_page_with_a_token_asks_for_the_next_one_and_changes_nothing_yet(play)
     assert answer == listwatch.Answer(List(token="more"), {}, synced=False)
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "most"),
+    [("the same", 0, 4), ("new", 0, 1_000), ("new", 1 << 30, 2)],
+    ids=["no progress", "pages", "bytes"],
+)
+def test_pages_without_end_are_left_and_what_was_known_stays(play, name, size, most):
+    play.watches(a="1")
+    play.hears(Failed("expired"))
+    ask, asked = List(), 0
+
+    while ask.limit and asked < 2_000:
+        names = {name if name == "the same" else f"{name}-{asked}": "1"}
+        ask = play.hears(Page(names, "10", token="more", size_bytes=size)).ask
+        asked += 1
+
+    assert (asked, play.state.endless, play.state.cache) == (most, True, {"a": "1"})
+    assert ask.delay_s > 0
+    assert play.hears(Page({"b": "1"}, "11")).changes == {"a": None, "b": "1"}
+    assert not play.state.endless
+
+
 def test_the_last_page_gives_all_pages_as_one_batch_and_watches(play):
     play.hears(Page({"a": "1"}, "10", token="more"))
 

@@ -9,6 +9,8 @@ from isthmus.kube import problems
 
 LONGEST_WAIT_S = 20.0
 MOST_LINE_BYTES = 32 * 1024 * 1024
+MOST_BYTES = 512 * 1024 * 1024
+"""Of one answer; a whole list of the largest cluster that is asked for in one piece."""
 
 
 def document(content: bytes) -> dict[str, Any]:
@@ -35,6 +37,11 @@ def refusal(status: int, content: bytes, *, request: str) -> problems.ApiError:
     return problems.ApiError(status, reason, message, request=request, details=details)
 
 
+def next_page(page: Mapping[str, Any]) -> str:
+    """Return what asks for the page after this one of a list; empty after the last."""
+    return str((page.get("metadata") or {}).get("continue") or "")
+
+
 def wait_asked_for(headers: Mapping[str, str], *, status: int) -> float | None:
     """Return how long the server wants us to wait before we try again, or None."""
     asked = headers.get("Retry-After", "")
@@ -52,6 +59,17 @@ def exit_code(content: bytes) -> int:
         if cause.get("reason") == "ExitCode":
             return int(cause["message"])
     raise problems.ApiError(500, str(status.get("reason", "")), str(status.get("message", "")))
+
+
+async def whole(chunks: AsyncIterable[bytes], *, most: int = MOST_BYTES) -> bytes:
+    """Return all of an answer, up to a bound."""
+    parts, size = list[bytes](), 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > most:
+            raise OSError(f"its answer is larger than {most >> 20} MiB")
+        parts.append(chunk)
+    return b"".join(parts)
 
 
 async def lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:

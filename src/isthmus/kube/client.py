@@ -22,7 +22,7 @@ from aiohttp import abc, resolver
 from typing_extensions import override
 
 from isthmus.base import clock, version
-from isthmus.kube import access, answers, kinds, problems, reasons, tls
+from isthmus.kube import access, answers, kinds, paging, problems, reasons, tls
 
 Obj = dict[str, Any]
 """An object as JSON says it."""
@@ -138,15 +138,18 @@ class Client:
         """Return all objects that match, page by page; each says its kind."""
         query = {"limit": str(PAGE), "labelSelector": labels, "fieldSelector": fields}
         found: list[Obj] = []
+        told = paging.Pages()
         while True:
             page = answers.document(
                 await self.raw("GET", kind.path(namespace=namespace), query=query)
             )
             stamp = {"apiVersion": kind.api_version, "kind": kind.kind}
             found += [{**stamp, **item} for item in page.get("items") or []]
-            query["continue"] = (page.get("metadata") or {}).get("continue") or ""
+            said, query["continue"] = query.get("continue"), answers.next_page(page)
             if not query["continue"]:
                 return found
+            if not told.leads_on(has_news=query["continue"] != said and bool(page.get("items"))):
+                raise paging.endless(kind.title)
 
     async def create(
         self,
@@ -365,7 +368,7 @@ class Client:
                     server_hostname=self.access.tls_server_name or None,
                     proxy=self.access.proxy_url or None,
                 ) as answer:
-                    content = await answer.read()
+                    content = await answers.whole(answer.content.iter_any())
                     if 200 <= answer.status < 300:
                         return content
                     delay_s = answers.wait_asked_for(answer.headers, status=answer.status)
@@ -422,7 +425,7 @@ class Client:
                 ) as answer,
             ):
                 if answer.status != 200:
-                    content = await answer.read()
+                    content = await answers.whole(answer.content.iter_any())
                     raise answers.refusal(answer.status, content, request=f"GET {path}?watch=true")
                 limit_s = SILENCE_S
                 patience.reschedule(None)
@@ -431,7 +434,9 @@ class Client:
                     async for line in answers.lines(answer.content.iter_any()):
                         yield line
                 finally:
-                    _abandon(answer)
+                    # To say goodbye takes longer than a command lives that stops waiting.
+                    if answer.connection is not None and answer.connection.transport is not None:
+                        answer.connection.transport.abort()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(error, limit_s) from error
 
@@ -456,12 +461,6 @@ class Client:
 
 
 # --- answers --------------------------------------------------------------------------------------
-
-
-def _abandon(answer: aiohttp.ClientResponse) -> None:
-    """Close at once: to say goodbye takes longer than a command lives that stops waiting."""
-    if answer.connection is not None and answer.connection.transport is not None:
-        answer.connection.transport.abort()
 
 
 async def _command_ended(

@@ -17,7 +17,7 @@ import msgspec
 from typing_extensions import TypeVar as DefaultedTypeVar
 
 from isthmus.base import clock, errors, logs, memory
-from isthmus.kube import client, kinds, listwatch, nesting, objects, problems, sharing
+from isthmus.kube import client, kinds, listwatch, nesting, objects, paging, problems, sharing
 
 V = TypeVar("V", bound=objects.Object)
 
@@ -210,8 +210,12 @@ class Informer(Generic[V, K]):
         except (errors.IsthmusError, *_UNREADABLE) as error:
             self._fail(error)
             return
-        self._well()
         self._hear(page)
+        if self._state.endless:
+            self._in_doubt = True
+            self._note(paging.endless(self.kind.title))
+        else:
+            self._well()
 
     async def _watch(self, ask: listwatch.Watch) -> None:
         began = self._clock.monotonic()
@@ -302,7 +306,8 @@ class Informer(Generic[V, K]):
         with memory.without_collection():
             answer, is_cut = _decoded(_LIST, content)
             items = dict(self._item(raw, is_cut=is_cut) for raw in answer.items or [])
-        return listwatch.Page(items, answer.metadata.resource_version, answer.metadata.continue_)
+        told = answer.metadata
+        return listwatch.Page(items, told.resource_version, told.continue_, len(content))
 
     def _event(self, line: bytes) -> "listwatch.Heard[K, V] | None":
         event, is_cut = _decoded(_EVENT, line)

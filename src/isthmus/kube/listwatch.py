@@ -6,6 +6,7 @@ driver's matter. Versions are opaque texts; the newest one seen bounds how old a
 
     listing   page, last page        -> more pages | watching, with one batch of all differences
               refused or silent      -> listing again, later; the cache stays as it is
+              pages without end      -> the same, in one piece
               page token expired     -> listing from the start; the third time in one piece
               version not there yet  -> listing with a quorum read
               kind not served        -> counts as listed; asks again, and is empty if that lasts
@@ -21,6 +22,8 @@ Source: Kubernetes API concepts (efficient detection of changes); design rule 5;
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar, assert_never
+
+from isthmus.kube import paging
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -47,11 +50,13 @@ class Page(Generic[K, V]):
 
     Attributes:
         token: Continues the list; empty on the last page.
+        size_bytes: How large it was.
     """
 
     items: Mapping[K, V | None]
     version: str
     token: str = ""
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +96,11 @@ class Failed:
 
     Attributes:
         why: `expired`: the version or page token is too old; `ahead`: the version is newer than
-            the server's; `missing`: the kind is not served; `other`: all else.
+            the server's; `missing`: the kind is not served; `endless`: a list had no end; `other`:
+            all else.
     """
 
-    why: Literal["expired", "ahead", "missing", "other"]
+    why: Literal["expired", "ahead", "missing", "endless", "other"]
 
 
 Heard = Page[K, V] | Changed[K, V] | Deleted[K] | Bookmark | Ended | Failed
@@ -147,16 +153,19 @@ class ListWatch(Generic[K, V]):
     """Follows one kind; `cache` is the server's state as last seen.
 
     Attributes:
+        endless: Whether the last list had no end.
         longest_delay_s: How long, about, a server that fails is left alone at most.
     """
 
     cache: dict[K, V] = field(default_factory=dict)
     synced: bool = False
     missing: bool = False
+    endless: bool = False
     longest_delay_s: float = LONGEST_DELAY_S
     _version: str = ""
     _watching: bool = False
     _pages: dict[K, V | None] = field(default_factory=dict)
+    _told: paging.Pages = field(default_factory=paging.Pages)
     _failures: int = 0
     _lost_tokens: int = 0
 
@@ -173,7 +182,7 @@ class ListWatch(Generic[K, V]):
         """
         match what:
             case Page():
-                return self._page(what)
+                return self._page(what, spread)
             case Changed():
                 return self._changed(what)
             case Deleted():
@@ -189,11 +198,17 @@ class ListWatch(Generic[K, V]):
 
     # --- listing ----------------------------------------------------------------------------------
 
-    def _page(self, page: Page[K, V]) -> Answer[K, V]:
+    def _page(self, page: Page[K, V], spread: float) -> Answer[K, V]:
+        known = len(self._pages)
         self._pages.update(page.items)
         if page.token:
-            return self._answer(List(token=page.token))
-        listed, self._pages = self._pages, {}
+            has_news = len(self._pages) > known
+            if self._told.leads_on(has_news=has_news, size_bytes=page.size_bytes):
+                return self._answer(List(token=page.token))
+            self.endless, self._lost_tokens = True, TOKENS_TO_LOSE
+            return self._failed(Failed("endless"), spread)
+        listed, self._pages, self._told = self._pages, {}, paging.Pages()
+        self.endless = False
         # An object that cannot be read keeps its last good form.
         changes: dict[K, V | None] = {
             key: value
@@ -211,7 +226,7 @@ class ListWatch(Generic[K, V]):
     def _failed(self, failure: Failed, spread: float) -> Answer[K, V]:
         # The first expiry of a watch is a matter of course: list at once.
         at_once = failure.why == "expired" and self._watching and not self._failures
-        had_pages, self._pages = bool(self._pages), {}
+        had_pages, self._pages, self._told = bool(self._pages), {}, paging.Pages()
         self._failures += 1
         delay_s = 0.0 if at_once else self._delay_s(spread)
         if failure.why == "missing":

@@ -9,7 +9,8 @@ IsthmusError
 ├── KindUnknown          the API server does not serve an object's kind
 ├── FieldsOwnedElsewhere an apply would take fields from another writer
 ├── WaitEnded            something did not become ready in time
-└── NotInCluster         no service account is mounted here
+├── NotInCluster         no service account is mounted here
+└── ListEndless          an API server pages a list for ever
 """
 
 from typing_extensions import override
@@ -124,6 +125,12 @@ class NotInCluster(errors.IsthmusError):
     """No service account is mounted here."""
 
     code = "ISM-KUBE-010"
+
+
+class ListEndless(errors.IsthmusError):
+    """An API server pages a list for ever."""
+
+    code = "ISM-KUBE-011"
 
 
 UNDECODABLE = "ISM-KUBE-009"

@@ -1,10 +1,12 @@
 """How API servers are reached: the user's own kubeconfig, and foreign ones."""
 
 import base64
-import contextlib
 import datetime
+import ipaddress
 import json
+import socket
 import sys
+import urllib.parse
 
 import pytest
 import yaml
@@ -12,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from isthmus.kube import access, problems, tls
@@ -213,18 +215,147 @@ def test_the_credential_is_in_no_text_about_the_access():
 _VIGILANT = []
 
 
+_ODD = st.text(max_size=5) | st.sampled_from(
+    ["&a", "*a", "!!x", "[" * 999, "ö", "\0", "---", "a: "]
+)
+_LINES = st.sampled_from(
+    [
+        "insecure-skip-tls-verify: true",
+        "insecure-skip-tls-verify: 'false'",
+        "proxy-url: http://10.0.0.1",
+        "tokenFile: /etc/passwd",
+        "client-key: /etc/passwd",
+        "certificate-authority: /etc/passwd",
+        "exec: {command: rm}",
+        "token: other",
+        "token: [t]",
+        "server: https://127.0.0.1",
+        "tls-server-name: kubernetes",
+        "as: root",
+        "<<: {token: x}",
+        "- name: another",
+        "? [x]",
+        "2026-13-45",
+    ]
+)
+"""What would be harmful, or is no kubeconfig at all."""
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_a_kubeconfig_with_any_text_anywhere_is_accepted_or_refused_and_nothing_else(data):
-    whole = text()
-    for _ in range(data.draw(st.integers(1, 3))):
-        at = data.draw(st.integers(0, len(whole)))
-        skip = data.draw(st.integers(0, 5))
-        odd = data.draw(st.text(max_size=5) | st.sampled_from(["&a", "*a", "!!x", "[" * 999, "ö"]))
-        whole = whole[:at] + odd + whole[at + skip :]
+    short = {"certificate-authority-data": "CA"}  # Else nearly all of it is the certificate.
+    lines = text(short).splitlines()
+    for _ in range(data.draw(st.integers(0, 2))):
+        at = data.draw(st.integers(0, len(lines)))
+        indent = " " * data.draw(st.sampled_from([0, 2, 4, 6]))
+        lines[at : at + data.draw(st.integers(0, 1))] = [indent + data.draw(_LINES)]
+    whole = "\n".join(lines)
+    for _ in range(data.draw(st.integers(0, 2))):
+        at, skip = data.draw(st.integers(0, len(whole))), data.draw(st.integers(0, 5))
+        whole = whole[:at] + data.draw(_ODD) + whole[at + skip :]
+    whole = whole.replace("-data: CA", f"-data: {b64(CA)}")
 
-    with contextlib.suppress(problems.KubeconfigRefused):
-        access.parse_untrusted(whole)
+    try:
+        found = access.parse_untrusted(whole)
+    except problems.KubeconfigRefused:
+        return
+    assert_is_what_it_says(found, whole)
+
+
+def assert_is_what_it_says(found, whole):
+    """Hold what was accepted against a reader of another kind: nothing is added, left out or bent."""
+    document = yaml.load(whole, yaml.BaseLoader)
+    ((cluster,), (user,)) = (
+        [one[single] for one in document[f"{single}s"]] for single in ("cluster", "user")
+    )
+    assert cluster.keys() <= {
+        "server",
+        "certificate-authority-data",
+        "tls-server-name",
+        "insecure-skip-tls-verify",
+    }
+    assert cluster.get("insecure-skip-tls-verify", "false") == "false"
+    assert user.keys() <= {"token", "client-certificate-data", "client-key-data"}
+    assert found.server == cluster["server"].rstrip("/")
+    assert found.token == user.get("token", "").strip()
+    assert found.ca_pem.encode() == base64.b64decode(cluster["certificate-authority-data"])
+    assert x509.load_pem_x509_certificates(found.ca_pem.encode())
+    assert (found.verify, found.confined, found.proxy_url, found.token_path) == (True, True, "", "")
+    assert_leads_elsewhere(found.server)
+
+
+def assert_leads_elsewhere(server):
+    """Hold an address against what resolvers make of it."""
+    parts = urllib.parse.urlsplit(server)
+    name = (parts.hostname or "").rstrip(".")
+    assert (parts.scheme, bool(name), "@" in server) == ("https", True, False)
+    assert not {*"?# \t\r\n"} & {*server}
+    assert not name.endswith(("localhost", "localdomain", "metadata", "metadata.google.internal"))
+    try:
+        address = ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        with pytest.raises(OSError, match="illegal IP"):
+            socket.inet_aton(name)
+    else:
+        plain = getattr(address, "ipv4_mapped", None) or address
+        bad = (plain.is_loopback, plain.is_link_local, plain.is_unspecified, plain.is_multicast)
+        assert not any(bad)
+
+
+_SERVERS = st.builds(
+    "{}{}{}{}{}".format,
+    st.sampled_from(["https://"] * 8 + ["HTTPS://", "http://", "https:", "//", "file://", ""]),
+    st.sampled_from([""] * 8 + ["a@", "a:b@", "@"]),
+    st.sampled_from(
+        [
+            "10.0.0.1",
+            "east.example",
+            "[fd00::1]",
+            "127.0.0.1",
+            "localhost",
+            "LOCALHOST.",
+            "a.localhost",
+            "127.1",
+            "0x7f.1",
+            "0X7F000001",
+            "2130706433",
+            "017700000001",
+            "0177.0.0.1",
+            "127.0.0.1.",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "[::]",
+            "[fe80::1%25eth0]",
+            "[fe80::1%eth0]",
+            "169.254.169.254",
+            "metadata",
+            "metadata.google.internal",
+            "100.100.100.200",
+            "0.0.0.0",
+            "0",
+            "224.0.0.1",
+            "[ff02::1]",
+            "\uff11\uff12\uff17.0.0.1",
+            "east.example:",
+            "[",
+            "]",
+        ]
+    )
+    | st.text(max_size=12),
+    st.sampled_from(["", ":6443", ":99999", ":x", ":-1"]),
+    st.sampled_from([""] * 4 + ["/", "/x", "?y", "#z", " ", "\n", "\\@127.0.0.1"]),
+)
+
+
+@given(_SERVERS)
+def test_an_address_that_is_accepted_leads_nowhere_near(server):
+    try:
+        found = access.parse_untrusted(text({"server": server}))
+    except problems.KubeconfigRefused:
+        return
+    assert found.server == server.rstrip("/")
+    assert_leads_elsewhere(found.server)
 
 
 def test_an_authority_of_strange_letters_is_refused():
@@ -299,6 +430,30 @@ def test_the_current_context_is_used_unless_another_is_asked_for(tmp_path):
 
     assert access.from_kubeconfig(str(path), context=None).name == "c2"
     assert access.from_kubeconfig(str(path), context="other").name == "other"
+
+
+@given(data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_ones_own_file_with_any_text_anywhere_is_read_or_broken_and_nothing_else(tmp_path, data):
+    whole = text({"certificate-authority-data": ""})
+    for _ in range(data.draw(st.integers(1, 3))):
+        at, skip = data.draw(st.integers(0, len(whole))), data.draw(st.integers(0, 20))
+        whole = whole[:at] + data.draw(_ODD | _VALUES) + whole[at + skip :]
+    path = tmp_path / "config"
+    path.write_bytes(whole.encode("utf-8", "surrogatepass"))
+
+    try:
+        found = access.from_kubeconfig(str(path), context=None)
+    except (problems.KubeconfigBroken, problems.PluginFailed):
+        return
+    assert found.server.startswith(("https://", "http://"))
+    assert found.name
+
+
+_VALUES = st.sampled_from(
+    ["2026-13-45", "~", "7", "[7]", "{a: 7}", "- 7", "!!binary x", "true", "0o9", "1e999", "<<: 7"]
+)
+"""What is no text, or is none that a reader of YAML takes."""
 
 
 def test_an_unknown_context_is_refused_with_those_that_exist(tmp_path):

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 
 import pytest
+from aiohttp import web
 
 from fakes import kube_server
 from isthmus.base import tasks
-from isthmus.kube import client, informer, kinds, objects
+from isthmus.kube import client, informer, kinds, objects, problems
 
 
 @pytest.fixture
@@ -130,6 +131,60 @@ async def test_one_object_that_cannot_be_read_is_a_finding_and_stops_nothing(ser
     assert found.code == "ISM-KUBE-009"
     assert found.subject == "Service n/a"
     assert followed.copy["n", "a"].spec.cluster_ip == "10.0.0.2"
+
+
+def held_until(gate):
+    """Let whatever is asked in one piece wait."""
+
+    async def fault(request):
+        if request.path == "/api/v1/services" and not request.query.keys() & {"limit", "watch"}:
+            await gate.wait()
+
+    return fault
+
+
+def paging_for_ever(kind):
+    """Answer each question for a page with the first one, as a cache does that knows no tokens."""
+
+    async def fault(request):
+        if request.path != f"/api/v1/{kind}" or "limit" not in request.query:
+            return None
+        item = {"metadata": {"name": "a", "namespace": "n"}}
+        metadata = {"resourceVersion": "1", "continue": "x"}
+        return web.json_response({"metadata": metadata, "items": [item]})
+
+    return fault
+
+
+async def test_a_list_without_end_is_an_error_until_it_ends_and_takes_nothing_away(server):
+    server.put(kinds.SERVICE, "a", "n")
+    server.put(kinds.SERVICE, "b", "n")
+
+    async with following(server) as followed:
+        await kube_server.eventually(lambda: followed.names() == ["a", "b"])
+        # What it is asked for in one piece has an end.
+        gate = asyncio.Event()
+        server.faults += [paging_for_ever("services"), held_until(gate)]
+        server.faults.append(kube_server.failing("/api/v1/services", 503, times=1))
+        await server.cut()
+        server.put(kinds.SERVICE, "c", "n")
+        server.compact()
+        await kube_server.eventually(lambda: "no end" in followed.informer.health().error)
+        error, names = followed.informer.health().error, followed.names()
+        gate.set()
+        await kube_server.eventually(lambda: followed.names() == ["a", "b", "c"])
+        await kube_server.eventually(lambda: not followed.informer.health().error)
+
+    assert "the list of `services` has no end" in error
+    assert names == ["a", "b"]
+
+
+async def test_a_command_that_lists_does_not_read_for_ever_either(server):
+    server.faults.append(paging_for_ever("services"))
+
+    async with client.Client(server.access()) as reads:
+        with pytest.raises(problems.ListEndless):
+            await reads.list_(kinds.SERVICE)
 
 
 BAD_TEXTS = {

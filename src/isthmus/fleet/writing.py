@@ -4,7 +4,7 @@ What a service is follows from all clusters. Were each of ten clusters put as it
 would be computed ten times, each time from more; until the fleet is ready nobody is served from it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from isthmus.base import memory
 from isthmus.engine import graph, transactions
@@ -55,8 +55,13 @@ class Writer:
         # All that the mesh is: the collector would go through it again and again while it grows,
         # and then once more just before the program has it do so.
         with memory.without_collection(stays=True), self._graph.transaction() as transaction:
-            for cluster, content in self._gathered.items():
-                self._replace(transaction, cluster, content())
+            # Each collection at once: to look for a cluster's own is to look at all that is there.
+            for collection, entries in _together(self._gathered.values()).items():
+                transaction.replace(
+                    getattr(self._into, collection),
+                    lambda key: key.cluster in self._gathered,
+                    entries,
+                )
             # Before anybody is told: whoever fails then must not keep later changes away.
             self._gathered.clear()
 
@@ -70,3 +75,14 @@ class Writer:
             transaction.replace(
                 getattr(self._into, collection), lambda key: key.cluster == cluster, entries
             )
+
+
+def _together(
+    contents: Iterable[Callable[[], snapshots.Content]],
+) -> Mapping[str, Mapping[sources.ObjectKey, object]]:
+    """Return what clusters hold, by collection."""
+    found: dict[str, dict[sources.ObjectKey, object]] = {}
+    for content in contents:
+        for collection, entries in content().items():
+            found.setdefault(collection, {}).update(entries)
+    return found

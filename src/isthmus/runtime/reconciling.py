@@ -18,6 +18,8 @@ WORKERS = 4
 FIRST_DELAY_S = 0.05
 LONGEST_DELAY_S = 30.0
 CALM_S = 10.0
+DAMPED_S = max(CALM_S, LONGEST_DELAY_S)
+"""For so long a write counts."""
 FREE_WRITES = 3
 MOST_FAILURES = 64
 
@@ -105,8 +107,17 @@ class Reconciler(Generic[K]):
             return
         self._failures.pop(key, None)
         if wrote:
-            count, last = self._writes.get(key, (0, now))
+            count, last = self._writes.pop(key, (0, now))
+            self._forget_calm(now)
             self._writes[key] = (count + 1 if now - last < CALM_S else 1, now)
+
+    def _forget_calm(self, now: float) -> None:
+        """Forget writes that keep nothing back any more; the oldest stand first."""
+        while self._writes:
+            oldest = next(iter(self._writes))
+            if now - self._writes[oldest][1] <= DAMPED_S:
+                return
+            del self._writes[oldest]
 
     def _put_off(self, key: K, now: float) -> float:
         """Let a key that has failed be tried again, later each time; return how much later."""
@@ -117,6 +128,6 @@ class Reconciler(Generic[K]):
 
     def _damping_s(self, key: K, now: float) -> float:
         count, last = self._writes.get(key, (0, now))
-        if count <= FREE_WRITES or now - last > max(CALM_S, LONGEST_DELAY_S):
+        if count <= FREE_WRITES or now - last > DAMPED_S:
             return 0.0
         return float(min(2.0 ** (count - FREE_WRITES) * FIRST_DELAY_S * 4, LONGEST_DELAY_S))

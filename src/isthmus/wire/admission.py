@@ -3,11 +3,15 @@
 Source: security rule XA-5.
 """
 
-from collections import deque
+from collections import Counter, deque
+from typing import Final
 
 from isthmus.base import clock
 from isthmus.wire import callers, nodes
 from isthmus.wire.limits import Limits
+
+WHILE_S: Final = 1.0
+"""What counts is what came within so long."""
 
 
 class Admission:
@@ -16,21 +20,27 @@ class Admission:
     def __init__(self, limits: Limits, *, system_clock: clock.Clock) -> None:
         self._limits = limits
         self._clock = system_clock
-        self._recent: deque[tuple[float, str]] = deque(maxlen=limits.streams_per_s)
+        self._recent: deque[tuple[float, str]] = deque()
+        self._of_pods = Counter[str]()
 
     def objection(self, caller: callers.Caller) -> str:
         """Count a stream of a caller; say instead why it must come again, if so."""
-        now = self._clock.monotonic()
-        is_full = len(self._recent) == self._recent.maxlen
-        if is_full and now - self._recent[0][0] < 1.0:
+        now, pod = self._clock.monotonic(), caller.pod_uid
+        self._forget_before(now - WHILE_S)
+        if len(self._recent) >= self._limits.streams_per_s:
             return "too many new streams; come again"
-        own = caller.pod_uid and sum(
-            pod == caller.pod_uid and now - at < 1.0 for at, pod in self._recent
-        )
-        if own and own >= self._limits.pod_streams_per_s:
+        if pod and self._of_pods[pod] >= self._limits.pod_streams_per_s:
             return "too many new streams of one pod; come again"
-        self._recent.append((now, caller.pod_uid))
+        self._recent.append((now, pod))
+        self._of_pods[pod] += 1
         return ""
+
+    def _forget_before(self, moment: float) -> None:
+        while self._recent and self._recent[0][0] <= moment:
+            _, pod = self._recent.popleft()
+            self._of_pods[pod] -= 1
+            if not self._of_pods[pod]:
+                del self._of_pods[pod]
 
 
 def pod_of(caller: callers.Caller, node: nodes.Node) -> tuple[str, ...]:

@@ -57,6 +57,33 @@ def test_what_is_computed_in_one_step_is_spared_the_collector(world):
     assert collects == [False, True]
 
 
+class Key:
+    """Of a pod; counts how often somebody asks for its cluster."""
+
+    asked = 0
+
+    def __init__(self, cluster, name):
+        self._cluster, self.name = cluster, name
+
+    @property
+    def cluster(self):
+        Key.asked += 1
+        return self._cluster
+
+
+def test_twice_as_many_clusters_are_twice_the_work():
+    asked = []
+    for clusters in (10, 20):
+        world, Key.asked = World(), 0
+        for number in range(clusters):
+            held = {"pods": {Key(f"c{number}", f"p{pod}"): "a" for pod in range(10)}}
+            world.writer.put_with_others(ClusterId(f"c{number}"), lambda held=held: held)
+        world.writer.gather_no_more()
+        asked.append(Key.asked)
+
+    assert asked[1] <= 2 * asked[0]
+
+
 def test_later_each_cluster_is_put_at_once_and_changes_are_written(world):
     world.writer.gather_no_more()
 

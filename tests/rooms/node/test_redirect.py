@@ -1,6 +1,7 @@
 import errno
 import select
 import socket
+import threading
 
 import pytest
 
@@ -53,6 +54,32 @@ def test_connections_are_redirected_unless_they_bear_the_mark():
             return [reached(proxy, mark=1337), reached(proxy, mark=0)]
 
     assert in_a_network_of_its_own(work) == [True, False]
+
+
+def test_while_rules_are_replaced_no_connection_goes_past_the_proxy():
+    def work():
+        netlink.send([netlink.up(1)])
+        netlink.send([netlink.address(1, "10.7.0.1", prefix=32)])
+        redirect.run(INJECTED)
+        is_over, found = threading.Event(), []
+        with socket.create_server(("0.0.0.0", 15006)) as proxy:
+            proxy.settimeout(5)
+
+            def call():
+                while not is_over.is_set():
+                    found.append(reached(proxy, mark=1337))
+
+            calling = threading.Thread(target=call)
+            calling.start()
+            for _ in range(100):
+                redirect.run(INJECTED)
+            is_over.set()
+            calling.join()
+        return found
+
+    found = in_a_network_of_its_own(work)
+    assert len(found) > 100
+    assert all(found)
 
 
 def reached(proxy: socket.socket, *, mark: int) -> bool:

@@ -1,5 +1,8 @@
 """What is brought to a wanted state, whatever goes wrong meanwhile."""
 
+import gc
+import weakref
+
 import pytest
 
 from fakes import kube_server
@@ -54,3 +57,28 @@ async def test_a_key_that_fails_for_hours_is_tried_again_all_the_same():
         _ = nursery.keep("bring about", queue.run)
         queue.mark("bad")
         await kube_server.eventually(lambda: len(tried) == enough)
+
+
+class Key:
+    """A name that is known as long as somebody keeps it."""
+
+
+async def test_nothing_is_kept_of_what_was_written_long_ago():
+    alive, written = weakref.WeakSet(), []
+
+    async def reconcile(key):
+        del key
+        written.append(1)
+        return True
+
+    queue = reconciling.Reconciler("keys", reconcile, system_clock=Racing())
+    async with tasks.Nursery() as nursery:
+        _ = nursery.keep("bring about", queue.run)
+        for _number in range(100):
+            key = Key()
+            alive.add(key)
+            queue.mark(key)
+        await kube_server.eventually(lambda: len(written) == 100)
+        gc.collect()
+        # The last one, and those that the workers have in hand.
+        assert len(alive) <= 2 + reconciling.WORKERS

@@ -151,7 +151,7 @@ async def _by_workers(discovery: _Discovery, serving: tls.Serving, count: int) -
 
     shown = serving.certificate
     limits = ads.Limits(streams_per_s=1_000_000)
-    state = fanout.State(shown.chain_pem, shown.key_pem, (), "c1", limits)
+    state = fanout.State(shown.chain_pem, shown.key_pem, "c1", limits)
     workers = crowd.Crowd(
         count,
         proxies=discovery,

@@ -145,7 +145,6 @@ class Stream:
             way=self._way,
             watch=self.watch,
             record=record,
-            allowance=encoding.USUAL,
             gone=_let_go,
         )
 

@@ -50,17 +50,22 @@ class Service:
         self.port = 0
 
     @contextlib.asynccontextmanager
-    async def listening(self, *, by_grpc=False, **credentials):
-        handler = csr.service(
-            csr.Signatory(
-                self.judge,
-                sign=notary.Notary(lambda: self.signer, clock.SystemClock()).asked,
-                trust_domain=lambda cluster: identities.TrustDomain(self.domains[cluster]),
-                own_domain=lambda: identities.TrustDomain("cluster.local"),
-                counters=csr.Counters(self.metrics),
-                impersonation=lambda *who: self.impersonation(*who),
-            )
+    async def listening(self, *, by_grpc=False, is_elsewhere=False, **credentials):
+        signatory = csr.Signatory(
+            self.judge,
+            sign=notary.Notary(lambda: self.signer, clock.SystemClock()).asked,
+            trust_domain=lambda cluster: identities.TrustDomain(self.domains[cluster]),
+            own_domain=lambda: identities.TrustDomain("cluster.local"),
+            counters=csr.Counters(self.metrics),
+            impersonation=lambda *who: self.impersonation(*who),
         )
+
+        async def ask(request, shown):
+            return await csr.answered(request, shown=shown, signatory=signatory)
+
+        handler = csr.service(signatory)
+        if is_elsewhere:
+            handler = csr.elsewhere(ask, counters=signatory.counters)
         if by_grpc:
             shown = grpc_tls.server_credentials(self.serving, **credentials)
             server, self.port = await listening.listen_by_grpc(
@@ -356,6 +361,42 @@ async def test_a_client_certificate_shows_its_only_identity():
         await call_with_certificate(strict, leaf)
 
         assert strict.judge.shown.peer_identities == (str(certificates.SLEEP),)
+
+
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+async def test_a_certificate_without_an_identity_is_counted_and_logged_with_the_address(
+    is_elsewhere, caplog
+):
+    strict = {"by_grpc": True, "require_client_certificate": True}
+    async with Service(NOW).listening(is_elsewhere=is_elsewhere, **strict) as service:
+        nobody = signing._leaf(
+            certificates.key("leaf").public_key(),
+            names=x509.SubjectAlternativeName([x509.DNSName("nobody")]),
+            roles=signing.BOTH_ROLES,
+            signer=service.signer,
+            stamp=tls.stamp(NOW),
+            life=datetime.timedelta(days=1),
+        )
+
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call_with_certificate(service, nobody)
+
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert 'peer="ipv4:127.0.0.1:' in caplog.text
+    lines = service.metrics.text().splitlines()
+    assert "citadel_server_csr_count 1" in lines
+    assert "citadel_server_authentication_failure_count 1" in lines
+
+
+async def test_what_is_not_worth_asking_somebody_else_is_counted_once():
+    async with Service(NOW).listening(is_elsewhere=True) as service:
+        refused = await service.send(b"x" * (csr.LARGEST_MESSAGE_BYTES + 1))
+        await service.ask()
+
+    assert refused.code() is grpc.StatusCode.INVALID_ARGUMENT
+    lines = service.metrics.text().splitlines()
+    assert "citadel_server_csr_count 2" in lines
+    assert "citadel_server_csr_parsing_err_count 1" in lines
 
 
 async def call_with_certificate(service: Service, leaf: x509.Certificate) -> None:

@@ -15,6 +15,7 @@ from isthmus.resources.snapshot import (
     Resource,
     Snapshot,
 )
+from isthmus.testing import playbook
 from isthmus.testing.playbook import (
     accept,
     accepted,
@@ -143,17 +144,81 @@ def test_only_what_leads_to_clusters_waits(kind):
     )
 
 
-def test_in_state_of_the_world_removals_cannot_wait_and_so_nothing_does():
-    held = session.Session(Flavour.STATE_OF_THE_WORLD)
+def sotw():
+    return session.Session(Flavour.STATE_OF_THE_WORLD)
+
+
+WHOLE = (
+    heard(ask(CLUSTERS)),
+    heard(ask(ENDPOINTS, "old")),
+    heard(ask(LISTENERS)),
+    given(OLD),
+    said(
+        offer(CLUSTERS, {"old": "1"}),
+        offer(ENDPOINTS, {"old": "1"}),
+        offer(LISTENERS, {"all": "1"}),
+    ),
+    heard(accept(CLUSTERS)),
+    said(accepted(CLUSTERS)),
+)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_in_state_of_the_world_what_is_gone_is_told_on_until_what_is_new_can_be_used(answers):
+    waits = (heard(accept(CLUSTERS)), said(accepted(CLUSTERS))) if answers else ()
+    asks = heard(ask(ENDPOINTS, "old", "new"))
     play(
-        held,
-        heard(ask(CLUSTERS)),
-        heard(ask(LISTENERS)),
-        given(OLD),
-        said(offer(CLUSTERS, {"old": "1"}), offer(LISTENERS, {"all": "1"})),
+        sotw(),
+        *WHOLE,
         given(NEW),
-        said(offer(CLUSTERS, {"new": "1"}), offer(LISTENERS, {"all": "2"})),
+        said(offer(CLUSTERS, {"new": "1", "old": "1"})),
+        *((*waits[:1], asks) if answers else (asks,)),
+        said(
+            *((accepted(CLUSTERS),) if answers else ()),
+            offer(ENDPOINTS, {"new": "1"}),
+            offer(LISTENERS, {"all": "2"}),
+            offer(CLUSTERS, {"new": "1"}),
+        ),
+        given(NEW, is_difference_known=False),
+        said(),
     )
+
+
+def test_in_state_of_the_world_a_cluster_that_comes_back_is_told_as_it_is():
+    back = {**NEW, CLUSTERS: {"new": "1", "old": "2"}}
+    play(
+        sotw(),
+        *WHOLE,
+        given(NEW),
+        said(offer(CLUSTERS, {"new": "1", "old": "1"})),
+        given(back),
+        said(offer(CLUSTERS, {"new": "1", "old": "2"})),
+        heard(accept(CLUSTERS)),
+        said(accepted(CLUSTERS), offer(LISTENERS, {"all": "2"})),
+    )
+
+
+def test_in_state_of_the_world_what_is_gone_without_anything_new_is_told_last_and_once():
+    play(
+        sotw(),
+        *WHOLE,
+        given({LISTENERS: {"all": "2"}}),
+        said(offer(LISTENERS, {"all": "2"}), offer(CLUSTERS)),
+    )
+
+
+@pytest.mark.parametrize("flavour", list(Flavour))
+def test_of_who_never_answers_about_clusters_only_what_it_waits_for_is_kept(flavour):
+    held = session.Session(flavour)
+    for kind in (CLUSTERS, ENDPOINTS, LISTENERS):
+        held.heard(Request(kind))
+    for number in range(50):
+        world = {CLUSTERS: {f"c{number}": "1"}, ENDPOINTS: {f"c{number}": "1"}}
+        held.given(playbook.snapshot_of({**world, LISTENERS: {"all": str(number)}}))
+        while held.next():
+            pass
+
+    assert len(held._fresh) <= 1
 
 
 # --- endpoints that are told in parts

@@ -17,7 +17,7 @@ from isthmus.testing.playbook import (
     play,
     said,
 )
-from isthmus.xds import session, table
+from isthmus.xds import bounds, session, table
 from isthmus.xds.messages import Close, Flavour, Request
 
 FLAVOURS = pytest.mark.parametrize("flavour", list(Flavour))
@@ -65,34 +65,48 @@ def test_a_request_without_a_type_ends_the_stream(flavour):
 @FLAVOURS
 def test_a_stream_has_a_bounded_number_of_types(flavour):
     held = session.Session(flavour)
-    for number in range(session.MOST_TYPES):
+    for number in range(bounds.MOST_TYPES):
         assert held.heard(Request(TypeUrl(f"t{number}"))) == []
 
     assert held.heard(Request(TypeUrl("one too many"))) == [
-        Close("RESOURCE_EXHAUSTED", f"more than {session.MOST_TYPES} types")
+        Close("RESOURCE_EXHAUSTED", f"more than {bounds.MOST_TYPES} types")
     ]
 
 
 @FLAVOURS
 def test_a_type_has_a_bounded_number_of_names(flavour):
     held = session.Session(flavour)
-    names = tuple(str(number) for number in range(session.MOST_NAMES + 1))
+    names = tuple(str(number) for number in range(bounds.MOST_NAMES + 1))
 
     [close] = held.heard(Request(ENDPOINTS, names=names, subscribe=names))
 
     assert isinstance(close, Close)
     assert close.code == "RESOURCE_EXHAUSTED"
+    assert close.message.endswith(f"more than {bounds.MOST_NAMES} names")
+
+
+@FLAVOURS
+def test_who_sees_more_than_that_may_name_all_of_it_and_what_is_gone(flavour):
+    held = session.Session(flavour)
+    names = tuple(str(number) for number in range(bounds.MOST_NAMES + 1000))
+    held.given(playbook.snapshot_of({ENDPOINTS: dict.fromkeys(names[: len(names) // 2], "1")}))
+
+    assert held.heard(Request(ENDPOINTS, names=names, subscribe=names)) == []
+
+    one_more = (*names, "one too many")
+    [close] = held.heard(Request(ENDPOINTS, names=one_more, subscribe=one_more))
+    assert isinstance(close, Close)
 
 
 @FLAVOURS
 def test_only_a_bounded_number_of_offers_waits_for_an_answer(flavour):
     held = session.Session(flavour)
     held.heard(Request(LISTENERS))
-    for number in range(session.MOST_OUTSTANDING + 5):
+    for number in range(bounds.MOST_OUTSTANDING + 5):
         held.given(playbook.snapshot_of({LISTENERS: {"a": str(number)}}))
         assert held.next() is not None
 
-    assert held.waiting(LISTENERS) == session.MOST_OUTSTANDING
+    assert held.waiting(LISTENERS) == bounds.MOST_OUTSTANDING
 
 
 @FLAVOURS

@@ -74,13 +74,6 @@ class Place:
     recall: Recall = _nothing
 
 
-class _Everybody:
-    """All callers may send as much as node proxies may: each is a control plane."""
-
-    def __contains__(self, _: object) -> bool:
-        return True
-
-
 class Peering:
     """What is between this control plane and those of linked clusters."""
 
@@ -135,7 +128,6 @@ class Peering:
             ),
             system_clock=system_clock,
         )
-        self._service.node_accounts = _Everybody()
         self._service.greeting = peerclient.GREETING
         if registered is not None:
             registered.before_each(self._show_ages)

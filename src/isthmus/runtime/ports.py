@@ -154,7 +154,6 @@ class Ports:
         return fanout.State(
             chain_pem=self._serving.certificate.chain_pem,
             key_pem=self._serving.certificate.key_pem,
-            node_accounts=self._settings.node_accounts,
             own_cluster=self._settings.cluster,
             limits=self._behind.discovery.limits,
         )

@@ -118,7 +118,6 @@ class Program:
             system_clock=self._clock,
             registered=self._metrics,
         )
-        self._discovery.node_accounts = chosen.node_accounts
         self._renewal = renewing.Renewal(self._fleet, system_clock=self._clock)
         self._snapshots = snapshotting.Snapshots(
             self._fleet, namespace=chosen.namespace, system_clock=self._clock

@@ -106,8 +106,6 @@ class Service:
         self.clock = system_clock or clock.SystemClock()
         self.counters = counting.Counters(registered or metrics.Metrics())
         self._ground = talks.Ground(self.limits, self.counters, system_clock=self.clock)
-        self.node_accounts: Container[tuple[str, str]] = ()
-        """Those of node proxies, whose requests may be larger."""
         self.greeting: tuple[tuple[str, str], ...] = ()
         """What callers who are let in are told before they say anything; nothing where empty.
 
@@ -144,11 +142,6 @@ class Service:
     def followed(self) -> tuple[tuple[Watch, streams.StreamStatus], ...]:
         """Return the same with what each proxy should have."""
         return tuple((talk.watch, talk.status()) for talk in self._talks.values())
-
-    def allowance(self, caller: callers.Caller) -> encoding.Allowance:
-        """Return how large requests of a caller may be."""
-        is_node = (caller.namespace, caller.service_account) in self.node_accounts
-        return encoding.FOR_NODES if is_node else encoding.USUAL
 
     def end(self, stream_id: str, *, reason: str) -> None:
         """End one stream; its proxy will come again and must prove itself anew."""
@@ -187,7 +180,7 @@ class Service:
         content = await _first(context, wait_s=self.limits.first_message_s)
         if content is None:
             return
-        first, claim = _parsed(content, flavour, self.allowance(caller))
+        first, claim = _parsed(content, flavour)
         if self.asides is not None and debugstreams.is_aside(first.type_url):
             await self._serve_aside(self.asides, context, first, caller, flavour)
             return
@@ -221,7 +214,6 @@ class Service:
             way=way,
             watch=watch,
             record=record,
-            allowance=self.allowance(record.caller),
             gone=self._gone,
         )
         self._list(talk)
@@ -259,7 +251,7 @@ class Service:
             heard = await _first(context, wait_s=self.limits.first_message_s)
             if heard is None:
                 return
-            request, _claim = _parsed(heard, flavour, encoding.USUAL)
+            request, _claim = _parsed(heard, flavour)
 
     async def _proven(self, credentials: callers.Credentials) -> callers.Caller:
         try:
@@ -349,11 +341,9 @@ async def _first(context: grpc.aio.ServicerContext, *, wait_s: float) -> bytes |
     return None if content is grpc.aio.EOF else bytes(content)
 
 
-def _parsed(
-    content: bytes, flavour: Flavour, allowance: encoding.Allowance
-) -> tuple[messages.Request, nodes.Claim | None]:
+def _parsed(content: bytes, flavour: Flavour) -> tuple[messages.Request, nodes.Claim | None]:
     try:
-        return encoding.request(content, flavour=flavour, allowance=allowance)
+        return encoding.request(content, flavour=flavour)
     except encoding.MessageRefused as error:
         raise _Ended(error.status, str(error)) from error
 

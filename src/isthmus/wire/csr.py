@@ -17,7 +17,7 @@ import grpc
 from google.protobuf import message as protobuf_message
 
 from isthmus.base import clock, errors, logs, metrics
-from isthmus.ca import authority, refusals, signing
+from isthmus.ca import authority, signing
 from isthmus.mesh import identities
 from isthmus.mesh.identities import ClusterId
 from isthmus.wire import callers, notary, peers
@@ -136,22 +136,34 @@ def service(signatory: Signatory) -> Handler:
     return _handler(create)
 
 
-def elsewhere(ask: Callable[[bytes, callers.Credentials], Awaitable[tuple[str, ...]]]) -> Handler:
-    """Make the service of which somebody else is the signatory, who may raise `RefusedError`."""
+def elsewhere(
+    ask: Callable[[bytes, callers.Credentials], Awaitable[tuple[str, ...]]], *, counters: Counters
+) -> Handler:
+    """Make the service of which somebody else is the signatory, who may raise `RefusedError`.
+
+    That one counts what it is asked, and what is refused before is counted here.
+    """
 
     async def create(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        shown = _shown(context)
         try:
-            if isinstance(shown, callers.CallerRefused):
-                raise RefusedError(
-                    grpc.StatusCode.UNAUTHENTICATED, "request authenticate failure"
-                ) from shown
-            chain = await ask(request, shown)
+            chain = await ask(request, _worth_asking(request, _shown(context), counters))
         except RefusedError as refusal:
             await _end(context, refusal)
         return bytes(ca_pb2.IstioCertificateResponse(cert_chain=chain).SerializeToString())
 
     return _handler(create)
+
+
+def _worth_asking(request: bytes, shown: "Shown", counters: Counters) -> callers.Credentials:
+    """Return what a caller shows, if anybody need be asked at all."""
+    try:
+        if isinstance(shown, Unproven):
+            raise _unproven(shown, shown.error, counters)
+        _check_size(request, counters)
+    except RefusedError:
+        counters.requests.add()
+        raise
+    return shown
 
 
 def _handler(create: Callable[..., Awaitable[bytes]]) -> Handler:
@@ -165,7 +177,15 @@ async def _end(context: grpc.aio.ServicerContext, refusal: RefusedError) -> NoRe
     raise AssertionError("abort raises")
 
 
-Shown: TypeAlias = callers.Credentials | callers.CallerRefused
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """A connection that shows what can be no proof, and why."""
+
+    peer: str
+    error: callers.CallerRefused
+
+
+Shown: TypeAlias = callers.Credentials | Unproven
 """What a connection shows of its caller, or why that is nothing."""
 
 
@@ -173,7 +193,7 @@ def _shown(context: grpc.aio.ServicerContext) -> Shown:
     try:
         return peers.credentials(context)
     except callers.CallerRefused as error:
-        return error
+        return Unproven(str(context.peer() or ""), error)
 
 
 async def answered(request: bytes, *, shown: Shown, signatory: Signatory) -> tuple[str, ...]:
@@ -194,31 +214,39 @@ async def answered(request: bytes, *, shown: Shown, signatory: Signatory) -> tup
 
 
 async def _caller(shown: Shown, signatory: Signatory) -> callers.Caller:
-    peer = shown.peer if isinstance(shown, callers.Credentials) else ""
+    if isinstance(shown, Unproven):
+        raise _unproven(shown, shown.error, signatory.counters)
     try:
-        if isinstance(shown, callers.CallerRefused):
-            raise shown
         return await signatory.authenticator.authenticate(shown)
     except callers.CallerRefused as error:
-        signatory.counters.unauthenticated.add()
-        _LOG.warning("caller refused", peer=peer, reason=error.happened, detail=error.detail)
-        raise RefusedError(
-            grpc.StatusCode.UNAUTHENTICATED, "request authenticate failure"
-        ) from error
+        raise _unproven(shown, error, signatory.counters) from error
     except errors.IsthmusError as error:
         # Nobody could judge: the caller should come again, with the same proof.
-        _LOG.warning("caller cannot be judged now", peer=peer, reason=error.happened)
+        _LOG.warning("caller cannot be judged now", peer=shown.peer, reason=error.happened)
         raise RefusedError(
             grpc.StatusCode.UNAVAILABLE, "request cannot be authenticated now"
         ) from error
 
 
+def _unproven(shown: Shown, error: callers.CallerRefused, counters: Counters) -> RefusedError:
+    """Count and log a caller who proves nothing; return the refusal."""
+    counters.unauthenticated.add()
+    _LOG.warning("caller refused", peer=shown.peer, reason=error.happened, detail=error.detail)
+    return RefusedError(grpc.StatusCode.UNAUTHENTICATED, "request authenticate failure")
+
+
+def _check_size(request: bytes, counters: Counters) -> None:
+    if len(request) > LARGEST_MESSAGE_BYTES:
+        counters.unreadable.add()
+        text = f"message is larger than {LARGEST_MESSAGE_BYTES} bytes"
+        raise refusal("INVALID_ARGUMENT", f"CSR signing error ({text})")
+
+
 def _parsed(request: bytes, signatory: Signatory) -> ca_pb2.IstioCertificateRequest:
+    _check_size(request, signatory.counters)
     try:
-        if len(request) > LARGEST_MESSAGE_BYTES:
-            raise refusals.RequestRefused(f"message is larger than {LARGEST_MESSAGE_BYTES} bytes")
         return ca_pb2.IstioCertificateRequest.FromString(request)
-    except (protobuf_message.DecodeError, refusals.RequestRefused) as error:
+    except protobuf_message.DecodeError as error:
         signatory.counters.unreadable.add()
         raise RefusedError(
             grpc.StatusCode.INVALID_ARGUMENT, f"CSR signing error ({error})"

@@ -10,7 +10,6 @@ Source: performance rules on shared bytes; protobuf encoding specification.
 import functools
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from envoy.service.discovery.v3 import discovery_pb2
@@ -23,6 +22,10 @@ from isthmus.wire import nodes
 from isthmus.xds import messages
 from isthmus.xds.messages import Flavour
 
+MOST_BYTES: Final = 16 * 1024 * 1024
+MOST_NAMES: Final = 150_000
+"""Of one request. Who comes again says of all that it has in one: of each cluster, or workload."""
+
 MOST_NODE_BYTES: Final = 64 * 1024
 MOST_NAME: Final = 1_024
 """Characters of a resource name."""
@@ -30,19 +33,6 @@ MOST_NAME: Final = 1_024
 _LENGTH_DELIMITED: Final = 2
 _CONTINUES: Final = 0x80
 _SEVEN_BITS: Final = 0x7F
-
-
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """How large one request may be."""
-
-    message_bytes: int
-    names: int
-
-
-USUAL: Final = Allowance(1024 * 1024, 5_000)
-FOR_NODES: Final = Allowance(16 * 1024 * 1024, 150_000)
-"""Node proxies say of each workload of the mesh that they have it when they come again."""
 
 
 class MessageRefused(Exception):  # noqa: N818  # it is answered with a status, it is no fault of ours
@@ -57,16 +47,14 @@ class MessageRefused(Exception):  # noqa: N818  # it is answered with a status, 
         self.status = status
 
 
-def request(
-    content: bytes, *, flavour: Flavour, allowance: Allowance = USUAL
-) -> tuple[messages.Request, nodes.Claim | None]:
+def request(content: bytes, *, flavour: Flavour) -> tuple[messages.Request, nodes.Claim | None]:
     """Parse a request, and the node in it if there is one.
 
     Raises:
         MessageRefused: It is malformed or beyond a limit.
     """
-    if len(content) > (most := allowance.message_bytes):
-        text = f"message is larger than {most} bytes"
+    if len(content) > MOST_BYTES:
+        text = f"message is larger than {MOST_BYTES} bytes"
         raise MessageRefused(text, status="RESOURCE_EXHAUSTED")
     is_delta = flavour is Flavour.DELTA
     kind = discovery_pb2.DeltaDiscoveryRequest if is_delta else discovery_pb2.DiscoveryRequest
@@ -74,10 +62,10 @@ def request(
         parsed = kind.FromString(content)
     except protobuf.DecodeError as error:
         raise MessageRefused("not a discovery request") from error
+    # Counted where they take least: empty ones are many in few bytes.
+    if (count := _count(parsed, is_delta=is_delta)) > MOST_NAMES:
+        raise MessageRefused(f"{count} names in one request; the most is {MOST_NAMES}")
     said = _delta(parsed) if is_delta else _whole(parsed)
-    count = max(map(len, (said.names, said.subscribe, said.unsubscribe, said.initial_versions)))
-    if count > allowance.names:
-        raise MessageRefused(f"{count} names in one request; the most is {allowance.names}")
     everything = (said.names, said.subscribe, said.unsubscribe, said.initial_versions)
     if max(max(map(len, names), default=0) for names in everything) > MOST_NAME:
         raise MessageRefused(f"a name is longer than {MOST_NAME} characters")
@@ -104,6 +92,13 @@ def response(offer: messages.Offer, *, flavour: Flavour) -> bytes:
             _text(5, offer.nonce),
         )
     )
+
+
+def _count(parsed: Any, *, is_delta: bool) -> int:  # noqa: ANN401  # generated messages have no types
+    if not is_delta:
+        return len(parsed.resource_names)
+    changed = len(parsed.resource_names_subscribe), len(parsed.resource_names_unsubscribe)
+    return max(*changed, len(parsed.initial_resource_versions))
 
 
 def _whole(parsed: Any) -> messages.Request:  # noqa: ANN401  # generated messages have no types

@@ -15,7 +15,7 @@ from isthmus.wire import encoding, tls
 from isthmus.wire.h2 import server
 
 OPTIONS: Final = (
-    ("grpc.max_receive_message_length", encoding.FOR_NODES.message_bytes),
+    ("grpc.max_receive_message_length", encoding.MOST_BYTES),
     ("grpc.max_metadata_size", 32 * 1024),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -27,7 +27,7 @@ OPTIONS: Final = (
 
 Server = server.Server
 
-LIMITS: Final = server.Limits(message_bytes=encoding.FOR_NODES.message_bytes)
+LIMITS: Final = server.Limits(message_bytes=encoding.MOST_BYTES)
 """How ours does."""
 
 

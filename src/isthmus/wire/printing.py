@@ -77,9 +77,7 @@ class Press:
         self._keep(key, fresh)
         return fresh
 
-    def request(
-        self, content: bytes, *, flavour: Flavour, allowance: encoding.Allowance
-    ) -> messages.Request:
+    def request(self, content: bytes, *, flavour: Flavour) -> messages.Request:
         """Parse a request that is not the first of its stream.
 
         Raises:
@@ -92,7 +90,7 @@ class Press:
             known = self._repeats.request(content) if flavour is not Flavour.DELTA else None
         if known is not None:
             return known
-        parsed, claim = encoding.request(content, flavour=flavour, allowance=allowance)
+        parsed, claim = encoding.request(content, flavour=flavour)
         if claim is None and not is_short and flavour is not Flavour.DELTA:
             self._repeats.note(content, parsed)
         elif claim is None and is_short:

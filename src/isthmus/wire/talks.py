@@ -112,7 +112,6 @@ class Talk:
     way: Way = field(kw_only=True)
     watch: Watch = field(kw_only=True)
     record: streams.Record = field(kw_only=True)
-    allowance: encoding.Allowance = field(kw_only=True)
     gone: "Callable[[Talk], None]" = field(kw_only=True)
     _session: session.Session = field(init=False)
     _changed: Changed | None = None
@@ -167,9 +166,7 @@ class Talk:
     def heard(self, content: bytes) -> None:
         """Take in a message."""
         try:
-            request = self.ground.press.request(
-                content, flavour=self.record.flavour, allowance=self.allowance
-            )
+            request = self.ground.press.request(content, flavour=self.record.flavour)
         except encoding.MessageRefused as error:
             self.stop(error.status, str(error))
             return

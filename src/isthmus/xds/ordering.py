@@ -1,9 +1,9 @@
 """In which order a client hears of several types.
 
 A change is told so that nothing refers to what is not there yet: clusters, endpoints, listeners,
-routes, secrets. In delta, where a removal is a message of its own, clusters and endpoints go
-only after everything that could still refer to them has been told. There a client that was told of
-new clusters is led to them, and away from others, when it can use them: it asks for the endpoints
+routes, secrets. Clusters and endpoints go only after everything that could still refer to them has
+been told; in state of the world they are told along with the new ones until then. A client that was
+told of new clusters is led to them, and away from others, when it can use them: it asks for the endpoints
 of a cluster only after it has heard of it, and until it has them whoever is led there is turned away.
 
 Source: spec section 4.6; xDS protocol, "Eventual consistency considerations".
@@ -16,7 +16,6 @@ from typing import Final
 from isthmus.base import hashing
 from isthmus.resources import snapshot
 from isthmus.resources.snapshot import TypeUrl
-from isthmus.xds.messages import Flavour
 
 
 class Part(hashing.Word):
@@ -62,12 +61,10 @@ LEADING: Final = frozenset(
 
 
 @functools.lru_cache(maxsize=256)
-def steps(types: frozenset[TypeUrl], *, flavour: Flavour) -> tuple[Step, ...]:
+def steps(types: frozenset[TypeUrl]) -> tuple[Step, ...]:
     """Return the order in which changes of `types` are told."""
     others = sorted(types.difference(snapshot.PUSH_ORDER))
     ordered = [*(known for known in snapshot.PUSH_ORDER if known in types), *others]
-    if flavour is Flavour.STATE_OF_THE_WORLD:
-        return tuple(Step(each, Part.WHOLE) for each in ordered)
     forward = (
         Step(each, Part.ADDITIONS if each in REMOVED_LAST else Part.WHOLE) for each in ordered
     )

@@ -14,15 +14,17 @@ from typing import Final
 
 from isthmus.resources import snapshot as snapshots
 from isthmus.resources.snapshot import Snapshot, TypeUrl
-from isthmus.xds import collections, commons, ledgers, ordering, subscription, table, warming
+from isthmus.xds import (
+    bounds,
+    collections,
+    commons,
+    ledgers,
+    ordering,
+    subscription,
+    table,
+    warming,
+)
 from isthmus.xds.messages import Accepted, Close, Flavour, Offer, Refused, Report, Request
-
-MOST_TYPES: Final = 32
-MOST_NAMES: Final = 50_000
-"""Bounds of what one stream may subscribe to: types, and names of one type."""
-
-MOST_OUTSTANDING: Final = 32
-"""Offers whose answers are still told apart; an answer to an older one counts as stale."""
 
 EVERY_NAME: Final = frozenset({snapshots.EVERYTHING})
 
@@ -48,7 +50,7 @@ class _Told:
 
     Attributes:
         changed: As in `subscription.Draft`.
-        fresh: Clusters that the client did not have at all; in delta only.
+        fresh: Clusters that the client did not have at all.
     """
 
     offer: Offer
@@ -117,8 +119,8 @@ class Session:
         if row is None or not request.type_url:
             return [Close("INVALID_ARGUMENT", f"{_type(request)}: {spoken.value}: {state.value}")]
         if talk is None:
-            if len(self._talks) >= MOST_TYPES:
-                return [Close("RESOURCE_EXHAUSTED", f"more than {MOST_TYPES} types")]
+            if len(self._talks) >= bounds.MOST_TYPES:
+                return [Close("RESOURCE_EXHAUSTED", f"more than {bounds.MOST_TYPES} types")]
             talk = self._opened(request.type_url)
             if request.type_url == snapshots.ENDPOINTS:
                 self._turn = collections.turn_after(request.initial_versions.values())
@@ -135,8 +137,9 @@ class Session:
                 reports.append(_refused(talk, request))
             else:
                 _asked(talk, effect, request)
-        if len(talk.held.names) > MOST_NAMES:
-            return [Close("RESOURCE_EXHAUSTED", f"{_type(request)}: more than {MOST_NAMES} names")]
+        snapshot = self._snapshot or snapshots.EMPTY
+        if most := bounds.exceeded(talk.held.names, lambda: snapshot.of(request.type_url)):
+            return [Close("RESOURCE_EXHAUSTED", f"{_type(request)}: more than {most} names")]
         return reports
 
     def accepted(self, request: Request) -> Report | None:
@@ -262,10 +265,10 @@ class Session:
         known = (self._talks.get(one) for one in (snapshots.ENDPOINTS, snapshots.MEMBERS))
         has = [ledgers.NOTHING if talk is None else talk.held.known for talk in known]
         sets = self._snapshot.of(snapshots.ENDPOINTS)
-        if not self.holds_back or warming.are_ready(
-            self._fresh, sets=sets, assignments=has[0], members=has[1], turn=self._turn
-        ):
-            self._fresh = ()
+        fresh = self._fresh if self.holds_back else ()
+        self._fresh = warming.waiting(
+            fresh, sets=sets, assignments=has[0], members=has[1], turn=self._turn
+        )
         return bool(self._fresh)
 
     def _taken(self, talk: _Talk, part: ordering.Part) -> _Step:
@@ -312,7 +315,7 @@ class Session:
     def _opened(self, type_url: TypeUrl) -> _Talk:
         talk = _Talk(subscription.Subscription(type_url, self.flavour).settled())
         self._talks[type_url] = talk
-        self._steps = ordering.steps(frozenset(self._talks), flavour=self.flavour)
+        self._steps = ordering.steps(frozenset(self._talks))
         return talk
 
     def _offered(self, talk: _Talk, told: _Told) -> Offer:
@@ -323,10 +326,11 @@ class Session:
             numbered = (f"{offer.nonce}-{number}" for number in itertools.count(2))
             offer = replace(offer, nonce=next(one for one in numbered if one not in known))
             waiting = _waiting(offer, waiting.names)
-        self._fresh = self._fresh + told.fresh if self.holds_back else told.fresh
+        before = self._fresh if self.holds_back else ()
+        self._fresh = tuple(dict.fromkeys(before + told.fresh))
         talk.newest = offer.nonce
         talk.state = table.State.OFFERED
-        talk.waiting = (*talk.waiting[-MOST_OUTSTANDING + 1 :], waiting)
+        talk.waiting = (*talk.waiting[-bounds.MOST_OUTSTANDING + 1 :], waiting)
         if offer.type_url == snapshots.CLUSTERS and told.changed:
             # A changed cluster waits for endpoints before it takes traffic, and does not ask
             # for names that it already subscribed to. An endpoint set has its cluster's name.
@@ -446,7 +450,7 @@ def _told(before: subscription.Subscription, draft: subscription.Draft) -> _Told
     is_all = len(draft.changed) == len(draft.resources)
     names = draft.changed if is_all else tuple(one.name for one in draft.resources)
     fresh = tuple(name for name in draft.changed if name not in before.known)
-    if before.type_url != snapshots.CLUSTERS or before.flavour is not Flavour.DELTA:
+    if before.type_url != snapshots.CLUSTERS:
         fresh = ()
     return _Told(offer, draft.changed, fresh, _waiting(offer, names))
 

@@ -10,7 +10,7 @@ Source: spec section 4.6; xDS protocol, "Subscribing to resources".
 
 import hashlib
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -86,6 +86,7 @@ class Subscription:
         is_whole: Whether every name must be looked at.
         is_owed: Whether it waits for an answer, even an empty one.
         tainted: Names of a refused offer whose culprit the client did not name.
+        told: All that it was told last, where a message says all; that follows from `known`.
         is_pending: Whether there may be something to tell; true of what is settled.
     """
 
@@ -101,10 +102,11 @@ class Subscription:
     is_owed: bool = False
     tainted: frozenset[str] = NOBODY
     is_pending: bool = False
+    told: tuple[Resource, ...] = ()
 
     def copied(self) -> "Subscription":
         """Return another one, to be changed."""
-        return Subscription(*self._parts())
+        return Subscription(*self._parts(), told=self.told)
 
     def settled(self) -> "Subscription":
         """Return the one subscription of which all of this is true; not to be changed any more."""
@@ -118,7 +120,8 @@ class Subscription:
         known = {id(one) for one in (other.names, other.due, other.forced, other.gone)}
         own = {id(one): len(one) for one in sets if id(one) not in known}
         leaves = 0 if self.known is other.known else self.known.leaves
-        return SET_BYTES * sum(own.values()) + LEAF_BYTES * leaves
+        told = 0 if self.told is other.told else len(self.told)
+        return SET_BYTES * sum(own.values()) + LEAF_BYTES * (leaves + told)
 
     def _parts(self) -> _Parts:
         return (
@@ -156,7 +159,7 @@ class Subscription:
 
     def restart(self, request: messages.Request) -> None:
         """State of the world: forget what was offered and answer anew, in full."""
-        self.known = ledgers.NOTHING
+        self.known, self.told, self.gone = ledgers.NOTHING, (), NOBODY
         self.amend(request)
         self.is_whole = self.is_owed = bool(self.names)
 
@@ -220,7 +223,8 @@ class Subscription:
         are called on this stream.
         """
         if part is Part.REMOVALS:
-            return self._finished((), part=part)
+            is_less = self._tells_all and bool(self.gone)
+            return self._all(resources, {}, NOBODY) if is_less else self._finished((), part=part)
         is_whole = self.is_whole
         candidates = self._candidates(resources)
         if self.is_on_demand:
@@ -228,7 +232,7 @@ class Subscription:
                 candidates.update(*(leads.related.get(name, NOBODY) for name in leads.implied))
             candidates = self._reached(candidates, resources, leads)
         if self._tells_all:
-            return self._take_all(resources, candidates)
+            return self._take_all(resources, candidates, part=part)
         changed = self._news(candidates, resources)
         if not self.tainted.isdisjoint(changed):
             changed |= {name for name in self.tainted if self._wants(name)}
@@ -379,15 +383,31 @@ class Subscription:
             self.gone |= {name for name in names if name in self.known or name in self.forced}
         self.known = self.known.without(names)
 
-    def _take_all(self, resources: Mapping[str, Resource], candidates: set[str]) -> Draft | None:
+    def _take_all(
+        self, resources: Mapping[str, Resource], candidates: set[str], *, part: Part
+    ) -> Draft | None:
+        """Return all that there is; with it, as an addition, what there was until now."""
         changed = self._news(candidates, resources)
+        kept = dict[str, Resource]()
         self.forced = NOBODY
+        if part is Part.ADDITIONS:
+            changed &= resources.keys()
+            gone = (one for one in self.told if one.name not in resources)
+            kept = {one.name: one for one in gone if self._wants(one.name)}
+        self.gone = frozenset(kept)
         if not changed and not self.is_owed:
             return None
-        self.is_owed = False
+        return self._all(resources, kept, changed)
+
+    def _all(
+        self, resources: Mapping[str, Resource], kept: dict[str, Resource], changed: Set[str]
+    ) -> Draft:
         names = resources if WILDCARD in self.names else self.names & resources.keys()
-        chosen = tuple(resources[name] for name in sorted(names))
-        self.known = ledgers.of({resource.name: resource.version for resource in chosen})
+        held = {**{name: resources[name] for name in names}, **kept}
+        self.is_owed, self.gone = False, frozenset(kept)
+        chosen = tuple(held[name] for name in sorted(held))
+        self.told = chosen if self.type_url in ordering.REMOVED_LAST else ()
+        self.known = ledgers.of({one.name: one.version for one in chosen})
         return Draft(chosen, (), tuple(sorted(changed & resources.keys())))
 
     def _finished(self, chosen: tuple[Resource, ...], *, part: Part) -> Draft | None:

@@ -53,15 +53,15 @@ class Told(Mapping[str, Resource]):
         return len(self._held)
 
 
-def are_ready(
+def waiting(
     clusters: Iterable[str],
     *,
     sets: Mapping[str, Resource],
     assignments: ledgers.Ledger,
     members: ledgers.Ledger,
     turn: str,
-) -> bool:
-    """Say whether a client was told all that some clusters wait for.
+) -> tuple[str, ...]:
+    """Return those of some clusters that wait for what their client was not told yet.
 
     Args:
         clusters: Their names, by which their assignments go.
@@ -70,12 +70,12 @@ def are_ready(
         members: Which collections.
         turn: How these are called on its stream.
     """
-    return all(
-        name in assignments
-        and all(collections.named(one.name, turn) in members for one in sets[name].collections)
-        for name in clusters
-        if name in sets
-    )
+
+    def is_ready(name: str) -> bool:
+        parts = (collections.named(one.name, turn) for one in sets[name].collections)
+        return name in assignments and all(one in members for one in parts)
+
+    return tuple(name for name in clusters if name in sets and not is_ready(name))
 
 
 def returning(

@@ -18,9 +18,10 @@ PROGRAM = pathlib.Path(__file__).with_name("two_ztunnels.py")
 
 
 @pytest.mark.skipif(not BINARY, reason="ISTHMUS_ZTUNNEL does not say where a ztunnel is")
-def test_two_of_them_obey_what_they_are_told(tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_two_of_them_obey_what_they_are_told(tmp_path, workers):
     done = subprocess.run(
-        [sys.executable, PROGRAM, tmp_path, BINARY],
+        [sys.executable, PROGRAM, tmp_path, BINARY, str(workers)],
         env={**os.environ, "PYTHONPATH": str(PROGRAM.parents[3])},
         capture_output=True,
         text=True,

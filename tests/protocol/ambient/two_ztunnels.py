@@ -3,7 +3,7 @@
 A program of its own: it moves into namespaces, in which it may be root and the ports that these
 proxies insist on are free. It prints, as one JSON object, what became of a call at each step.
 
-    python two_ztunnels.py <folder for logs> <path of ztunnel>
+    python two_ztunnels.py <folder for logs> <path of ztunnel> <number of push workers>
 """
 
 import asyncio
@@ -20,10 +20,11 @@ import threading
 
 from tests.fakes import assembled
 
-from isthmus.base import clock, metrics, namespaces, netlink
+from isthmus.base import clock, metrics, namespaces, netlink, tasks
 from isthmus.fleet.sources import ObjectKey
 from isthmus.mesh.identities import ClusterId, TrustDomain
 from isthmus.runtime import connections, impersonation
+from isthmus.runtime.fanout import crowd, messages
 from isthmus.testing import builders, certificates
 from isthmus.testing.shapes import Shape
 from isthmus.wire import ads, callers, csr, listening, notary, tls
@@ -73,7 +74,8 @@ class ControlPlane:
         with self.builder.graph.transaction() as transaction:
             transaction.delete(self.builder.sources.authorization_policies, key)
 
-    async def serve(self):
+    async def serve(self, *, workers=0, nursery=None):
+        """Serve, by processes of their own if there are `workers`; return what to stop, and where."""
         now = clock.SystemClock().now()
         signer = certificates.signer(now=now - datetime.timedelta(minutes=5))
         proxies = connections.Connections(
@@ -88,12 +90,39 @@ class ControlPlane:
             impersonation=impersonation.Judge(self.mesh, node_accounts=self.accounts).objection,
         )
         serving = tls.Serving(tls.issue(signer, names=(NAME,), now=now))
+        if workers:
+            return *await self._by(workers, nursery, proxies, signing, serving), roots_of(serving)
         server, port = listening.listen(
             (ads.Service(proxies).handler(), csr.service(signing)),
             address=f"{CONTROL}:0",
             serving=serving,
         )
-        return server, port, serving.certificate.roots_pem
+        return server, port, roots_of(serving)
+
+    async def _by(self, workers, nursery, proxies, signing, serving):
+        async def certify(request, shown):
+            return await csr.answered(request, shown=shown, signatory=signing)
+
+        shown = serving.certificate
+        state = messages.State(shown.chain_pem, shown.key_pem, "east", ads.Limits())
+        served = crowd.Crowd(
+            workers,
+            proxies=proxies,
+            certify=certify,
+            asides=lambda: None,
+            state=lambda: state,
+            registered=metrics.Metrics(),
+            log_level="warning",
+        )
+        door = listening.bound(CONTROL, 0)
+        served.serve(door, nursery)
+        served.look()
+        await served.serving()
+        return served, door.getsockname()[1]
+
+
+def roots_of(serving):
+    return serving.certificate.roots_pem
 
 
 def alone():
@@ -248,10 +277,18 @@ def steps(plane):
     }
 
 
-async def tried(folder, binary, networks):
-    plane = ControlPlane()
-    server, port, roots = await plane.serve()
-    (folder / "roots.pem").write_bytes(roots.encode() if isinstance(roots, str) else roots)
+async def tried(folder, binary, networks, workers):
+    async with tasks.Nursery() as nursery:
+        plane = ControlPlane()
+        server, port, roots = await plane.serve(workers=workers, nursery=nursery)
+        try:
+            return await called_at_each_step(plane, folder, binary, networks, port, roots)
+        finally:
+            await server.stop(0)
+
+
+async def called_at_each_step(plane, folder, binary, networks, port, roots):
+    (folder / "roots.pem").write_text(roots)
     answering(networks["server"])
     running = [
         started(name, network, binary=binary, folder=folder, port=port)
@@ -267,11 +304,10 @@ async def tried(folder, binary, networks):
         for one in running:
             one.terminate()
             one.wait()
-        await server.stop(None)
     return found
 
 
 if __name__ == "__main__":
     made = alone()
-    told = asyncio.run(tried(pathlib.Path(sys.argv[1]), sys.argv[2], made))
+    told = asyncio.run(tried(pathlib.Path(sys.argv[1]), sys.argv[2], made, int(sys.argv[3])))
     sys.stdout.write(json.dumps(told))

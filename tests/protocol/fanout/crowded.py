@@ -10,6 +10,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from fakes import assembled, told_envoys
 from isthmus.base import clock, metrics, tasks
 from isthmus.mesh.identities import ClusterId
+from isthmus.resources.snapshot import ADDRESSES, AUTHORIZATIONS
 from isthmus.runtime import connections
 from isthmus.runtime.fanout import crowd, hosting, messages
 from isthmus.testing import builders, certificates, envoys
@@ -72,7 +73,12 @@ class World:
         self.builder = builder = builders.Mesh()
         self.east = builder.cluster("east", network="n1")
         self.mesh = assembled.mesh_of(builder)
-        self.proxies = Connections(self.mesh, authenticator=Judge(), unready=lambda _: self.unready)
+        self.proxies = Connections(
+            self.mesh,
+            authenticator=Judge(),
+            unready=lambda _: self.unready,
+            node_accounts=[("default", "default")],
+        )
         self.proxies.tells_apart = True
         self.unready = ""
         self.metrics = metrics.Metrics()
@@ -96,7 +102,7 @@ class World:
         """Serve with a certificate of an authority from now on."""
         self.signer = signer
         shown = tls.issue(signer, names=(NAME,), now=clock.SystemClock().now())
-        self.state = messages.State(shown.chain_pem, shown.key_pem, (), "east", ads.Limits())
+        self.state = messages.State(shown.chain_pem, shown.key_pem, "east", ads.Limits())
 
     async def certify(self, request, shown):
         self.asked.append(request)
@@ -265,6 +271,48 @@ def asking(type_url, *, pod="caller-1", namespace="default", names=()):
     first.node.metadata.update({"CLUSTER_ID": "east"})
     first.resource_names_subscribe.extend(names)
     return first
+
+
+class NodeProxy:
+    """A node proxy on a stream of its own, which takes whatever it is told.
+
+    Attributes:
+        holds: What it was told, by type and name.
+    """
+
+    def __init__(self, channel, *, node):
+        self._call = stream(channel)
+        self._node = node
+        self.holds = {ADDRESSES: {}, AUTHORIZATIONS: {}}
+
+    async def ask(self, type_url, *, subscribe=(), unsubscribe=()):
+        asked = asking(type_url, names=subscribe)
+        asked.node.id = asked.node.id.replace("sidecar", "ztunnel")
+        asked.node.metadata.update({"NODE_NAME": self._node})
+        asked.resource_names_unsubscribe.extend(unsubscribe)
+        await self._call.write(asked)
+
+    async def until(self, type_url, *names):
+        """Take what is told until it holds just these of a type."""
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                while self.holds[type_url].keys() != {*names}:
+                    await self._take(await self._call.read())
+        except TimeoutError:
+            raise AssertionError(self.holds[type_url].keys()) from None
+
+    async def _take(self, told):
+        held = self.holds[told.type_url]
+        held.update((one.name, one.version) for one in told.resources)
+        for name in told.removed_resources:
+            held.pop(name, None)
+        taken = discovery_pb2.DeltaDiscoveryRequest(
+            type_url=told.type_url, response_nonce=told.nonce
+        )
+        await self._call.write(taken)
+
+    def leave(self):
+        self._call.cancel()
 
 
 def stream(channel):

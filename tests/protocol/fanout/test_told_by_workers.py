@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
@@ -12,9 +13,10 @@ import grpc
 import pytest
 
 from isthmus.base import clock
+from isthmus.mesh.proxies import ProxyKind
 from isthmus.resources import snapshot
 from isthmus.runtime.fanout import hosting
-from isthmus.testing import certificates
+from isthmus.testing import certificates, shapes
 from isthmus.wire import csr
 from isthmus_proto.istio.v1.auth import ca_pb2
 
@@ -114,6 +116,16 @@ async def test_a_worker_that_ends_while_it_is_told_is_followed_by_one_that_hears
         await crowded.until(worker.serving.wait, bool)
 
 
+async def test_a_question_that_is_given_up_is_forgotten():
+    async with crowded.running(workers=1) as world:
+        [worker] = world.crowd.workers
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await worker.gathered(with_streams=True)
+
+        assert not worker._asked
+
+
 async def test_one_that_takes_long_to_start_is_given_the_time():
     hurried = crowded.Hurried(looks=5 * hosting.MOST_SILENCE)
     async with crowded.running(workers=1, system_clock=hurried) as world:
@@ -200,6 +212,53 @@ async def test_certificates_and_debug_pages_are_asked_of_the_control_plane():
             page.cancel()
 
     assert shown.name == "caller-2.default"
+
+
+CAPTURED = shapes.Shape(proxy=None, node="node-1", is_captured=True)
+WEB = "default/web.default.svc.cluster.local"
+
+
+def uid(name):
+    return f"east//Pod/default/{name}"
+
+
+async def test_a_node_proxy_is_told_by_a_worker_of_all_and_of_what_changes():
+    async with crowded.running(workers=1) as world, world.channel() as channel:
+        everything = crowded.NodeProxy(channel, node="node-1")
+        await everything.ask(snapshot.ADDRESSES)
+        await everything.ask(snapshot.AUTHORIZATIONS)
+        await everything.until(snapshot.ADDRESSES, WEB, uid("web-10-1-0-1"))
+        before = dict(everything.holds[snapshot.ADDRESSES])
+        world.east.pod("here", shape=CAPTURED)
+        await everything.until(snapshot.ADDRESSES, WEB, uid("web-10-1-0-1"), uid("here"))
+        world.builder.authorization_policy("none", {"action": "DENY", "rules": [{}]})
+        await everything.until(
+            snapshot.AUTHORIZATIONS, "default/none", *everything.holds[snapshot.AUTHORIZATIONS]
+        )
+        everything.leave()
+
+    assert before.items() <= everything.holds[snapshot.ADDRESSES].items()
+
+
+async def test_a_node_proxy_that_demands_is_told_by_a_worker_what_runs_on_its_node():
+    async with crowded.running(workers=1) as world, world.channel() as channel:
+        world.east.pod("caller-1", shape=shapes.Shape(proxy=ProxyKind.ZTUNNEL, node="node-1"))
+        world.east.pod("here", shape=CAPTURED)
+        world.east.pod("there", shape=dataclasses.replace(CAPTURED, node="node-2"))
+        demanding = crowded.NodeProxy(channel, node="node-1")
+        # To subscribe to nothing there is no other way.
+        await demanding.ask(snapshot.ADDRESSES, subscribe=["*"], unsubscribe=["*"])
+        await demanding.until(snapshot.ADDRESSES, uid("caller-1"), uid("here"))
+        world.east.pod("came", shape=CAPTURED)
+        await demanding.until(snapshot.ADDRESSES, uid("caller-1"), uid("here"), uid("came"))
+
+        await demanding.ask(snapshot.ADDRESSES, subscribe=[WEB])
+        local = (uid("caller-1"), uid("here"), uid("came"))
+        await demanding.until(snapshot.ADDRESSES, *local, WEB, uid("web-10-1-0-1"))
+        world.web("10.1.0.1", "10.1.0.2")
+        both = (uid("web-10-1-0-1"), uid("web-10-1-0-2"))
+        await demanding.until(snapshot.ADDRESSES, *local, WEB, *both)
+        demanding.leave()
 
 
 async def test_a_worker_ends_with_the_control_plane_and_not_by_a_signal_to_all():

@@ -10,7 +10,7 @@ import shop_objects
 from isthmus.base import metrics
 from isthmus.mesh.identities import ClusterId
 from isthmus.resources.snapshot import CLUSTERS, ENDPOINTS, MEMBERS, ROUTES, Contents, Resource
-from isthmus.runtime import catalog, framing, settings
+from isthmus.runtime import authentication, catalog, framing, settings
 from isthmus.runtime.fanout import counts, far, feeding, messages
 from isthmus.wire import ads, callers
 
@@ -231,3 +231,18 @@ def test_the_number_of_workers_is_a_setting():
     for wrong in ("-1", "many", "65", "0" * 20 + "65", "0" * 5000):
         with pytest.raises(settings.SettingRefused, match="ISTHMUS_PUSH_WORKERS"):
             settings.read({"ISTHMUS_PUSH_WORKERS": wrong}, [])
+
+
+async def test_who_is_not_answered_in_time_is_told_to_come_again_and_is_forgotten():
+    said = []
+    silent = far.Discovery(far.Line(said.append, patience_s=0.0))
+
+    with pytest.raises(authentication.NobodyJudges):
+        await silent.authenticator.authenticate(callers.Credentials("token", "c1"))
+    with pytest.raises(ads.NotReady, match="does not answer"):
+        await silent.open(CALLER, NODE)
+
+    asked, given_up = said[1:]
+    silent.opened(messages.Opened(asked.number, (1,), ()))
+    assert given_up == messages.Close(asked.number)
+    assert not silent.ended((asked.number,))

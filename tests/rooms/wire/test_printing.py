@@ -81,7 +81,7 @@ def test_requests_that_are_remembered_are_what_the_library_reads(several):
     press = printing.Press()
     for parsed in several * 2:
         content = parsed.SerializeToString()
-        found = press.request(content, flavour=DELTA, allowance=encoding.USUAL)
+        found = press.request(content, flavour=DELTA)
 
         assert found == encoding.request(content, flavour=DELTA)[0]
         assert isinstance(found, Request)

@@ -9,10 +9,11 @@ Source: docs/decisions/0051.
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from typing_extensions import override
 
+from isthmus.base import metrics
 from isthmus.resources.snapshot import TypeUrl
 from isthmus.runtime import authentication, catalog, watching
 from isthmus.runtime.fanout import messages
@@ -21,6 +22,9 @@ from isthmus.xds import messages as xds
 
 A = TypeVar("A", messages.Proven, messages.Opened, messages.Certified, messages.Answered)
 Send = Callable[[messages.Said], None]
+
+ANSWER_S: Final = 20.0
+"""Longer than the control plane takes for anything that it is asked."""
 
 
 class SaidNoError(Exception):
@@ -31,11 +35,16 @@ class SaidNoError(Exception):
         self.said = said
 
 
+class NotAnsweredError(SaidNoError):
+    """The control plane's silence."""
+
+
 class Line:
     """Questions, and answers by number."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, *, patience_s: float = ANSWER_S) -> None:
         self.send = send
+        self._patience_s = patience_s
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[messages.Answer]] = {}
 
@@ -44,13 +53,19 @@ class Line:
 
         Raises:
             SaidNoError: The answer is no.
+            NotAnsweredError: There is none in time.
         """
         number = next(self._numbers)
         answered: asyncio.Future[messages.Answer] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answered
         try:
             self.send(asked(number))
-            answer = await answered
+            async with asyncio.timeout(self._patience_s):
+                answer = await answered
+        except TimeoutError as error:
+            text = "the control plane does not answer; come again"
+            silence = messages.Refused(number, ads.NotReady.code, "UNAVAILABLE", text)
+            raise NotAnsweredError(silence) from error
         finally:
             del self._waiting[number]
         if isinstance(answer, messages.Refused):
@@ -129,16 +144,18 @@ class Discovery(ads.Discovery, watching.Source[int]):
 
         try:
             answer = await self._line.ask(question, messages.Opened)
-        except SaidNoError as refusal:
-            raise _refused(refusal.said) from refusal
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, NotAnsweredError) as error:
             # Nobody is there any more to be told anything.
             for number in asked:
                 if number in self._watches:
                     self._watches[number].close()
                 else:
                     self._line.send(messages.Close(number))
+            if isinstance(error, NotAnsweredError):
+                raise _refused(error.said) from error
             raise
+        except SaidNoError as refusal:
+            raise _refused(refusal.said) from refusal
         finally:
             self._opening.difference_update(asked)
         watch = self._watches.get(answer.number)
@@ -247,12 +264,10 @@ class Asides(ads.Asides):
         return found.nonce, found.content
 
 
-def certify(line: Line) -> csr.Handler:
+def certify(line: Line, *, registered: metrics.Metrics) -> csr.Handler:
     """Return the service of certificates, of which the control plane is the signatory."""
 
     async def ask(request: bytes, shown: callers.Credentials) -> tuple[str, ...]:
-        if len(request) > csr.LARGEST_MESSAGE_BYTES:
-            raise csr.refusal("INVALID_ARGUMENT", "CSR signing error (size)")
         try:
             answer = await line.ask(
                 lambda number: messages.Certify(number, request, shown), messages.Certified
@@ -262,7 +277,7 @@ def certify(line: Line) -> csr.Handler:
             raise csr.refusal(said.status or "UNAVAILABLE", said.happened) from refusal
         return answer.chain
 
-    return csr.elsewhere(ask)
+    return csr.elsewhere(ask, counters=csr.Counters(registered))
 
 
 def _refused(said: messages.Refused) -> Exception:

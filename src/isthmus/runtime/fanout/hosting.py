@@ -183,11 +183,13 @@ class Worker:
         number, found = next(self._numbers), list[messages.Statuses]()
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._asked[number] = (found, answered)
-        self._send(messages.Ask(number, with_streams))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_S):
-                await answered
-        self._asked.pop(number, None)
+        try:
+            self._send(messages.Ask(number, with_streams))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ANSWER_S):
+                    await answered
+        finally:
+            self._asked.pop(number, None)
         return tuple(shown.statuses(found, self._followed))
 
     # The process.

@@ -48,7 +48,6 @@ class State(msgspec.Struct, frozen=True, tag=True):
 
     Attributes:
         chain_pem: Of the serving certificate, which the authority has signed; `key_pem` is its key.
-        node_accounts: Accounts whose requests may be larger.
         own_cluster: The cluster of those who name none.
         limits: What one client may use up.
         first: The first number of a stream; others follow in steps of `step`.
@@ -56,7 +55,6 @@ class State(msgspec.Struct, frozen=True, tag=True):
 
     chain_pem: str
     key_pem: str
-    node_accounts: tuple[tuple[str, str], ...]
     own_cluster: str
     limits: limits.Limits
     first: int = 1

@@ -96,7 +96,6 @@ class Worker:
         )
         if self._serving is not None and self._service is not None:
             self._serving.replace(certificate)
-            self._service.node_accounts = state.node_accounts
             return
         self._serving = tls.Serving(certificate)
         service = self._service = ads.Service(
@@ -105,10 +104,10 @@ class Worker:
             system_clock=self._clock,
             registered=self._metrics,
         )
-        service.node_accounts = state.node_accounts
         service.asides = far.Asides(self._line, own_cluster=state.own_cluster)
         service.numbers = itertools.count(state.first, state.step)
-        self._server = listening.opened((service.handler(), far.certify(self._line)))
+        signing = far.certify(self._line, registered=self._metrics)
+        self._server = listening.opened((service.handler(), signing))
         self._door.setblocking(False)
         self._open()
         _ = nursery.keep("say what is counted", self._report)

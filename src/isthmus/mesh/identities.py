@@ -24,7 +24,7 @@ TrustDomain = NewType("TrustDomain", str)
 """The first part of a SPIFFE identity."""
 
 
-class ObjectKey(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
+class ObjectKey(msgspec.Struct, frozen=True, order=True, gc=False):
     """Names an object of one kind within the mesh; `namespace` is empty for cluster-wide kinds."""
 
     cluster: ClusterId

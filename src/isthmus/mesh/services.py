@@ -34,7 +34,7 @@ class Protocol(hashing.Word):
         return self is Protocol.HTTP2 or self is Protocol.GRPC
 
 
-class ServiceKey(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
+class ServiceKey(msgspec.Struct, frozen=True, order=True, gc=False):
     """Names a service within the mesh: the same in every cluster."""
 
     namespace: str

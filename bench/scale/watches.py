@@ -26,7 +26,7 @@ from isthmus.mesh.proxies import ProxyKind
 from isthmus.resources import snapshot
 from isthmus.runtime import assembly, connections
 from isthmus.testing import shapes
-from isthmus.wire import callers, counting, encoding, limits, nodes, streams, talks
+from isthmus.wire import callers, counting, limits, nodes, streams, talks
 from isthmus.wire.h2 import calls, outlet
 from isthmus.xds.messages import Flavour
 
@@ -154,7 +154,9 @@ class Stream:
             self.talk.heard(content)
             return
         self._is_begun = True
-        self.talk.begin(encoding.request(content, flavour=self.talk.record.flavour)[0])
+        flavour = self.talk.record.flavour
+        first, _ = self._ground.opening(content, flavour=flavour)
+        self.talk.begin(first)
 
     def say(self) -> list[outlet.Message]:
         """Return all that is to be said, encoded as it goes out."""

@@ -38,7 +38,11 @@ class Log:
 
     def _write(self, level: int, message: str, facts: dict[str, Fact]) -> None:
         if self._logger.isEnabledFor(level):
-            self._logger.log(level, "%s", message + _rendered(facts))
+            text = message + _rendered(facts)
+            # The library would look for who called it, which takes longer than all else.
+            self._logger.handle(
+                logging.LogRecord(self._logger.name, level, "", 0, "%s", (text,), None)
+            )
 
 
 def _rendered(facts: dict[str, Fact]) -> str:
@@ -47,6 +51,8 @@ def _rendered(facts: dict[str, Fact]) -> str:
 
 def configure(level: str = "info") -> None:
     """Send all events of at least `level` to standard error, one line each."""
+    # No line says any of these.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(
         stream=sys.stderr,
         level=getattr(logging, level.upper()),

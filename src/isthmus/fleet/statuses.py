@@ -44,14 +44,16 @@ class ClusterStatus:
     token_expires: clock.Instant | None = None
 
 
-def objection(cluster: ClusterId, found: Iterable[ClusterStatus]) -> str:
-    """Say why proxies of a cluster cannot be told of the mesh; empty when they can."""
-    status = next((one for one in found if one.cluster == cluster), None)
-    if status is None:
+def objection(cluster: ClusterId, *, is_known: bool | None) -> str:
+    """Say why proxies of a cluster cannot be told of the mesh; empty when they can.
+
+    `is_known` is None of a cluster that nobody follows.
+    """
+    if is_known is None:
         # They were proven while it still belonged to the mesh.
         return f"cluster `{cluster}` has left the mesh"
     # Their own pods are not known: what they have would be taken away from them.
-    return "" if status.known else f"cluster `{cluster}` is not known yet"
+    return "" if is_known else f"cluster `{cluster}` is not known yet"
 
 
 class Measures:

@@ -165,6 +165,17 @@ class Supervisor:
             )
         return (own, *(known[cluster] for cluster in sorted(known)))
 
+    def objection(self, cluster: ClusterId) -> str:
+        """Say why proxies of a cluster cannot be told of the mesh; empty when they can.
+
+        It is asked for each proxy that comes, and looks at one cluster alone.
+        """
+        if cluster == self._own:
+            return statuses.objection(cluster, is_known=self._local.is_live)
+        if (member := self._members.get(cluster)) is not None:
+            return statuses.objection(cluster, is_known=member.is_known)
+        return statuses.objection(cluster, is_known=False if cluster in self._disabled else None)
+
     def followed(self) -> tuple[ClusterId, ...]:
         """Return the clusters that are followed, well or not, our own first."""
         return (self._own, *sorted(self._members))

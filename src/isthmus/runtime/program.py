@@ -18,7 +18,7 @@ import signal
 from collections.abc import Callable, Sequence
 
 from isthmus.base import clock, errors, logs, memory, metrics, tasks
-from isthmus.fleet import generations, recalling, slots, statuses, supervisor
+from isthmus.fleet import generations, recalling, slots, supervisor
 from isthmus.kube import client as kube_client
 from isthmus.mesh.identities import ClusterId
 from isthmus.runtime import (
@@ -112,12 +112,7 @@ class Program:
             self._mesh, proof=self._peering.proof, system_clock=self._clock
         )
         self._credentials = self._credentials_of_gateways()
-        self._discovery = ads.Service(
-            self._proxies,
-            limits=ads.Limits(age_s=chosen.stream_age_s),
-            system_clock=self._clock,
-            registered=self._metrics,
-        )
+        self._discovery = self._opened_discovery()
         self._renewal = renewing.Renewal(self._fleet, system_clock=self._clock)
         self._snapshots = snapshotting.Snapshots(
             self._fleet, namespace=chosen.namespace, system_clock=self._clock
@@ -176,6 +171,16 @@ class Program:
         )
         opened.views = viewing.Views(self._metrics, most=chosen.most_views)
         opened.tells_apart = chosen.tells_endpoints_apart
+        return opened
+
+    def _opened_discovery(self) -> ads.Service:
+        opened = ads.Service(
+            self._proxies,
+            limits=ads.Limits(age_s=self._settings.stream_age_s),
+            system_clock=self._clock,
+            registered=self._metrics,
+        )
+        opened.patience.is_ready = self._is_ready
         return opened
 
     def _opened_restlessness(self) -> restlessness.Restlessness:
@@ -316,9 +321,13 @@ class Program:
             return "names of gateways are being looked up"
         return "" if self._key_sets.is_settled else "keys of tokens are being fetched"
 
+    def _is_ready(self) -> bool:
+        # Why not takes longer to say, and this is asked all the time as long as anybody waits.
+        return self._fleet.ready.is_set() and not self.unready()
+
     def _unready_for(self, cluster: ClusterId) -> str:
         """Say why proxies of a cluster cannot be served yet; empty when they can."""
-        return statuses.objection(cluster, self._fleet.clusters()) or self.unready()
+        return self._fleet.objection(cluster) or self.unready()
 
     def _unlinked(self) -> str:
         """Say which linked clusters proxies would lose if they were told now; empty for none.

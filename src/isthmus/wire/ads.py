@@ -23,6 +23,7 @@ from isthmus.wire import (
     debugstreams,
     encoding,
     nodes,
+    patience,
     peers,
     polling,
     streams,
@@ -117,6 +118,9 @@ class Service:
         """Tell streams of one proxy apart."""
         self._opened = 0
         self._admission = admission.Admission(self.limits, system_clock=self.clock)
+        self.patience = patience.Patience(
+            each=self.limits.streams_per_pod, seconds=self.limits.ready_s
+        )
         self._talks: dict[str, talks.Talk] = {}
         self._of_pods: dict[tuple[str, ...], list[talks.Talk]] = {}
 
@@ -180,7 +184,7 @@ class Service:
         content = await _first(context, wait_s=self.limits.first_message_s)
         if content is None:
             return
-        first, claim = _parsed(content, flavour)
+        first, claim = self._parsed(content, flavour)
         if self.asides is not None and debugstreams.is_aside(first.type_url):
             await self._serve_aside(self.asides, context, first, caller, flavour)
             return
@@ -251,7 +255,15 @@ class Service:
             heard = await _first(context, wait_s=self.limits.first_message_s)
             if heard is None:
                 return
-            request, _claim = _parsed(heard, flavour)
+            request, _claim = self._parsed(heard, flavour)
+
+    def _parsed(
+        self, content: bytes, flavour: Flavour
+    ) -> tuple[messages.Request, nodes.Claim | None]:
+        try:
+            return self._ground.opening(content, flavour=flavour)
+        except encoding.MessageRefused as error:
+            raise _Ended(error.status, str(error)) from error
 
     async def _proven(self, credentials: callers.Credentials) -> callers.Caller:
         try:
@@ -276,6 +288,7 @@ class Service:
         try:
             node = nodes.parse(claim)
             nodes.check(node, caller=caller)
+            await self.patience.wait(admission.pod_of(caller, node))
             opened = self.discovery.open(caller, node)
             return node, await opened if inspect.isawaitable(opened) else opened
         except nodes.NodeRefused as error:
@@ -339,13 +352,6 @@ async def _first(context: grpc.aio.ServicerContext, *, wait_s: float) -> bytes |
     except TimeoutError:
         raise _Ended("DEADLINE_EXCEEDED", f"no message within {wait_s:g} s") from None
     return None if content is grpc.aio.EOF else bytes(content)
-
-
-def _parsed(content: bytes, flavour: Flavour) -> tuple[messages.Request, nodes.Claim | None]:
-    try:
-        return encoding.request(content, flavour=flavour)
-    except encoding.MessageRefused as error:
-        raise _Ended(error.status, str(error)) from error
 
 
 async def _abort(context: grpc.aio.ServicerContext, ended: _Ended) -> NoReturn:

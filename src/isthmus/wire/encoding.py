@@ -9,12 +9,13 @@ Source: performance rules on shared bytes; protobuf encoding specification.
 
 import functools
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
-from google.protobuf import json_format
 from google.protobuf import message as protobuf
+from typing_extensions import override
 
 from isthmus.mesh.localities import Locality
 from isthmus.resources.snapshot import Resource, TypeUrl
@@ -72,6 +73,19 @@ def request(content: bytes, *, flavour: Flavour) -> tuple[messages.Request, node
     return said, _claim(parsed.node, is_delta=is_delta) if parsed.HasField("node") else None
 
 
+def node(content: bytes, *, flavour: Flavour) -> nodes.Claim:
+    """Parse the node of a request alone.
+
+    Raises:
+        MessageRefused: It is malformed or beyond a limit.
+    """
+    try:
+        parsed = base_pb2.Node.FromString(content)
+    except protobuf.DecodeError as error:
+        raise MessageRefused("not a discovery request") from error
+    return _claim(parsed, is_delta=flavour is Flavour.DELTA)
+
+
 def response(offer: messages.Offer, *, flavour: Flavour) -> bytes:
     """Put an offer into the message that carries it."""
     if flavour is Flavour.DELTA:
@@ -119,7 +133,7 @@ def _delta(parsed: Any) -> messages.Request:  # noqa: ANN401  # generated messag
         subscribe=tuple(map(sys.intern, parsed.resource_names_subscribe)),
         unsubscribe=tuple(parsed.resource_names_unsubscribe),
         # This is how the library gives thousands soonest.
-        initial_versions={name: versions[name] for name in versions},
+        initial_versions=messages.Versions({name: versions[name] for name in versions}),
         nonce=parsed.response_nonce,
         error=_error(parsed),
     )
@@ -138,19 +152,52 @@ def _claim(node: Any, *, is_delta: bool) -> nodes.Claim:  # noqa: ANN401  # gene
     size = node.ByteSize()
     if size > MOST_NODE_BYTES:
         raise MessageRefused(f"node of {size} bytes; the most is {MOST_NODE_BYTES}")
-    try:
-        metadata: Mapping[str, nodes.Json] = json_format.MessageToDict(node.metadata)
-    except json_format.SerializeToJsonError as error:
-        raise MessageRefused("node metadata is no JSON object") from error
     place = node.locality
     return nodes.Claim(
         id=str(node.id),
-        metadata=metadata,
+        metadata=_Fields(node.metadata.fields),
         locality=Locality(place.region, place.zone, place.sub_zone),
         envoy_version="" if version == "0.0.0" else version,
         extensions=extensions,
         speaks_delta=is_delta,
     )
+
+
+class _Fields(Mapping[str, nodes.Json]):
+    """The fields of a JSON object, each taken apart when somebody asks: few are asked for."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Any) -> None:  # noqa: ANN401  # as above
+        self._fields = fields
+
+    @override
+    def __getitem__(self, name: str) -> nodes.Json:
+        found = self._fields.get(name)
+        if found is None:
+            raise KeyError(name)
+        return _plain(found)
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    @override
+    def __len__(self) -> int:
+        return len(self._fields)
+
+
+def _plain(value: Any) -> nodes.Json:  # noqa: ANN401  # as above
+    match value.WhichOneof("kind"):
+        case "struct_value":
+            return _Fields(value.struct_value.fields)
+        case "list_value":
+            return [_plain(one) for one in value.list_value.values]
+        case None | "null_value":
+            return None
+        case kind:
+            plain: nodes.Json = getattr(value, kind)
+            return plain
 
 
 def _bodies(resources: Iterable[Resource]) -> Iterable[bytes]:

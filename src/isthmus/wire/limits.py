@@ -13,6 +13,7 @@ class Limits:
     Attributes:
         proof_s: Seconds until a caller must be proven.
         first_message_s: Seconds until the first message must have come.
+        ready_s: Seconds that who comes before we know the mesh may wait for us.
         write_s: Seconds that one message may take to be accepted by the connection.
         age_s: Seconds after which a stream ends, give or take a half, so that proxies spread over
             replicas and prove themselves again; 0 never.
@@ -24,6 +25,7 @@ class Limits:
 
     proof_s: float = 10.0
     first_message_s: float = 20.0
+    ready_s: float = 30.0
     write_s: float = 30.0
     age_s: float = 0.0
     together_s: float = 0.1

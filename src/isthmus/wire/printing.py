@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from isthmus.resources.snapshot import PREFIX, TypeUrl
-from isthmus.wire import encoding, repeats, streams
+from isthmus.wire import encoding, nodes, repeats, returning, streams
 from isthmus.wire.h2 import outlet
 from isthmus.xds import messages
 from isthmus.xds.messages import Flavour
@@ -53,6 +53,7 @@ class Press:
     """Those that are kept, and those that somebody has not sent yet, however large."""
     _requests: dict[tuple[Flavour, bytes], messages.Request] = field(default_factory=dict)
     _repeats: repeats.Repeats = field(default_factory=repeats.Repeats)
+    _returns: returning.Returns = field(default_factory=returning.Returns)
     _used: set[Key] = field(default_factory=set)
 
     def age(self) -> bool:
@@ -60,7 +61,7 @@ class Press:
         for key in [each for each in self._kept if each not in self._used]:
             self._kept_bytes -= self._kept.pop(key).message.size
         self._used.clear()
-        return bool(self._kept)
+        return self._returns.age() or bool(self._kept)
 
     def printed(self, offer: messages.Offer, *, flavour: Flavour) -> Print:
         """Return an offer as a message; equal offers share one."""
@@ -77,6 +78,24 @@ class Press:
         self._keep(key, fresh)
         return fresh
 
+    def opening(
+        self, content: bytes, *, flavour: Flavour
+    ) -> tuple[messages.Request, nodes.Claim | None]:
+        """Parse the first request of a stream, and the node in it if there is one.
+
+        Raises:
+            encoding.MessageRefused: It is malformed or beyond a limit.
+        """
+        if flavour is not Flavour.DELTA or len(content) <= SHORT_REQUEST:
+            return encoding.request(content, flavour=flavour)
+        node, said = returning.cut(content)
+        known = self._returns.request(said)
+        if known is not None:
+            return known, None if node is None else encoding.node(node, flavour=flavour)
+        parsed, claim = encoding.request(content, flavour=flavour)
+        self._returns.note(said, parsed)
+        return parsed, claim
+
     def request(self, content: bytes, *, flavour: Flavour) -> messages.Request:
         """Parse a request that is not the first of its stream.
 
@@ -86,12 +105,15 @@ class Press:
         is_short = len(content) <= SHORT_REQUEST
         if is_short:
             known = self._requests.get((flavour, content))
+        elif flavour is Flavour.DELTA:
+            # Most that is long is said with the first request about a type.
+            return self.opening(content, flavour=flavour)[0]
         else:
-            known = self._repeats.request(content) if flavour is not Flavour.DELTA else None
+            known = self._repeats.request(content)
         if known is not None:
             return known
         parsed, claim = encoding.request(content, flavour=flavour)
-        if claim is None and not is_short and flavour is not Flavour.DELTA:
+        if claim is None and not is_short:
             self._repeats.note(content, parsed)
         elif claim is None and is_short:
             if len(self._requests) >= MOST_REQUESTS:

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from isthmus.base import clock, logs, tasks
 from isthmus.resources.snapshot import ADDRESSES, CLUSTERS, Snapshot, TypeUrl
-from isthmus.wire import admission, counting, encoding, printing, streams, turns, wheel
+from isthmus.wire import admission, counting, encoding, nodes, printing, streams, turns, wheel
 from isthmus.wire.h2 import outlet
 from isthmus.wire.limits import Limits
 from isthmus.xds import messages, session
@@ -91,17 +91,30 @@ class Ground:
         last = self._printed
         if last is not None and last.offer is offer:
             return last
+        self._age_later()
+        self._printed = self.press.printed(offer, flavour=flavour)
+        return self._printed
+
+    def opening(
+        self, content: bytes, *, flavour: Flavour
+    ) -> tuple[messages.Request, nodes.Claim | None]:
+        """Parse the first request of a stream, and the node in it if there is one.
+
+        Raises:
+            encoding.MessageRefused: It is malformed or beyond a limit.
+        """
+        self._age_later()
+        return self.press.opening(content, flavour=flavour)
+
+    def _age_later(self) -> None:
         if not self._is_aging:
             self._is_aging = True
             self.wheel.after(KEPT_S, self._age)
-        self._printed = self.press.printed(offer, flavour=flavour)
-        return self._printed
 
     def _age(self) -> None:
         self._is_aging, self._printed = False, None
         if self.press.age():
-            self._is_aging = True
-            self.wheel.after(KEPT_S, self._age)
+            self._age_later()
 
 
 @dataclass(slots=True, eq=False)

@@ -11,7 +11,7 @@ Source: xDS protocol, glob collections of `xdstp` names; docs/decisions/0045.
 
 import functools
 import string
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -39,9 +39,9 @@ class News(NamedTuple):
 NOTHING: Final = Contents.made("", dict)
 
 
-def turn_after(versions: Iterable[str]) -> str:
+def turn_after(versions: Mapping[str, str]) -> str:
     """Return a turn of which a client has nothing that has these versions of assignments."""
-    taken = {version[-1] for version in versions if version[-2:-1] == "-"}
+    taken = {version[-1] for version in versions.values() if version[-2:-1] == "-"}
     free = (letter for letter in string.ascii_lowercase if letter not in taken)
     return next(free, FIRST_TURN)
 

@@ -6,12 +6,14 @@ is decided at the door, not here.
 Source: spec section 4.6.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar, cast
 
 from isthmus.base import hashing
 from isthmus.resources.snapshot import EVERYTHING, Resource, TypeUrl
+
+T = TypeVar("T")
 
 WILDCARD: Final = EVERYTHING
 """The name that stands for every resource of a type."""
@@ -22,6 +24,23 @@ class Flavour(hashing.Word):
 
     STATE_OF_THE_WORLD = "sotw"
     DELTA = "delta"
+
+
+class Versions(dict[str, str]):
+    """What a client says to have; never changed, for it may be what many say who come again."""
+
+    __slots__ = ("_made",)
+
+    def __init__(self, versions: Mapping[str, str]) -> None:
+        super().__init__(versions)
+        self._made: dict[object, object] = {}
+
+    def made(self, make: Callable[[Mapping[str, str]], T]) -> T:
+        """Return what `make` makes of it, which is kept with it."""
+        found = self._made.get(make)
+        if found is None:
+            found = self._made[make] = make(self)
+        return cast("T", found)  # Sound: it was made by this very function.
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +65,11 @@ class Request:
     version: str = ""
     nonce: str = ""
     error: str | None = None
+
+    def made(self, make: Callable[[Mapping[str, str]], T]) -> T:
+        """Return what `make` makes of the versions; of what many have said it is made once."""
+        versions = self.initial_versions
+        return versions.made(make) if isinstance(versions, Versions) else make(versions)
 
 
 @dataclass(frozen=True, slots=True)

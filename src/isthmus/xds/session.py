@@ -123,7 +123,7 @@ class Session:
                 return [Close("RESOURCE_EXHAUSTED", f"more than {bounds.MOST_TYPES} types")]
             talk = self._opened(request.type_url)
             if request.type_url == snapshots.ENDPOINTS:
-                self._turn = collections.turn_after(request.initial_versions.values())
+                self._turn = request.made(collections.turn_after)
                 self.says_more = False
             elif request.type_url == snapshots.CLUSTERS and request.initial_versions:
                 self.says_more = snapshots.ENDPOINTS not in self._talks
@@ -361,8 +361,8 @@ def _asked(talk: _Talk, effect: table.Effect, request: Request) -> None:
     if is_empty and effect is table.Effect.AMEND:
         return
     # What a client has from another stream is the same as what others have, in another order.
-    initial = request.initial_versions
-    has = ledgers.claimed(initial if held.type_url != snapshots.MEMBERS else {})
+    tells = held.type_url != snapshots.MEMBERS
+    has = request.made(ledgers.claimed) if tells else ledgers.NOTHING
 
     def act(fresh: subscription.Subscription) -> None:
         match effect:

@@ -7,7 +7,6 @@ import pytest
 
 from fakes import kube_server
 from fakes.fleets import OWN, fleet_of
-from isthmus.fleet import statuses
 from isthmus.testing import pace
 
 DISABLED = {"annotations": {"isthmus.dev/disabled": "true"}}
@@ -112,7 +111,7 @@ async def test_a_credential_that_was_given_up_leaves_nothing_for_the_collector(f
 
 async def test_proxies_of_a_cluster_are_told_nothing_before_it_is_known_and_after_it_left(fleet):
     def objection():
-        return statuses.objection("cluster2", fleet.supervisor.clusters())
+        return fleet.supervisor.objection("cluster2")
 
     fleet.remotes["cluster2"].faults.append(kube_server.failing("/", 503))
     fleet.link("cluster2")

@@ -172,6 +172,38 @@ async def test_a_proxy_that_comes_too_early_is_told_to_come_again(serving, disco
     assert "not ready to serve discovery information" in error.details()
 
 
+async def test_a_proxy_that_comes_early_is_told_once_the_mesh_is_known(serving, discovery):
+    known, asked = [], asyncio.Event()
+
+    def is_ready():
+        asked.set()
+        return bool(known)
+
+    async with serving() as (service, channel, _):
+        service.patience.is_ready = is_ready
+        stream = Stream(channel)
+        await stream.say(CLUSTERS)
+        await asyncio.wait_for(asked.wait(), pace.patience(5))
+        assert not discovery.watches
+        discovery.change({CLUSTERS: {"a": "1"}})
+        known.append(True)
+        told = await stream.hear()
+        stream.call.cancel()
+
+    assert [one.name for one in told.resources] == ["a"]
+
+
+async def test_a_proxy_that_has_waited_long_enough_is_told_to_come_again(serving, discovery):
+    discovery.problem = ads.NotReady("clusters are still being read")
+    async with serving(ready_s=0.01) as (service, channel, _):
+        service.patience.is_ready = lambda: False
+        stream = Stream(channel)
+        await stream.say(CLUSTERS)
+        error = await stream.ended()
+
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+
+
 async def test_a_silent_client_is_sent_away(serving):
     async with serving(first_message_s=0.05) as (_, channel, _):
         error = await Stream(channel).ended()

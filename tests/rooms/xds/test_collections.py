@@ -96,6 +96,7 @@ def test_who_comes_again_gets_other_collections_of_which_it_has_nothing():
 
 
 def test_a_turn_is_taken_that_no_assignment_of_the_client_has():
-    assert collections.turn_after([]) == "a"
-    assert collections.turn_after(["1-a", "2-c", "told whole"]) == "b"
-    assert collections.turn_after(f"1-{letter}" for letter in "abcdefghijklmnopqrstuvwxyz") == "a"
+    assert collections.turn_after({}) == "a"
+    assert collections.turn_after({"x": "1-a", "y": "2-c", "z": "told whole"}) == "b"
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    assert collections.turn_after({letter: f"1-{letter}" for letter in letters}) == "a"

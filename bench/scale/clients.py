@@ -47,7 +47,6 @@ class Fleet:
         self._place = (host, port)
         self._epoll = select.epoll()
         self._by_number: dict[int, proxies.Client] = {}
-        self._events: dict[int, int] = {}
         self._retry_at = 0.0
         self._lines = 0
         self._wanted: Sequence[proxies.Client] = ()
@@ -114,7 +113,7 @@ class Fleet:
         if key not in known:
             # Who does not know all of a set yet goes on with what it had.
             known[key] = (
-                words in held.body if crowd is None else not crowd.is_complete or crowd.holds(words)
+                held.holds(words) if crowd is None else not crowd.is_complete or crowd.holds(words)
             )
         return known[key]
 
@@ -203,19 +202,19 @@ class Fleet:
     def _watch(self, one: proxies.Client, line: tls.Connection, events: int) -> None:
         """Be told of these events of a connection from now on, and of no others."""
         number = line.socket.fileno()
-        known = self._events.get(number)
-        if known is None:
+        if line.watched:
+            self._epoll.modify(number, events)
+        else:
             self._epoll.register(number, events)
             self._by_number[number] = one
-        elif known != events:
-            self._epoll.modify(number, events)
-        self._events[number] = events
+        line.watched = events
 
     def _leave(self, line: tls.Connection) -> None:
         """Be told nothing more of a connection."""
         number = line.socket.fileno()
         self._epoll.unregister(number)
-        del self._by_number[number], self._events[number]
+        del self._by_number[number]
+        line.watched = 0
 
     def _lose(self, one: proxies.Client, *, retry_s: float = RETRY_S) -> None:
         if one.line is not None:
@@ -234,11 +233,12 @@ class Fleet:
         heard = list[tuple[proxies.Client, tls.Connection]]()
         for number, events in self._epoll.poll(TURN_S, BATCH):
             one = self._by_number[number]
-            assert one.line is not None
-            if not one.line.is_open:
-                self._begin(one, one.line)
-            elif not events & ~select.EPOLLOUT or self._read(one, one.line):
-                heard.append((one, one.line))
+            line = one.line
+            assert line is not None
+            if not line.is_open:
+                self._begin(one, line)
+            elif events == select.EPOLLOUT or self._read(one, line):
+                heard.append((one, line))
         for one, line in heard:
             self._write(one, line)
 
@@ -268,7 +268,7 @@ class Fleet:
             self._lose(one)
             return
         wanted = BOTH if line.unsent else select.EPOLLIN
-        if self._events[line.socket.fileno()] != wanted:
+        if line.watched != wanted:
             self._watch(one, line, wanted)
 
 

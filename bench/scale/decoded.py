@@ -9,8 +9,7 @@ known is found by its length and its ends, and compared as a whole before it cou
 import hashlib
 import re
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Generic, TypeVar
 
 from envoy.config.cluster.v3 import cluster_pb2
@@ -36,8 +35,8 @@ LARGE: Final = 1 << 15
 """Of messages from this size on few are remembered."""
 
 KEPT_LARGE, KEPT_SMALL, KEPT = 32, 2048, 250_000
-HEAD, TAIL = 112, 48
-"""So much of the ends of something says what it may be, in most cases."""
+HEAD, TAIL, LONG = 112, 48, 512
+"""So much of the ends of something says what it may be, in most cases; what is not long is looked at whole."""
 
 VERSION, RESOURCES, KIND, NONCE, REMOVED = 0x0A, 0x12, 0x22, 0x2A, 0x32
 """Fields of both forms of a response, as they begin: number and type."""
@@ -46,22 +45,41 @@ CANARY: Final = 0x18
 UNTOLD: Final = frozenset[bytes]()
 
 T = TypeVar("T")
-K = TypeVar("K", tuple[str, bytes], tuple[str, int, bytes, bytes])
 Read = Callable[[str, bytes], tuple[str, str, bytes]]
 """How the name, the version and the body of a resource of a type are read."""
 
 
 class Held:
-    """A resource as some proxies hold it, with what it leads to; each content exists once."""
+    """A resource as some proxies hold it, with what it leads to; each content exists once.
 
-    __slots__ = ("body", "leads", "markers", "token", "version")
+    Attributes:
+        text: Its message with its name and version, as it was told.
+        markers: The addresses of events in it.
+        token: A number that no other member of a collection has, nor the same one with another content.
+    """
 
-    def __init__(self, kind: str, version: str, body: bytes, *, name: str = "") -> None:
+    __slots__ = ("_begin", "_end", "leads", "markers", "name", "text", "token", "version")
+
+    def __init__(self, kind: str, name: str, version: str, text: bytes, body: bytes) -> None:
+        self.name = name
         self.version = version
-        self.body = body
-        self.token = _token(name, version, body) if kind == snapshot.MEMBERS else 0
+        self.text = text
+        self._begin = text.find(body)
+        self._end = self._begin + len(body)
         self.leads = tuple(_leads(kind, body))
         self.markers = frozenset(_markers(kind, body)) if kind in MARKING else UNTOLD
+        self.token = 0
+        if kind == snapshot.MEMBERS:
+            self.token = int.from_bytes(hashlib.blake2b(text, digest_size=16).digest())
+
+    @property
+    def body(self) -> bytes:
+        """Its message."""
+        return self.text[self._begin : self._end]
+
+    def holds(self, words: bytes) -> bool:
+        """Say whether words stand in its message."""
+        return self.text.find(words, self._begin, self._end) >= 0
 
 
 class Answer:
@@ -70,7 +88,7 @@ class Answer:
     Attributes:
         resources: The resources by their names.
         changes: What it says of collections, where it is about their members.
-        markers: By name the addresses of events in sets of endpoints that are told whole.
+        markers: By name the addresses of events in it, but for sets that are told one by one.
         leads: What its resources name that must be asked for.
         accepted: How it is acknowledged by who hears of differences.
         framed: The same as one frame.
@@ -100,9 +118,11 @@ class Answer:
     ) -> None:
         self.kind, self.version, self.nonce = kind, version, nonce
         self.resources, self.removed, self.changes = resources, removed, changes
-        self.leads = dict.fromkeys(name for one in resources.values() for name in one.leads)
+        self.leads = dict.fromkeys(
+            name for one in resources.values() if one.leads for name in one.leads
+        )
         self.markers = dict[str, frozenset[bytes]]()
-        if kind == snapshot.ENDPOINTS:
+        if kind in {snapshot.ENDPOINTS, snapshot.ADDRESSES}:
             self.markers = {name: one.markers for name, one in resources.items() if not one.leads}
         request = discovery_pb2.DeltaDiscoveryRequest(type_url=kind, response_nonce=nonce)
         self.accepted: bytes = request.SerializeToString()
@@ -133,21 +153,10 @@ class Known(Generic[T]):
         self._by_end.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """A resource in a message: what stands before and behind its body there."""
-
-    before: bytes
-    behind: bytes
-    name: str
-    held: Held
-
-
 _large: Final = Known[Answer](KEPT_LARGE)
 _small: Final = Known[Answer](KEPT_SMALL)
-_by_ends: Final = dict[tuple[str, int, bytes, bytes], _Told]()
-_brief: Final = dict[tuple[str, bytes], _Told]()
-_known: Final = dict[tuple[str, str, bytes, str], Held]()
+_by_ends: Final = dict[tuple[str, int, bytes, bytes], Held]()
+_known: Final = dict[tuple[str, bytes], Held]()
 _owners: Final = crowds.Owners()
 
 
@@ -156,7 +165,6 @@ def forget() -> None:
     _large.forget()
     _small.forget()
     _by_ends.clear()
-    _brief.clear()
     _known.clear()
 
 
@@ -171,8 +179,7 @@ def answer(message: bytes, *, is_whole: bool) -> Answer:
 
 
 def _delta(message: bytes) -> Answer:
-    kind = nonce = ""
-    spans, removed = list[tuple[int, int]](), list[str]()
+    kind, nonce, spans, removed = "", "", list[tuple[int, int]](), list[str]()
     for tag, at, end in fields(message):
         if tag == RESOURCES:
             spans.append((at, end))
@@ -182,19 +189,19 @@ def _delta(message: bytes) -> Answer:
             kind = sys.intern(message[at:end].decode())
         elif tag == NONCE:
             nonce = message[at:end].decode()
-    told = [_told(kind, message, at, end, _of_differences) for at, end in spans]
-    resources, changes = {one.name: one.held for one in told}, tuple[crowds.Change, ...]()
+    resources = _resources(kind, message, spans, _of_differences)
+    changes = tuple[crowds.Change, ...]()
     if kind == snapshot.MEMBERS:
         changes = _owners.changes(resources.items(), removed)
     elif kind == snapshot.ENDPOINTS:
         for name, one in resources.items():
-            _owners.note(name, one.leads)
+            if one.leads:
+                _owners.note(name, one.leads)
     return Answer(kind, "", nonce, resources, tuple(removed), changes)
 
 
 def _whole(message: bytes) -> Answer:
-    kind = version = nonce = ""
-    spans = list[tuple[int, int]]()
+    kind, version, nonce, spans = "", "", "", list[tuple[int, int]]()
     for tag, at, end in fields(message):
         if tag == RESOURCES:
             spans.append((at, end))
@@ -204,8 +211,7 @@ def _whole(message: bytes) -> Answer:
             kind = sys.intern(message[at:end].decode())
         elif tag == NONCE:
             nonce = message[at:end].decode()
-    told = [_told(kind, message, at, end, _of_all) for at, end in spans]
-    return Answer(kind, version, nonce, {one.name: one.held for one in told})
+    return Answer(kind, version, nonce, _resources(kind, message, spans, _of_all))
 
 
 def fields(message: bytes) -> Iterator[tuple[int, int, int]]:
@@ -239,37 +245,35 @@ def fields(message: bytes) -> Iterator[tuple[int, int, int]]:
         at = end
 
 
-def _told(kind: str, message: bytes, at: int, end: int, read: Read) -> _Told:
-    """Return a resource; one that was told before is not decoded."""
-    if end - at <= HEAD + TAIL:
-        content = message[at:end]
-        short = _brief.get((kind, content))
-        if short is None:
-            short = _read(_brief, (kind, content), content, read)
-        return short
-    key = (kind, end - at, message[at : at + HEAD], message[end - TAIL : end])
-    found = _by_ends.get(key)
-    if found is not None:
-        body, begins = found.held.body, at + len(found.before)
-        if (
-            message.startswith(found.before, at)
-            and message.startswith(body, begins)
-            and message.startswith(found.behind, begins + len(body))
-        ):
-            return found
-    return _read(_by_ends, key, message[at:end], read)
+def _resources(
+    kind: str, message: bytes, spans: Iterable[tuple[int, int]], read: Read
+) -> dict[str, Held]:
+    """Return the resources of a message; those that were told before are not decoded."""
+    resources, find = dict[str, Held](), message.startswith
+    for at, end in spans:
+        if end - at < LONG:
+            one = _resource(kind, message[at:end], read)
+        else:
+            key = (kind, end - at, message[at : at + HEAD], message[end - TAIL : end])
+            found = _by_ends.get(key)
+            if found is None or not find(found.text, at):
+                if len(_by_ends) >= KEPT:
+                    _by_ends.clear()
+                found = _by_ends[key] = _resource(kind, message[at:end], read)
+            one = found
+        resources[one.name] = one
+    return resources
 
 
-def _read(known: dict[K, _Told], key: K, content: bytes, read: Read) -> _Told:
-    """Decode a resource, and keep it."""
-    kind = key[0]
-    name, version, body = read(kind, content)
-    begins = content.find(body)
-    before, behind = content[:begins], content[begins + len(body) :]
-    if len(known) >= KEPT:
-        known.clear()
-    found = known[key] = _Told(before, behind, name, _shared(kind, version, body, name))
-    return found
+def _resource(kind: str, text: bytes, read: Read) -> Held:
+    """Return a resource by all that was told of it."""
+    known = _known.get((kind, text))
+    if known is None:
+        if len(_known) >= KEPT:
+            _known.clear()  # What proxies hold stays; it may exist twice from now on.
+        name, version, body = read(kind, text)
+        known = _known[kind, text] = Held(kind, name, version, text, body)
+    return known
 
 
 def _of_differences(kind: str, content: bytes) -> tuple[str, str, bytes]:
@@ -290,23 +294,6 @@ def _name(kind: str, body: bytes) -> str:
     for _, at, end in fields(body):
         return body[at:end].decode()
     return ""
-
-
-def _shared(kind: str, version: str, body: bytes, name: str) -> Held:
-    # Two members of a collection are two, also when they say the same of themselves.
-    key = (kind, version, body, name if kind == snapshot.MEMBERS else "")
-    known = _known.get(key)
-    if known is None:
-        if len(_known) >= KEPT:
-            _known.clear()  # What proxies hold stays; it may exist twice from now on.
-        known = _known[key] = Held(kind, version, body, name=name)
-    return known
-
-
-def _token(name: str, version: str, body: bytes) -> int:
-    """Return a number of a member and its content that no other one has, by chance or by design."""
-    text = b"\0".join((name.encode(), version.encode(), body))
-    return int.from_bytes(hashlib.blake2b(text, digest_size=16).digest())
 
 
 def _leads(kind: str, body: bytes) -> Iterator[str]:

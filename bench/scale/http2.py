@@ -48,15 +48,34 @@ class Stream:
     Attributes:
         is_between: Whether what was heard ends where a message ends.
         orders: How many frames were heard that say something of the connection or the stream.
+        content: How many bytes of messages were heard.
     """
+
+    __slots__ = (
+        "_at_first",
+        "_given",
+        "_has",
+        "_left",
+        "_out",
+        "_own",
+        "_own_window",
+        "_parts",
+        "_rest",
+        "_size",
+        "_waiting",
+        "_window",
+        "content",
+        "is_between",
+        "orders",
+    )
 
     def __init__(self, path: str, headers: Iterable[tuple[str, str]]) -> None:
         self.is_between = True
-        self.orders = 0
+        self.orders = self.content = 0
         self._rest = b""
-        self._parts: list[memoryview] = []
-        self._has, self._size = 0, -1
-        self._heard = 0
+        self._parts: list[bytes | memoryview] = []
+        self._has, self._size, self._left, self._own = 0, -1, 0, 0
+        self._given = 0
         self._waiting = bytearray()
         self._window = USUAL
         self._own_window = USUAL
@@ -99,36 +118,51 @@ class Stream:
         return out[0] if len(out) == 1 else b"".join(out)
 
     def skip(self, size: int) -> None:
-        """Take in content that was heard between messages, and is known already."""
-        self._heard += size
-        if self._heard >= WIDEN:
+        """Take in content that is known already."""
+        self.content += size
+        if self.content - self._given >= WIDEN:
             self._widen()
 
-    def hear(self, heard: bytes) -> Iterator[bytes]:
-        """Take in what was read; yield the messages in it.
+    def hear(self, heard: bytes | memoryview) -> Iterator[bytes]:
+        """Take in what was read; yield the messages in it. Nothing of it is kept that is not copied.
 
         Raises:
             Ended: The server has ended the stream.
         """
-        heard = self._rest + heard if self._rest else heard
+        if self._rest:
+            heard, self._rest = self._rest + heard, b""
         at, known, view = 0, len(heard), memoryview(heard)
-        while known - at >= HEAD.size:
-            high, low, kind, flags, stream = HEAD.unpack_from(heard, at)
-            end = at + HEAD.size + (high << 8 | low)
-            if end > known:
-                break
-            at += HEAD.size
-            if kind == DATA:
+        while at < known:
+            if self._left:
+                end = min(known, at + self._left)
+                self._left -= end - at
                 yield from self._data(view[at:end])
-                self.skip(end - at)
-            if kind != DATA or flags & END_STREAM:
-                self._order(kind, flags, stream & LARGEST, heard[at:end])
-            at = end
-        self._rest = heard[at:]
-        self.is_between = not (self._rest or self._parts)
+                at = end
+                continue
+            if known - at < HEAD.size:
+                break
+            high, low, kind, flags, stream = HEAD.unpack_from(view, at)
+            size = high << 8 | low
+            if kind == DATA and not flags:
+                self._left = size
+            elif known - at - HEAD.size < size:
+                break
+            else:
+                payload = view[at + HEAD.size : at + HEAD.size + size]
+                if kind == DATA:
+                    yield from self._data(payload)
+                self._order(kind, flags, stream & LARGEST, bytes(payload))
+                at += size
+            at += HEAD.size
+        self._rest = bytes(view[at:])
+        if len(self._parts) > self._own:
+            self._parts[self._own :] = [b"".join(self._parts[self._own :])]
+            self._own = len(self._parts)
+        self.is_between = not (self._rest or self._parts or self._left)
 
     def _data(self, payload: memoryview) -> Iterator[bytes]:
         """Put messages together from what frames hold of them."""
+        self.skip(len(payload))
         self._parts.append(payload)
         self._has += len(payload)
         while self._size >= 0 or self._has >= PREFIX:
@@ -141,13 +175,13 @@ class Stream:
             end = len(last) - more
             content = b"".join((*self._parts, last[:end]))
             self._parts = [last[end:]] if more else []
-            self._has, self._size = more, -1
+            self._has, self._size, self._own = more, -1, 0
             yield content
 
     def _begin(self) -> None:
         """Take the prefix off a message."""
         if len(self._parts[0]) < PREFIX:
-            self._parts = [memoryview(b"".join(self._parts))]
+            self._parts, self._own = [b"".join(self._parts)], 0
         first = self._parts[0]
         self._size = int.from_bytes(first[1:PREFIX])
         self._parts[0] = first[PREFIX:]
@@ -179,7 +213,7 @@ class Stream:
 
     def _widen(self) -> None:
         """Give back the room that was used."""
-        more, self._heard = struct.pack(">I", self._heard), 0
+        more, self._given = struct.pack(">I", self.content - self._given), self.content
         self._out += [frame(WINDOW, 0, 0, more), frame(WINDOW, 0, STREAM, more)]
 
     def _flow(self) -> None:

@@ -59,11 +59,11 @@ class Looked:
     def _judged(self, answer: decoded.Answer) -> Verdict:
         is_it = bool(self.name) and self.name in answer.removed
         if self.needle:
-            is_it |= any(self.needle in one.body for one in answer.resources.values())
+            is_it |= any(one.holds(self.needle) for one in answer.resources.values())
         left = tuple(
             name
             for name in self.leaving.keys() & answer.markers.keys()
-            if not any(one in answer.resources[name].body for one in self.leaving[name])
+            if not any(map(answer.resources[name].holds, self.leaving[name]))
         )
         return Verdict(is_it, left) if is_it or left else NOTHING
 

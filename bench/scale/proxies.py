@@ -13,7 +13,8 @@ PIECE: Final = 1 << 16
 PIECES: Final = 512
 """So many pieces of at most that size are remembered."""
 
-Pieces = decoded.Known[tuple[decoded.Answer, ...]]
+Pieces = decoded.Known[tuple[int, tuple[decoded.Answer, ...]]]
+"""What pieces hold: how many bytes of messages, and what these say."""
 
 
 class Client:
@@ -25,6 +26,25 @@ class Client:
         retry_at: When it connects again.
         synced_ns: When it had all that it asks for; 0 until then.
     """
+
+    __slots__ = (
+        "_buffers",
+        "_has_begun",
+        "_is_new",
+        "_left",
+        "_looked",
+        "_pieces",
+        "_stream",
+        "_token",
+        "bytes",
+        "is_deaf",
+        "line",
+        "messages",
+        "number",
+        "retry_at",
+        "synced_ns",
+        "talk",
+    )
 
     def __init__(
         self,
@@ -96,22 +116,22 @@ class Client:
         if known is None:
             self._cut(size)
         else:
-            stream.skip(size)
-            for answer in known:
+            content, answers = known
+            stream.skip(content)
+            for answer in answers:
                 self._answer(answer)
         if not self.synced_ns and self.talk.is_synced:
             self.synced_ns = time.monotonic_ns()
 
     def _cut(self, size: int) -> None:
         """Hear a piece that nobody has heard, and remember it if it is whole messages."""
-        stream, answers = self._stream, list[decoded.Answer]()
-        is_begin, orders = stream.is_between, stream.orders
-        heard = self._buffers.heard(size)
+        stream, answers, heard = self._stream, list[decoded.Answer](), self._buffers.view[:size]
+        is_begin, orders, content = stream.is_between, stream.orders, stream.content
         for message in stream.hear(heard):
             answers.append(decoded.answer(message, is_whole=self.talk.proxy.is_whole))
             self._answer(answers[-1])
         if size <= PIECE and is_begin and stream.is_between and stream.orders == orders:
-            self._pieces.keep(heard, tuple(answers))
+            self._pieces.keep(bytes(heard), (stream.content - content, tuple(answers)))
 
     def _answer(self, said: decoded.Answer) -> None:
         """Take in a message, look whether it is what is looked for, and say what is said to it."""

@@ -45,12 +45,26 @@ ENVOY: Final = {
 }
 """What proxies run; from this release on they can be told of endpoints one by one."""
 
+NOTHING: Final[Mapping[str, None]] = {}
 Message = Any
 """A message of Envoy's: it has no types here."""
 
 
 class Talk:
     """One proxy: what it holds, and its stream's state."""
+
+    __slots__ = (
+        "_incomplete",
+        "_marked",
+        "_network",
+        "_nonces",
+        "_versions",
+        "asked",
+        "crowds",
+        "held",
+        "missing",
+        "proxy",
+    )
 
     def __init__(self, one: shapes.Proxy, network: str) -> None:
         self.proxy = one
@@ -61,8 +75,9 @@ class Talk:
         self._nonces: dict[str, str] = {}
         self.missing: set[str] = set()
         self.crowds: dict[str, crowds.Crowds] = {}
-        self.marked: dict[str, frozenset[bytes]] = {}
-        """By cluster the addresses of events that it has, however it was told of them."""
+        self._marked: dict[str, frozenset[bytes]] = {}
+        """By cluster the addresses of events that it has, where it is told of them one by one."""
+
         self._incomplete: set[str] = set()
 
     def begin(self, *, is_new: bool) -> Iterator[bytes]:
@@ -72,7 +87,7 @@ class Talk:
             self.asked = {kind: {} for kind in LED_BY.values()}
             self._versions = {}
             self.missing = set(self.proxy.wants)
-            self.crowds, self.marked, self._incomplete = {}, {}, set()
+            self.crowds, self._marked, self._incomplete = {}, {}, set()
         self._nonces = {}
         node = _node(self.proxy, self._network)
         for kind in BEGUN:
@@ -106,42 +121,54 @@ class Talk:
 
         Where `looked` is given it takes note of addresses that arrive at this moment.
         """
-        kind = said.kind
+        kind, is_whole = said.kind, self.proxy.is_whole
         if kind == snapshot.MEMBERS:
             self._moved(said, looked, moment)
             return [said.accepted]
         held = self.held.setdefault(kind, {})
         if looked is not None:
             self._note(said, held, looked, moment)
-        gone = self._without(said, held)
+        if kind == snapshot.ENDPOINTS and (said.leads or self._marked):
+            self._mark(said, held)
+        gone = self._without(said, held) if said.removed or is_whole else NOTHING
         held.update(said.resources)
-        self.missing.discard(kind)
-        if self.proxy.is_whole:
+        if self.missing:
+            self.missing.discard(kind)
+        if is_whole:
             self._nonces[kind], self._versions[kind] = said.nonce, said.version
+        said_first = self._whole(kind) if is_whole else said.accepted
         if kind != snapshot.ENDPOINTS:
-            return [self._ack(said), *self._follow(kind, said.leads, gone)]
-        self.marked.update(said.markers)
+            return [said_first, *self._follow(kind, said.leads, gone)]
         if said.leads or self.crowds:
-            return [self._ack(said), *self._gather(said)]
-        return [self._ack(said)]
+            return [said_first, *self._gather(said)]
+        return [said_first]
+
+    def _known(self, name: str, held: Mapping[str, decoded.Held]) -> frozenset[bytes]:
+        """Return the addresses of events that it has of a set of endpoints, or in a resource."""
+        found = self._marked.get(name)
+        if found is None:
+            return held[name].markers if name in held else decoded.UNTOLD
+        return found
 
     def _note(
         self,
         said: decoded.Answer,
         held: Mapping[str, decoded.Held],
         looked: looking.Looked,
-        at: int,
+        moment: int,
     ) -> None:
         """Let somebody take note of addresses that were not there before."""
-        if said.kind == snapshot.ENDPOINTS:
-            for name, now in said.markers.items():
-                for note in looked.notes(self.marked.get(name, decoded.UNTOLD), now):
-                    note(at)
-        elif said.kind == snapshot.ADDRESSES:
-            for name, one in said.resources.items():
-                known = held[name].markers if name in held else decoded.UNTOLD
-                for note in looked.notes(known, one.markers):
-                    note(at)
+        for name, now in said.markers.items():
+            for note in looked.notes(self._known(name, held), now):
+                note(moment)
+
+    def _mark(self, said: decoded.Answer, held: Mapping[str, decoded.Held]) -> None:
+        """Keep what it has of sets that will be told one by one, until it is told, or told whole."""
+        for name, one in said.resources.items():
+            if one.leads:
+                self._marked[name] = self._known(name, held)
+            else:
+                self._marked.pop(name, None)
 
     def _without(self, said: decoded.Answer, held: dict[str, decoded.Held]) -> Mapping[str, None]:
         """Let go of what is no longer there; return what that led to."""
@@ -166,15 +193,13 @@ class Talk:
             if before is None:
                 continue
             after = self.crowds[name] = before.after(change)
-            known, now = self.marked.get(name, decoded.UNTOLD), after.markers
+            known, now = self._marked.get(name, decoded.UNTOLD), after.markers
             if looked is not None:
                 for note in looked.notes(known, now):
                     note(moment)
             if after.is_complete:
                 self._incomplete.discard(name)
-                self.marked[name] = now
-            else:
-                self.marked[name] = now | known
+            self._marked[name] = now if after.is_complete else now | known
 
     def _gather(self, said: decoded.Answer) -> Iterable[bytes]:
         """Follow the collections that assignments name, and those no longer that none names."""
@@ -204,9 +229,6 @@ class Talk:
         """Let go of a cluster's collections; return their names."""
         self._incomplete.discard(cluster)
         return self.crowds.pop(cluster, crowds.NONE).by_collection
-
-    def _ack(self, said: decoded.Answer) -> bytes:
-        return self._whole(said.kind) if self.proxy.is_whole else said.accepted
 
     def _whole(self, kind: str) -> bytes:
         names, nonce = tuple(self.asked.get(kind, ())), self._nonces.get(kind, "")

@@ -55,15 +55,17 @@ class Connection:
     Attributes:
         is_shaken: Whether content can be written and read.
         unsent: What the socket does not take yet.
+        watched: The events of which its owner is told; they are not this one's matter.
     """
 
-    __slots__ = ("_buffers", "_tls", "is_shaken", "socket", "unsent")
+    __slots__ = ("_buffers", "_tls", "is_shaken", "socket", "unsent", "watched")
 
     def __init__(self, buffers: Buffers, place: tuple[str, int]) -> None:
         self._buffers = buffers
         self._tls: ssl.SSLObject | None = None
         self.is_shaken = False
         self.unsent = b""
+        self.watched = 0
         self.socket = socket.socket()
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
@@ -143,7 +145,9 @@ class Connection:
 
     def flush(self) -> None:
         """Write what was left, and what TLS has to say."""
-        out = self.unsent + self._buffers.going.read()
+        out = self._buffers.going.read()
+        if self.unsent:
+            out = self.unsent + out
         try:
             sent = self.socket.send(out) if out else 0
         except BlockingIOError:

@@ -11,6 +11,7 @@ from typing import Final, Generic, TypeVar
 
 from typing_extensions import override
 
+from isthmus.base import hashing
 from isthmus.engine import collections, reader
 
 K = TypeVar("K")
@@ -23,8 +24,18 @@ FEW: Final = 6
 """Runs that read more than so much are hardly alike."""
 
 
+class AsItWas(hashing.Word):
+    """The type of `AS_IT_WAS`."""
+
+    AS_IT_WAS = "as it was"
+
+
+AS_IT_WAS: Final = AsItWas.AS_IT_WAS
+"""Stands for what an input was that has not changed, but for something that it looks at."""
+
+
 class DirtyKeys(Generic[K]):
-    """The inputs to compute again, in order of marking.
+    """The inputs to compute again, in order of marking, with what they were before.
 
     Attributes:
         rests: Whether nothing is to be computed at present, whatever changes.
@@ -44,18 +55,29 @@ class DirtyKeys(Generic[K]):
             return
         if not self._keys:
             self._enqueue(self._rank)
-        self._keys[key] = None
+        self._keys.setdefault(key, AS_IT_WAS)
 
     def update(self, keys: Mapping[K, object]) -> None:
-        """Note inputs."""
+        """Note inputs that have changed, with what they were, or ABSENT."""
         if self.rests:
             return
         if keys and not self._keys:
             self._enqueue(self._rank)
         self._keys.update(keys)
 
-    def take(self) -> Iterable[K]:
-        """Return all and forget them."""
+    def mark(self, keys: Iterable[K]) -> None:
+        """Note inputs that are as they were."""
+        if self.rests:
+            return
+        marked: dict[K, object] = dict.fromkeys(keys, AS_IT_WAS)
+        if self._keys:
+            marked.update(self._keys)
+        elif marked:
+            self._enqueue(self._rank)
+        self._keys = marked
+
+    def take(self) -> Mapping[K, object]:
+        """Return all, with what they were, and forget them."""
         taken = self._keys
         self._keys = {}
         return taken
@@ -151,7 +173,7 @@ class Runs(Cell, Generic[K]):
     def mark(self) -> None:
         present = self._keys
         if isinstance(present, _Keys):
-            self._ledger.dirty.update(self._present(present))
+            self._ledger.dirty.mark(self._present(present))
         elif present is not collections.ABSENT:
             self._ledger.dirty.add(present)
 
@@ -188,8 +210,13 @@ class Ledger(Generic[K]):
         """Return what a run has read."""
         return self.runs.get(key, self._idle).reads
 
-    def note(self, key: K, reads: reader.Reads) -> None:
-        """Note what an input's run has read."""
+    def inputs(self) -> Iterable[K]:
+        """Return the inputs whose runs have read anything."""
+        return self.runs
+
+    def note(self, key: K, was: object, reads: reader.Reads) -> None:
+        """Note what an input's run has read; what it was before makes no difference."""
+        del was
         old = self.runs.get(key, self._idle)
         if old.reads == reads:
             return
@@ -212,8 +239,9 @@ class Ledger(Generic[K]):
             new.join(key)
         self._leave(old, key)
 
-    def drop(self, key: K) -> None:
-        """Forget an input."""
+    def drop(self, key: K, was: object) -> None:
+        """Forget an input; what it was makes no difference."""
+        del was
         self._leave(self.runs.pop(key, self._idle), key)
 
     def _leave(self, runs: Runs[K], key: K) -> None:

@@ -67,7 +67,7 @@ class Follower(Protocol[K]):
     """What is computed key by key from a collection."""
 
     def update(self, keys: Mapping[K, object]) -> None:
-        """Note that these keys have changed."""
+        """Note that these keys have changed, with what each was before, or ABSENT."""
 
 
 class Readable:
@@ -121,12 +121,17 @@ class Readable:
         elif found is not None:
             found.mark()
 
-    def take_changes(self) -> Mapping[object, Change[object]]:
-        """Hand over what has changed since the last call, by key.
+    def take_changes(self) -> Mapping[object, object]:
+        """Hand over what has changed since the last call: by key what was there, or ABSENT.
 
         An index has nothing: it is a way to read a collection, and the collection is published.
         """
-        return NOTHING
+        return NO_ENTRIES
+
+    def now(self, key: object) -> object:
+        """Return what is there at a key that has changed, or ABSENT."""
+        del key
+        return ABSENT
 
     @override
     def __repr__(self) -> str:
@@ -139,7 +144,7 @@ class Collection(Readable, Generic[K, V]):
     Attributes:
         content: Present values.
         view: The same, read-only and never copied.
-        changed: What this transaction has changed.
+        changed: What this transaction has changed: by key what was there before, or ABSENT.
         followers: Nodes that are computed key by key from this collection.
     """
 
@@ -149,7 +154,7 @@ class Collection(Readable, Generic[K, V]):
         super().__init__(name, owner=owner, rank=rank)
         self.content: dict[K, V] = {}
         self.view: Mapping[K, V] = MappingProxyType(self.content)
-        self.changed: dict[K, Change[V]] = {}
+        self.changed: dict[K, V | Absent] = {}
         self.followers: list[Follower[K]] = []
 
     def settle(self, key: K, new: V | Absent) -> None:
@@ -163,10 +168,7 @@ class Collection(Readable, Generic[K, V]):
             del content[key]
         else:
             content[key] = new
-        self.changed[key] = Change(
-            None if old is ABSENT else old,
-            None if new is ABSENT else new,
-        )
+        self.changed.setdefault(key, old)
 
     def announce(self) -> None:
         """Mark all that depends on the keys that have changed."""
@@ -184,10 +186,15 @@ class Collection(Readable, Generic[K, V]):
         self.wake(WHOLE)
 
     @override
-    def take_changes(self) -> Mapping[object, Change[object]]:
+    def take_changes(self) -> Mapping[object, object]:
         taken, self.changed = self.changed, {}
         # Sound: who takes them reads them only.
-        return cast("Mapping[object, Change[object]]", taken)
+        return cast("Mapping[object, object]", taken)
+
+    @override
+    def now(self, key: object) -> object:
+        # Sound: a dict may be asked for anything that was its key.
+        return self.content.get(cast("K", key), ABSENT)
 
 
 class Source(Collection[K, V]):
@@ -224,18 +231,28 @@ class Keys(Mapping[K, None]):
         return len(self._content)
 
 
+class Few(tuple[K, ...]):
+    """The keys of a small group, in order of arrival: a dict would be three times as large."""
+
+    __slots__ = ()
+
+
+MOST_FEW: Final = 16
+
+
 class Index(Readable, Generic[I, K, V]):
     """The entries of a collection, grouped by something about them; an entry may be in many groups.
 
     Attributes:
-        buckets: The groups that have entries: the key of the only one, as almost always, or all.
+        buckets: The groups that have entries: the key of the only one, as almost always, those of
+            a few, or all entries.
     """
 
     __slots__ = ("_of", "buckets")
 
     def __init__(self, name: str, *, owner: object, rank: int, of: Mapping[K, V]) -> None:
         super().__init__(name, owner=owner, rank=rank)
-        self.buckets: dict[I, K | dict[K, V]] = {}
+        self.buckets: dict[I, K | Few[K] | dict[K, V]] = {}
         self._of = of
 
     def bucket(self, group: I) -> Mapping[K, V]:
@@ -244,32 +261,43 @@ class Index(Readable, Generic[I, K, V]):
         if found is ABSENT:
             # Sound: nothing is never written.
             return cast("Mapping[K, V]", NO_ENTRIES)
-        return MappingProxyType(found if isinstance(found, dict) else {found: self._of[found]})
-
-    def holds(self, group: I, key: K) -> bool:
-        """Say whether an entry is in a group."""
-        found = self.buckets.get(group, ABSENT)
-        return key in found if isinstance(found, dict) else found is not ABSENT and found == key
+        if isinstance(found, dict):
+            return MappingProxyType(found)
+        of = self._of
+        if isinstance(found, Few):
+            return MappingProxyType({key: of[key] for key in found})
+        return MappingProxyType({found: of[found]})
 
     def put(self, group: I, key: K, value: V) -> None:
         """Make an entry part of a group, or change it there."""
         found = self.buckets.setdefault(group, key)
         if isinstance(found, dict):
             found[key] = value
+        elif isinstance(found, Few):
+            if key not in found:
+                self.buckets[group] = self._more(found, key, value)
         elif found is not key and found != key:
-            # What the other is now. If it is no more, it is about to be dropped from here too.
-            other = cast("V", self._of.get(found))
-            self.buckets[group] = {found: other, key: value}
+            self.buckets[group] = Few((found, key))
 
     def drop(self, group: I, key: K) -> None:
         """Take an entry out of a group that it is in."""
         found = self.buckets[group]
-        if not isinstance(found, dict):
+        if isinstance(found, dict):
+            del found[key]
+            if len(found) <= MOST_FEW // 2:
+                self.buckets[group] = Few(found)
+        elif isinstance(found, Few):
+            left = Few([one for one in found if one != key])
+            self.buckets[group] = left if len(left) > 1 else left[0]
+        else:
             del self.buckets[group]
-            return
-        del found[key]
-        if len(found) == 1:
-            self.buckets[group] = next(iter(found))
+
+    def _more(self, few: Few[K], key: K, value: V) -> Few[K] | dict[K, V]:
+        if len(few) < MOST_FEW:
+            return Few((*few, key))
+        # What others are now. Who is no more is about to be dropped from here too.
+        others = {other: cast("V", self._of.get(other)) for other in few}
+        return {**others, key: value}
 
 
 class Single(Readable, Generic[V]):
@@ -277,7 +305,7 @@ class Single(Readable, Generic[V]):
 
     Attributes:
         content: Present value; ABSENT while its derivation has never succeeded.
-        changed: What this transaction has changed, if it has.
+        changed: What was there before this transaction, under WHOLE, if that has changed it.
     """
 
     __slots__ = ("changed", "content")
@@ -285,20 +313,24 @@ class Single(Readable, Generic[V]):
     def __init__(self, name: str, *, owner: object, rank: int) -> None:
         super().__init__(name, owner=owner, rank=rank)
         self.content: V | Absent = ABSENT
-        self.changed: Change[V] | None = None
+        self.changed: dict[Whole, V | Absent] = {}
 
     def settle(self, new: V) -> None:
         """Make the value what it is now; an equal value is no change."""
         old = self.content
         if old is new or old == new:
             return
-        self.changed = Change(None if old is ABSENT else old, new)
+        self.changed.setdefault(WHOLE, old)
         self.content = new
         self.wake(WHOLE)
 
     @override
-    def take_changes(self) -> Mapping[object, Change[object]]:
-        taken, self.changed = self.changed, None
-        if taken is None:
-            return NOTHING
-        return {WHOLE: Change[object](taken.old, taken.new)}
+    def take_changes(self) -> Mapping[object, object]:
+        taken, self.changed = self.changed, {}
+        # Sound: who takes them reads them only.
+        return cast("Mapping[object, object]", taken)
+
+    @override
+    def now(self, key: object) -> object:
+        del key
+        return self.content

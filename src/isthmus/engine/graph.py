@@ -10,6 +10,7 @@ raises; nobody ever sees a part of it. This room knows no Kubernetes and no Envo
 
 import contextlib
 import heapq
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from isthmus.engine import (
     explanations,
     faults,
     groupings,
+    hearing,
     nodes,
     products,
     reader,
@@ -38,6 +40,9 @@ R = TypeVar("R", bound=collections.Readable)
 
 Listener = Callable[[changes.Changes], None]
 Transaction = transactions.Transaction
+Heard = hearing.Heard
+heard = hearing.heard
+Ways = nodes.Ways
 
 
 class Phase(hashing.Word):
@@ -59,6 +64,8 @@ class Graph:
         self._agenda: list[int] = []
         self._listeners: list[Listener] = []
         self._recomputed = 0
+        self._last: weakref.ref[changes.Changes] | None = None
+        """The batch that was published last, for as long as anybody keeps it."""
 
     # --- declaring
 
@@ -73,13 +80,17 @@ class Graph:
         function: nodes.Derivation[K, V, K2, V2],
         *,
         while_any: collections.Collection[K3, V3] | None = None,
+        ways: nodes.Ways[K, V] | None = None,
     ) -> collections.Collection[K2, V2]:
         """Declare what `function` makes of each entry of `over`.
 
         Two outputs of one key: the one of the smaller input key wins, and a finding says so.
-        As long as `while_any` is empty nothing is made.
+        As long as `while_any` is empty nothing is made. `ways` take less than records of what
+        was read, where it is known otherwise.
         """
         self._check_own(over)
+        for one in ways.hears if ways is not None else ():
+            self._check_own(one.of)
         out = self._named(collections.Collection[K2, V2](name, owner=self, rank=len(self._names)))
         self._add(
             nodes.Derive(
@@ -88,6 +99,7 @@ class Graph:
                 function=function,
                 enqueue=self._enqueue,
                 gate=self._gate(out, while_any),
+                ways=ways,
             )
         )
         return out
@@ -120,12 +132,8 @@ class Graph:
         of: collections.Collection[K, V],
         by: Callable[[K], Iterable[I]],
     ) -> collections.Index[I, K, V]:
-        """Declare groups that follow from the keys of `of` alone: of these less is kept."""
-        self._check_own(of)
-        rank = len(self._names)
-        out = self._named(collections.Index[I, K, V](name, owner=self, rank=rank, of=of.content))
-        self._add(groupings.KeyedGrouping(out, of=of, by=by, enqueue=self._enqueue))
-        return out
+        """Declare groups that follow from the keys of `of` alone."""
+        return self.index(name, of, lambda key, _: by(key))
 
     def keys(
         self,
@@ -293,7 +301,10 @@ class Graph:
 
     def _apply(self, writes: transactions.Writes) -> changes.Changes:
         self._recomputed = 0
-        batch = dict[collections.Readable, Mapping[object, collections.Change[object]]]()
+        last = None if self._last is None else self._last()
+        if last is not None:
+            last.settle()
+        batch = dict[collections.Readable, Mapping[object, object]]()
         for source, entries in writes.items():
             for key, value in entries.items():
                 source.settle(key, value)
@@ -303,7 +314,9 @@ class Graph:
         for out in self._compute():
             if found := out.take_changes():
                 batch[out] = found
-        return changes.Changes(batch)
+        made = changes.Changes(batch)
+        self._last = weakref.ref(made)
+        return made
 
     def _compute(self) -> list[collections.Readable]:
         refreshed = []

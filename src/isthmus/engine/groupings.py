@@ -1,11 +1,12 @@
 """How an index is kept up to date: which groups each entry is in.
 
-As with every node, neither when nor what is decided here. An entry whose groups cannot be told stays
-where it was, and that becomes a finding.
+Where an entry was follows from what it was, so that nothing is written down of that. As with every
+node, neither when nor what is decided here. An entry whose groups cannot be told stays where it was,
+and that becomes a finding.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Final, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from typing_extensions import override
 
@@ -16,12 +17,6 @@ I = TypeVar("I")  # noqa: E741
 K = TypeVar("K")
 V = TypeVar("V")
 V2 = TypeVar("V2")
-
-
-class Several(tuple[I, ...]):
-    """More groups than one, or none."""
-
-    __slots__ = ()
 
 
 class Grouping(Generic[I, K, V, V2]):
@@ -39,23 +34,35 @@ class Grouping(Generic[I, K, V, V2]):
         self.out = out
         self._of = of
         self._by = by
-        self._dirty = cells.DirtyKeys[K](rank=out.rank, enqueue=enqueue)
-        self._groups: dict[K, I | Several[I]] = {}
-        """Of entries that are in any; almost always in one."""
+        self._enqueue = enqueue
+        self._was: dict[K, V | collections.Absent] = {}
+        """What entries that have changed were before."""
+        self._stuck: dict[K, tuple[I, ...]] = {}
+        """The groups of entries that cannot be placed."""
         self._failures: dict[K, errors.Finding] = {}
-        of.followers.append(self._dirty)
+        of.followers.append(self)
         self._gate = gate
-        self._dirty.rests = gate is not None and gate.is_shut
-        self._dirty.update(of.content)
+        self._rests = gate is not None and gate.is_shut
+        self._begin()
+
+    def update(self, keys: Mapping[K, object]) -> None:
+        """Note that entries have changed, with what they were."""
+        if self._rests or not keys:
+            return
+        if not self._was:
+            self._enqueue(self.out.rank)
+        # Sound: a collection says what its own entries were.
+        self._was.update(cast("Mapping[K, V | collections.Absent]", keys))
 
     def refresh(self) -> int:
         """Move the dirty entries to their groups, and mark who has read those."""
-        if self._gate is not None and self._gate.is_shut is not self._dirty.rests:
-            self._turn(self._gate)
         woken: dict[I, None] = {}
-        content: Mapping[K, V] = {} if self._dirty.rests else self._of.content
-        for key in self._dirty.take():
-            self._place(key, content.get(key, collections.ABSENT), woken)
+        if self._gate is not None and self._gate.is_shut is not self._rests:
+            self._turn(woken)
+        was, self._was = self._was, {}
+        content = self._of.content
+        for key, old in was.items():
+            self._place(key, old, content.get(key, collections.ABSENT), woken)
         for group in woken:
             self.out.wake(group)
         return 0
@@ -70,19 +77,31 @@ class Grouping(Generic[I, K, V, V2]):
         bucket = self.out.bucket(key)  # type: ignore[arg-type]
         yield from ((self._of, entry) for entry in bucket)
 
-    def _turn(self, gate: cells.Gate) -> None:
-        """Begin to rest, or end it."""
-        self._dirty.take()
-        self._dirty.rests = False
-        placed = dict.fromkeys([*self._groups, *self._failures])
-        self._dirty.update(placed if gate.is_shut else self._of.content)
-        self._dirty.rests = gate.is_shut
+    def _begin(self) -> None:
+        """Have all entries placed, of which none is, unless it rests."""
+        if not self._rests:
+            self.update(dict.fromkeys(self._of.content, collections.ABSENT))
 
-    def _place(self, key: K, value: V | collections.Absent, woken: dict[I, None]) -> None:
-        old = self._groups_now(key)
+    def _turn(self, woken: dict[I, None]) -> None:
+        """Begin to rest, or end it."""
+        self._rests = not self._rests
+        for one in (self._was, self._stuck, self._failures):
+            one.clear()
+        woken.update(dict.fromkeys(self.out.buckets))
+        self.out.buckets.clear()
+        self._begin()
+
+    def _place(
+        self,
+        key: K,
+        was: V | collections.Absent,
+        value: V | collections.Absent,
+        woken: dict[I, None],
+    ) -> None:
+        old = self._groups_before(key, was)
         groups = () if value is collections.ABSENT else self._groups_of(key, value)
         if groups is None:
-            groups = old  # Where it was, it stays.
+            groups = self._stuck[key] = old  # Where it was, it stays.
         for group in old:
             if group not in groups:
                 woken[group] = None
@@ -90,33 +109,25 @@ class Grouping(Generic[I, K, V, V2]):
         if value is collections.ABSENT:
             self._failures.pop(key, None)
         else:
-            self._put(key, value, groups, woken)
-        if groups != old:
-            self._note(key, groups)
+            self._put(key, value, groups, old, woken)
 
-    def _note(self, key: K, groups: tuple[I, ...]) -> None:
-        """Write down in which groups an entry is from now on."""
-        if groups:
-            self._groups[key] = groups[0] if len(groups) == 1 else Several(groups)
-        else:
-            del self._groups[key]
-
-    def _put(self, key: K, value: V, groups: tuple[I, ...], woken: dict[I, None]) -> None:
+    def _put(
+        self, key: K, value: V, groups: tuple[I, ...], old: tuple[I, ...], woken: dict[I, None]
+    ) -> None:
+        del old
         for group in groups:
             woken[group] = None
             # Sound: an index of entries has their values.
             self.out.put(group, key, cast("V2", value))
 
-    def _groups_now(self, key: K) -> tuple[I, ...]:
-        found = self._groups.get(key, NONE)
-        # Sound: which groups several are is known from who wrote them down.
-        return cast("Several[I]", found) if isinstance(found, Several) else (found,)
+    def _groups_before(self, key: K, was: V | collections.Absent) -> tuple[I, ...]:
+        if self._stuck and key in self._stuck:
+            return self._stuck.pop(key)
+        return () if was is collections.ABSENT else self._told(key, was)
 
     def _groups_of(self, key: K, value: V) -> tuple[I, ...] | None:
         try:
-            groups = tuple(self._by(key, value))
-            if len(groups) > 1:
-                groups = tuple(dict.fromkeys(groups))
+            groups = self._told(key, value)
         except Exception as error:  # One bad object must stop no other.
             self._failures[key] = nodes.failure(self.out.name, key, error)
             return None
@@ -124,44 +135,22 @@ class Grouping(Generic[I, K, V, V2]):
             self._failures.pop(key, None)
         return groups
 
+    def _told(self, key: K, value: V) -> tuple[I, ...]:
+        groups = tuple(self._by(key, value))
+        if len(groups) > 1:
+            groups = tuple(dict.fromkeys(groups))
+        return groups
+
 
 class KeyGrouping(Grouping[I, K, V, None]):
     """Keeps an index of keys up to date."""
 
     @override
-    def _put(self, key: K, value: V, groups: tuple[I, ...], woken: dict[I, None]) -> None:
-        before = set(self._groups_now(key))
+    def _put(
+        self, key: K, value: V, groups: tuple[I, ...], old: tuple[I, ...], woken: dict[I, None]
+    ) -> None:
+        before = set(old)
         for group in groups:
             if group not in before:
                 woken[group] = None
                 self.out.put(group, key, None)
-
-
-class KeyedGrouping(Grouping[I, K, V, V]):
-    """Keeps an index up to date in which the key alone says where an entry is.
-
-    So nothing need be written down of that.
-    """
-
-    def __init__(
-        self,
-        out: collections.Index[I, K, V],
-        *,
-        of: collections.Collection[K, V],
-        by: Callable[[K], Iterable[I]],
-        enqueue: cells.Enqueue,
-    ) -> None:
-        self._by_key = by
-        super().__init__(out, of=of, by=lambda key, _: by(key), enqueue=enqueue)
-
-    @override
-    def _groups_now(self, key: K) -> tuple[I, ...]:
-        groups = tuple(dict.fromkeys(self._by_key(key)))
-        return groups if groups and self.out.holds(groups[0], key) else ()
-
-    @override
-    def _note(self, key: K, groups: tuple[I, ...]) -> None:
-        """Nothing: the key says it."""
-
-
-NONE: Final = Several[object]()

@@ -5,14 +5,16 @@ when (the graph does, in order of rank) nor what (the given functions do). What 
 stops nothing: the input keeps its last good answer and the failure becomes a finding.
 """
 
+import contextlib
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Generic, Protocol, TypeGuard, TypeVar, cast
 
 from typing_extensions import override
 
 from isthmus.base import errors, hashing
-from isthmus.engine import cells, claims, collections, faults, reader
+from isthmus.engine import cells, claims, collections, faults, hearing, kinds, reader
 
 I = TypeVar("I")  # noqa: E741
 K = TypeVar("K")
@@ -68,6 +70,19 @@ NO_OUTPUTS: Final[Mapping[object, object]] = MappingProxyType({})
 Derivation = Callable[[reader.Reader, K, V], Iterable[tuple[K2, V2]]]
 
 
+@dataclass(frozen=True, slots=True)
+class Ways(Generic[K, V]):
+    """How it is known what runs of a derivation have read, if not from what they read.
+
+    Attributes:
+        hears: Of what the derivation hears; reads of that are not written down.
+        alike: Says of which kind an input is, where those of a kind read the same.
+    """
+
+    hears: tuple[hearing.Heard[K], ...] = ()
+    alike: kinds.Alike[K, V] | None = None
+
+
 class Derive(Generic[K, V, K2, V2]):
     """A function from one entry of a collection to any number of entries of another.
 
@@ -84,12 +99,21 @@ class Derive(Generic[K, V, K2, V2]):
         function: Derivation[K, V, K2, V2],
         enqueue: cells.Enqueue,
         gate: cells.Gate | None = None,
+        ways: Ways[K, V] | None = None,
     ) -> None:
         self.out = out
         self._over = over
         self._function = function
-        self._dirty = cells.DirtyKeys[K](rank=out.rank, enqueue=enqueue)
-        self._ledger = cells.Ledger(self._dirty)
+        self._dirty = dirty = cells.DirtyKeys[K](rank=out.rank, enqueue=enqueue)
+        self._ledger: cells.Ledger[K] | kinds.Kinds[K, V] = cells.Ledger(dirty)
+        if ways is not None and ways.alike is not None:
+            self._ledger = kinds.Kinds(dirty, over=over.content, alike=ways.alike)
+        hears = () if ways is None else ways.hears
+        self._hears: frozenset[collections.Readable] = frozenset([one.of for one in hears])
+        self._hearing = [
+            hearing.Hearing(one, inputs=over.content, dirty=dirty, rank=out.rank, enqueue=enqueue)
+            for one in hears
+        ]
         self._others: dict[K, collections.Lone[K2, V2] | Mapping[K2, V2]] = {}
         """The outputs of inputs that give something else than just their own key."""
         self._claims = claims.Claims[K2, K]()
@@ -97,26 +121,29 @@ class Derive(Generic[K, V, K2, V2]):
         over.followers.append(self._dirty)
         self._gate = gate
         self._dirty.rests = gate is not None and gate.is_shut
-        self._dirty.update(over.content)
+        self._dirty.update(dict.fromkeys(over.content, collections.ABSENT))
 
     def refresh(self) -> int:
         """Compute the dirty inputs, then settle the keys that they claim or gave up."""
         if self._gate is not None and self._gate.is_shut is not self._dirty.rests:
             self._turn(self._gate)
+        for one in self._hearing:
+            one.tell()
         touched: Touched[K2, V2] = {}
         runs = 0
         content: Mapping[K, V] = {} if self._dirty.rests else self._over.content
-        for key in self._dirty.take():
+        for key, was in self._dirty.take().items():
             value = content.get(key, collections.ABSENT)
             if value is collections.ABSENT:
-                self._drop(key, touched)
+                self._drop(key, was, touched)
             else:
                 runs += 1
-                self._compute(key, value, touched)
+                self._compute(key, value, was, touched)
         settle = self.out.settle
         for key2, value2 in touched.items():
             settle(key2, self._won(key2) if value2 is DISPUTED else value2)
-        self.out.announce()
+        if touched:
+            self.out.announce()
         return runs
 
     def findings(self) -> Iterable[errors.Finding]:
@@ -138,8 +165,19 @@ class Derive(Generic[K, V, K2, V2]):
             winner = key
         if winner is not collections.ABSENT:
             yield (self._over, winner)
-            for readable, keys in self._ledger.reads_of(winner):
+            for readable, keys in self._reads_of(winner):
                 yield from ((readable, one) for one in keys)
+
+    def _reads_of(self, key: K) -> reader.Reads:
+        """Return what an input's run has read, all that was not recorded included."""
+        value = self._over.content.get(key, collections.ABSENT)
+        if not self._hears or value is collections.ABSENT:
+            return self._ledger.reads_of(key)
+        read = reader.Reader(owner=self.out.owner, rank=self.out.rank, shows=True)
+        with contextlib.suppress(Exception):  # Which is known already.
+            for _ in self._function(read, key, value):
+                pass
+        return read.close()
 
     # --- what inputs give
 
@@ -191,16 +229,17 @@ class Derive(Generic[K, V, K2, V2]):
 
     def _turn(self, gate: cells.Gate) -> None:
         """Begin to rest, or end it."""
-        self._dirty.take()
         self._dirty.rests = False
         # Of the keys that it holds, those that are no inputs give nothing up.
-        gave = [*self._ledger.runs, *self._others, *self._failures, *self.out.content]
-        # Sound: a dict may be asked for anything hashable.
-        inputs = dict.fromkeys(cast("list[K]", gave))
-        self._dirty.update(inputs if gate.is_shut else self._over.content)
+        gave = [*self._ledger.inputs(), *self._others, *self._failures, *self.out.content]
+        if gate.is_shut:
+            # Sound: a dict may be asked for anything hashable.
+            self._dirty.mark(cast("list[K]", gave))
+        else:
+            self._dirty.update(dict.fromkeys(self._over.content, collections.ABSENT))
         self._dirty.rests = gate.is_shut
 
-    def _drop(self, key: K, touched: Touched[K2, V2]) -> None:
+    def _drop(self, key: K, was: object, touched: Touched[K2, V2]) -> None:
         if self._is_plain(key, touched):
             touched[cast("K2", key)] = collections.ABSENT
         elif key in self._others:
@@ -208,22 +247,22 @@ class Derive(Generic[K, V, K2, V2]):
                 is_gone = self._claims.remove(key2, key)
                 touched[key2] = collections.ABSENT if is_gone else DISPUTED
             del self._others[key]
-        self._ledger.drop(key)
+        self._ledger.drop(key, was)
         self._failures.pop(key, None)
 
-    def _compute(self, key: K, value: V, touched: Touched[K2, V2]) -> None:
+    def _compute(self, key: K, value: V, was: object, touched: Touched[K2, V2]) -> None:
         own = cast("K2", key)  # Sound: looked for only.
         # At the start there is nothing at any key yet, and nothing to be asked about it.
         has_own = own in self.out.content or own in touched
         is_plain = has_own and self._is_plain(key, touched)
-        new = self._run(key, value, self.out.content.get(own) if is_plain else None)
+        new = self._run(key, value, was, self.out.content.get(own) if is_plain else None)
         if new is None:
             return
         gives_own = len(new) == 1 and own in new
         if is_plain:
             if gives_own:
-                was, value2 = self.out.content.get(own, collections.ABSENT), new[own]
-                if was is not value2 and was != value2:
+                old, value2 = self.out.content.get(own, collections.ABSENT), new[own]
+                if old is not value2 and old != value2:
                     touched[own] = value2
                 return
             self._expose(key, touched)
@@ -256,8 +295,8 @@ class Derive(Generic[K, V, K2, V2]):
                     touched[key2] = collections.ABSENT if is_gone else DISPUTED
         self._give(key, new)
 
-    def _run(self, key: K, value: V, last: object) -> dict[K2, V2] | None:
-        read = reader.Reader(owner=self.out.owner, rank=self.out.rank, last=last)
+    def _run(self, key: K, value: V, was: object, last: object) -> dict[K2, V2] | None:
+        read = reader.Reader(owner=self.out.owner, rank=self.out.rank, last=last, hears=self._hears)
         try:
             outputs: dict[K2, V2] = {}
             for key2, value2 in self._function(read, key, value):
@@ -269,7 +308,7 @@ class Derive(Generic[K, V, K2, V2]):
             self._failures[key] = failure(self.out.name, key, error)
             return None
         finally:
-            self._ledger.note(key, read.close())
+            self._ledger.note(key, was, read.close())
         if self._failures:
             self._failures.pop(key, None)
         return outputs

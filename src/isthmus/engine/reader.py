@@ -6,6 +6,7 @@ the derivation returns. Its order is the order of arrival: a derivation that car
 """
 
 from collections.abc import Hashable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final, TypeVar
 
 from isthmus.engine import collections, faults
@@ -36,9 +37,19 @@ class KeepLast(Exception):  # noqa: N818  # An answer, not an error: "my inputs 
 class Reader:
     """Reads for one run of one derivation."""
 
-    __slots__ = ("_last", "_owner", "_rank", "_reads")
+    __slots__ = ("_hears", "_last", "_owner", "_rank", "_reads", "_shows")
 
-    def __init__(self, *, owner: object, rank: int, last: object = None) -> None:
+    def __init__(
+        self,
+        *,
+        owner: object,
+        rank: int,
+        last: object = None,
+        hears: AbstractSet[collections.Readable] = frozenset(),
+        shows: bool = False,
+    ) -> None:
+        self._hears = hears
+        self._shows = shows
         self._last = last
         self._owner = owner
         self._rank = rank
@@ -62,6 +73,14 @@ class Reader:
             self._reads[collection] = {key: None}
         else:
             known[key] = None
+        return collection.content.get(key)
+
+    def heard(self, collection: collections.Collection[K, V], key: K) -> V | None:
+        """Return the value of `key`, or None, of a collection that the derivation hears of."""
+        if self._shows:
+            return self.get(collection, key)
+        if collection not in self._hears or self._rank == CLOSED:
+            self._refuse(collection)
         return collection.content.get(key)
 
     def items(self, collection: collections.Collection[K, V]) -> Mapping[K, V]:
@@ -102,6 +121,11 @@ class Reader:
             raise faults.HandleClosed(
                 f"`{readable.name}` was read through a reader whose derivation has returned",
                 hint="read inside the derivation, and do not keep the reader",
+            )
+        if readable.owner is self._owner and readable.rank < self._rank:
+            raise faults.ReadOutOfOrder(
+                f"nobody says whom a change of `{readable.name}` concerns",
+                hint="declare that the derivation hears of it, or have what it reads recorded",
             )
         raise faults.ReadOutOfOrder(
             f"`{readable.name}` is not computed before what reads it",

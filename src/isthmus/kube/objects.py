@@ -219,6 +219,11 @@ class AnyPod(Object, frozen=True):
         """What became of it."""
         raise NotImplementedError
 
+    @property
+    def node_name(self) -> str:
+        """The node that it was put on; empty before."""
+        return self.spec.node_name
+
     @override
     def whole(self) -> "Pod":
         raise NotImplementedError

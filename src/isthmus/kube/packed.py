@@ -53,6 +53,11 @@ class Pod(objects.AnyPod, frozen=True):
     def status(self) -> objects.PodStatus:
         return msgspec.structs.replace(shared_in(self).status, pod_ip=self.address)
 
+    @property
+    @override
+    def node_name(self) -> str:
+        return self.node
+
     @override
     def whole(self) -> objects.Pod:
         return objects.Pod(self.metadata, spec=self.spec, status=self.status)

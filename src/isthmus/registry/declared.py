@@ -33,15 +33,26 @@ class Declared:
     ports: tuple[tuple[str, int], ...]
 
 
+Ports = collections.Collection[sources.ObjectKey, Declared]
+ByAddress = collections.Index[addresses.Brief, sources.ObjectKey, None]
+"""Which of them name an address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """What this module declares."""
+
+    ports: Ports
+    by_address: ByAddress
+
+
 def in_brief(found: Iterable[str]) -> tuple[addresses.Brief, ...]:
     """Return addresses in order, each once."""
     return tuple([addresses.brief(one) for one in sorted(set(found))])
 
 
-def declare(
-    graph_: graph.Graph, sources_: sources.Sources
-) -> collections.Collection[sources.ObjectKey, Declared]:
-    """Declare the ports of all clusters' pods in `graph_`."""
+def declare(graph_: graph.Graph, sources_: sources.Sources, *, more: Ports) -> Nodes:
+    """Declare the ports of all clusters' pods in `graph_`; `more` come from no EndpointSlice."""
 
     def declared(
         _: reader.Reader, key: sources.ObjectKey, slice_: objects.EndpointSlice
@@ -59,4 +70,8 @@ def declare(
                 ),
             )
 
-    return graph_.derive("declared_ports", sources_.endpoint_slices, declared)
+    own = graph_.derive("declared_ports", sources_.endpoint_slices, declared)
+    every = graph_.join("all_declared_ports", own, more)
+    return Nodes(
+        every, graph_.keys("declared_ports.by_address", every, lambda _, one: one.addresses)
+    )

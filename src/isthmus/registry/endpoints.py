@@ -18,6 +18,7 @@ from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
+from isthmus.mesh.addresses import Brief, brief
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.services import Service, ServiceKey, key_of
@@ -44,6 +45,34 @@ Shards = collections.Index[ServiceKey, sources.ObjectKey, Shard]
 
 
 @dataclass(frozen=True, slots=True)
+class Pods:
+    """Those that slices may name.
+
+    Attributes:
+        named: Which slices name an address.
+    """
+
+    workloads: Workloads
+    named: collections.Index[Brief, sources.ObjectKey, None]
+
+    def heard(self) -> graph.Heard[sources.ObjectKey]:
+        """Return how slices hear of them.
+
+        What a slice makes of a pod depends on it only where the pod has an address that it names.
+        """
+
+        def concerns(
+            read: reader.Reader, key: WorkloadKey, workload: Workload
+        ) -> Iterable[sources.ObjectKey]:
+            for address in workload.addresses:
+                for named in read.lookup(self.named, brief(address)):
+                    if named.cluster == key.cluster:  # Clusters may well have pods of one address.
+                        yield named
+
+        return graph.heard(self.workloads, concerns)
+
+
+@dataclass(frozen=True, slots=True)
 class Nodes:
     """What this module declares."""
 
@@ -57,7 +86,7 @@ def declare(
     sources_: sources.Sources,
     *,
     services: collections.Collection[ServiceKey, Service],
-    workloads: Workloads,
+    pods: Pods,
     places: topology.Nodes,
     others: collections.Collection[sources.ObjectKey, Shard],
 ) -> Nodes:
@@ -68,7 +97,7 @@ def declare(
     ) -> Iterable[tuple[sources.ObjectKey, checked.Checked[Shard]]]:
         service = slice_.metadata.label(SERVICE_LABEL)
         if service and slice_.address_type != "FQDN":
-            yield key, Reading(read, key, workloads, places).shard(service, slice_)
+            yield key, Reading(read, key, pods.workloads, places).shard(service, slice_)
 
     def joined(
         read: reader.Reader, key: ServiceKey, service: Service
@@ -76,7 +105,8 @@ def declare(
         keeps = service.publishes_not_ready
         yield key, joined_endpoints(shards_of(read, shards, service), keeps_unready=keeps)
 
-    both = graph_.derive("shards.checked", sources_.endpoint_slices, check)
+    ways: graph.Ways[sources.ObjectKey, objects.EndpointSlice] = graph.Ways(hears=(pods.heard(),))
+    both = graph_.derive("shards.checked", sources_.endpoint_slices, check, ways=ways)
     values = checked.values_of(graph_, "shards", both)
     every = graph_.join("shards.all", values, others)
     shards: Shards = graph_.index("shards.by_service", every, lambda _, shard: (shard.service,))
@@ -184,7 +214,7 @@ class Reading:
         reference = member.target_ref
         if reference is not None and reference.kind == "Pod":
             pod = WorkloadKey(self.key.cluster, self.key.namespace, reference.name)
-            workload = self.read.get(self.workloads, pod)
+            workload = self.read.heard(self.workloads, pod)
             if workload is None or not workload.addresses:
                 return  # The pod is not known yet, or no more.
             # A slice may claim any pod; only the pod's own address proves it. A pod that follows

@@ -69,7 +69,7 @@ class Model:
         trust: Who signs for whom, and which cluster has which trust domain.
         endpoints: Of each service in all clusters, sorted; for a service without any, empty.
         shards: What each EndpointSlice contributes, also what is not ready.
-        declared_ports: Of pods, in whatever state they are; one entry for each EndpointSlice.
+        declared: Ports of pods, in whatever state they are; one entry for each EndpointSlice.
         accounts: SPIFFE identities that answer for each service in all clusters, sorted.
         for_nodes: What only node proxies must know.
         network_gateways: Sorted, each once.
@@ -87,7 +87,7 @@ class Model:
     trust: trust.Nodes
     services: collections.Collection[ServiceKey, Service]
     endpoints: collections.Collection[ServiceKey, tuple[Endpoint, ...]]
-    declared_ports: collections.Collection[ObjectKey, declared.Declared]
+    declared: declared.Nodes
     shards: Shards
     accounts: collections.Collection[ServiceKey, tuple[str, ...]]
     workloads: collections.Collection[WorkloadKey, Workload]
@@ -141,10 +141,11 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
     shards, more_ports = entries.declare_shards(
         graph_, entries_.owned, sources_, workloads=workloads_, places=places, seat=seat
     )
+    told_of, ports = imports_.by_service, declared.declare(graph_, sources_, more=more_ports)
+    of_pods = endpoints.Pods(workloads_, ports.by_address)
     endpoints_ = endpoints.declare(
-        graph_, sources_, services=services_, workloads=workloads_, places=places, others=shards
+        graph_, sources_, services=services_, pods=of_pods, places=places, others=shards
     )
-    told_of = imports_.by_service
     shared = ambient.Known(services_, workloads_, scopes_.by_name, told_of, places, settings_)
     nodes_ = ambient.declare(graph_, sources_, shared)
     told, all_ = accounts.Told(seat.cluster, nodes_.sharing, told_of), endpoints_.shards
@@ -156,13 +157,14 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
     peers_ = peers.declare(
         graph_, sources_, seat=seat, links_=links_, imports_=imports_, known=own_
     )
+    found = [one.findings for one in (scopes_, own, entries_, endpoints_, gateways_, peers_)]
     return Model(
         settings=settings_.settings,
         trust=settings_.trust,
         services=services_,
         endpoints=endpoints_.endpoints,
         shards=endpoints_.shards,
-        declared_ports=_ports(graph_, sources_, more_ports),
+        declared=ports,
         accounts=ids,
         workloads=workloads_,
         for_nodes=nodes_,
@@ -180,21 +182,8 @@ def seated(graph_: graph.Graph, sources_: Sources, *, seat: settings.Seat) -> Mo
         peers=peers_,
         recorded=recorded.declare(graph_, sources_, seat=seat),
         ranges=seat.ranges,
-        findings=graph_.join(
-            "findings",
-            *settings_.findings,
-            *(one.findings for one in (scopes_, own, entries_, endpoints_, gateways_, peers_)),
-            *policies_.findings(),
-        ),
+        findings=graph_.join("findings", *settings_.findings, *found, *policies_.findings()),
     )
-
-
-def _ports(
-    graph_: graph.Graph,
-    sources_: Sources,
-    more: collections.Collection[ObjectKey, declared.Declared],
-) -> collections.Collection[ObjectKey, declared.Declared]:
-    return graph_.join("all_declared_ports", declared.declare(graph_, sources_), more)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,11 @@ def declare(
         if packed.shared_in(pod).status.phase not in ENDED:
             yield key, workload_of(read, key, pod, places=places)
 
-    return graph_.derive("workloads", sources_.pods, workload)
+    # Of the pods of one node all read the same: how that is placed, and their cluster's network.
+    ways: graph.Ways[sources.ObjectKey, objects.AnyPod] = graph.Ways(
+        alike=lambda key, pod: (key.cluster, pod.node_name)
+    )
+    return graph_.derive("workloads", sources_.pods, workload, ways=ways)
 
 
 def workload_of(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 from typing_extensions import override
 
 from isthmus.base import same
@@ -39,8 +40,7 @@ class LbEndpoint:
     tunnel_end: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Members:
+class Members(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Addresses among which a client balances, of one service: what is told of each when asked.
 
     Attributes:
@@ -123,8 +123,7 @@ def scaled(weight: int, scale: int) -> int:
     return min(max((weight or 1) * scale, 1), MOST)
 
 
-@dataclass(frozen=True, slots=True)
-class LocalityGroup:
+class LocalityGroup(msgspec.Struct, frozen=True, gc=False):
     """Endpoints of one place; `weight` is the sum of theirs."""
 
     locality: Locality

@@ -6,7 +6,6 @@ decided for a bunch at once.
 Source: docs/decisions/0033-endpoints-are-weighed-in-bunches.md.
 """
 
-import dataclasses
 import functools
 import itertools
 import operator
@@ -14,12 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from isthmus.base import same
 from isthmus.mesh.networks import NetworkGateway
 from isthmus.mesh.workloads import Endpoint
 from isthmus.views import balanced, view
 
 MOST: Final = balanced.MOST
+replace: Final = msgspec.structs.replace
 IN_ORDER: Final = operator.attrgetter("address", "port")
 
 
@@ -63,8 +65,7 @@ class Candidates:
 Weights = tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Bunch:
+class Bunch(msgspec.Struct, frozen=True, gc=False):
     """Endpoints of one port, cluster, network and place, all of which speak mutual TLS, or none.
 
     Attributes:
@@ -107,9 +108,7 @@ class Bunch:
         """Return it as who begins tunnels is told of it."""
         if not self.ends:
             return self
-        return dataclasses.replace(
-            self, members=dataclasses.replace(self.members, ends=self.ends), ends=()
-        )
+        return replace(self, members=replace(self.members, ends=self.ends), ends=())
 
     def where(self, accepts: Callable[[Endpoint], bool]) -> Iterator["Bunch"]:
         """Yield what is left of it when only some members count."""
@@ -121,15 +120,13 @@ class Bunch:
         """Return it as an explicit rule about TLS makes it."""
         if speaks_mtls is self.speaks_mtls:
             return self
-        return dataclasses.replace(
-            self, members=dataclasses.replace(self.members, speaks_mtls=speaks_mtls)
-        )
+        return replace(self, members=replace(self.members, speaks_mtls=speaks_mtls))
 
     def _of(self, numbers: Sequence[int]) -> "Bunch":
         """Return some of it."""
         kept = tuple([self.endpoints[number] for number in numbers])
         ends = tuple([self.ends[number] for number in numbers]) if self.ends else ()
-        members = dataclasses.replace(self.members, endpoints=kept)
+        members = replace(self.members, endpoints=kept)
         return Bunch(members, _counted(kept, self.members.scale), self.doors, ends)
 
 

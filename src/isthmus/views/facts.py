@@ -100,12 +100,12 @@ class Facts:
     candidates: collections.Collection[ServiceKey, Candidates]
     in_bunches: collections.Collection[ServiceKey, bunches.Bunches]
     ports_declared: collections.Collection[ObjectKey, Ports]
-    declared_at: collections.Index[addresses.Brief, ObjectKey, None]
 
     def served_at(self, read: Reads, cluster: ClusterId, address: str) -> dict[ServedKey, Served]:
         """Return the ports that a workload at an address serves for services."""
         found = dict[ServedKey, Served]()
-        for key in sorted(read.lookup(self.declared_at, addresses.brief(address)), reverse=True):
+        named = self.model.declared.by_address
+        for key in sorted(read.lookup(named, addresses.brief(address)), reverse=True):
             if key.cluster != cluster:  # Clusters may well have pods of one address.
                 continue
             declared = read.get(self.ports_declared, key)
@@ -188,10 +188,7 @@ def declare(graph_: graph.Graph, mesh: model.Model) -> Facts:
         speaking=_speaking(graph_, judged),
         candidates=judged,
         in_bunches=_bunches(graph_, judged, gateways),
-        ports_declared=graph_.derive("views/declared ports", mesh.declared_ports, _ports),
-        declared_at=graph_.keys(
-            "views/declared ports by address", mesh.declared_ports, lambda _, one: one.addresses
-        ),
+        ports_declared=graph_.derive("views/declared ports", mesh.declared.ports, _ports),
     )
 
 

@@ -13,6 +13,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+import msgspec
+
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.traffic import matches
 from isthmus.views import bunches, view
@@ -75,7 +77,9 @@ def distributed(
     kept = [one for one in (_within(part, targets) for part in parts) if one is not None]
     if all(len(part.weights) == 1 for part in kept):
         groups = grouped(kept)
-        return tuple(dataclasses.replace(group, weight=targets[group.locality]) for group in groups)
+        return tuple(
+            msgspec.structs.replace(group, weight=targets[group.locality]) for group in groups
+        )
     # What a gateway gets in several places moves to one of them, so that shares become weights.
     return grouped([_shared(part, targets, totals) for part in kept])
 

@@ -13,6 +13,8 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
 from isthmus.mesh.ambient import Sharing
@@ -345,7 +347,7 @@ def _identity(read: reader.Reader, known: facts.Facts, endpoint: Endpoint) -> Sp
 def _tunnelled(slice_: view.EndpointsSlice, ends: Mapping[str, str]) -> view.EndpointsSlice:
     """Return endpoints with who stands at the end of the tunnels to them."""
     groups = tuple(
-        dataclasses.replace(
+        msgspec.structs.replace(
             group,
             endpoints=tuple(
                 dataclasses.replace(one, tunnel_end=ends.get(one.address, ""))

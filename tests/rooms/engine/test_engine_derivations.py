@@ -275,3 +275,35 @@ def test_who_reads_keys_hears_of_keys_and_of_no_values(graph_):
 
     clear(graph_, source)
     assert not big.buckets
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 17, 40])
+def test_groups_of_any_size_hold_what_is_in_them_in_order_of_arrival(graph_, size):
+    source = graph_.source("source")
+    index = graph_.index("index", source, lambda *_: ("all",))
+    wanted = {f"k{number}": number for number in range(size)}
+    put(graph_, source, **wanted)
+    assert list(graph_.lookup(index, "all").items()) == list(wanted.items())
+
+    wanted["k0"] = -1
+    put(graph_, source, k0=-1)
+    assert list(graph_.lookup(index, "all").items()) == list(wanted.items())
+
+    for number in range(size):
+        del wanted[f"k{number}"]
+        with graph_.transaction() as change:
+            change.delete(source, f"k{number}")
+        assert list(graph_.lookup(index, "all").items()) == list(wanted.items())
+    assert not index.buckets
+
+
+def test_an_entry_that_cannot_be_placed_leaves_with_what_it_was(graph_):
+    source = graph_.source("source")
+    index = graph_.index("index", source, lambda _, value: (10 // value,))
+    put(graph_, source, a=5)
+    put(graph_, source, a=0)
+
+    clear(graph_, source)
+
+    assert not index.buckets
+    assert graph_.findings() == ()

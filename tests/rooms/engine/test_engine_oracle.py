@@ -27,7 +27,10 @@ class Node:
 nodes = st.builds(
     Node,
     kind=st.sampled_from(
-        ["get", "lookup", "keyed", "items", "chain", "single", "join", "spread", "gated"]
+        [
+            *("get", "lookup", "keyed", "items", "chain", "single", "join", "spread", "gated"),
+            *("heard", "alike", "alike and gated"),
+        ]
     ),
     over=st.integers(0, 9),
     other=st.integers(0, 9),
@@ -84,7 +87,24 @@ class Function:
                 return 0 if step is None else (read.get(self.over, step % KEYS) or 0)
             case "single":
                 return read.value(self.single)
+        return self._read_in_ways(read, key, value)
+
+    def _read_in_ways(self, read, key, value):
+        match self.node.kind:
+            case "heard":
+                seen = read.heard(self.other, (key + self.node.salt) % KEYS)
+                return seen if seen is not None and fits(seen) == fits(value) else 0
+            case "alike" | "alike and gated" if key != 1:  # Some of a kind read less than others.
+                return read.get(self.other, alike(key, value)) or 0
         return 0
+
+
+def fits(value: int) -> int:
+    return value % 3
+
+
+def alike(_: int, value: int) -> int:
+    return value % 4
 
 
 class Naive:
@@ -101,6 +121,9 @@ class Naive:
 
     def items(self, collection):
         return self.content[collection]
+
+    def heard(self, collection, key):
+        return self.get(collection, key)
 
     def lookup(self, index, group):
         return self.groups[index].get(group, {})
@@ -192,8 +215,9 @@ class Machine(stateful.RuleBasedStateMachine):
             index = self.graph.index(f"index{number}", other, groups, while_any=gate)
         single = self.graph.single(f"single{number}", lambda read: self._sole(read, other))
         function = Function(spec, over, other, index, single)
-        gate = other if spec.kind == "gated" else None
-        derived = self.graph.derive(f"derived{number}", over, function, while_any=gate)
+        gate = other if spec.kind in {"gated", "alike and gated"} else None
+        ways = self._ways(number, spec.kind, over, other)
+        derived = self.graph.derive(f"derived{number}", over, function, while_any=gate, ways=ways)
         self.steps += [
             lambda: self.naive.index(index, other, over if spec.kind == "gated" else None, by),
             lambda: self.naive.single(single, lambda read: self._sole(read, other)),
@@ -202,6 +226,13 @@ class Machine(stateful.RuleBasedStateMachine):
         self.indexes.append(index)
         self.singles.append(single)
         self.collections.append(derived)
+
+    def _ways(self, number, kind, over, other):
+        if kind == "heard":
+            named = self.graph.index(f"named{number}", over, lambda _, value: (fits(value),))
+            heard = graph.heard(other, lambda read, _, value: read.lookup(named, fits(value)))
+            return graph.Ways(hears=(heard,))
+        return graph.Ways(alike=alike if kind.startswith("alike") else None)
 
     @staticmethod
     def _sole(read, other):

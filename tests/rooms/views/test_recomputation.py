@@ -138,6 +138,25 @@ def test_a_new_namespace_with_proxies_computes_no_endpoints(size):
     assert view.Kind.ENDPOINTS not in {key.kind for key in changed}
 
 
+def test_pods_of_one_address_in_two_clusters_are_nothing_to_each_other():
+    def computed(address):
+        mesh = builders.Mesh()
+        for name, own in (("east", "10.0.0.1"), ("west", address)):
+            mesh.cluster(name, network=name).service("s", ready=[own])
+        (pod,) = (key for key in mesh.graph.items(mesh.sources.pods) if key.cluster == "east")
+        with mesh.graph.transaction() as change:
+            change.delete(mesh.sources.pods, pod)
+        return mesh.graph.recomputed()
+
+    assert computed("10.0.0.1") == computed("10.0.0.2") > 1
+
+
+def test_nobody_writes_down_which_slices_name_a_pod():
+    mesh = built(100)
+
+    assert not [key for key in mesh.model.workloads.readers if key.name.startswith("s")]
+
+
 def computed_by_entries(size):
     """Return what an entry that selects pods, and then a pod that it selects, compute again."""
     mesh = built(size)

@@ -21,7 +21,7 @@ from bench.scale import shapes
 from isthmus.base import memory
 from isthmus.fleet import generations, sources
 from isthmus.kube import objects, sharing
-from isthmus.mesh.identities import ClusterId, NetworkId
+from isthmus.mesh.identities import ANYWHERE, ClusterId, NetworkId
 from isthmus.runtime import assembly
 from isthmus.views import view
 
@@ -49,7 +49,8 @@ class Held:
         home, network = ClusterId(shape.names[0]), NetworkId("net")
         with self.mesh.graph.transaction() as change:
             for scope in (
-                view.HorizonScope(home, network),
+                view.HorizonScope(ANYWHERE, network),
+                view.CommonScope(network),
                 view.OutboundScope(home, network, shapes.NAMESPACES[0]),
             ):
                 change.put(self.mesh.views.scopes, scope, 1)

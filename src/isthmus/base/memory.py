@@ -12,6 +12,7 @@ nothing like it and do without.
 import contextlib
 import ctypes
 import gc
+from asyncio import sslproto
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -35,6 +36,19 @@ def collect_rarely() -> None:
     a third of the time that computing it did.
     """
     gc.set_threshold(AT_ONCE, 10, 10)
+
+
+READ_BYTES: Final = 32 * 1024
+"""What the event loop reads from a connection of TLS at a time."""
+
+
+def read_less_at_once() -> None:
+    """Let each connection of TLS that the event loop opens hold a small buffer.
+
+    Its own are of 256 KiB, all of which is written at the start: what one connection reads
+    once in a while, such as a watch, takes as much then as a thousand objects.
+    """
+    sslproto.SSLProtocol.max_size = READ_BYTES
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ Source: spec section 1.2.
 """
 
 from dataclasses import dataclass
-from typing import NewType
+from typing import Final, NewType
 
 import msgspec
 from typing_extensions import override
@@ -13,6 +13,9 @@ from isthmus.base import errors
 
 ClusterId = NewType("ClusterId", str)
 """The name of a cluster in the mesh: the data key of its remote secret."""
+
+ANYWHERE: Final = ClusterId("")
+"""Stands for a cluster where it does not matter in which one is."""
 
 NetworkId = NewType("NetworkId", str)
 """The name of a network; empty means "unknown", which counts as the same as any."""

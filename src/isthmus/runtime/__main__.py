@@ -45,6 +45,7 @@ def _discovery(arguments: list[str]) -> int:
         chosen = settings.read(os.environ, arguments)
         logs.configure(chosen.log_level)
         memory.collect_rarely()
+        memory.read_less_at_once()
         asyncio.run(program.Program(chosen).run())
     except KeyboardInterrupt:
         return 130

@@ -14,15 +14,12 @@ from typing import Final
 
 from isthmus.base.same import Same
 from isthmus.mesh import policies
-from isthmus.mesh.identities import ClusterId
+from isthmus.mesh.identities import ANYWHERE
 from isthmus.mesh.services import Protocol, Service
 from isthmus.mesh.settings import MeshSettings
 from isthmus.mesh.traffic import ClientTls, TrafficPolicy
 from isthmus.mesh.workloads import Endpoint
 from isthmus.views import bunches, names, preferences, rules, splithorizon, view
-
-ANY: Final = ClusterId("")
-"""Where it does not matter in which cluster one stands."""
 
 PLACES: Final = 256
 """So many places are remembered without their clusters."""
@@ -49,7 +46,7 @@ def outbound(
 
 @functools.lru_cache(maxsize=PLACES)
 def _anywhere(horizon: view.HorizonScope) -> view.HorizonScope:
-    return dataclasses.replace(horizon, cluster=ANY)
+    return dataclasses.replace(horizon, cluster=ANYWHERE)
 
 
 def _slices(

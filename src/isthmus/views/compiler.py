@@ -7,8 +7,10 @@ identities, ports, addresses or rules have changed.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
@@ -26,6 +28,7 @@ from isthmus.views import (
     horizon_slices,
     inbound,
     name_slices,
+    outbound_clusters,
     outbound_slices,
     sidecar,
     spreading,
@@ -37,6 +40,9 @@ from isthmus.views import (
 )
 
 Slices = collections.Collection[view.SliceKey, view.Slice]
+
+SHARED: Final = 16384
+"""So many scopes are remembered, and as many lists of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +82,20 @@ def build(graph_: graph.Graph, mesh: model.Model) -> Views:
     seen = graph_.derive(
         "views/scopes of proxies",
         proxies,
-        _scopes_of(known, near=labels, routed=known.labels_asked_for),
+        _scopes_of(
+            known,
+            near=labels,
+            routed=known.labels_asked_for,
+            audiences=outbound_clusters.declare_audiences(graph_, known),
+        ),
     )
     asking = graph_.derive("views/who asks for pods", scopes, _asking_for_pods)
     pods = mesh.for_nodes.declare_pods(graph_, asking)
     nodes = ambient.declare(graph_, known, scopes, pods=pods)
     slices = graph_.join(
         "views/slices",
-        *outbound_slices.declare(graph_, known, scopes, behind=behind),
+        *outbound_slices.declare(graph_, known, scopes),
+        *outbound_clusters.declare(graph_, known, scopes, behind=behind),
         *horizon_slices.declare(graph_, known, scopes, preferring=preferring),
         *gateway_slices.declare(graph_, known, plans, behind=behind),
         *tunnel_slices.declare(graph_, known, plans),
@@ -137,6 +149,7 @@ def _scopes_of(
     *,
     near: collections.Single[frozenset[str]],
     routed: collections.Single[frozenset[tuple[str, str]]],
+    audiences: collections.Single[outbound_clusters.Audiences],
 ) -> Callable[[reader.Reader, str, Proxy], Iterator[tuple[str, tuple[view.Scope, ...]]]]:
     def found(
         read: reader.Reader, key: str, proxy: Proxy
@@ -149,19 +162,32 @@ def _scopes_of(
             for address in addresses
             for name, one in known.served_at(read, proxy.cluster, address).items()
         }
-        yield (
-            key,
-            sidecar.scopes_of(
-                proxy,
-                workload=workload,
-                served=served,
-                near_by=read.value(near),
-                routed_by=read.value(routed),
-                selected_by=known.labels_selected(read, proxy.namespace),
+        scopes = sidecar.scopes_of(
+            proxy,
+            workload=workload,
+            served=served,
+            by=sidecar.Distinctions(
+                read.value(near),
+                read.value(routed),
+                known.labels_selected(read, proxy.namespace),
+                read.value(audiences),
             ),
         )
+        yield key, _same_scopes(tuple(map(_same_scope, scopes)))
 
     return found
+
+
+@functools.lru_cache(maxsize=SHARED)
+def _same_scope(scope: view.Scope) -> view.Scope:
+    """Return a scope as the object that it is for the other proxies that see it."""
+    return scope
+
+
+@functools.lru_cache(maxsize=SHARED)
+def _same_scopes(scopes: tuple[view.Scope, ...]) -> tuple[view.Scope, ...]:
+    """Return scopes as the object that they are for the other proxies that see just these."""
+    return scopes
 
 
 def _trusted(

@@ -14,6 +14,7 @@ from isthmus.views import (
     horizon_slices,
     names,
     outbound,
+    outbound_clusters,
     outbound_slices,
     routing,
     rules,
@@ -174,7 +175,7 @@ def _target_clusters(
                 ),
             ):
                 if cluster.name in wanted:
-                    told = outbound_slices.completed(read, known, cluster, service, scope=scope)
+                    told = outbound_clusters.completed(read, known, cluster, service, scope=scope)
                     marks_sockets = scope.marks_sockets
                     yield view.keyed(scope, spreading.marked(told, marks_sockets=marks_sockets))
 

@@ -1,8 +1,8 @@
 """The endpoints of all services, from each place where proxies stand.
 
-Proxies of all namespaces of a cluster and network share them. A namespace that has rules of its
-own for a service gets slices of its own, and so does a locality where endpoints are nearer or
-farther; these count more. Whoever changes places always finds something: wider slices stay.
+Proxies of all namespaces and clusters of a network share them. A cluster gets slices of its own of
+services that do not reach beyond it, a namespace where it has rules of its own, and a locality
+where endpoints are nearer or farther; these count more. Whoever changes places always finds something: wider slices stay.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
+from isthmus.mesh.identities import ANYWHERE
 from isthmus.mesh.services import Service, ServiceKey
 from isthmus.mesh.settings import MeshSettings
 from isthmus.mesh.traffic import LocalityPreference
@@ -95,7 +96,9 @@ def preferences_of(
 
 
 @functools.lru_cache(maxsize=4096)
-def horizon_of(scope: view.OutboundScope | view.GatewayScope) -> view.HorizonScope:
+def horizon_of(
+    scope: view.CommonScope | view.OutboundScope | view.GatewayScope,
+) -> view.HorizonScope:
     """Return the place where the proxies of a scope stand."""
     return view.HorizonScope(
         scope.cluster,
@@ -136,8 +139,9 @@ def _only(
 
 
 def _wide(graph_: graph.Graph, known: facts.Facts, horizons: Horizons) -> Exposed:
-    def sees(_: view.HorizonScope, service: Service) -> bool:
-        return service.is_told_of
+    def sees(horizon: view.HorizonScope, service: Service) -> bool:
+        is_anywhere = horizon.cluster == ANYWHERE
+        return service.is_told_of and service.is_cluster_local is not is_anywhere
 
     return graph_.product("views/services by horizon", known.model.services, horizons, sees)
 

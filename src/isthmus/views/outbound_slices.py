@@ -1,8 +1,6 @@
-"""Clusters, listeners and routes of sidecars, namespace by namespace."""
+"""Listeners and routes of sidecars, namespace by namespace."""
 
-import dataclasses
 import functools
-import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
@@ -13,14 +11,12 @@ from isthmus.mesh.settings import MeshSettings
 from isthmus.mesh.traffic import HashKey
 from isthmus.views import (
     addressing,
-    assignments,
     facts,
     horizon_slices,
     names,
     outbound,
     routing,
     rules,
-    spreading,
     tls_names,
     view,
     visibility,
@@ -30,20 +26,18 @@ Slices = collections.Collection[view.SliceKey, view.Slice]
 Seen = tuple[view.OutboundScope, ServiceKey]
 Sliced = Iterator[tuple[view.SliceKey, view.Slice]]
 RouteKey = tuple[view.OutboundScope, str]
-HostKey = tuple[view.OutboundScope, str, str]
+Hosts = tuple[view.VirtualHost, ...]
 
-SHARED: Final = 4096
-"""So many clusters are remembered."""
+ALONE: Final = ("*",)
+"""The names of a host that is the only one of its routes: whoever comes there means it."""
 
 
 def declare(
     graph_: graph.Graph,
     known: facts.Facts,
     scopes: collections.Collection[view.Scope, int],
-    *,
-    behind: spreading.Standing,
 ) -> tuple[Slices, ...]:
-    """Declare the slices of sidecars but for endpoints."""
+    """Declare the slices of sidecars but for endpoints, and for the clusters of services."""
 
     def standing(read: reader.Reader, scope: view.Scope, _: int) -> Sliced:
         if isinstance(scope, view.OutboundScope):
@@ -53,11 +47,10 @@ def declare(
                 yield view.keyed(scope, cluster)
             yield from starting(scope, settings)
 
-    places = graph_.derive("views/outbound scopes", scopes, _outbound_only)
+    places = graph_.derive("views/outbound scopes", scopes, outbound_only)
     visible = _visible(graph_, known, places)
     return (
         graph_.derive("views/standing outbound", scopes, standing),
-        graph_.derive("views/clusters", visible, _clusters(known, behind)),
         graph_.derive("views/own listeners", visible, _own_listeners(known)),
         *_routed(graph_, known, places=places, visible=visible),
     )
@@ -75,10 +68,13 @@ def rule_for(
     known: facts.Facts,
     service: Service,
     *,
-    client: str,
+    client: str | None,
     labels: rules.Labels = (),
 ) -> policies.DestinationRule | None:
-    """Return the rule that holds for clients in a namespace that have `labels`."""
+    """Return the rule that holds for clients in a namespace that have `labels`.
+
+    None stands for any namespace that has no rules of its own.
+    """
     root = read.value(known.model.settings).root_namespace
     found = known.rules_of(read, service.key)
     return rules.chosen(found, service, client=client, root=root, labels=labels)
@@ -137,9 +133,10 @@ def keys_for(
     return key_of
 
 
-def _outbound_only(
+def outbound_only(
     _: reader.Reader, scope: view.Scope, __: int
 ) -> Iterator[tuple[view.OutboundScope, None]]:
+    """Yield a scope of sidecars' calls."""
     if isinstance(scope, view.OutboundScope):
         yield scope, None
 
@@ -153,125 +150,6 @@ def _visible(
         return visibility.is_visible(service, client=scope.namespace)
 
     return graph_.product("views/visible services", known.model.services, places, sees)
-
-
-def _speaks(
-    read: reader.Reader,
-    known: facts.Facts,
-    service: Service,
-    rule: policies.DestinationRule | None,
-) -> bool | None:
-    """Say whether all endpoints of a service speak mutual TLS; None where proxies balance."""
-    settings = read.value(known.model.settings)
-    if not outbound.may_be_left_to_client(service, rule, settings=settings):
-        return None
-    speaks = read.get(known.speaking, service.key)
-    return speaks or False
-
-
-def _clusters(
-    known: facts.Facts, behind: spreading.Standing
-) -> Callable[[reader.Reader, Seen, Service], Sliced]:
-    made = _Made()
-
-    def sliced(read: reader.Reader, key: Seen, service: Service) -> Sliced:
-        scope, name = key
-        rule = rule_for(read, known, service, client=scope.namespace, labels=scope.labels)
-        for cluster in made.clusters(
-            service,
-            rule=rule,
-            accounts=known.accounts_of(read, name),
-            settings=read.value(known.model.settings),
-            speaks_mtls=_speaks(read, known, service, rule),
-            behind=spreading.seen_from(read, behind, name, horizon_slices.horizon_of(scope)),
-        ):
-            told = completed(read, known, cluster, service, scope=scope)
-            marked = spreading.marked(told, marks_sockets=scope.marks_sockets)
-            yield view.keyed(scope, marked if marked is cluster else _same(marked))
-
-    return sliced
-
-
-class _Made:
-    """Remembers which clusters each service had last, and of what they were made.
-
-    A place that comes goes through all services, and what it finds of them is, as a rule, what the
-    places before it have found: the very same objects.
-    """
-
-    def __init__(self) -> None:
-        self._last: dict[ServiceKey, tuple[tuple[object, ...], tuple[view.ClusterSlice, ...]]] = {}
-
-    def clusters(
-        self,
-        service: Service,
-        *,
-        rule: policies.DestinationRule | None,
-        accounts: tuple[str, ...],
-        settings: MeshSettings,
-        speaks_mtls: bool | None,
-        behind: spreading.Behind,
-    ) -> tuple[view.ClusterSlice, ...]:
-        """Return the clusters of a service."""
-        parts = (service, rule, accounts, settings, speaks_mtls, behind)
-        last = self._last.get(service.key)
-        if last is not None and all(map(operator.is_, last[0], parts)):
-            return last[1]
-        found = tuple(
-            _same(cluster)
-            for cluster in outbound.clusters_of(
-                service,
-                rule=rule,
-                accounts=accounts,
-                settings=settings,
-                speaks_mtls=speaks_mtls,
-                behind=behind,
-            )
-        )
-        if len(self._last) >= SHARED:
-            del self._last[next(iter(self._last))]
-        self._last[service.key] = parts, found
-        return found
-
-
-@functools.lru_cache(maxsize=SHARED)
-def _same(cluster: view.ClusterSlice) -> view.ClusterSlice:
-    """Return a cluster as the object that it is for others too: most namespaces see the same."""
-    return cluster
-
-
-def completed(
-    read: reader.Reader,
-    known: facts.Facts,
-    cluster: view.ClusterSlice,
-    service: Service,
-    *,
-    scope: view.OutboundScope | view.GatewayScope,
-) -> view.ClusterSlice:
-    """Return a cluster with what depends on where its clients are.
-
-    That is whether they may begin tunnels to its endpoints, and the endpoints themselves, if
-    proxies look those up by name.
-    """
-    if service.resolution not in {Resolution.DNS, Resolution.ONE_BY_DNS}:
-        is_balanced = cluster.discovery is view.Discovery.EDS
-        if not (is_balanced and scope.begins_tunnels):
-            return cluster
-        return dataclasses.replace(cluster, begins_tunnels=True)
-    seen = assignments.outbound(
-        service,
-        known.bunches_of(read, service.key),
-        rule=rule_for(read, known, service, client=scope.namespace, labels=scope.labels),
-        horizon=horizon_slices.horizon_of(scope),
-        settings=read.value(known.model.settings),
-    )
-    groups = next((one.groups for one in seen if one.cluster_name == cluster.name), ())
-    is_one = sum(len(group.endpoints) for group in groups) == 1
-    discovery = cluster.discovery
-    if discovery is view.Discovery.LOGICAL_DNS and not is_one:
-        # Envoy takes no cluster of that kind that has no endpoint.
-        discovery = view.Discovery.STRICT_DNS
-    return dataclasses.replace(cluster, looked_up=groups, discovery=discovery)
 
 
 def _own_listeners(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], Sliced]:
@@ -345,10 +223,12 @@ def _split(
 
 def _hosts(
     known: facts.Facts,
-) -> Callable[[reader.Reader, Seen, Service], Iterator[tuple[HostKey, view.VirtualHost]]]:
-    def hosted(
-        read: reader.Reader, key: Seen, service: Service
-    ) -> Iterator[tuple[HostKey, view.VirtualHost]]:
+) -> Callable[[reader.Reader, Seen, Service], Iterator[tuple[Seen, Hosts]]]:
+    def hosted(read: reader.Reader, key: Seen, service: Service) -> Iterator[tuple[Seen, Hosts]]:
+        if found := tuple(hosts_of(read, key, service)):
+            yield key, _same_hosts(found)
+
+    def hosts_of(read: reader.Reader, key: Seen, service: Service) -> Iterator[view.VirtualHost]:
         scope, name = key
         client = scope.namespace
         routed = [one for one in known.virtuals_of(read, name) if one.http]
@@ -365,7 +245,7 @@ def _hosts(
                 continue
             host = names.sniffed_route(service.hostname, port=port.number)
             is_alone = port.protocol is Protocol.AUTO
-            asked = ("*",) if is_alone else domains
+            asked = ALONE if is_alone else domains
             place = _place(scope, port=port.number)
             virtual = routing.chosen(routed, place=place, owner=service.key.namespace)
             if virtual is None:
@@ -394,9 +274,20 @@ def _hosts(
                     ),
                 )
                 told = view.VirtualHost(host, asked, routes)
-            yield (scope, host if is_alone else names.route(port.number), host), told
+            yield told
 
     return hosted
+
+
+@functools.lru_cache(maxsize=routing.MOST_SHARED)
+def _same_hosts(found: Hosts) -> Hosts:
+    """Return hosts as the object that they are for others too."""
+    return found
+
+
+def _route_of(host: view.VirtualHost) -> str:
+    """Return the routes that a host is part of: its own, or those of its port."""
+    return host.name if host.domains == ALONE else host.name.rpartition(":")[2]
 
 
 def _place(scope: view.OutboundScope, *, port: int, address: str = "") -> routing.Place:
@@ -428,8 +319,7 @@ def _routed(
 ) -> tuple[Slices, ...]:
     """Declare routes, and the listeners that share them."""
     hosts = graph_.derive("views/virtual hosts", visible, _hosts(known))
-    by_route = graph_.index_by_key("views/hosts by route", hosts, lambda key: (key[:2],))
-    by_scope = graph_.index_by_key("views/hosts by scope", hosts, lambda key: (key[0],))
+    by_scope = graph_.index_by_key("views/hosts by scope", hosts, lambda key: key[:1])
 
     def split_of(
         read: reader.Reader, service: Service, scope: view.OutboundScope
@@ -438,23 +328,19 @@ def _routed(
 
     named = tls_names.declare(graph_, known, visible=visible, split_of=split_of)
 
-    def route_names(
+    def gathered(
         read: reader.Reader, scope: view.OutboundScope, _: None
-    ) -> Iterator[tuple[RouteKey, None]]:
-        for name in sorted({route for _, route, _ in read.lookup(by_scope, scope)}):
-            yield (scope, name), None
+    ) -> Iterator[tuple[RouteKey, Hosts]]:
+        for name, found in sorted(_by_route(read.lookup(by_scope, scope)).items()):
+            yield (scope, name), found
 
-    routes = graph_.derive("views/route names", places, route_names)
+    together = graph_.derive("views/hosts by route", places, gathered)
 
-    def sliced(read: reader.Reader, key: RouteKey, _: None) -> Sliced:
+    def sliced(read: reader.Reader, key: RouteKey, found: Hosts) -> Sliced:
         scope, name = key
         settings = read.value(known.model.settings)
-        found = read.lookup(by_route, key)
         fallback = names.PASSTHROUGH if settings.allows_any_outbound else ""
-        yield view.keyed(
-            scope,
-            routing.assembled(name, tuple(found.values()), fallback_cluster=fallback),
-        )
+        yield view.keyed(scope, routing.assembled(name, found, fallback_cluster=fallback))
         if name.isdecimal() and int(name) not in outbound.RESERVED:
             chains = named.chains(read, key)
             yield view.keyed(
@@ -463,6 +349,20 @@ def _routed(
             )
 
     return (
-        graph_.derive("views/routes", routes, sliced),
-        tls_names.listeners(graph_, known, named, places=places, routed=by_scope),
+        graph_.derive("views/routes", together, sliced),
+        tls_names.listeners(graph_, known, named, places=places, routed=together),
     )
+
+
+def _by_route(seen: Mapping[Seen, Hosts]) -> Mapping[str, Hosts]:
+    """Return the hosts of each set of routes; of equal names the first service's counts."""
+    found = dict[str, dict[str, tuple[ServiceKey, view.VirtualHost]]]()
+    for (_, service), hosts in seen.items():
+        for host in hosts:
+            known = found.setdefault(_route_of(host), {})
+            other = known.get(host.name)
+            if other is None or service < other[0]:
+                known[host.name] = service, host
+    return {
+        route: tuple([known[name][1] for name in sorted(known)]) for route, known in found.items()
+    }

@@ -253,10 +253,12 @@ def cluster_for(
 
 
 def assembled(
-    name: str, hosts: Sequence[view.VirtualHost], *, fallback_cluster: str
+    name: str, hosts: tuple[view.VirtualHost, ...], *, fallback_cluster: str
 ) -> view.RouteSlice:
     """Return one set of routes; of equal domains the first host's wins, as Envoy demands."""
-    return view.RouteSlice(name, tuple(_distinct(hosts)), fallback_cluster)
+    told = tuple(_distinct(hosts))
+    # Nearly always these are the hosts as they were given: then nothing is kept twice.
+    return view.RouteSlice(name, hosts if told == hosts else told, fallback_cluster)
 
 
 def _distinct(hosts: Sequence[view.VirtualHost]) -> Iterator[view.VirtualHost]:

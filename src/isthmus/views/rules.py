@@ -78,6 +78,11 @@ def subsets_of(rule: policies.DestinationRule | None) -> Iterable[policies.Subse
     return WHOLE if rule is None else (*WHOLE, *rule.subsets)
 
 
+def is_for_all(rule: policies.DestinationRule) -> bool:
+    """Say whether clients of all namespaces know a rule."""
+    return visibility.EVERYWHERE in (rule.export_to or (visibility.EVERYWHERE,))
+
+
 def _selects(rule: policies.DestinationRule, *, client: str | None, labels: Labels) -> bool:
     if rule.selector is None:
         return True
@@ -86,7 +91,7 @@ def _selects(rule: policies.DestinationRule, *, client: str | None, labels: Labe
 
 def _is_known(rule: policies.DestinationRule, *, client: str | None) -> bool:
     if client is None:
-        return visibility.EVERYWHERE in (rule.export_to or (visibility.EVERYWHERE,))
+        return is_for_all(rule)
     return visibility.is_exported(rule.export_to, owner=rule.namespace, client=client)
 
 

@@ -9,7 +9,7 @@ Source: docs/explanation/design.md; spec sections 3.4 and 3.5.
 from dataclasses import dataclass
 
 from isthmus.base import hashing
-from isthmus.mesh.identities import ClusterId, NetworkId
+from isthmus.mesh.identities import ANYWHERE, ClusterId, NetworkId
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.services import Protocol
 
@@ -31,11 +31,12 @@ class Naming(hashing.Word):
 class HorizonScope(hashing.Remembering):
     """Where one stands: from here the endpoints of all services look the same.
 
-    Proxies share the widest, which says a cluster and network alone. A proxy sees narrower ones
+    Proxies share the widest, which says a network alone. A proxy sees narrower ones
     as well, which say otherwise of the few services that look different from there; of a proxy's
     scopes the later one wins.
 
     Attributes:
+        cluster: ANYWHERE in the widest, which has what looks the same from all clusters.
         namespace: Of those who stand here; None for all, where no namespace has own rules.
         locality: Where endpoints are nearer or farther; None where all are equal.
         labels: Of those who stand here, as far as endpoints are near by labels; None otherwise.
@@ -59,10 +60,36 @@ class HorizonScope(hashing.Remembering):
 
 
 @dataclass(frozen=True, slots=True)
+class CommonScope(hashing.Remembering):
+    """What sidecars of many namespaces and clusters see alike in a network: clusters of services.
+
+    A proxy sees its OutboundScope as well, which counts more.
+
+    Attributes:
+        cluster: Always ANYWHERE: what depends on it is not here.
+        audiences: Lists of namespaces to which many services are exported and all of these
+            namespaces belong, sorted.
+        namespace: Always None, and there are no `labels`: no rule of a namespace counts.
+    """
+
+    network: NetworkId
+    requested_networks: tuple[NetworkId, ...] = ()
+    audiences: tuple[tuple[str, ...], ...] = ()
+    marks_sockets: bool = False
+    begins_tunnels: bool = False
+    cluster: ClusterId = ANYWHERE
+    namespace: None = None
+    labels: tuple[tuple[str, str], ...] = ()
+
+    __hash__ = hashing.Remembering.__hash__
+
+
+@dataclass(frozen=True, slots=True)
 class OutboundScope(hashing.Remembering):
     """What sidecars of one namespace in one cluster and network see of the mesh.
 
     Attributes:
+        audiences: As in the CommonScope, which has the clusters of what is exported so.
         naming: Who tells them of addresses. Only those who hear of addresses of our making can
             use them.
         marks_sockets: Whether their connections are known by the mark of the socket.
@@ -79,6 +106,7 @@ class OutboundScope(hashing.Remembering):
     marks_sockets: bool = False
     labels: tuple[tuple[str, str], ...] = ()
     begins_tunnels: bool = False
+    audiences: tuple[tuple[str, ...], ...] = ()
 
     __hash__ = hashing.Remembering.__hash__
 
@@ -194,6 +222,7 @@ class TrustScope(hashing.Remembering):
 
 Scope = (
     HorizonScope
+    | CommonScope
     | OutboundScope
     | NamesScope
     | InboundScope

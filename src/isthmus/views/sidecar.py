@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from isthmus.mesh import gateway_classes
-from isthmus.mesh.identities import NetworkId
+from isthmus.mesh.identities import ANYWHERE, NetworkId
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.proxies import Proxy, ProxyKind
 from isthmus.mesh.services import Protocol
@@ -30,6 +30,26 @@ OF_NODES: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class Distinctions:
+    """By what proxies of one namespace, cluster and network may be told different things.
+
+    Attributes:
+        near: Labels of clients by which endpoints are near.
+        routed: Those by which routes differ.
+        selected: Those by which rules of the proxy's namespace differ.
+        audiences: Lists of namespaces to which many services are exported.
+    """
+
+    near: frozenset[str] = frozenset()
+    routed: frozenset[tuple[str, str]] = frozenset()
+    selected: frozenset[tuple[str, str]] = frozenset()
+    audiences: tuple[tuple[str, ...], ...] = ()
+
+
+NONE: Final = Distinctions()
+
+
+@dataclass(frozen=True, slots=True)
 class _Standing:
     """Where a proxy stands; `labels` are those by which endpoints are near, None for none.
 
@@ -43,6 +63,7 @@ class _Standing:
 
     def scopes(self, namespace: str) -> Iterator[view.HorizonScope]:
         """Yield from where a proxy looks, the widest view first."""
+        yield replace(self.wide, cluster=ANYWHERE)
         owners = [self.wide, replace(self.wide, namespace=namespace)]
         if self.selected:
             owners.append(replace(owners[-1], selected=self.selected))
@@ -58,16 +79,13 @@ def scopes_of(
     *,
     workload: Workload | None,
     served: Mapping[facts.ServedKey, facts.Served],
-    near_by: frozenset[str] = frozenset(),
-    routed_by: frozenset[tuple[str, str]] = frozenset(),
-    selected_by: frozenset[tuple[str, str]] = frozenset(),
+    by: Distinctions = NONE,
 ) -> tuple[view.Scope, ...]:
     """Return what a proxy sees, from the general to the particular.
 
     `workload` is the pod as the registry knows it, whose word counts more than the proxy's,
-    `served` are the ports that services declare at its address, and `near_by` the labels of
-    clients by which endpoints are near, `routed_by` those by which routes differ, and `selected_by`
-    those by which rules of the proxy's namespace do.
+    `served` are the ports that services declare at its address, and `by` says what else makes a
+    difference.
     """
     network = workload.network if workload is not None else proxy.network
     said = workload.labels if workload is not None else proxy.labels
@@ -81,24 +99,29 @@ def scopes_of(
             is_apart=proxy.hears_endpoints_apart,
         ),
         workload.locality if workload is not None else proxy.locality,
-        tuple(sorted((key, value) for key, value in said if key in near_by)) if near_by else None,
-        tuple(sorted(selected_by.intersection(said))),
+        tuple(sorted((key, value) for key, value in said if key in by.near)) if by.near else None,
+        tuple(sorted(by.selected.intersection(said))),
     )
     match proxy.kind:
         case ProxyKind.SIDECAR:
+            own = _outbound(
+                proxy,
+                network=network,
+                labels=(by.routed | by.selected).intersection(said),
+                audiences=tuple(one for one in by.audiences if proxy.namespace in one),
+            )
             return (
                 view.TrustScope(),
                 *standing.scopes(proxy.namespace),
-                _outbound(
-                    proxy, network=network, labels=(routed_by | selected_by).intersection(said)
-                ),
+                _common(own),
+                own,
                 *_inbound(proxy, workload, labels=labels, served=served),
                 *_of_names(proxy, network=network),
             )
         case ProxyKind.ROUTER:
-            own = _of_gateway(proxy, network=network, labels=labels, served=served)
+            passed = _of_gateway(proxy, network=network, labels=labels, served=served)
             held = view.CredentialScope(proxy.cluster, proxy.namespace, proxy.service_account)
-            return (view.TrustScope(), *standing.scopes(proxy.namespace), own, held)
+            return (view.TrustScope(), *standing.scopes(proxy.namespace), passed, held)
         case ProxyKind.ZTUNNEL:
             return (view.TrustScope(), view.NodesScope(proxy.cluster, network))
         case ProxyKind.WAYPOINT:
@@ -120,7 +143,11 @@ def _naming(proxy: Proxy) -> view.Naming:
 
 
 def _outbound(
-    proxy: Proxy, *, network: NetworkId, labels: frozenset[tuple[str, str]]
+    proxy: Proxy,
+    *,
+    network: NetworkId,
+    labels: frozenset[tuple[str, str]],
+    audiences: tuple[tuple[str, ...], ...],
 ) -> view.OutboundScope:
     return view.OutboundScope(
         proxy.cluster,
@@ -131,6 +158,17 @@ def _outbound(
         marks_sockets=proxy.marks_sockets,
         labels=tuple(sorted(labels)),
         begins_tunnels=proxy.begins_tunnels,
+        audiences=audiences,
+    )
+
+
+def _common(own: view.OutboundScope) -> view.CommonScope:
+    return view.CommonScope(
+        own.network,
+        own.requested_networks,
+        own.audiences,
+        marks_sockets=own.marks_sockets,
+        begins_tunnels=own.begins_tunnels,
     )
 
 

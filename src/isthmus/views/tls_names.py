@@ -71,16 +71,16 @@ def listeners(
     named: Named,
     *,
     places: collections.Collection[view.OutboundScope, None],
-    routed: collections.Index[view.OutboundScope, HostKey, view.VirtualHost],
+    routed: collections.Collection[PortKey, tuple[view.VirtualHost, ...]],
 ) -> collections.Collection[view.SliceKey, view.Slice]:
     """Declare the listeners of ports where there is no HTTP, whose hosts are `routed`."""
 
     def ports(
         read: reader.Reader, scope: view.OutboundScope, _: None
     ) -> Iterator[tuple[PortKey, None]]:
-        taken = {route for _, route, _ in read.lookup(routed, scope)}
-        for port in sorted({port for _, port, _ in read.lookup(named.by_scope, scope)} - taken):
-            yield (scope, port), None
+        for port in sorted({port for _, port, _ in read.lookup(named.by_scope, scope)}):
+            if read.get(routed, (scope, port)) is None:
+                yield (scope, port), None
 
     def listener(read: reader.Reader, key: PortKey, _: None) -> Sliced:
         scope, port = key

@@ -42,6 +42,7 @@ EndpointsSlice = balanced.EndpointsSlice
 ForeignTls = foreign.ForeignTls
 TrustSlice = believed.TrustSlice
 TRUST = believed.TRUST
+CommonScope = scopes.CommonScope
 CredentialScope = scopes.CredentialScope
 GatewayScope = scopes.GatewayScope
 HorizonScope = scopes.HorizonScope

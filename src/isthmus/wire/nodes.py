@@ -11,6 +11,7 @@ Source: spec sections 4.2 and 4.4; security rule XA-2.
 """
 
 import ipaddress
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -211,7 +212,8 @@ def _is_address(text: str) -> bool:
 
 def _text(claim: Claim, key: str) -> str:
     value = claim.metadata.get(key)
-    return value if isinstance(value, str) else ""
+    # Most proxies say the same: each text exists once, for as long as anybody says it.
+    return sys.intern(value) if isinstance(value, str) else ""
 
 
 def _flag(claim: Claim, key: str) -> bool:
@@ -222,5 +224,7 @@ def _flag(claim: Claim, key: str) -> bool:
 def _labels(value: Json) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, Mapping):
         return ()
-    pairs = ((key, text) for key, text in value.items() if isinstance(text, str))
+    pairs = (
+        (sys.intern(key), sys.intern(text)) for key, text in value.items() if isinstance(text, str)
+    )
     return tuple(sorted(pairs))[:MOST_LABELS]

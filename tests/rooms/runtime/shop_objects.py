@@ -6,7 +6,7 @@ from isthmus.mesh.proxies import ProxyKind
 from isthmus.wire import nodes
 
 
-def node(pod="a-1", namespace="shop", kind=ProxyKind.SIDECAR, **more):
+def node(pod="a-1", namespace="shop", kind=ProxyKind.SIDECAR, network="n1", **more):
     """Return who a proxy says that it is."""
     return nodes.Node(
         id="n",
@@ -16,7 +16,7 @@ def node(pod="a-1", namespace="shop", kind=ProxyKind.SIDECAR, **more):
         namespace=namespace,
         domain=f"{namespace}.svc.cluster.local",
         addresses=("10.0.0.7",),
-        network=NetworkId("n1"),
+        network=NetworkId(network),
         **more,
     )
 

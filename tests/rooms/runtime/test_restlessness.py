@@ -63,9 +63,9 @@ class Setting:
         """Return how many proxies see a place, if each were a thousand."""
         return READERS * self.connections.seeing(scope)
 
-    def come(self, pod, *, can=True, cluster=C1):
+    def come(self, pod, *, can=True, cluster=C1, network="n1"):
         """Let a proxy come."""
-        node = shop_objects.node(pod=pod, follows_collections=can)
+        node = shop_objects.node(pod=pod, follows_collections=can, network=network)
         return self.connections.open(callers.Caller(cluster, "shop", "default", pod), node)
 
     def service(self, name):
@@ -162,9 +162,9 @@ def test_only_so_much_turns_together():
     assert setting.in_parts() == {"web", "api"}
 
 
-def test_proxies_of_one_place_turn_after_those_of_another():
+def test_proxies_of_one_network_turn_after_those_of_another():
     setting = Setting()
-    other = setting.come("b-1", cluster=ClusterId("c2"))
+    other = setting.come("b-1", cluster=ClusterId("c2"), network="n2")
     setting.change("web", setting.enough)
 
     setting.restlessness.step()

@@ -121,8 +121,8 @@ def test_a_new_identity_changes_clusters_of_its_service_alone(size):
 
     kinds = {key.kind for key in changed}
     assert kinds == {view.Kind.ENDPOINTS, view.Kind.CLUSTER}
-    # Two ports in each of three namespaces with proxies.
-    assert sum(key.kind is view.Kind.CLUSTER for key in changed) == 2 * 3
+    # Two ports in each of two networks, whatever namespaces and clusters their proxies are in.
+    assert sum(key.kind is view.Kind.CLUSTER for key in changed) == 2 * 2
 
 
 @SIZES
@@ -217,17 +217,17 @@ def beside_each_other(*names):
         for number, cluster in enumerate(clusters):
             cluster.service("s", ready=[f"10.{number}.0.1"])
             cluster.service("s", namespace="kube-system", ready=[f"10.{number}.9.1"])
-            mesh.put(mesh.views.scopes, view.HorizonScope(cluster.name, "n1"), 1)
+    for name in names:
+        mesh.scopes_of(mesh.proxy(f"{name}/client").pod)
     return mesh
 
 
 def seen_of(mesh, cluster, namespace):
+    told = mesh.slices_of(*mesh.scopes_of(mesh.proxy(f"{cluster}/client").pod))
     (found,) = (
         slice_
-        for key, slice_ in mesh.graph.items(mesh.views.slices).items()
-        if key.kind is view.Kind.ENDPOINTS
-        and key.scope.cluster == cluster
-        and f"|s.{namespace}." in slice_.cluster_name
+        for key, slice_ in told.items()
+        if key.kind is view.Kind.ENDPOINTS and f"|s.{namespace}." in slice_.cluster_name
     )
     return found
 
@@ -260,7 +260,13 @@ def test_one_more_cluster_that_looks_costs_the_same_however_many_endpoints_there
 def test_a_cluster_that_looks_later_sees_what_others_saw_before_it():
     mesh = beside_each_other("east", "west")
     mesh.cluster("north", network="n1")
+    pod = mesh.proxy("north/client").pod
 
-    mesh.put(mesh.views.scopes, view.HorizonScope("north", "n1"), 1)
+    changed, _ = change_of(
+        mesh, lambda: mesh.put(mesh.views.scopes, view.HorizonScope("north", "n1"), 1)
+    )
 
+    # Its own alone, which there are none of.
+    assert {slice_.new.groups for slice_ in changed.values()} == {()}
+    mesh.scopes_of(pod)
     assert seen_of(mesh, "north", "default") is seen_of(mesh, "east", "default")

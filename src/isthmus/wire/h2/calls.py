@@ -78,13 +78,32 @@ class Shown:
 class Call:
     """One call, as the service that answers it sees it."""
 
+    __slots__ = (
+        "_fault",
+        "_follower",
+        "_given",
+        "_headers",
+        "_is_answered",
+        "_is_heard_out",
+        "_is_over",
+        "_line",
+        "_messages",
+        "_most",
+        "_partial",
+        "_reader",
+        "_shown",
+        "stream",
+        "task",
+    )
+
     def __init__(self, line: Line, opened: connection.Opened, *, shown: Shown, most: int) -> None:
         self.stream = opened.stream
         self._headers = opened.headers
         self._line = line
         self._shown = shown
         self._most = most
-        self._messages: deque[tuple[bytes, int]] = deque()
+        self._messages: deque[tuple[bytes, int]] | None = None
+        """Those that nobody has read yet; most calls have none at most times."""
         self._partial = bytearray()
         self._given = 0
         self._is_heard_out = False
@@ -173,8 +192,9 @@ class Call:
         self._headers = ()
         if self._is_over:
             follower.lost()
-        while self._messages and not self._is_over:
-            content, owed = self._messages.popleft()
+        messages, self._messages = self._messages, None
+        while messages and not self._is_over:
+            content, owed = messages.popleft()
             self._line.state.taken(self.stream, owed)
             follower.heard(content)
         self._wake()
@@ -278,6 +298,7 @@ class Call:
             message = bytes(self._partial[PREFIX_BYTES:whole])
             del self._partial[:whole]
             if self._follower is None:
+                self._messages = self._messages or deque()
                 self._messages.append((message, owed))
             else:
                 self._line.state.taken(self.stream, owed)

@@ -104,7 +104,8 @@ class Connection:
         self.is_over = False
         self.why = ""
         self._buffer = bytearray()
-        self._decoder = hpack.Decoder(max_header_list_size=self.limits.header_bytes)
+        self._decoder: hpack.Decoder | None = _decoder(self.limits)
+        """What a client may refer to of headers before, until it knows that nothing is kept."""
         self._inlet = inlet.Inlet(self.limits, self.outlet.say)
         self._streams: dict[int, bool] = {}
         """Those that are open, with whether the client has said all that it has to say."""
@@ -204,6 +205,7 @@ class Connection:
     def _greet(self) -> None:
         limits = self.limits
         told = (
+            (frames.HEADER_TABLE_SIZE, 0),
             (frames.MAX_CONCURRENT_STREAMS, limits.streams),
             (frames.INITIAL_WINDOW_SIZE, limits.window),
             (frames.MAX_HEADER_LIST_SIZE, limits.header_bytes),
@@ -335,7 +337,8 @@ class Connection:
 
     def _decoded(self, content: bytes) -> Headers:
         try:
-            found = self._decoder.decode(content, raw=False)
+            decoder = self._decoder or _decoder(self.limits, table_bytes=0)
+            found = decoder.decode(content, raw=False)
             return tuple((str(name), str(value)) for name, value in found)
         except hpack.OversizedHeaderListError:
             text = f"headers of a request are larger than {self.limits.header_bytes} bytes"
@@ -365,6 +368,9 @@ class Connection:
             raise _Fault(Code.PROTOCOL_ERROR, "settings of a stream")
         if flags & frames.ACK:
             _of_size(content, 0)
+            # What it refers to from now on stands in the same request (RFC 7541 section 4.2), and
+            # what was shown in earlier ones, such as its token, is forgotten.
+            self._decoder = None
             return
         self._count_odd()
         if len(content) % 6:
@@ -453,6 +459,14 @@ class Connection:
     def _count_odd(self) -> None:
         if self._inlet.is_too_odd(self._now):
             raise _Fault(Code.ENHANCE_YOUR_CALM, "too many frames that bring nothing")
+
+
+def _decoder(limits: Limits, *, table_bytes: int | None = None) -> hpack.Decoder:
+    """Return what reads headers, and keeps as much of them as a client may refer to later."""
+    made = hpack.Decoder(max_header_list_size=limits.header_bytes)
+    if table_bytes is not None:
+        made.header_table_size = made.max_allowed_table_size = table_bytes
+    return made
 
 
 def _of_size(content: bytes, size: int) -> None:

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -34,6 +33,7 @@ _LOG = logs.Log("isthmus.h2")
 # The library would write each header that it reads, and some of them are secrets.
 logging.getLogger("hpack").setLevel(logging.CRITICAL)
 
+_NONE: Final = frozenset[int]()
 _WAITS = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError, InterruptedError)
 
 
@@ -90,10 +90,10 @@ class Line:
         self._loop = asyncio.get_running_loop()
         self.since = self.heard_at = self._loop.time()
         self._calls: dict[int, calls.Call] = {}
-        self._backlog: deque[bytes | memoryview] = deque()
+        self._backlog: list[bytes | memoryview] = []
         self._unwritten = 0
         self._writers: dict[int, asyncio.Future[None]] = {}
-        self._held_back: set[int] = set()
+        self._held_back = _NONE
         self._is_watching_writes = False
         self._is_closed = False
         self._is_leaving = False
@@ -201,14 +201,14 @@ class Line:
         """Say whether nothing of a stream waits; if something does, its call is told later."""
         if self._has_room(stream):
             return True
-        self._held_back.add(stream)
+        self._held_back |= {stream}
         self._hurry(stream)
         return False
 
     def ended(self, stream: int) -> None:
         """Take note that we have ended a stream."""
         self._calls.pop(stream, None)
-        self._held_back.discard(stream)
+        self._held_back -= {stream}
         self._calm()
 
     def _has_room(self, stream: int) -> bool:
@@ -221,7 +221,7 @@ class Line:
             if not waiter.done() and (self._is_closed or self._has_room(stream)):
                 waiter.set_result(None)
         for stream in [each for each in self._held_back if self._has_room(each)]:
-            self._held_back.discard(stream)
+            self._held_back -= {stream}
             if (call := self._calls.get(stream)) is not None:
                 call.drained()
         self._calm()
@@ -320,7 +320,7 @@ class Line:
                 found.heard_out()
             case connection.Broken():
                 del self._calls[event.stream]
-                self._held_back.discard(event.stream)
+                self._held_back -= {event.stream}
                 found.lost()
 
     def _on_writable(self) -> None:
@@ -354,7 +354,7 @@ class Line:
                 sent = self._sock.send(part)
             except _WAITS:
                 # TLS wants the very same bytes again.
-                self._backlog.appendleft(part)
+                self._backlog.insert(0, part)
                 self._watch_writes(self._on_writable)
                 return
             except OSError as error:
@@ -362,21 +362,21 @@ class Line:
                 return
             self._unwritten -= sent
             if sent < len(part):
-                self._backlog.appendleft(memoryview(part)[sent:])
+                self._backlog.insert(0, memoryview(part)[sent:])
         if self._is_leaving and not self._calls:
             self.close()
 
     def _next_part(self) -> bytes | memoryview:
-        part = self._backlog.popleft()
+        part = self._backlog.pop(0)
         if len(part) > JOINED_BYTES:
             view = memoryview(part)
-            self._backlog.appendleft(view[JOINED_BYTES:])
+            self._backlog.insert(0, view[JOINED_BYTES:])
             return view[:JOINED_BYTES]
         if not self._backlog:
             return part
         parts, size = [part], len(part)
         while self._backlog and size + len(self._backlog[0]) <= JOINED_BYTES:
-            parts.append(self._backlog.popleft())
+            parts.append(self._backlog.pop(0))
             size += len(parts[-1])
         return b"".join(parts) if len(parts) > 1 else part
 

@@ -6,7 +6,6 @@ turns. Knows nothing of what arrives, and no socket: whoever has one takes what 
 Source: RFC 9113 section 5.2.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,7 +19,7 @@ class Overflow(Exception):  # noqa: N818  # the other side's fault, which the co
 @dataclass(slots=True)
 class _Lane:
     window: int
-    waiting: deque[bytes | memoryview] = field(default_factory=deque)
+    waiting: list[bytes | memoryview] = field(default_factory=list)
     size: int = 0
     ending: bytes = b""
 
@@ -68,7 +67,7 @@ class Outlet:
     def __init__(self) -> None:
         self.said: list[bytes | memoryview] = []
         self._lanes: dict[int, _Lane] = {}
-        self._turns: deque[int] = deque()
+        self._turns: list[int] = []
         self._window = frames.USUAL_WINDOW
         self._first_window = frames.USUAL_WINDOW
 
@@ -181,7 +180,7 @@ class Outlet:
         """Send what waits, as far as the windows let it."""
         stuck = 0
         while self._turns and stuck < len(self._turns) and self._window > 0:
-            stream = self._turns.popleft()
+            stream = self._turns.pop(0)
             lane = self._lanes.get(stream)
             if lane is None or not lane.waiting:
                 continue
@@ -200,10 +199,10 @@ class Outlet:
         room = left = min(self._window, lane.window, frames.LARGEST, lane.size)
         place = len(self.said)
         while left:
-            part = lane.waiting.popleft()
+            part = lane.waiting.pop(0)
             if len(part) > left:
                 view = memoryview(part)
-                lane.waiting.appendleft(view[left:])
+                lane.waiting.insert(0, view[left:])
                 part = view[:left]
             self.said.append(part)
             left -= len(part)

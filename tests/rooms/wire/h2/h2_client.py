@@ -33,6 +33,10 @@ class Client:
     def headers(self, stream, headers=CALL, *, flags=frames.END_HEADERS):
         return frame(frames.HEADERS, self._encoder.encode(headers), flags=flags, stream=stream)
 
+    def remembers_nothing(self):
+        """Refer from now on to nothing that was said in earlier requests."""
+        self._encoder.header_table_size = 0
+
     def heard(self):
         """Return what the server has sent since: (kind, flags, stream, content)."""
         content = b"".join(self.server.outlet.ready())

@@ -385,3 +385,29 @@ def test_nothing_is_sent_beyond_a_window_and_all_of_it_in_order(said):
         assert content.startswith(got[stream])
         is_stuck = len(got[stream]) < len(content)
         assert not is_stuck or windows[0] == 0 or windows[stream] <= 0
+
+
+SECRET = (*CALL, ("authorization", "bearer secret"))
+KNOWS = frame(frames.SETTINGS, flags=frames.ACK)
+
+
+def test_headers_of_earlier_requests_are_forgotten_as_soon_as_the_client_knows():
+    client = Client()
+    client.open(1, SECRET)
+
+    client.say(KNOWS)
+    client.open(3, SECRET)  # refers to what it said first
+
+    assert goaway(client.heard())[0] is Code.COMPRESSION_ERROR
+
+
+def test_until_then_it_may_refer_to_them_and_from_then_on_it_says_all_anew():
+    client = Client()
+    client.open(1, SECRET)
+    (again,) = client.open(3, SECRET)
+    client.say(KNOWS)
+    client.remembers_nothing()
+
+    first, second = (event for number in (5, 7) for event in client.open(number, SECRET))
+
+    assert again.headers == first.headers == second.headers == SECRET

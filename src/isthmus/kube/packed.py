@@ -11,6 +11,7 @@ Source: performance rule 8; docs/decisions/0049-pods-and-slices-are-packed.md.
 """
 
 import functools
+import sys
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -73,7 +74,7 @@ class Service(objects.Service, frozen=True):
     name: str = ""
     created: str = ""
     addresses: tuple[str, ...] = ()
-    """`spec.clusterIP`, and then `spec.clusterIPs`."""
+    """`spec.clusterIPs`, if `spec.clusterIP` is the first of them."""
 
     @property  # type: ignore[misc]  # As above.
     @override
@@ -84,9 +85,10 @@ class Service(objects.Service, frozen=True):
     @property  # type: ignore[misc]  # As above.
     @override
     def spec(self) -> objects.ServiceSpec:
-        first, *listed = self.addresses
-        shared = _spec_in(self)
-        return msgspec.structs.replace(shared, cluster_ip=first, cluster_ips=tuple(listed))
+        shared, own = _spec_in(self), self.addresses
+        return (
+            msgspec.structs.replace(shared, cluster_ip=own[0], cluster_ips=own) if own else shared
+        )
 
     @override
     def whole(self) -> objects.Service:
@@ -188,16 +190,17 @@ def endpoint_slice(whole: objects.EndpointSlice) -> EndpointSlice:
 def service(whole: objects.Service) -> Service:
     """Return a Service, packed; what it has in common with others is one object."""
     said, spec = whole.metadata, whole.spec
+    own = _same_addresses(spec.cluster_ips) if spec.cluster_ips[:1] == (spec.cluster_ip,) else ()
+    shared = msgspec.structs.replace(spec, selector=None)
+    if own:
+        shared = msgspec.structs.replace(shared, cluster_ip="", cluster_ips=())
     return Service(
         _common(said),
-        spec=_spec(
-            _items(spec.selector),
-            msgspec.structs.replace(spec, cluster_ip="", cluster_ips=(), selector=None),
-        ),
+        spec=_spec(_items(spec.selector), shared),
         status=_same_status(whole.status),
         name=said.name,
-        created=said.creation_timestamp,
-        addresses=_same_addresses((spec.cluster_ip, *spec.cluster_ips)),
+        created=sys.intern(said.creation_timestamp),
+        addresses=own,
     )
 
 

@@ -49,8 +49,9 @@ def declare(
             if like.service_account
         }
         ids = set() if service.entry is None else set(service.entry.identities)
+        domains, usual = read.value(settings_.domains), read.value(settings_.trust_domain)
         for cluster, namespace, account in holders:
-            domain = settings_.domain_of(read, cluster)
+            domain = domains.get(cluster) or usual
             ids.add(str(SpiffeId(domain, namespace, account)))
         yield key, tuple(sorted(ids | _told(read, told, service)))
 

@@ -52,14 +52,14 @@ class Nodes:
     """What this module declares.
 
     Attributes:
-        addresses: Of services that have any, in all clusters, sorted.
+        addresses_of: Returns those of a service in all clusters, sorted; kept by whoever asks.
         sharing: Where there is a Service of a name, and who shares it.
         judging: Whether anybody asks which pods a node has; filled from outside.
         by_node: Pods that may have traffic, by cluster and node, if somebody does.
         declare_pods: Declares what is kept of each pod while a collection is not empty.
     """
 
-    addresses: collections.Collection[ServiceKey, tuple[PlacedAddress, ...]]
+    addresses_of: Callable[[reader.Reader, Service], tuple[PlacedAddress, ...]]
     sharing: collections.Collection[ServiceKey, Sharing]
     judging: collections.Source[str, bool]
     by_node: collections.Index[tuple[ClusterId, str], WorkloadKey, Workload]
@@ -81,11 +81,9 @@ class Known:
 
 def declare(graph_: graph.Graph, sources_: sources.Sources, known: Known) -> Nodes:
     """Declare what node proxies must know in `graph_`."""
-    services, places = known.services, known.places
+    places = known.places
 
-    def placed(
-        read: reader.Reader, key: ServiceKey, service: Service
-    ) -> Iterable[tuple[ServiceKey, tuple[PlacedAddress, ...]]]:
+    def placed(read: reader.Reader, service: Service) -> tuple[PlacedAddress, ...]:
         found = [
             PlacedAddress(
                 places.network_of(read, cluster=cluster, labels={}, address=vip), vip, cluster
@@ -93,12 +91,11 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, known: Known) -> Nod
             for cluster, vips in service.vips
             for vip in vips
         ]
-        if found:
-            yield key, tuple(sorted(found))
+        return tuple(sorted(found))
 
     judging: collections.Source[str, bool] = graph_.source("ambient.judging")
     return Nodes(
-        addresses=graph_.derive("ambient.addresses", services, placed),
+        addresses_of=placed,
         sharing=_sharing(graph_, known),
         judging=judging,
         by_node=graph_.index(

@@ -6,7 +6,7 @@ who compute with them, and the findings to those who tell people.
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
@@ -40,6 +40,17 @@ class Checked(Generic[V]):
     is_broken: bool = False
 
 
+class Judged(Protocol):
+    """An answer with its findings, of whatever kind it is."""
+
+    @property
+    def findings(self) -> tuple[errors.Finding, ...]:
+        """What is wrong."""
+
+
+F = TypeVar("F", bound=Judged)
+
+
 def values_of(
     graph_: graph.Graph, name: str, checked: collections.Collection[K, Checked[V]]
 ) -> collections.Collection[K, V]:
@@ -68,13 +79,11 @@ def last_good_of(
     )
 
 
-def findings_of(
-    graph_: graph.Graph, name: str, checked: collections.Collection[K, Checked[V]]
-) -> Findings:
+def findings_of(graph_: graph.Graph, name: str, checked: collections.Collection[K, F]) -> Findings:
     """Declare the findings of `checked`."""
 
     def findings(
-        _: reader.Reader, key: K, answer: Checked[V]
+        _: reader.Reader, key: K, answer: F
     ) -> Iterable[tuple[FindingKey, errors.Finding]]:
         for number, finding in enumerate(answer.findings):
             yield FindingKey(name, key, number), finding

@@ -6,6 +6,7 @@ all the while, since calls are under way. So this says nothing of who may be cal
 Source: spec section 4.9.
 """
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from isthmus.fleet import sources
 from isthmus.kube import objects
 from isthmus.mesh import addresses
 from isthmus.mesh.identities import ClusterId
-from isthmus.mesh.services import ServiceKey
+from isthmus.mesh.services import ServiceKey, key_of
 from isthmus.registry import endpoints
 
 
@@ -51,6 +52,12 @@ def in_brief(found: Iterable[str]) -> tuple[addresses.Brief, ...]:
     return tuple([addresses.brief(one) for one in sorted(set(found))])
 
 
+@functools.lru_cache(maxsize=4096)
+def _ports(said: tuple[objects.EndpointPort, ...]) -> tuple[tuple[str, int], ...]:
+    """Return name and number of ports: slices that are alike share them."""
+    return tuple(sorted({(port.name, port.port or 0) for port in said}))
+
+
 def declare(graph_: graph.Graph, sources_: sources.Sources, *, more: Ports) -> Nodes:
     """Declare the ports of all clusters' pods in `graph_`; `more` come from no EndpointSlice."""
 
@@ -63,10 +70,10 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, *, more: Ports) -> N
             yield (
                 key,
                 Declared(
-                    ServiceKey(key.namespace, service),
+                    key_of(key.namespace, service),
                     key.cluster,
                     in_brief(one for member in members for one in member.addresses),
-                    tuple(sorted({(port.name, port.port or 0) for port in slice_.ports or ()})),
+                    _ports(slice_.ports or ()),
                 ),
             )
 

@@ -33,12 +33,12 @@ SHOWN: Final = 3
 Workloads = collections.Collection[WorkloadKey, Workload]
 
 
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """What one slice contributes to one service, whether ready or not."""
+class Shard(msgspec.Struct, frozen=True, gc=False):
+    """What one slice contributes to one service, whether ready or not, and what is wrong with it."""
 
     service: ServiceKey
     endpoints: tuple[Endpoint, ...]
+    findings: tuple[errors.Finding, ...] = ()
 
 
 Shards = collections.Index[ServiceKey, sources.ObjectKey, Shard]
@@ -94,7 +94,7 @@ def declare(
 
     def check(
         read: reader.Reader, key: sources.ObjectKey, slice_: objects.EndpointSlice
-    ) -> Iterable[tuple[sources.ObjectKey, checked.Checked[Shard]]]:
+    ) -> Iterable[tuple[sources.ObjectKey, Shard]]:
         service = slice_.metadata.label(SERVICE_LABEL)
         if service and slice_.address_type != "FQDN":
             yield key, Reading(read, key, pods.workloads, places).shard(service, slice_)
@@ -106,14 +106,13 @@ def declare(
         yield key, joined_endpoints(shards_of(read, shards, service), keeps_unready=keeps)
 
     ways: graph.Ways[sources.ObjectKey, objects.EndpointSlice] = graph.Ways(hears=(pods.heard(),))
-    both = graph_.derive("shards.checked", sources_.endpoint_slices, check, ways=ways)
-    values = checked.values_of(graph_, "shards", both)
-    every = graph_.join("shards.all", values, others)
+    own = graph_.derive("shards", sources_.endpoint_slices, check, ways=ways)
+    every = graph_.join("shards.all", own, others)
     shards: Shards = graph_.index("shards.by_service", every, lambda _, shard: (shard.service,))
     return Nodes(
         endpoints=graph_.derive("endpoints", services, joined),
         shards=shards,
-        findings=checked.findings_of(graph_, "shards", both),
+        findings=checked.findings_of(graph_, "shards", own),
     )
 
 
@@ -166,7 +165,7 @@ class Reading:
     workloads: Workloads
     places: topology.Nodes
 
-    def shard(self, service: str, slice_: objects.EndpointSlice) -> checked.Checked[Shard]:
+    def shard(self, service: str, slice_: objects.EndpointSlice) -> Shard:
         """Return what the slice contributes, and which addresses it may not."""
         refused: list[str] = []
         found: list[Endpoint] = []
@@ -180,8 +179,7 @@ class Reading:
                 continue
             found.extend(self._endpoints(member, slice_.ports or (), address, likes))
         same = self._as_before(found)
-        shard = Shard(key_of(self.key.namespace, service), same)
-        return checked.Checked(shard, self._findings(refused))
+        return Shard(key_of(self.key.namespace, service), same, self._findings(refused))
 
     def _as_before(self, found: list[Endpoint]) -> tuple[Endpoint, ...]:
         """Return endpoints, those that are as they were as the objects that they were.
@@ -200,9 +198,7 @@ class Reading:
     def _before(self) -> tuple[Endpoint, ...]:
         """Return what the slice contributed when it was read last."""
         last = self.read.last
-        if isinstance(last, checked.Checked) and isinstance(last.value, Shard):
-            return last.value.endpoints
-        return ()
+        return last.endpoints if isinstance(last, Shard) else ()
 
     def _endpoints(
         self,

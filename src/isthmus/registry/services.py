@@ -135,7 +135,8 @@ def resolution_of(service: objects.Service) -> Resolution:
 def vips_of(service: objects.Service) -> tuple[str, ...]:
     """Return the cluster IPs of a Service, as its API server orders them."""
     listed = service.spec.cluster_ips or (service.spec.cluster_ip,)
-    return tuple(vip for vip in listed if not addresses.fault_of(vip))
+    usable = tuple(vip for vip in listed if not addresses.fault_of(vip))
+    return listed if usable == listed else usable  # Which exists already.
 
 
 def port_of(port: objects.ServicePort) -> ServicePort:

@@ -12,7 +12,7 @@ Source: spec sections 1.2, 3.2, 6.5, 8.3 and 8.8.
 import dataclasses
 import functools
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -115,12 +115,15 @@ class Nodes:
 
     Attributes:
         trust: Who is accepted, and which cluster has which trust domain.
+        domains: Those of clusters that have another one than the settings say; for whoever asks
+            for all clusters at once.
         locality_rules: Host patterns that are cluster-local, and those that are not.
         shared: Which Services other clusters may reach under their own name.
     """
 
     settings: collections.Single[MeshSettings]
     trust: trust.Nodes
+    domains: collections.Single[Mapping[ClusterId, TrustDomain]]
     members: collections.Single[tuple[NetworkMember, ...]]
     gateways: collections.Single[tuple[ConfiguredGateway, ...]]
     locality_rules: collections.Single[tuple[tuple[str, ...], tuple[str, ...]]]
@@ -170,6 +173,7 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, *, seat: Seat) -> No
     return Nodes(
         settings=single,
         trust=trust_,
+        domains=graph_.single("trust_domains.all", lambda read: dict(read.items(trust_.domains))),
         members=graph_.single("network_members", lambda read: read.value(single).network_members),
         gateways=graph_.single(
             "configured_gateways", lambda read: read.value(single).configured_gateways

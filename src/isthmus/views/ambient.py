@@ -195,7 +195,7 @@ def _services(
                 continue
             vips = [
                 one
-                for one in read.get(known.model.for_nodes.addresses, key) or ()
+                for one in known.model.for_nodes.addresses_of(read, service)
                 if sharing.reaches(scope.cluster, owner=one.cluster)
                 and not _is_taken(read, known, scope, one.cluster, one.address, one.network)
             ]

@@ -408,7 +408,7 @@ def _asked(
     sharing = read.get(known.model.for_nodes.sharing, key) or NOBODY
     addresses = [
         one.address
-        for one in read.get(known.model.for_nodes.addresses, key) or ()
+        for one in known.model.for_nodes.addresses_of(read, service)
         if one.network in {"", scope.network}
         and (service.entry is not None or sharing.reaches(scope.cluster, owner=one.cluster))
     ]

@@ -302,8 +302,8 @@ def test_one_changed_slice_computes_its_own_service_only(world, member):
 
     world.slice(name="s7-x", service="s7", members=[member("10.1.0.2")])
 
-    # The slice's check, shard, findings and ports; the service's endpoints and identities.
-    assert world.graph.recomputed() == 6
+    # The slice's shard, findings and ports; the service's endpoints and identities.
+    assert world.graph.recomputed() == 5
 
 
 # --- identities

@@ -256,8 +256,8 @@ def test_a_changed_pod_computes_its_own_resource_alone(size):
     assert [(key.kind, key.name) for key in changed] == [
         (view.Kind.ADDRESS, "east//Pod/default/s7-10-0-0-8")
     ]
-    # The slice (six ways), its service in the registry, twice in the views, and one workload.
-    assert mesh.graph.recomputed() == 13
+    # The slice (five ways), its service in the registry, twice in the views, and one workload.
+    assert mesh.graph.recomputed() == 12
 
 
 def test_a_policy_for_all_computes_no_workload_again():

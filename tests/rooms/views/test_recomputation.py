@@ -7,9 +7,9 @@ import pytest
 from isthmus.testing import builders, shapes
 from isthmus.views import view
 
-# The slice (four ways), service and identities in the registry; candidates, also in bunches, served ports and headless
+# The slice (three ways), service and identities in the registry; candidates, also in bunches, served ports and headless
 # flag; what is behind gateways; the endpoints seen from two networks and passed on by two gateways. The same at any size.
-NODES = 15
+NODES = 14
 
 MOST_CALLS = 1800
 """Some hundreds more than today. When there were 3,100, a change took twice the time."""

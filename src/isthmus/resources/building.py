@@ -7,7 +7,7 @@ bytes, as long as anybody is told them.
 
 import dataclasses
 import weakref
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Final
 
 from isthmus.resources import snapshot
@@ -37,6 +37,17 @@ def _told(slice_: view.EndpointsSlice, form: bool) -> snapshot.Resource:
 
 def _shared(slice_: view.EnvoySlice) -> snapshot.Resource:
     return shared(envoy.build(slice_))
+
+
+def resting() -> Iterator[int]:
+    """Fold the bodies that are not, and yield how long each was.
+
+    Whoever goes through this may take a breath between any two.
+    """
+    for known in _KNOWN.valuerefs():
+        one = known()
+        if one is not None and (size := one.rest()):
+            yield size
 
 
 _KNOWN: Final = weakref.WeakValueDictionary[Hashable, snapshot.Resource]()

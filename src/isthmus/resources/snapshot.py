@@ -10,6 +10,10 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final, NewType
 
+from typing_extensions import override
+
+from isthmus.resources import folding
+
 TypeUrl = NewType("TypeUrl", str)
 """The full URL of a protobuf type, as it stands in an `Any`."""
 
@@ -65,13 +69,13 @@ class Contents(str):
         return made
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Resource:
     """One resource, ready to be put into an `Any`.
 
     Attributes:
         version: A short digest of `body`.
-        body: The serialized message of type `type_url`.
+        body: The serialized message of type `type_url`; it may be folded until somebody asks.
         aliases: Other names by which a client may ask for it.
         parts_of: Names of resources whose subscribers need this one, too.
         collections: Those of `MEMBERS` that it refers to; they come and go with it.
@@ -84,6 +88,51 @@ class Resource:
     aliases: tuple[str, ...] = ()
     parts_of: tuple[str, ...] = ()
     collections: tuple["Resource", ...] = ()
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Resource):
+            return NotImplemented
+        return (
+            self.version == other.version
+            and self.name == other.name
+            and self.type_url == other.type_url
+            and self.aliases == other.aliases
+            and self.parts_of == other.parts_of
+            and self.collections == other.collections
+            and self.body == other.body
+        )
+
+    @override
+    def __hash__(self) -> int:
+        return hash((self.type_url, self.name, self.version))
+
+    def rest(self) -> int:
+        """Keep the body folded until somebody asks for it again; return how long it is if it was not."""
+        held = _HELD.__get__(self)
+        found = folding.folded(held)
+        if found is held:
+            return 0
+        _HELD.__set__(self, found)
+        return len(held)
+
+
+_HELD: Final = vars(Resource)["body"]
+
+
+def _body(resource: Resource) -> bytes:
+    held: bytes = _HELD.__get__(resource)
+    if not isinstance(held, folding.Folded):
+        return held
+    body = folding.unfolded(held)
+    _HELD.__set__(resource, body)
+    return body
+
+
+# What is asked for looks as if it had never been folded.
+setattr(Resource, "body", property(_body, _HELD.__set__))  # noqa: B010  # It is a field.
 
 
 @dataclass(frozen=True, slots=True)

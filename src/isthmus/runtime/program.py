@@ -38,6 +38,7 @@ from isthmus.runtime import (
     renewing,
     reports,
     resolving,
+    resting,
     restlessness,
     seating,
     settings,
@@ -404,6 +405,7 @@ class Program:
             _ = nursery.keep("follow certificate authority", self._trust.follow)
             _ = nursery.keep("follow clusters", self._fleet.run)
             _ = nursery.keep("give memory back", self._tidy)
+            _ = nursery.keep("fold what rests", lambda: resting.fold(self._clock))
             _ = nursery.keep("look up gateways", self._resolver.run)
             _ = nursery.keep("fetch keys of tokens", self._key_sets.run)
             _ = nursery.keep("look for ways to other clusters", self._prober.run)

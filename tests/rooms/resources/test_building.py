@@ -3,6 +3,7 @@
 import dataclasses
 import socket
 
+import msgspec
 import pytest
 from envoy.config.endpoint.v3 import endpoint_components_pb2
 from envoy_examples import ALL, AUTO, ENDPOINTS, NAME, SNI, inbound
@@ -77,7 +78,7 @@ def read_back(message):
 def each_by_itself(slice_):
     """Return a slice whose endpoints share nothing."""
     groups = [
-        dataclasses.replace(group, endpoints=tuple(group.endpoints)) for group in slice_.groups
+        msgspec.structs.replace(group, endpoints=tuple(group.endpoints)) for group in slice_.groups
     ]
     return dataclasses.replace(slice_, groups=tuple(groups))
 

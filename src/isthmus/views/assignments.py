@@ -7,10 +7,11 @@ object, be it with it or when they come.
 Source: spec sections 3.4, 3.5 and 8.2.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
+
+import msgspec
 
 from isthmus.base.same import Same
 from isthmus.mesh import policies
@@ -46,7 +47,7 @@ def outbound(
 
 @functools.lru_cache(maxsize=PLACES)
 def _anywhere(horizon: view.HorizonScope) -> view.HorizonScope:
-    return dataclasses.replace(horizon, cluster=ANYWHERE)
+    return msgspec.structs.replace(horizon, cluster=ANYWHERE)
 
 
 def _slices(

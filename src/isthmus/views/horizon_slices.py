@@ -5,9 +5,10 @@ services that do not reach beyond it, a namespace where it has rules of its own,
 where endpoints are nearer or farther; these count more. Whoever changes places always finds something: wider slices stay.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
 
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
@@ -190,7 +191,7 @@ def _has_own_rule(
 ) -> bool:
     """Say whether another rule holds here than in the next wider place."""
     namespace = horizon.namespace if horizon.selected else None
-    wider = dataclasses.replace(horizon, namespace=namespace, selected=())
+    wider = msgspec.structs.replace(horizon, namespace=namespace, selected=())
     usual = _rule(read, known, service, wider)
     own = _rule(read, known, service, horizon)
     return own != usual and visibility.is_visible(service, client=horizon.namespace or "")

@@ -2,8 +2,10 @@
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
+from isthmus.base import same
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
 from isthmus.mesh.services import Protocol, Resolution, Service, ServiceKey
@@ -27,6 +29,9 @@ Seen = tuple[view.OutboundScope, ServiceKey]
 Sliced = Iterator[tuple[view.SliceKey, view.Slice]]
 RouteKey = tuple[view.OutboundScope, str]
 Hosts = tuple[view.VirtualHost, ...]
+
+SHARED: Final = 4096
+"""The hosts of so many services are remembered."""
 
 ALONE: Final = ("*",)
 """The names of a host that is the only one of its routes: whoever comes there means it."""
@@ -224,13 +229,10 @@ def _split(
 def _hosts(
     known: facts.Facts,
 ) -> Callable[[reader.Reader, Seen, Service], Iterator[tuple[Seen, Hosts]]]:
-    def hosted(read: reader.Reader, key: Seen, service: Service) -> Iterator[tuple[Seen, Hosts]]:
-        if found := tuple(hosts_of(read, key, service)):
-            yield key, _same_hosts(found)
+    memories = dict[ServiceKey, same.Memory]()
 
-    def hosts_of(read: reader.Reader, key: Seen, service: Service) -> Iterator[view.VirtualHost]:
+    def hosted(read: reader.Reader, key: Seen, service: Service) -> Iterator[tuple[Seen, Hosts]]:
         scope, name = key
-        client = scope.namespace
         routed = [one for one in known.virtuals_of(read, name) if one.http]
         if service.derived is not None:
             # Routes for a Service hold under each of its names.
@@ -239,44 +241,76 @@ def _hosts(
         addresses = addressing.addresses_of(
             read, known, service, cluster=scope.cluster, naming=scope.naming
         )
-        domains = visibility.domains_of(service, client=client, addresses=addresses)
+        making = _Making(read, known, scope, service, addresses)
+        if routed or service.alias_of:
+            found = _same_hosts(tuple(making.hosts(routed)))
+        else:
+            found = making.plain(_memory_of(name, memories))
+        if found:
+            yield key, found
+
+    return hosted
+
+
+def _memory_of(key: ServiceKey, memories: dict[ServiceKey, same.Memory]) -> same.Memory:
+    found = memories.get(key)
+    if found is None:
+        if len(memories) >= SHARED:
+            del memories[next(iter(memories))]
+        found = memories[key] = same.Memory()
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """Makes the hosts of a service, which has these addresses, for clients of a scope."""
+
+    read: reader.Reader
+    known: facts.Facts
+    scope: view.OutboundScope
+    service: Service
+    addresses: tuple[str, ...]
+
+    def plain(self, memory: same.Memory) -> Hosts:
+        """Return them where no VirtualService says anything.
+
+        A place that comes finds what those before it have found, if that is made of the same.
+        """
+        read, known, scope, service = self.read, self.known, self.scope, self.service
+        named, client = service_named(read, known, service.hostname), scope.namespace
+        rule = named and rule_for(read, known, named, client=client, labels=scope.labels)
+        return memory.answer(
+            (service, named, rule, read.value(known.model.settings)),
+            (self.addresses, client == service.key.namespace),
+            lambda: _same_hosts(tuple(self.hosts([]))),
+        )
+
+    def hosts(self, routed: list[policies.VirtualService]) -> Iterator[view.VirtualHost]:
+        """Yield them, of which VirtualServices may say something."""
+        read, known, scope, service = self.read, self.known, self.scope, self.service
+        client, labels = scope.namespace, scope.labels
+        domains = visibility.domains_of(service, client=client, addresses=self.addresses)
         for port in outbound.ports_of(service):
             if facts.is_tcp_like(port.protocol) or _is_strange(service, port.protocol):
                 continue
             host = names.sniffed_route(service.hostname, port=port.number)
-            is_alone = port.protocol is Protocol.AUTO
-            asked = ALONE if is_alone else domains
+            asked = ALONE if port.protocol is Protocol.AUTO else domains
             place = _place(scope, port=port.number)
             virtual = routing.chosen(routed, place=place, owner=service.key.namespace)
+            key_of = keys_for(read, known, client=client, port=port.number, labels=labels)
             if virtual is None:
-                cluster = _own_cluster(read, known, service, port=port.number)
-                own = policies.Destination(service.hostname, port.number)
-                bound = keys_for(read, known, client=client, port=port.number, labels=scope.labels)(
-                    own
-                )
-                told = routing.plain_host(
+                yield routing.plain_host(
                     host,
                     domains=asked,
                     host=service.hostname,
                     port=port.number,
-                    cluster_name=cluster,
-                    key=bound,
+                    cluster_name=_own_cluster(read, known, service, port=port.number),
+                    key=key_of(policies.Destination(service.hostname, port.number)),
                 )
             else:
-                routes = routing.routes_of(
-                    virtual,
-                    place=place,
-                    resolve=resolver(
-                        read, known, client=client, port=port.number, labels=scope.labels
-                    ),
-                    key_of=keys_for(
-                        read, known, client=client, port=port.number, labels=scope.labels
-                    ),
-                )
-                told = view.VirtualHost(host, asked, routes)
-            yield told
-
-    return hosted
+                resolve = resolver(read, known, client=client, port=port.number, labels=labels)
+                routes = routing.routes_of(virtual, place=place, resolve=resolve, key_of=key_of)
+                yield view.VirtualHost(host, asked, routes)
 
 
 @functools.lru_cache(maxsize=routing.MOST_SHARED)

@@ -6,7 +6,7 @@ rooms find these under `views.view`.
 Source: docs/explanation/design.md; spec sections 3.4 and 3.5.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from isthmus.base import hashing
 from isthmus.mesh.identities import ANYWHERE, ClusterId, NetworkId
@@ -27,8 +27,7 @@ class Naming(hashing.Word):
     ALLOCATED = "allocated"
 
 
-@dataclass(frozen=True, slots=True)
-class HorizonScope(hashing.Remembering):
+class HorizonScope(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """Where one stands: from here the endpoints of all services look the same.
 
     Proxies share the widest, which says a network alone. A proxy sees narrower ones
@@ -56,11 +55,8 @@ class HorizonScope(hashing.Remembering):
     begins_tunnels: bool = False
     is_apart: bool = False
 
-    __hash__ = hashing.Remembering.__hash__
 
-
-@dataclass(frozen=True, slots=True)
-class CommonScope(hashing.Remembering):
+class CommonScope(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """What sidecars of many namespaces and clusters see alike in a network: clusters of services.
 
     A proxy sees its OutboundScope as well, which counts more.
@@ -81,11 +77,8 @@ class CommonScope(hashing.Remembering):
     namespace: None = None
     labels: tuple[tuple[str, str], ...] = ()
 
-    __hash__ = hashing.Remembering.__hash__
 
-
-@dataclass(frozen=True, slots=True)
-class OutboundScope(hashing.Remembering):
+class OutboundScope(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """What sidecars of one namespace in one cluster and network see of the mesh.
 
     Attributes:
@@ -108,11 +101,8 @@ class OutboundScope(hashing.Remembering):
     begins_tunnels: bool = False
     audiences: tuple[tuple[str, ...], ...] = ()
 
-    __hash__ = hashing.Remembering.__hash__
 
-
-@dataclass(frozen=True, slots=True)
-class NamesScope(hashing.Remembering):
+class NamesScope(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """Which names pods of one namespace may ask their proxies for, and what is answered."""
 
     cluster: ClusterId
@@ -121,11 +111,8 @@ class NamesScope(hashing.Remembering):
     requested_networks: tuple[NetworkId, ...] = ()
     naming: Naming = Naming.CLUSTER
 
-    __hash__ = hashing.Remembering.__hash__
 
-
-@dataclass(frozen=True, slots=True)
-class InboundScope(hashing.Remembering):
+class InboundScope(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """What one kind of workload serves itself: same labels, ports and namespace.
 
     Attributes:
@@ -138,21 +125,15 @@ class InboundScope(hashing.Remembering):
     ports: tuple[tuple[int, Protocol], ...]
     ends_tunnels: bool = False
 
-    __hash__ = hashing.Remembering.__hash__
 
-
-@dataclass(frozen=True, slots=True)
-class TunnelScope(hashing.Remembering):
+class TunnelScope(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """Where tunnels to one workload may lead: to its own addresses, sorted."""
 
     cluster: ClusterId
     addresses: tuple[str, ...]
 
-    __hash__ = hashing.Remembering.__hash__
 
-
-@dataclass(frozen=True, slots=True)
-class GatewayScope(hashing.Remembering):
+class GatewayScope(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """What gateways with these labels are configured to pass on.
 
     Attributes:
@@ -170,11 +151,8 @@ class GatewayScope(hashing.Remembering):
     marks_sockets: bool = False
     begins_tunnels: bool = False
 
-    __hash__ = hashing.Remembering.__hash__
 
-
-@dataclass(frozen=True, slots=True)
-class WaypointScope(hashing.Remembering):
+class WaypointScope(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """What the waypoints of one Gateway must have.
 
     Attributes:
@@ -189,35 +167,24 @@ class WaypointScope(hashing.Remembering):
     requested_networks: tuple[NetworkId, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
 
-    __hash__ = hashing.Remembering.__hash__
 
-
-@dataclass(frozen=True, slots=True)
-class CredentialScope(hashing.Remembering):
+class CredentialScope(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """What gateways that run as one account may hold: Secrets beside them that it may read."""
 
     cluster: ClusterId
     namespace: str
     service_account: str
 
-    __hash__ = hashing.Remembering.__hash__
 
-
-@dataclass(frozen=True, slots=True)
-class NodesScope(hashing.Remembering):
+class NodesScope(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """What node proxies of one cluster and network know of the mesh."""
 
     cluster: ClusterId
     network: NetworkId
 
-    __hash__ = hashing.Remembering.__hash__
 
-
-@dataclass(frozen=True, slots=True)
-class TrustScope(hashing.Remembering):
+class TrustScope(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """Whose identities are believed, which is the same for all proxies."""
-
-    __hash__ = hashing.Remembering.__hash__
 
 
 Scope = (

@@ -4,8 +4,10 @@ Source: spec sections 3.1, 4.2 and 4.9.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from isthmus.mesh import gateway_classes
 from isthmus.mesh.identities import ANYWHERE, NetworkId
@@ -63,15 +65,15 @@ class _Standing:
 
     def scopes(self, namespace: str) -> Iterator[view.HorizonScope]:
         """Yield from where a proxy looks, the widest view first."""
-        yield replace(self.wide, cluster=ANYWHERE)
-        owners = [self.wide, replace(self.wide, namespace=namespace)]
+        yield msgspec.structs.replace(self.wide, cluster=ANYWHERE)
+        owners = [self.wide, msgspec.structs.replace(self.wide, namespace=namespace)]
         if self.selected:
-            owners.append(replace(owners[-1], selected=self.selected))
+            owners.append(msgspec.structs.replace(owners[-1], selected=self.selected))
         for one in owners:
             yield one
-            yield replace(one, locality=self.locality)
+            yield msgspec.structs.replace(one, locality=self.locality)
             if self.labels is not None:
-                yield replace(one, locality=self.locality, labels=self.labels)
+                yield msgspec.structs.replace(one, locality=self.locality, labels=self.labels)
 
 
 def scopes_of(

@@ -21,6 +21,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh.services import Protocol, Service, ServiceKey
 from isthmus.mesh.traffic import LoadBalancer, TrafficPolicy
@@ -72,7 +74,7 @@ def declare(
             subset.labels for rule in known.rules_of(read, key) for subset in rule.subsets
         } | {()}
         # How endpoints are told makes no difference to what stands where.
-        alike = {dataclasses.replace(one, is_apart=False): None for one in read.items(horizons)}
+        alike = {msgspec.structs.replace(one, is_apart=False): None for one in read.items(horizons)}
         seen = {
             horizon: behind_gateways(service, endpoints, subsets=sorted(subsets), horizon=horizon)
             for horizon in alike

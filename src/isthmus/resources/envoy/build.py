@@ -46,8 +46,7 @@ def build(slice_: view.EnvoySlice) -> snapshot.Resource:
         case view.TrustSlice():
             return secrets.bundles(view.TRUST, slice_.bundles)
         case view.RouteSlice() | view.tunnels.TunnelRoutes() | view.tunnels.WorkloadRoutes():
-            name = view.name_of(slice_)
-            return versions.resource(snapshot.ROUTES, _routes(slice_), name=name)
+            return _routes(slice_)
         case _:
             name = view.listener_name(slice_)
             return versions.resource(snapshot.LISTENERS, _listener(slice_), name=name)
@@ -79,10 +78,11 @@ def _cluster(slice_: view.Clusters) -> message.Message:
     assert_never(slice_)
 
 
-def _routes(slice_: view.Routes) -> message.Message:
+def _routes(slice_: view.Routes) -> snapshot.Resource:
+    name = view.name_of(slice_)
     if isinstance(slice_, view.RouteSlice):
-        return routes.configuration_of(slice_)
-    return tunnels.routes(slice_)
+        return versions.encoded(snapshot.ROUTES, routes.encoded(slice_), name=name)
+    return versions.resource(snapshot.ROUTES, tunnels.routes(slice_), name=name)
 
 
 def _listener(slice_: view.ListenerSlice) -> message.Message:

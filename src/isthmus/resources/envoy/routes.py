@@ -5,12 +5,14 @@ Hosts are already in the order of their names; what no host answers for falls to
 Source: spec sections 4.8, 4.9 and 4.11.
 """
 
+import functools
 from typing import Final, assert_never
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from google.protobuf import message
 
+from isthmus.base import same
 from isthmus.mesh.traffic import HashKey, HashOf
 from isthmus.resources.envoy import actions, callers, conditions, messages
 from isthmus.views import view
@@ -18,13 +20,47 @@ from isthmus.views import view
 RETRY_INBOUND: Final = "reset-before-request"
 ATTEMPTS: Final = 2
 MAX_BODY: Final = 1024 * 1024
+SHARED: Final = 4096
+"""So many hosts are remembered as bytes."""
 
 
 def configuration_of(routes: view.RouteSlice) -> message.Message:
     """Return the message that routes requests by host, path and header."""
+    hosts = [*(_host(host) for host in routes.hosts), *_fallback(routes)]
+    return _of_hosts(routes, hosts, name=routes.name)
+
+
+def encoded(routes: view.RouteSlice) -> bytes:
+    """Return the message of `configuration_of`, serialized deterministically.
+
+    Namespaces share most of their hosts: each of these is serialized once. Name and hosts are the
+    first two fields, so that one part follows the other.
+    """
+    return b"".join(
+        (
+            _written(route_pb2.RouteConfiguration(name=routes.name)),
+            *[_encoded_host(same.Same(host)) for host in routes.hosts],
+            _written(route_pb2.RouteConfiguration(virtual_hosts=_fallback(routes))),
+            _written(_of_hosts(routes, [])),
+        )
+    )
+
+
+@functools.lru_cache(maxsize=SHARED)
+def _encoded_host(host: same.Same[view.VirtualHost]) -> bytes:
+    return _written(route_pb2.RouteConfiguration(virtual_hosts=[_host(host.it)]))
+
+
+def _written(part: message.Message) -> bytes:
+    return bytes(part.SerializeToString(deterministic=True))
+
+
+def _of_hosts(
+    routes: view.RouteSlice, hosts: list[messages.Fields], *, name: str = ""
+) -> message.Message:
     result: message.Message = route_pb2.RouteConfiguration(
-        name=routes.name,
-        virtual_hosts=[*(_host(host) for host in routes.hosts), *_fallback(routes)],
+        name=name,
+        virtual_hosts=hosts,
         validate_clusters={"value": False},
         ignore_port_in_host_matching=True,
         max_direct_response_body_size_bytes={"value": MAX_BODY},

@@ -12,9 +12,8 @@ same address later, with the same authority, nothing that it says is believed.
 Source: design rule 4; security rules RS-1 and RS-5.
 """
 
-import asyncio
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from isthmus.base import clock, errors, tasks
@@ -114,8 +113,19 @@ GATEWAY_API = (
 Changes = Mapping[str, Mapping[sources.ObjectKey, objects.Object | None]]
 """By collection and key the object to be; None deletes."""
 
+Take = Callable[[], Changes]
+"""Returns what has changed since it was returned last."""
 
 Follower = informer.Informer[objects.Object, sources.ObjectKey]
+
+
+def joined(parts: Iterable[Changes]) -> Changes:
+    """Return what has changed in some clusters as one change."""
+    whole: dict[str, dict[sources.ObjectKey, objects.Object | None]] = {}
+    for part in parts:
+        for collection, entries in part.items():
+            whole.setdefault(collection, {}).update(entries)
+    return whole
 
 
 class Generation:
@@ -129,7 +139,7 @@ class Generation:
         *,
         namespace: str,
         followed: tuple[Followed, ...],
-        on_changes: Callable[[Changes], None],
+        on_changes: Callable[[Take], None],
         system_clock: clock.Clock,
     ) -> None:
         self.cluster = cluster
@@ -250,19 +260,19 @@ class Generation:
     ) -> None:
         if not self.is_live:
             return
-        # What arrives in one read of the connection goes into one transaction.
         if not self._pending:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._on_changes(self._take)
         pending = self._pending.setdefault(one.collection, {})
         for key, value in changes.items():
             if one.keep(key.name):
                 pending[key] = value
 
-    def _flush(self) -> None:
+    def _take(self) -> Changes:
         pending, self._pending = self._pending, {}
-        if self.is_live and any(pending.values()):
-            self.version += 1
-            self._on_changes(pending)
+        if not self.is_live or not any(pending.values()):
+            return {}
+        self.version += 1
+        return pending
 
     def _found(self, collection: str, key: sources.ObjectKey, found: errors.Finding | None) -> None:
         if found is None:

@@ -25,6 +25,7 @@ from isthmus.fleet import (
     generations,
     members,
     membership,
+    pacing,
     recalling,
     snapshots,
     sources,
@@ -103,6 +104,7 @@ class Supervisor:
         self.ready = asyncio.Event()
         self.ended = asyncio.Event()  # some generation has; whoever heard it clears it
         self._writer = writing.Writer(graph_, into)
+        self._pace = pacing.Pace(self._writer.change)
         self._own = config_cluster
         self._namespace, self._timeout_s = namespace, remote_timeout_s
         self._parse = parse
@@ -429,7 +431,7 @@ class Supervisor:
             dataclasses.replace(reached_by, name=cluster),
             namespace=self._namespace,
             followed=followed,
-            on_changes=self._writer.change,
+            on_changes=self._pace.soon,
             system_clock=self._clock,
         )
 

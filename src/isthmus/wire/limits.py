@@ -15,6 +15,8 @@ class Limits:
         first_message_s: Seconds until the first message must have come.
         ready_s: Seconds that who comes before we know the mesh may wait for us.
         write_s: Seconds that one message may take to be accepted by the connection.
+        answer_s: Seconds that changes of endpoints wait for the answer to those before, if these
+            are many; who never answers is told all the same.
         age_s: Seconds after which a stream ends, give or take a half, so that proxies spread over
             replicas and prove themselves again; 0 never.
         together_s: Seconds in which a node proxy may ask for policies beside workloads.
@@ -27,6 +29,7 @@ class Limits:
     first_message_s: float = 20.0
     ready_s: float = 30.0
     write_s: float = 30.0
+    answer_s: float = 5.0
     age_s: float = 0.0
     together_s: float = 0.1
     streams_per_pod: int = 2

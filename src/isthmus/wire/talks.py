@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from isthmus.base import clock, logs, tasks
-from isthmus.resources.snapshot import ADDRESSES, CLUSTERS, Snapshot, TypeUrl
+from isthmus.resources.snapshot import (
+    ADDRESSES,
+    CLUSTERS,
+    ENDPOINTS,
+    MEMBERS,
+    Snapshot,
+    TypeUrl,
+)
 from isthmus.wire import admission, counting, encoding, nodes, printing, streams, turns, wheel
 from isthmus.wire.h2 import outlet
 from isthmus.wire.limits import Limits
@@ -25,8 +32,19 @@ _LOG = logs.Log("isthmus.ads")
 
 Changed = Mapping[TypeUrl, frozenset[str]]
 
+_ANSWERED_AT_ONCE: Final = frozenset({ENDPOINTS, MEMBERS})
+"""Of clusters the answer may wait for their endpoints."""
+
 KEPT_S: Final = 2.0
 """Seconds in which a message must be told again, or it is made anew for whoever comes later."""
+MOST_AHEAD: Final = 65_536
+"""Bytes of endpoints that may be unanswered; then changes wait, which they do in one message.
+
+Sockets hold megabytes. Whoever reads slowly would be sent one message after the other, each older
+than what is known when it is read.
+"""
+LEAST_AHEAD: Final = MOST_AHEAD // 2
+"""As what a shorter message counts: no more than two of them are unanswered either."""
 FINE: Final = "OK"
 TOO_SLOW: Final = ("DEADLINE_EXCEEDED", "the proxy does not read what it is sent")
 OLD: Final = ("UNAVAILABLE", "the stream is old; connect again")
@@ -132,6 +150,11 @@ class Talk:
     _held_back_at: float | None = None
     _unsent: printing.Print | None = None
     """What the proxy has not read yet: others may be told the same meanwhile."""
+    _newest: str = ""
+    """The nonce of what was told last of endpoints, which answers all before it."""
+    _ahead: int = 0
+    _is_asked: bool = False
+    _patience: wheel.Token | None = None
     _waits_for_more: bool = False
     _is_over: bool = False
     _age: wheel.Token | None = None
@@ -212,6 +235,12 @@ class Talk:
         """Tell the proxy all that it should hear."""
         if self._is_over or self._waits_for_more or self._held_back_at is not None:
             return
+        if self._ahead >= MOST_AHEAD and not self._is_asked:
+            if self._patience is None:
+                self._patience = self.ground.wheel.after(
+                    self.ground.limits.answer_s, self._lose_patience
+                )
+            return
         if not tasks.attempt(self.record.id, self._tell, turn):
             self.stop(*FAILED)
 
@@ -228,6 +257,9 @@ class Talk:
             offered = self.ground.printed(offer, flavour=self.record.flavour)
             self.record.sent(offer, now=turn.now())
             turn.sent(offered)
+            if offer.type_url in _ANSWERED_AT_ONCE:
+                self._newest = offer.nonce
+                self._ahead += max(offered.message.size, LEAST_AHEAD)
             if held.is_told:
                 is_free = self.way.send(offered.message)
                 break
@@ -237,9 +269,28 @@ class Talk:
             self.way.flush()
         if not is_free:
             self._hold_back(offered)
-        elif self._changed_at is not None and (held.is_told or not held.holds_back):
+            return
+        self._is_asked = False
+        if self._changed_at is not None and (held.is_told or not held.holds_back):
             turn.converged(self._changed_at)
             self._changed_at = None
+
+    def _was_answered(self) -> None:
+        self._ahead = 0
+        if self._patience is not None:
+            self.ground.wheel.drop(self._patience)
+            self._patience = None
+            # Together with all others, who then hear the same.
+            self.ground.turns.change(self)
+
+    def _lose_patience(self) -> None:
+        self._patience, self._ahead = None, 0
+        if not self._is_over:
+            self.ground.turns.change(self)
+
+    def _answer(self) -> None:
+        self._is_asked = True
+        self.ground.turns.answer(self)
 
     def _hold_back(self, unsent: printing.Print | None) -> None:
         if self._is_over:
@@ -260,7 +311,7 @@ class Talk:
     def _go_on(self) -> None:
         self._waits_for_more = self._session.says_more = False
         if not self._is_over:
-            self.ground.turns.answer(self)
+            self._answer()
 
     def _wake(self, changed: Changed) -> None:
         if self._is_over:
@@ -283,7 +334,7 @@ class Talk:
             self._report(accepted)
             if request.type_url == CLUSTERS and not self._session.is_told:
                 # Something may have waited for this.
-                self.ground.turns.answer(self)
+                self._answer()
             return
         actions = self._session.heard(request)
         for action in actions:
@@ -296,11 +347,13 @@ class Talk:
             self.record.asked(kind)
             self.watch.heeds(kind, self._session.heeds(kind))
             self._waits_for_more = False
-            self.ground.turns.answer(self)
+            self._answer()
 
     def _report(self, report: messages.Report) -> None:
         outcome = report.outcome
         self.record.heard(outcome, now=self.ground.turns.now())
+        if outcome.nonce == self._newest:
+            self._was_answered()
         if isinstance(outcome, messages.Refused):
             kind = printing.short(outcome.type_url)
             self.ground.counters.rejects.add(1, kind)
@@ -323,9 +376,10 @@ class Talk:
         self._is_over = True
         self._unsent = None
         self._drop_deadline()
-        if self._age is not None:
-            self.ground.wheel.drop(self._age)
-            self._age = None
+        for each in (self._age, self._patience):
+            if each is not None:
+                self.ground.wheel.drop(each)
+        self._age = self._patience = None
         self.ground.turns.leave(self)
         tasks.attempt(self.record.id, self.watch.close)
         self.gone(self)

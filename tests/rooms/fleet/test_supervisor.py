@@ -128,7 +128,7 @@ async def test_the_old_generation_never_writes_after_the_new_one_took_over(fleet
     await kube_server.eventually(lambda: fleet.names("cluster2") == ["cluster3-service"])
 
     old._batch(supervisor.generations.EVERYWHERE[2], {("n", "ghost"): None})
-    old._flush()
+    assert old._take() == {}
     fleet.remotes["cluster2"].put(kinds.SERVICE, "ghost", "n")
     fleet.remotes["cluster3"].put(kinds.SERVICE, "real", "n")
     await kube_server.eventually(lambda: "real" in fleet.names("cluster2"))

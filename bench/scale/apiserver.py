@@ -58,13 +58,37 @@ class Kind:
         return (event for at, event in self.events if at > version)
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An event that is ready to be written.
+
+    Attributes:
+        event: What watchers are told.
+        body: The object from then on; empty if it is gone.
+    """
+
+    path: str
+    key: tuple[str, str]
+    version: int
+    event: bytes
+    body: bytes
+
+
+Steps = tuple[Step, Step, Step]
+"""A pod comes, its slice changes, and another pod is gone."""
+
+
+def _key(one: shapes.Obj) -> tuple[str, str]:
+    return one["metadata"].get("namespace", ""), one["metadata"]["name"]
+
+
 class ApiServer:
     """One cluster's API server."""
 
     def __init__(self, shape: shapes.Shape, cluster: int, authority: str) -> None:
         self._shape = shape
         self._cluster = cluster
-        self._version = FIRST
+        self._version = self._last = FIRST
         self._oldest = FIRST
         self._kinds: dict[str, Kind] = {}
         self._members: dict[int, list[shapes.Member]] = {}
@@ -97,18 +121,31 @@ class ApiServer:
             own[number] = dataclasses.replace(one, is_ready=number not in unready)
         return self._slice(service)
 
-    def replace(self, service: int, number: int, marker: int) -> int:
-        """Put a new pod in the place of one, with an address of its own."""
+    def replacing(self, service: int, number: int, marker: int) -> Steps:
+        """Put a new pod in the place of one, with an address of its own, once these happen."""
         own = self.members(service)
         old = own[number]
-        fresh = dataclasses.replace(
+        fresh = own[number] = dataclasses.replace(
             old, name=f"s{service}-m{marker}", address=shapes.marker(marker), is_ready=True
         )
-        own[number] = fresh
-        self.put(PODS, shapes.pod_object(self._shape, self._cluster, service, fresh))
-        written = self._slice(service)
-        self.delete(PODS, shapes.NAMESPACES[0], old.name)
+        new, gone = (
+            shapes.pod_object(self._shape, self._cluster, service, one) for one in (fresh, old)
+        )
+        known = shapes.endpoint_slice(self._shape, self._cluster, service, own)
+        return (
+            self._step(PODS, b"ADDED", new),
+            self._step(SLICES, b"MODIFIED", known),
+            self._step(PODS, b"DELETED", gone),
+        )
+
+    def happen(self, steps: Steps) -> int:
+        """Let what was made ready happen now; return when the event of a slice was written."""
+        _, written, _ = map(self._take, steps)
         return written
+
+    def replace(self, service: int, number: int, marker: int) -> int:
+        """Replace a pod now; return when the event was written."""
+        return self.happen(self.replacing(service, number, marker))
 
     def on(self, node: int) -> dict[int, list[str]]:
         """Return the addresses of a node's pods, by service."""
@@ -157,8 +194,8 @@ class ApiServer:
 
     def expire(self) -> None:
         """End all watches, and remember nothing of what was: 410 to all that go on from there."""
-        self._version += 1
-        self._oldest = self._version
+        self._last += 1
+        self._version = self._oldest = self._last
         self.cut()
 
     def reach(self, *, is_reachable: bool) -> None:
@@ -174,35 +211,40 @@ class ApiServer:
 
     def put(self, path: str, one: shapes.Obj) -> int:
         """Write an object; return when its event was written."""
-        self._version += 1
-        one["metadata"]["resourceVersion"] = str(self._version)
-        key = (one["metadata"].get("namespace", ""), one["metadata"]["name"])
-        is_new = key not in self._kinds.setdefault(path, Kind()).objects
-        return self._tell(path, b"ADDED" if is_new else b"MODIFIED", self._hold(path, one))
+        is_new = _key(one) not in self._kinds.setdefault(path, Kind()).objects
+        return self._take(self._step(path, b"ADDED" if is_new else b"MODIFIED", one))
 
     def delete(self, path: str, namespace: str, name: str) -> int:
         """Delete an object; return when its event was written."""
-        self._version += 1
-        one = json.loads(self._kinds[path].objects.pop((namespace, name)))
-        one["metadata"]["resourceVersion"] = str(self._version)
-        return self._tell(path, b"DELETED", json.dumps(one).encode())
+        one = json.loads(self._kinds[path].objects[namespace, name])
+        return self._take(self._step(path, b"DELETED", one))
 
     def _slice(self, service: int) -> int:
         known = self.members(service)
         return self.put(SLICES, shapes.endpoint_slice(self._shape, self._cluster, service, known))
 
-    def _tell(self, path: str, kind: bytes, body: bytes) -> int:
+    def _step(self, path: str, kind: bytes, one: shapes.Obj) -> Step:
+        """Make an event ready, which must happen before what is made ready later."""
+        self._last += 1
+        one["metadata"]["resourceVersion"] = str(self._last)
+        body = json.dumps(one, separators=(",", ":")).encode()
         event = b'{"type":"%b","object":%b}\n' % (kind, body)
+        return Step(path, _key(one), self._last, event, b"" if kind == b"DELETED" else body)
+
+    def _take(self, step: Step) -> int:
+        """Let an event happen; return when it was written."""
+        kind, self._version = self._kinds[step.path], step.version
+        if step.body:
+            kind.objects[step.key] = step.body
+        else:
+            del kind.objects[step.key]
         written = time.monotonic_ns()
-        self._kinds[path].tell(self._version, event)
+        kind.tell(step.version, step.event)
         return written
 
-    def _hold(self, path: str, one: shapes.Obj) -> bytes:
-        metadata = one["metadata"]
+    def _hold(self, path: str, one: shapes.Obj) -> None:
         body = json.dumps(one, separators=(",", ":")).encode()
-        kind = self._kinds.setdefault(path, Kind())
-        kind.objects[metadata.get("namespace", ""), metadata["name"]] = body
-        return body
+        self._kinds.setdefault(path, Kind()).objects[_key(one)] = body
 
     # --- requests
 
@@ -323,25 +365,37 @@ class Servers:
 
     def __init__(self, servers: Sequence[ApiServer]) -> None:
         self._servers = servers
+        self._ready: list[tuple[float, ApiServer, int, Steps]] = []
 
     async def obey(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Let something happen."""
-        if asked["act"] == "replace":
-            return {"found": await self._replaced(asked["events"])}
+        if asked["act"] in {"prepare", "replace"}:
+            self._ready = list(self._prepared(asked["events"]))
+        if asked["act"] == "prepare":
+            return {}
+        if asked["act"] in {"begin", "replace"}:
+            return {"found": await self._replaced()}
         if asked["act"] == "truth":
             return {"found": [each.truth() for each in self._servers]}
         one = self._servers[asked["cluster"]]
         return {"found": ACTS[asked["act"]](one, asked)}
 
-    async def _replaced(self, events: Sequence[Sequence[float]]) -> dict[str, int]:
-        """Replace pods, each at its moment from now; return when each event was written."""
-        began, written = time.monotonic(), dict[str, int]()
+    def _prepared(
+        self, events: Sequence[Sequence[float]]
+    ) -> Iterator[tuple[float, ApiServer, int, Steps]]:
+        """Yield what happens when pods are replaced, so that nothing else is left to do then."""
         for at_s, *numbers in events:
             cluster, service, number, marker = map(int, numbers)
+            one = self._servers[cluster]
+            yield at_s, one, marker, one.replacing(service, number, marker)
+
+    async def _replaced(self) -> dict[str, int]:
+        """Replace pods, each at its moment from now; return when each event was written."""
+        began, written = time.monotonic(), dict[str, int]()
+        for at_s, one, marker, steps in self._ready:
             # Who is late lets watches have what there is all the same, before there is more.
             await asyncio.sleep(max(0.0, began + at_s - time.monotonic()))
-            moment = self._servers[cluster].replace(service, number, marker)
-            written[shapes.marker(marker)] = moment
+            written[shapes.marker(marker)] = one.happen(steps)
         return written
 
 

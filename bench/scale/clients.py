@@ -48,8 +48,9 @@ class Fleet:
         self._epoll = select.epoll()
         self._by_number: dict[int, proxies.Client] = {}
         self._retry_at = 0.0
-        self._lines = 0
-        self._wanted: Sequence[proxies.Client] = ()
+        self._wanted = 0
+        self._away: dict[int, proxies.Client] = {}
+        self._coming = set[int]()
         self._shape = shape
         self.looked = looking.Looked()
         self._buffers = tls.Buffers()
@@ -63,7 +64,7 @@ class Fleet:
         Raises:
             TimeoutError: Some have not.
         """
-        wanted = self._wanted = self.clients[:count]
+        wanted = self._want(count)
         until = time.monotonic() + SYNC_S + SYNC_EACH_S * len(wanted)
         while time.monotonic() < until:
             self._turn()
@@ -186,18 +187,25 @@ class Fleet:
 
     # --- connections
 
-    def _connect_all(self, wanted: Sequence[proxies.Client]) -> None:
-        if self._lines >= len(wanted) or (now := time.monotonic()) < self._retry_at:
-            return
-        coming = sum(one.line is not None and not one.is_shaken for one in wanted)
-        for one in wanted:
-            if coming >= AT_ONCE or now < self._retry_at:
+    def _want(self, count: int | None) -> Sequence[proxies.Client]:
+        """Let so many connect from now on, and return them."""
+        self._wanted = len(self.clients[:count])
+        for one in self.clients[:count]:
+            if one.line is None:
+                self._away[one.number] = one
+        return self.clients[:count]
+
+    def _connect_some(self) -> None:
+        """Begin to connect those who have waited longest, so many at once as may."""
+        now = time.monotonic()
+        while self._away and len(self._coming) < AT_ONCE and now >= self._retry_at:
+            one = next(iter(self._away.values()))
+            if now < one.retry_at:
                 return
-            if one.line is None and now >= one.retry_at:
-                one.line = tls.Connection(self._buffers, self._place)
-                self._watch(one, one.line, select.EPOLLOUT)
-                self._lines += 1
-                coming += 1
+            del self._away[one.number]
+            self._coming.add(one.number)
+            one.line = tls.Connection(self._buffers, self._place)
+            self._watch(one, one.line, select.EPOLLOUT)
 
     def _watch(self, one: proxies.Client, line: tls.Connection, events: int) -> None:
         """Be told of these events of a connection from now on, and of no others."""
@@ -221,15 +229,18 @@ class Fleet:
             if not one.is_deaf:
                 self._leave(one.line)
             one.line.close()
-            self._lines -= 1
         one.is_deaf = False
         one.line = None
         one.retry_at = time.monotonic() + retry_s
+        self._coming.discard(one.number)
+        if one.number < self._wanted:
+            self._away[one.number] = one
         one.begin(is_new=one.synced_ns == 0 and bool(one.talk.missing))
 
     def _turn(self) -> None:
         """Read what has come for some, and then let them answer."""
-        self._connect_all(self._wanted)
+        if self._away:
+            self._connect_some()
         heard = list[tuple[proxies.Client, tls.Connection]]()
         for number, events in self._epoll.poll(TURN_S, BATCH):
             one = self._by_number[number]
@@ -259,6 +270,8 @@ class Fleet:
         except (OSError, http2.Ended):
             self._lose(one)
             return False
+        if self._coming and line.is_shaken:
+            self._coming.discard(one.number)
         return True
 
     def _write(self, one: proxies.Client, line: tls.Connection) -> None:

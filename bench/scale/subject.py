@@ -179,6 +179,11 @@ class Companion:
         assert isinstance(found, dict)
         return found
 
+    def has_said(self) -> bool:
+        """Say whether what it is to say next is there."""
+        assert self._process.stdout is not None
+        return bool(select.select([self._process.stdout], [], [], 0)[0])
+
     def cpu_s(self) -> float:
         """Return the CPU time that it has used."""
         return usage.exact_cpu_s(self._process.pid)

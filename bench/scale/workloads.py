@@ -163,11 +163,14 @@ def stream(here: Field, events: list[list[float]], *, seconds: float) -> Found:
 
     Bytes are those of an event, for each client that is told of it.
     """
+    here.servers.ask(act="prepare", events=events)
     here.clients.ask(act="track")
     before = here.clients.ask(act="counted")
     cpu_s, busy_s = here.plane.cpu_s(), here.clients.cpu_s()
-    here.servers.tell(act="replace", events=events)
+    here.servers.tell(act="begin")
     here.rest(seconds + PAUSE_S)
+    while not here.servers.has_said():
+        here.rest(PAUSE_S)  # Clients answer for as long as something happens.
     written = here.servers.hear()["found"]
     client_s = here.clients.cpu_s() - busy_s
     found = here.clients.ask(

@@ -141,6 +141,25 @@ def test_who_comes_back_is_told_what_happened_meanwhile():
     assert kind.forgotten == 1  # Who knows no more than what was before lists anew.
 
 
+def test_what_is_made_ready_happens_when_it_is_its_turn():
+    server = apiserver.ApiServer(SMALL, 0, "")
+    before, pods = server._version, dict(server._kinds[shapes.PODS].objects)
+    first, second = (server.replacing(0, number, 70 + number) for number in (1, 2))
+
+    assert (server._version, server._kinds[shapes.PODS].objects) == (before, pods)
+    server.happen(first)
+    server.happen(second)
+
+    versions = [step.version for step in (*first, *second)]
+    assert versions == sorted(set(versions))
+    assert server._version == versions[-1]
+    names = {name for _, name in server._kinds[shapes.PODS].objects}
+    assert {"s0-m71", "s0-m72"} <= names
+    assert names.isdisjoint({"s0-1", "s0-2"})
+    (_, slice_), *_ = [one for one in server._kinds[shapes.SLICES].events if b"s0-m72" in one[1]]
+    assert b"s0-m71" in slice_
+
+
 async def test_what_was_not_told_stands_before_the_end_and_before_bookmarks():
     server = apiserver.ApiServer(SMALL, 0, "")
     events = apiserver.asyncio.Queue()

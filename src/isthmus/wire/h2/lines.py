@@ -116,7 +116,7 @@ class Line:
 
     def start(self) -> None:
         """Begin to listen to the client."""
-        self._polls.add(self._sock.fileno(), self._on_readable, on_failure=self.close)
+        self._polls.add(self._sock.fileno(), self)
         # Until it calls, each side waits for the other.
         self._polls.hurry(self._sock.fileno())
         if self.is_shaken:
@@ -169,21 +169,20 @@ class Line:
             self._write()
 
     def send(self, stream: int, message: outlet.Message) -> bool:
-        """Write a message; return whether nothing of the stream waits, as `is_free`."""
+        """Write a message soon; return whether nothing of the stream waits, as `is_free`."""
         self._polls.told += 1
         said = self.state.outlet
         is_busy = said.said or self._backlog or self._is_watching_writes or self._is_leaving
-        framed = None
         if not is_busy and not self._is_closed and message.size < ALONE_BYTES:
             framed = said.alone(stream, message)
-        if framed is None:
-            said.share(stream, message)
-            self.flush()
-        else:
-            # As nearly always.
-            self._write_one(framed)
-            if not self._unwritten:
+            if framed is not None:
+                # As nearly always.
+                self._backlog.append(framed)
+                self._unwritten += len(framed)
+                self._polls.write_soon(self)
                 return True
+        said.share(stream, message)
+        self.flush()
         return self.is_free(stream)
 
     async def drained(self, stream: int) -> None:
@@ -237,27 +236,32 @@ class Line:
 
     # What the socket tells.
 
-    def _on_readable(self, now: float) -> None:
+    def read(self, now: float) -> bytes:
+        """Read what has arrived; return what `take` should take in."""
         try:
             if not self.is_shaken and not self._shake():
-                return
+                return b""
             for _ in range(READS_AT_ONCE):
                 content = self._sock.recv(READ_BYTES)
                 if not content:
                     self.close()
-                    return
-                self._take(content, now)
-                if len(content) < LONG_BYTES or self._is_closed:
+                    return b""
+                if len(content) < LONG_BYTES:
                     # If there is more, the kernel says so again.
-                    return
+                    return content
+                self.take(content, now)
+                if self._is_closed:
+                    break
         except _WAITS:
-            return
+            return b""
         except OSError as error:
             self._lose(error)
+        return b""
 
     def _read_on(self) -> None:
-        if not self._is_closed:
-            self._on_readable(self._loop.time())
+        now = self._loop.time()
+        if not self._is_closed and (content := self.read(now)):
+            self.take(content, now)
 
     def _shake(self) -> bool:
         sock = self._sock
@@ -276,7 +280,10 @@ class Line:
         self.flush()
         return not self._is_closed
 
-    def _take(self, content: bytes, now: float) -> None:
+    def take(self, content: bytes, now: float) -> None:
+        """Take in what was read."""
+        if self._is_closed:
+            return
         self.heard_at, self.asked_at = now, None
         if (single := singles.single(content)) is not None:
             stream, size, message = single
@@ -329,6 +336,17 @@ class Line:
         self._wake_writers()
         # TLS may have waited for room before it could read on.
         self._read_on()
+
+    def write(self) -> None:
+        """Write what was said, unless that has happened."""
+        if self._is_watching_writes or self._is_closed or not self._backlog:
+            return
+        if len(self._backlog) > 1:
+            self._write()
+            return
+        part = self._backlog.pop()
+        self._unwritten -= len(part)
+        self._write_one(part)
 
     def _write_one(self, part: bytes | memoryview) -> None:
         """Write what nothing else waits before, as nearly always."""

@@ -12,6 +12,16 @@ from isthmus.testing import pace
 from isthmus.wire.h2 import polls
 
 
+class Socket:
+    """Reads by a function, and takes in what that returns."""
+
+    def __init__(self, read, *, take=None, write=None, close=None):
+        self.read = read
+        self.take = take
+        self.write = write
+        self.close = close
+
+
 @pytest.mark.parametrize("told", [0, 1000])
 async def test_who_is_slow_to_read_keeps_neither_other_sockets_nor_the_event_loop(told):
     called, turns = [], []
@@ -22,9 +32,7 @@ async def test_who_is_slow_to_read_keeps_neither_other_sockets_nor_the_event_loo
             near, far = (stack.enter_context(one) for one in socket.socketpair())
             far.send(b"x")
             # Nobody reads: each can be read for ever.
-            polled.add(
-                near.fileno(), lambda _, name=name: called.append(name), on_failure=near.close
-            )
+            polled.add(near.fileno(), Socket(lambda _, name=name: called.append(name)))
             stack.callback(polled.remove, near.fileno())
         while len(called) < 6:
             await asyncio.sleep(0)
@@ -51,7 +59,7 @@ def watched(polled, *, count):
                 assert near.recv(1)
                 heard.append(number)
 
-            polled.add(near.fileno(), read, on_failure=near.close)
+            polled.add(near.fileno(), Socket(read))
             stack.callback(polled.remove, near.fileno())
         yield far_ends, heard
 
@@ -61,7 +69,7 @@ def in_a_hurry(polled):
     """Let somebody wait for what a file brings; yield what ends that."""
     near, far = socket.socketpair()
     with near, far:
-        polled.add(near.fileno(), near.recv, on_failure=near.close)
+        polled.add(near.fileno(), Socket(near.recv))
         polled.hurry(near.fileno())
         yield lambda: polled.calm(near.fileno())
         polled.remove(near.fileno())
@@ -154,19 +162,27 @@ async def test_when_all_have_answered_nobody_waits_for_others_any_more():
             await until_heard(heard, [*range(40), *range(number + 1)])
 
 
-async def test_a_reader_that_fails_is_ended_and_the_others_go_on():
+@pytest.mark.parametrize("step", ["read", "take"])
+async def test_whoever_fails_is_ended_and_the_others_go_on(step):
     watched = polls.Polls()
     ours, theirs = socket.socketpair()
     own, others = socket.socketpair()
     heard, failures = asyncio.Queue(), []
 
-    def fail(_):
+    def fail(*_):
         failures.append("failed")
         raise ValueError("what nobody has thought of")
 
+    def end():
+        watched.remove(ours.fileno())
+
+    failing = Socket(fail, close=end)
+    if step == "take":
+        failing = Socket(lambda _: ours.recv(9), take=fail, close=end)
     with ours, theirs, own, others:
-        watched.add(ours.fileno(), fail, on_failure=lambda: watched.remove(ours.fileno()))
-        watched.add(own.fileno(), lambda _: heard.put_nowait(own.recv(9)), on_failure=own.close)
+        watched.add(ours.fileno(), failing)
+        good = Socket(lambda _: own.recv(9), take=lambda word, _: heard.put_nowait(word))
+        watched.add(own.fileno(), good)
         for word in (b"one", b"two"):
             theirs.send(word)
             others.send(word)
@@ -175,3 +191,19 @@ async def test_a_reader_that_fails_is_ended_and_the_others_go_on():
         watched.remove(own.fileno())
 
     assert failures == ["failed"]
+
+
+async def test_what_many_say_is_written_together_and_soon_and_a_failure_ends_one():
+    watched, written, ended = polls.Polls(), [], []
+
+    def fail():
+        raise ValueError("what nobody has thought of")
+
+    for number in range(2 * polls.AT_A_TIME + 2):
+        write = fail if number == 1 else lambda number=number: written.append(number)
+        watched.write_soon(Socket(None, write=write, close=lambda: ended.append("failed")))
+    full = 2 * polls.AT_A_TIME
+    assert written == [0, *range(2, full)]
+    await kube_server.eventually(lambda: len(written) > full)
+    assert written == [0, *range(2, full + 2)]
+    assert ended == ["failed"]

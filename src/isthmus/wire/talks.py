@@ -22,7 +22,17 @@ from isthmus.resources.snapshot import (
     Snapshot,
     TypeUrl,
 )
-from isthmus.wire import admission, counting, encoding, nodes, printing, streams, turns, wheel
+from isthmus.wire import (
+    admission,
+    counting,
+    encoding,
+    nodes,
+    printing,
+    streams,
+    turns,
+    wheel,
+    wishes,
+)
 from isthmus.wire.h2 import outlet
 from isthmus.wire.limits import Limits
 from isthmus.xds import messages, session
@@ -155,6 +165,7 @@ class Talk:
     _ahead: int = 0
     _is_asked: bool = False
     _patience: wheel.Token | None = None
+    _wishes: wishes.Wishes | None = None
     _waits_for_more: bool = False
     _is_over: bool = False
     _age: wheel.Token | None = None
@@ -233,6 +244,8 @@ class Talk:
 
     def tell(self, turn: turns.Turns) -> None:
         """Tell the proxy all that it should hear."""
+        if self._wishes is not None and not tasks.attempt(self.record.id, self._hear_wishes):
+            self.stop(*FAILED)
         if self._is_over or self._waits_for_more or self._held_back_at is not None:
             return
         if self._ahead >= MOST_AHEAD and not self._is_asked:
@@ -328,7 +341,28 @@ class Talk:
                 for each in {**before, **changed}
             }
 
+    def _is_gathered(self, request: messages.Request) -> bool:
+        """Put a request together with others, if it may be; of a type that was asked for before."""
+        kind = request.type_url
+        if not wishes.is_wish(request, self.record.flavour) or not self._session.subscribed(kind):
+            return False
+        if self._wishes is None:
+            self._wishes = wishes.Wishes(kind)
+            self.ground.turns.answer(self)
+        return self._wishes.take(request)
+
+    def _hear_wishes(self) -> None:
+        gathered, self._wishes = self._wishes, None
+        if gathered is not None and not self._is_over:
+            self._take_in(gathered.request())
+
     def _hear(self, request: messages.Request) -> None:
+        if not self._is_gathered(request):
+            self._hear_wishes()
+            if not self._is_over:
+                self._take_in(request)
+
+    def _take_in(self, request: messages.Request) -> None:
         accepted = self._session.accepted(request)
         if accepted is not None:
             self._report(accepted)

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from typing_extensions import override
 
 from isthmus.resources.snapshot import ENDPOINTS, MEMBERS, Contents, Resource
+from isthmus.xds import commons
 
 CONCERNED: Final = frozenset({ENDPOINTS, MEMBERS})
 """Types in which names of collections stand."""
@@ -27,6 +28,8 @@ FIRST_TURN: Final = "a"
 
 TAIL: Final = len("/a/*")
 MOST_REMEMBERED: Final = 4096
+SET_BYTES: Final = 64
+"""What a name takes in a set, at most."""
 
 
 class News(NamedTuple):
@@ -51,10 +54,17 @@ def named(name: str, turn: str) -> str:
     return f"{name[: 1 - TAIL]}{turn}/*" if name.endswith("/*") else name
 
 
-@functools.lru_cache(maxsize=MOST_REMEMBERED)
+_NAMED: Final[commons.Steps[frozenset[str]]] = commons.Steps()
+
+
 def all_named(names: frozenset[str], turn: str) -> frozenset[str]:
     """Return the names of collections in a turn; the same set for equal ones."""
-    return frozenset(named(name, turn) for name in names)
+
+    def compute() -> tuple[frozenset[str], int]:
+        fresh = commons.names(frozenset(named(name, turn) for name in names))
+        return fresh, commons.STEP_BYTES + SET_BYTES * (len(names) + len(fresh))
+
+    return _NAMED.taken((names, turn), compute)
 
 
 def of_member(name: str) -> str:

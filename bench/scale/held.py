@@ -22,6 +22,7 @@ from isthmus.base import memory
 from isthmus.fleet import generations, sources
 from isthmus.kube import objects, sharing
 from isthmus.mesh.identities import ANYWHERE, ClusterId, NetworkId
+from isthmus.resources import building
 from isthmus.runtime import assembly
 from isthmus.views import view
 
@@ -119,6 +120,8 @@ def main() -> int:
     if chosen.where:
         _show(chosen.endpoints)
         return 0
+    for _ in building.resting():
+        pass  # As a control plane has it that nobody asks at the moment.
     memory.give_back()
     found = {
         "bytes_per_endpoint": (_pss() - before) / chosen.endpoints,

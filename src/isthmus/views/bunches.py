@@ -69,31 +69,36 @@ class Bunch(msgspec.Struct, frozen=True, gc=False):
     """Endpoints of one port, cluster, network and place, all of which speak mutual TLS, or none.
 
     Attributes:
-        members: What is told of them to who dials them.
+        group: What is told of them to who dials them, where nobody else is in their place.
         weights: How many have which weight, before sharing.
         doors: The gateways that stand before them for other networks.
         ends: Who ends tunnels for each; empty where that is nothing else to who begins tunnels.
     """
 
-    members: view.Members
+    group: view.LocalityGroup
     weights: Weights
     doors: Doors = None
     ends: tuple[str, ...] = ()
 
     @property
+    def members(self) -> view.Members:
+        """What is told of them to who dials them."""
+        return self.group.endpoints  # type: ignore[return-value]  # Of which it was made.
+
+    @property
     def like(self) -> Endpoint:
         """Any one of them, for what they have in common."""
-        return self.members.endpoints[0]
+        return self.group.endpoints.endpoints[0]  # type: ignore[union-attr]  # As above.
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """In the order of their addresses."""
-        return self.members.endpoints
+        return self.group.endpoints.endpoints  # type: ignore[union-attr]  # As above.
 
     @property
     def speaks_mtls(self) -> bool:
         """Whether mutual TLS is spoken to them."""
-        return self.members.speaks_mtls
+        return self.group.endpoints.speaks_mtls  # type: ignore[union-attr]  # As above.
 
     def share(self, parts: int) -> int:
         """Return the weight of each of `parts` equal parts of it."""
@@ -108,7 +113,7 @@ class Bunch(msgspec.Struct, frozen=True, gc=False):
         """Return it as who begins tunnels is told of it."""
         if not self.ends:
             return self
-        return replace(self, members=replace(self.members, ends=self.ends), ends=())
+        return self._telling(replace(self.members, ends=self.ends), ())
 
     def where(self, accepts: Callable[[Endpoint], bool]) -> Iterator["Bunch"]:
         """Yield what is left of it when only some members count."""
@@ -120,14 +125,17 @@ class Bunch(msgspec.Struct, frozen=True, gc=False):
         """Return it as an explicit rule about TLS makes it."""
         if speaks_mtls is self.speaks_mtls:
             return self
-        return replace(self, members=replace(self.members, speaks_mtls=speaks_mtls))
+        return self._telling(replace(self.members, speaks_mtls=speaks_mtls), self.ends)
+
+    def _telling(self, members: view.Members, ends: tuple[str, ...]) -> "Bunch":
+        """Return the same endpoints, of which something else is told."""
+        return replace(self, group=replace(self.group, endpoints=members), ends=ends)
 
     def _of(self, numbers: Sequence[int]) -> "Bunch":
         """Return some of it."""
         kept = tuple([self.endpoints[number] for number in numbers])
         ends = tuple([self.ends[number] for number in numbers]) if self.ends else ()
-        members = replace(self.members, endpoints=kept)
-        return Bunch(members, _counted(kept, self.members.scale), self.doors, ends)
+        return _made(replace(self.members, endpoints=kept), doors=self.doors, ends=ends)
 
 
 class Bunches(dict[str, tuple[Bunch, ...]]):
@@ -148,38 +156,55 @@ NOTHING: Final = Bunches({})
 
 
 def bunched(
-    candidates: Iterable[Candidate],
+    candidates: Candidates,
     *,
     scale: int,
     doors_of: Callable[[Endpoint], Doors],
+    before: Bunches = NOTHING,
 ) -> Bunches:
-    """Return the endpoints in bunches, in order of arrival; `scale` multiplies their weights."""
-    sorts = dict[tuple[object, ...], list[Candidate]]()
-    known = dict[tuple[object, ...], list[Candidate]]()
-    for one in candidates:
-        at, is_tunnelled = one.endpoint, one.tunnel_end != ""
+    """Return the endpoints in bunches, in order of arrival; `scale` multiplies their weights.
+
+    Bunches that are as they were `before` are the same objects.
+    """
+    sorts = dict[tuple[object, ...], list[Row]]()
+    known = dict[tuple[object, ...], list[Row]]()
+    ends = candidates.ends or itertools.repeat("")
+    for row in zip(candidates.endpoints, candidates.speaking, ends, strict=False):
+        at, speaks, end = row
         # Endpoints that share what they have in common are told apart by little.
-        brief = (id(at.like), at.locality, one.speaks_mtls, is_tunnelled)
+        brief = (id(at.like), at.locality, speaks, end != "")
         alike = known.get(brief)
         if alike is None:
             like = at.like
             place = (like.port_name, like.cluster, like.network, at.locality)
             alike = known[brief] = sorts.setdefault((*place, *brief[2:]), [])
-        alike.append(one)
+        alike.append(row)
+    was = {id(one.like): one for bunches in before.values() for one in bunches}
     found = dict[str, list[Bunch]]()
     for alike in sorts.values():
-        like_ = alike[0].endpoint
-        doors = doors_of(like_)
-        found.setdefault(like_.port_name, []).append(_bunch(alike, scale=scale, doors=doors))
+        one = _bunch(alike, scale=scale, doors=doors_of(alike[0][0]))
+        last = was.get(id(one.like))
+        found.setdefault(one.like.port_name, []).append(last if last == one else one)
     return Bunches({name: tuple(bunches) for name, bunches in found.items()})
 
 
-def _bunch(alike: list[Candidate], *, scale: int, doors: Doors) -> Bunch:
+Row = tuple[Endpoint, int, str]
+"""An endpoint, whether mutual TLS is spoken to it, and who ends tunnels for it."""
+
+
+def _bunch(alike: list[Row], *, scale: int, doors: Doors) -> Bunch:
     alike.sort(key=_in_order)
-    endpoints = tuple([one.endpoint for one in alike])
-    ends = tuple([one.tunnel_end for one in alike]) if alike[0].tunnel_end else ()
-    members = view.Members(endpoints, alike[0].speaks_mtls, scale)
-    return Bunch(members, _counted(endpoints, scale), doors, ends)
+    endpoints = tuple([one for one, _, _ in alike])
+    _, speaks, end = alike[0]
+    ends = tuple([end for _, _, end in alike]) if end else ()
+    return _made(view.Members(endpoints, bool(speaks), scale), doors=doors, ends=ends)
+
+
+def _made(members: view.Members, *, doors: Doors, ends: tuple[str, ...]) -> Bunch:
+    weights = _counted(members.endpoints, members.scale)
+    weight = min(sum([each * count for each, count in weights]), MOST)
+    place = members.endpoints[0].locality
+    return Bunch(view.LocalityGroup(place, weight, members), weights, doors, ends)
 
 
 def _counted(endpoints: Iterable[Endpoint], scale: int) -> Weights:
@@ -195,5 +220,5 @@ def _same(weights: Weights) -> Weights:
     return weights
 
 
-def _in_order(one: Candidate) -> tuple[str, int]:
-    return one.endpoint.address, one.endpoint.like.port
+def _in_order(row: Row) -> tuple[str, int]:
+    return row[0].address, row[0].like.port

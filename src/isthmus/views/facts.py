@@ -421,8 +421,10 @@ def _bunches(
     def together(
         read: reader.Reader, key: ServiceKey, found: Candidates
     ) -> Iterator[tuple[ServiceKey, bunches.Bunches]]:
-        table = read.value(gateways)
-        yield key, bunches.bunched(found, scale=table.scale, doors_of=table.doors_of)
+        table, last = read.value(gateways), read.last
+        before = last if isinstance(last, bunches.Bunches) else bunches.NOTHING
+        made = bunches.bunched(found, scale=table.scale, doors_of=table.doors_of, before=before)
+        yield key, made
 
     return graph_.derive("views/endpoints in bunches", judged, together)
 

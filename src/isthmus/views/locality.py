@@ -50,9 +50,14 @@ def grouped(parts: Iterable[Part], *, placed: Placed = NOBODY) -> tuple[view.Loc
         near = _nearest(part.weights)
         spots.setdefault(_home(near), []).append((_weighing(part, sum(near.values())),))
     ranks = {rank: number for number, rank in enumerate(sorted({rank for rank, _ in spots}))}
-    return tuple(
-        [_group(place, spots[rank, place], priority=ranks[rank]) for rank, place in sorted(spots)]
-    )
+    groups = []
+    for spot in sorted(spots):
+        rank, place = spot
+        if ranks[rank] == 0 and len(spots[spot]) == 1 and spot in placed:
+            groups.append(placed[spot][0].group)  # The same object for all who look.
+        else:
+            groups.append(_group(place, spots[spot], priority=ranks[rank]))
+    return tuple(groups)
 
 
 def _nearest(weights: Mapping[Spot, int]) -> Mapping[Spot, int]:

@@ -149,7 +149,7 @@ DOORS = (NetworkGateway("n2", "c2", "172.16.0.1"),)
 
 
 def in_bunches(found, *, doors):
-    told = [bunches.Candidate(one, True) for one in found]
+    told = bunches.Candidates(tuple(found), bytes([True]) * len(found))
     table = splithorizon.table_of(doors)
     return bunches.bunched(told, scale=table.scale, doors_of=table.doors_of).get("http", ())
 

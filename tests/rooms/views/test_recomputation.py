@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from isthmus.mesh.services import ServiceKey
 from isthmus.testing import builders, shapes
 from isthmus.views import view
 
@@ -207,6 +208,24 @@ def test_what_was_made_of_the_other_endpoints_of_a_changed_slice_stays():
 
     assert len(after) * 20 == len(before) * 19 > 0
     assert all(one is before[place] for place, one in after.items())
+
+
+def test_what_is_told_of_endpoints_of_other_clusters_is_not_made_anew():
+    mesh = beside_each_other("east", "west")
+    known = mesh.views.facts.in_bunches
+
+    def told():
+        return {
+            one.like.cluster: one
+            for one in mesh.graph.get(known, ServiceKey("default", "s"))["http"]
+        }
+
+    before = told()
+    mesh.clusters["west"].service("s", ready=["10.1.0.1", "10.1.0.2"])
+    after = told()
+
+    assert after["east"] is before["east"]
+    assert len(after["west"].endpoints) == 2
 
 
 def beside_each_other(*names):

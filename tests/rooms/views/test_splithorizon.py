@@ -39,7 +39,7 @@ any_gateways = st.builds(replace, gateways, is_up=st.booleans())
 
 
 def in_bunches(found, table, *, speaks=True):
-    told = [bunches.Candidate(one, speaks) for one in found]
+    told = bunches.Candidates(tuple(found), bytes([speaks]) * len(found))
     return bunches.bunched(told, scale=table.scale, doors_of=table.doors_of).get("http", ())
 
 

@@ -40,7 +40,6 @@ class Held:
 
     def __init__(self, shape: shapes.Shape) -> None:
         self.shape = shape
-        self._caches = list[dict[str, dict[object, object]]]()
         self.mesh = assembly.assemble(
             config_cluster=ClusterId(shape.names[0]),
             revision="default",
@@ -63,16 +62,13 @@ class Held:
         ]
         began = time.process_time()
         with self.mesh.graph.transaction() as change:
-            cache = dict[str, dict[object, object]]()
             cluster_id = ClusterId(self.shape.names[cluster])
             for path, text in told:
                 if path in READERS:
                     collection, decoder = READERS[path]
                     one = sharing.lean(decoder.decode(text))
                     named = sources.ObjectKey(cluster_id, one.metadata.namespace, one.metadata.name)
-                    cache.setdefault(collection, {})[named] = one  # As informers do.
                     change.put(getattr(self.mesh.sources, collection), named, one)
-            self._caches.append(cache)
         return time.process_time() - began
 
     def change(self) -> float:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from isthmus.base import clock, errors, tasks
-from isthmus.fleet import sources
+from isthmus.fleet import overlays, sources
 from isthmus.kube import access, client, gateway_api, informer, kinds, objects, sharing
 from isthmus.mesh import trust
 from isthmus.mesh.identities import ClusterId
@@ -154,6 +154,8 @@ class Generation:
         self._usurper: errors.Finding | None = None
         self._pending: dict[str, dict[sources.ObjectKey, objects.Object | None]] = {}
         self._findings: dict[tuple[str, sources.ObjectKey], errors.Finding] = {}
+        self._kept = {one.collection: overlays.Overlay(cluster) for one in followed}
+        self._taken: Mapping[str, tuple[sources.ObjectKey, ...]] = {}
         self._informers = {
             one.collection: self._informer(one, namespace=namespace) for one in followed
         }
@@ -174,6 +176,7 @@ class Generation:
             share=sharing.lean,
             # Whoever is handed an object keeps it by the key that we keep it by.
             named=functools.partial(sources.ObjectKey, self.cluster),
+            cache=self._kept[one.collection],
             system_clock=self._clock,
         )
 
@@ -229,6 +232,11 @@ class Generation:
             for collection, one in self._informers.items()
         }
 
+    def rest_on(self, held: Callable[[str], overlays.Held]) -> None:
+        """Keep nothing that the sources hold, which were just made what this cluster holds."""
+        for collection, kept in self._kept.items():
+            kept.rest_on(held(collection))
+
     def findings(self) -> tuple[errors.Finding, ...]:
         """Return what is wrong with single objects."""
         usurped = (self._usurper,) if self._usurper else ()
@@ -271,6 +279,10 @@ class Generation:
         pending, self._pending = self._pending, {}
         if not self.is_live or not any(pending.values()):
             return {}
+        # What was taken before the sources hold by now; of what they do not nothing is forgotten.
+        for collection, keys in self._taken.items():
+            self._kept[collection].settle(keys)
+        self._taken = {collection: tuple(entries) for collection, entries in pending.items()}
         self.version += 1
         return pending
 

@@ -318,7 +318,7 @@ class Supervisor:
             await self._home.close()
 
     def _take_over_local(self) -> None:
-        self._writer.put(self._own, self._local.content())
+        self._writer.put(self._own, self._local.content(), self._local.rest_on)
         self._local.is_live = True
         self._measures.managed.set(1, "local")
         _LOG.info("own cluster synced", cluster=self._own)
@@ -328,7 +328,7 @@ class Supervisor:
 
     def _take_over_home(self) -> None:
         assert self._home is not None
-        self._writer.put(sources.HOME, self._home.content())
+        self._writer.put(sources.HOME, self._home.content(), self._home.rest_on)
         self._home.is_live = True
         _LOG.info("own settings known")
         self._check_ready()
@@ -440,7 +440,7 @@ class Supervisor:
         old, member.current, member.coming = member.current, coming, None
         # From here the old generation is mute, whatever still arrives on its connections.
         self._end(old)
-        self._writer.put_with_others(coming.cluster, coming.content)
+        self._writer.put_with_others(coming.cluster, coming.content, coming.rest_on)
         coming.is_live, member.recalled_at = True, None
         member.live_digest = member.wanted.digest
         _LOG.info("cluster synced", cluster=coming.cluster, generation=coming.number)

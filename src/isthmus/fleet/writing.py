@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 from isthmus.base import memory
 from isthmus.engine import graph, transactions
-from isthmus.fleet import generations, snapshots, sources
+from isthmus.fleet import generations, overlays, snapshots, sources
 from isthmus.mesh.identities import ClusterId
+
+Rest = Callable[[Callable[[str], overlays.Held]], None]
+"""Is told where to look up, by collection, what has been put."""
 
 
 class Writer:
@@ -20,6 +23,12 @@ class Writer:
         self._into = into
         self._gathers = True
         self._gathered: dict[ClusterId, Callable[[], snapshots.Content]] = {}
+        self._rests: dict[ClusterId, Rest] = {}
+        """Whom to tell that what is gathered has been put."""
+
+    def held(self, collection: str) -> overlays.Held:
+        """Return what a source holds, of all clusters; it is never copied."""
+        return self._graph.items(getattr(self._into, collection))
 
     def change(self, changes: generations.Changes) -> None:
         """Write what has changed in a cluster."""
@@ -34,18 +43,34 @@ class Writer:
                     else:
                         transaction.put(source, key, value)
 
-    def put(self, cluster: ClusterId, content: snapshots.Content) -> None:
-        """Make these a cluster's objects now."""
+    def put(
+        self, cluster: ClusterId, content: snapshots.Content, rest_on: Rest | None = None
+    ) -> None:
+        """Make these a cluster's objects now.
+
+        Who has said so may `rest_on` the sources from then on, until somebody else says it.
+        """
         self._gathered.pop(cluster, None)
+        self._rests.pop(cluster, None)
         with self._graph.transaction() as transaction:
             self._replace(transaction, cluster, content)
+        if rest_on is not None:
+            rest_on(self.held)
 
-    def put_with_others(self, cluster: ClusterId, content: Callable[[], snapshots.Content]) -> None:
+    def put_with_others(
+        self,
+        cluster: ClusterId,
+        content: Callable[[], snapshots.Content],
+        rest_on: Rest | None = None,
+    ) -> None:
         """Make these a cluster's objects, together with those of others that are gathered."""
-        if self._gathers:
-            self._gathered[cluster] = content
-        else:
-            self.put(cluster, content())
+        if not self._gathers:
+            self.put(cluster, content(), rest_on)
+            return
+        self._gathered[cluster] = content
+        self._rests.pop(cluster, None)
+        if rest_on is not None:
+            self._rests[cluster] = rest_on
 
     def gather_no_more(self) -> None:
         """Put all that is gathered; whatever comes later is put at once."""
@@ -64,6 +89,9 @@ class Writer:
                 )
             # Before anybody is told: whoever fails then must not keep later changes away.
             self._gathered.clear()
+        rests, self._rests = self._rests, {}
+        for rest_on in rests.values():
+            rest_on(self.held)
 
     def _replace(
         self,

@@ -9,7 +9,7 @@ Source: performance rules 8, 9 and 11; design rules 5 and 7.
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar, cast
 
@@ -101,6 +101,7 @@ class Informer(Generic[V, K]):
         admit: Callable[[], Awaitable[None]] | None = None,
         share: Callable[[V], V] = sharing.shared,
         named: Callable[[str, str], K] | None = None,
+        cache: MutableMapping[K, V] | None = None,
         spread: Callable[[], float] = random.random,
         system_clock: clock.Clock | None = None,
     ) -> None:
@@ -110,8 +111,7 @@ class Informer(Generic[V, K]):
             reads: The API server.
             kind: What to follow.
             decode: How its objects are read.
-            on_batch: Called with what changed; None is a deletion. The first call with content
-                may come before `synced` is set.
+            on_batch: Called with what changed, maybe before `synced` is set; None is a deletion.
             on_finding: Called when an object cannot be read, and with None when it can again.
             namespace: Follow only this namespace.
             labels: A label selector.
@@ -122,6 +122,7 @@ class Informer(Generic[V, K]):
                 `IsthmusError` keeps it from being believed.
             share: Lets an object that was just decoded share its parts with others.
             named: Makes the key of namespace and name; a pair of both, if none is given.
+            cache: Where the objects are kept; empty at first.
             spread: Numbers from 0 to 1 that scatter delays.
             system_clock: Time.
         """
@@ -139,10 +140,9 @@ class Informer(Generic[V, K]):
         self._admit = admit
         self._spread = spread
         self._clock = system_clock or clock.SystemClock()
-        self._state: listwatch.ListWatch[K, V] = listwatch.ListWatch(
-            longest_delay_s=longest_delay_s
-        )
-        self._broken: set[K] = set()
+        kept: MutableMapping[K, V] = {} if cache is None else cache
+        self._state = listwatch.ListWatch[K, V](kept, longest_delay_s=longest_delay_s)
+        self._broken = set[K]()
         self._ask: listwatch.List | listwatch.Watch = self._state.begin()
 
     @property

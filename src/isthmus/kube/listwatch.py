@@ -19,7 +19,7 @@ driver's matter. Versions are opaque texts; the newest one seen bounds how old a
 Source: Kubernetes API concepts (efficient detection of changes); design rule 5; drills 05 to 08.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar, assert_never
 
@@ -157,7 +157,7 @@ class ListWatch(Generic[K, V]):
         longest_delay_s: How long, about, a server that fails is left alone at most.
     """
 
-    cache: dict[K, V] = field(default_factory=dict)
+    cache: MutableMapping[K, V] = field(default_factory=dict)
     synced: bool = False
     missing: bool = False
     endless: bool = False

@@ -53,6 +53,7 @@ def lean(fresh: objects.Object) -> objects.Object:
     if isinstance(fresh, objects.EndpointSlice):
         _put(fresh.metadata, "namespace", sys.intern(fresh.metadata.namespace))
         _put(fresh, "ports", _same(fresh.ports))
+        _put(fresh, "address_type", sys.intern(fresh.address_type))
         return packed.endpoint_slice(fresh)
     if isinstance(fresh, objects.Service):
         _named(fresh.metadata)

@@ -285,3 +285,15 @@ async def test_a_supervisor_that_is_run_again_follows_all_clusters_and_lost_none
 
     await kube_server.eventually(lambda: "later" in fleet.names("cluster2"))
     assert fleet.fewest == 1
+
+
+async def test_what_the_sources_hold_no_informer_keeps(fleet):
+    fleet.link("cluster2")
+    await kube_server.eventually(lambda: fleet.names("cluster2"))
+    for name in ("more", "last"):
+        fleet.remotes["cluster2"].put(kinds.SERVICE, name, "shop")
+        await kube_server.eventually(lambda name=name: name in fleet.names("cluster2"))
+
+    kept = fleet.supervisor._members["cluster2"].current._kept["services"]
+    assert {key.name for key in kept} == {"cluster2-service", "more", "last"}
+    assert {key.name for key in kept._own} == {"last"}, "but what was told last"

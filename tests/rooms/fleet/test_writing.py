@@ -116,3 +116,29 @@ def test_who_fails_on_hearing_of_all_clusters_keeps_no_later_change_away(world):
     world.writer.change(pods(EAST, "b"))
 
     assert world.pods() == ["east/a", "east/b"]
+
+
+@pytest.mark.parametrize("gathers", [True, False])
+def test_who_said_it_may_rest_on_what_was_put(world, gathers):
+    told = []
+    if not gathers:
+        world.writer.gather_no_more()
+
+    world.writer.put_with_others(
+        EAST, lambda: pods(EAST, "a"), lambda held: told.append(dict(held("pods")))
+    )
+    world.writer.gather_no_more()
+
+    assert told == [{ObjectKey(EAST, "shop", "a"): "a"}]
+
+
+def test_who_is_followed_by_another_does_not_rest_on_what_that_says(world):
+    told = []
+    for name in "ab":
+        world.writer.put_with_others(
+            EAST, lambda name=name: pods(EAST, name), lambda _, name=name: told.append(name)
+        )
+
+    world.writer.gather_no_more()
+
+    assert told == ["b"]

@@ -21,7 +21,7 @@ MOST_BYTES: Final = 16 * 1024 * 1024
 FEWEST: Final = 16
 """Versions that are worth it."""
 
-HELD: Final = 4
+HELD: Final = 5
 """So many times its bytes a request takes that is remembered, with what it was made into."""
 
 _NODE, _TYPE, _NAME, _ENTRY, _KEY, _VERSION = 0x0A, 0x12, 0x1A, 0x2A, 0x0A, 0x12
@@ -39,6 +39,8 @@ _Parts = tuple[bytes, frozenset[bytes]]
 class _Said:
     request: messages.Request
     size: int
+    newest: bytes
+    """As it was said last."""
     is_used: bool = True
 
 
@@ -49,16 +51,23 @@ class Returns:
         self._most = most_bytes
         self._bytes = 0
         self._known: OrderedDict[_Parts, _Said] = OrderedDict()
+        self._newest: dict[bytes, _Said] = {}
 
     def request(self, said: bytes) -> messages.Request | None:
         """Return a request that says the same, in any order, or None: it must be parsed.
 
         `said` is what it consists of besides its node.
         """
-        parts = _parted(said) if len(said) * HELD * 4 <= self._most else None
-        known = None if parts is None else self._known.get(parts)
+        known = self._newest.get(said)
         if known is None:
-            return None
+            parts = _parted(said) if len(said) * HELD * 4 <= self._most else None
+            known = None if parts is None else self._known.get(parts)
+            if known is None:
+                return None
+            # Who keeps an order says the very same bytes again.
+            del self._newest[known.newest]
+            known.newest = said
+            self._newest[said] = known
         known.is_used = True
         return known.request
 
@@ -68,7 +77,7 @@ class Returns:
         parts = _parted(said) if size * 4 <= self._most else None
         if parts is None or parts != _written(request):
             return
-        self._known[parts] = _Said(request, size)
+        self._known[parts] = self._newest[said] = _Said(request, size, said)
         self._bytes += size
         while self._bytes > self._most:
             self._forget(next(iter(self._known)))
@@ -82,7 +91,9 @@ class Returns:
         return bool(self._known)
 
     def _forget(self, parts: _Parts) -> None:
-        self._bytes -= self._known.pop(parts).size
+        known = self._known.pop(parts)
+        del self._newest[known.newest]
+        self._bytes -= known.size
 
 
 def cut(content: bytes) -> tuple[bytes | None, bytes]:

@@ -29,7 +29,10 @@ AT_ONCE: Final = 50
 """So many connections are being opened at once."""
 
 BATCH: Final = 64
-"""Of so many connections what has come is read before the first of them answers."""
+"""Of so many connections what has come is read before the first of them answers, if that is quick."""
+
+ANSWER_S: Final = 0.002
+"""So long an answer waits for others to be read."""
 
 LOOK_S: Final = 0.05
 """How often it is looked whether all have everything that was waited for."""
@@ -238,10 +241,10 @@ class Fleet:
         one.begin(is_new=one.synced_ns == 0 and bool(one.talk.missing))
 
     def _turn(self) -> None:
-        """Read what has come for some, and then let them answer."""
+        """Read what has come for some, and then let them answer, without letting it wait for long."""
         if self._away:
             self._connect_some()
-        heard = list[tuple[proxies.Client, tls.Connection]]()
+        heard, answer_at = list[tuple[proxies.Client, tls.Connection]](), 0.0
         for number, events in self._epoll.poll(TURN_S, BATCH):
             one = self._by_number[number]
             line = one.line
@@ -249,9 +252,18 @@ class Fleet:
             if not line.is_open:
                 self._begin(one, line)
             elif events == select.EPOLLOUT or self._read(one, line):
+                now = time.monotonic()
+                answer_at = answer_at if heard else now + ANSWER_S
                 heard.append((one, line))
+                if now > answer_at:
+                    self._answer(heard)
+        self._answer(heard)
+
+    def _answer(self, heard: list[tuple[proxies.Client, tls.Connection]]) -> None:
+        """Let those answer who have heard something."""
         for one, line in heard:
             self._write(one, line)
+        heard.clear()
 
     def _begin(self, one: proxies.Client, line: tls.Connection) -> None:
         """Begin TLS on a connection that is open, or try again later if nobody listens."""

@@ -172,14 +172,14 @@ def stream(here: Field, events: list[list[float]], *, seconds: float) -> Found:
     while not here.servers.has_said():
         here.rest(PAUSE_S)  # Clients answer for as long as something happens.
     written = here.servers.hear()["found"]
-    client_s = here.clients.cpu_s() - busy_s
+    client_s, heard = here.clients.cpu_s() - busy_s, here.clients.ask(act="counted")
     found = here.clients.ask(
         act="arrivals",
         written=written,
         expected=here.told,
         timeout_s=DRAIN_S,
     )
-    used_s, drained_s = here.plane.cpu_s() - cpu_s, here.clients.cpu_s() - busy_s
+    used_s = here.plane.cpu_s() - cpu_s
     after = here.clients.ask(act="counted")
     per_client = {name: (after[name] - before[name]) / here.told for name in ("messages", "bytes")}
     return {
@@ -190,7 +190,7 @@ def stream(here: Field, events: list[list[float]], *, seconds: float) -> Found:
         "cpu_s": used_s,
         "cpu_percent": round(used_s / seconds * 100),
         "client_busy_percent": round(client_s / seconds * 100),
-        "client_us_per_message": drained_s / (after["messages"] - before["messages"]) * 1e6,
+        "client_us_per_message": client_s / max(1, heard["messages"] - before["messages"]) * 1e6,
     }
 
 

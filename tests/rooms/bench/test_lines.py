@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from aiohttp import test_utils
 from bench.scale import apiserver, point, shapes, subject, tls
 
 SMALL = shapes.Shape(2, 3, 24, 4, is_flat=False)
@@ -158,6 +159,24 @@ def test_what_is_made_ready_happens_when_it_is_its_turn():
     assert names.isdisjoint({"s0-1", "s0-2"})
     (_, slice_), *_ = [one for one in server._kinds[shapes.SLICES].events if b"s0-m72" in one[1]]
     assert b"s0-m71" in slice_
+
+
+async def test_a_watch_begins_with_what_happened_since_its_version():
+    server = apiserver.ApiServer(SMALL, 0, "")
+    version = server._version
+    server.ready(1, [0])  # While nobody watches.
+    async with test_utils.TestClient(test_utils.TestServer(server.app())) as client:
+        words = {"watch": "true", "resourceVersion": str(version)}
+        async with client.get(shapes.SLICES, params=words) as answer:
+            first = json.loads(await answer.content.readline())
+            server.ready(2, [0])
+            second = json.loads(await answer.content.readline())
+        server.expire()
+        async with client.get(shapes.SLICES, params=words) as answer:
+            assert answer.status == 410
+
+    names = [one["object"]["metadata"]["name"] for one in (first, second)]
+    assert names == ["s1-x7k2p", "s2-x7k2p"]
 
 
 async def test_what_was_not_told_stands_before_the_end_and_before_bookmarks():

@@ -139,8 +139,10 @@ class TokenAuthenticator(callers.Authenticator):
 
     def _keep(self, digest: bytes, answer: callers.Caller | str) -> None:
         keep_s = KEEP_REFUSAL_S if isinstance(answer, str) else KEEP_S
-        self._answers[digest] = (self._clock.monotonic() + keep_s, answer)
-        while len(self._answers) > KEPT_ANSWERS:
+        now = self._clock.monotonic()
+        self._answers[digest] = (now + keep_s, answer)
+        # Of those that came first most are over.
+        while len(self._answers) > KEPT_ANSWERS or next(iter(self._answers.values()))[0] <= now:
             self._answers.popitem(last=False)
 
     async def _asked(self, cluster: ClusterId, token: str, digest: bytes) -> callers.Caller | str:

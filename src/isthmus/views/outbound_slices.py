@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from isthmus.base import same
@@ -29,9 +29,6 @@ Seen = tuple[view.OutboundScope, ServiceKey]
 Sliced = Iterator[tuple[view.SliceKey, view.Slice]]
 RouteKey = tuple[view.OutboundScope, str]
 Hosts = tuple[view.VirtualHost, ...]
-
-SHARED: Final = 4096
-"""The hosts of so many services are remembered."""
 
 ALONE: Final = ("*",)
 """The names of a host that is the only one of its routes: whoever comes there means it."""
@@ -151,8 +148,11 @@ def _visible(
     known: facts.Facts,
     places: collections.Collection[view.OutboundScope, None],
 ) -> collections.Collection[Seen, Service]:
+    """Declare which services are seen that may have listeners of their own."""
+
     def sees(scope: view.OutboundScope, service: Service) -> bool:
-        return visibility.is_visible(service, client=scope.namespace)
+        is_plain_http = all(port.protocol.is_http for port in outbound.ports_of(service))
+        return not is_plain_http and visibility.is_visible(service, client=scope.namespace)
 
     return graph_.product("views/visible services", known.model.services, places, sees)
 
@@ -160,8 +160,7 @@ def _visible(
 def _own_listeners(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], Sliced]:
     def sliced(read: reader.Reader, key: Seen, service: Service) -> Sliced:
         scope, name = key
-        is_plain_http = all(port.protocol.is_http for port in outbound.ports_of(service))
-        if is_plain_http or service.resolution is Resolution.ALIAS:
+        if service.resolution is Resolution.ALIAS:
             return
         endpoints = []
         if service.resolution is Resolution.HEADLESS:
@@ -226,13 +225,87 @@ def _split(
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A service, as far as requests to it are concerned.
+
+    Attributes:
+        keys: By port, what binds requests to an endpoint; None where that, or anything else of its
+            hosts, depends on more than the service itself.
+        memory: Its hosts, for all places that see them alike and need know nothing else.
+        elsewhere: The same, for other places.
+    """
+
+    service: Service
+    keys: tuple[tuple[int, HashKey | None], ...] | None
+    memory: same.Memory = field(default_factory=same.Memory, repr=False, compare=False)
+    elsewhere: same.Memory = field(default_factory=same.Memory, repr=False, compare=False)
+
+    def addresses(self, scope: view.OutboundScope) -> tuple[str, ...] | None:
+        """Return its addresses for a scope, if they are its own there."""
+        own = dict(self.service.vips).get(scope.cluster, ())
+        is_own = own or not addressing.is_foreign(self.service, cluster=scope.cluster)
+        return own if self.keys is not None and is_own else None
+
+
+def _asked(
+    known: facts.Facts,
+) -> Callable[[reader.Reader, ServiceKey, Service], Iterator[tuple[ServiceKey, _Asked]]]:
+    def asked(
+        read: reader.Reader, key: ServiceKey, service: Service
+    ) -> Iterator[tuple[ServiceKey, _Asked]]:
+        if all(facts.is_tcp_like(port.protocol) for port in outbound.ports_of(service)):
+            return
+        named = service_named(read, known, service.hostname)
+        ruled = known.rules_of(read, key) or known.virtuals_of(read, key)
+        is_odd = service.entry or service.alias_of or service.derived is not None
+        if ruled or is_odd or named is None or named.key != key:
+            yield key, _Asked(service, None)
+            return
+        keys = tuple(
+            (port.number, keys_for(read, known, client="", port=port.number)(own))
+            for port in outbound.ports_of(service)
+            for own in (policies.Destination(service.hostname, port.number),)
+        )
+        yield key, _Asked(service, keys)
+
+    return asked
+
+
+def _plain_hosts(scope: view.OutboundScope, asked: _Asked) -> Hosts | collections.Absent:
+    """Return the hosts of a service of which nothing is said, and whose addresses are its own."""
+    service, client, addresses = asked.service, scope.namespace, asked.addresses(scope)
+    if addresses is None or not visibility.is_visible(service, client=client):
+        return collections.ABSENT
+
+    def made() -> Hosts:
+        domains = visibility.domains_of(service, client=client, addresses=addresses)
+        return tuple(
+            routing.plain_host(
+                names.sniffed_route(service.hostname, port=port.number),
+                domains=ALONE if port.protocol is Protocol.AUTO else domains,
+                host=service.hostname,
+                port=port.number,
+                cluster_name=names.outbound(service.hostname, port=port.number),
+                key=dict(asked.keys or ()).get(port.number),
+            )
+            for port in outbound.ports_of(service)
+            if not facts.is_tcp_like(port.protocol)
+        )
+
+    return asked.memory.answer((), (addresses, client == service.key.namespace), made)
+
+
+def _has_other_hosts(scope: view.OutboundScope, asked: _Asked) -> bool:
+    is_seen = visibility.is_visible(asked.service, client=scope.namespace)
+    return is_seen and asked.addresses(scope) is None
+
+
 def _hosts(
     known: facts.Facts,
-) -> Callable[[reader.Reader, Seen, Service], Iterator[tuple[Seen, Hosts]]]:
-    memories = dict[ServiceKey, same.Memory]()
-
-    def hosted(read: reader.Reader, key: Seen, service: Service) -> Iterator[tuple[Seen, Hosts]]:
-        scope, name = key
+) -> Callable[[reader.Reader, Seen, _Asked], Iterator[tuple[Seen, Hosts]]]:
+    def hosted(read: reader.Reader, key: Seen, asked: _Asked) -> Iterator[tuple[Seen, Hosts]]:
+        (scope, name), service = key, asked.service
         routed = [one for one in known.virtuals_of(read, name) if one.http]
         if service.derived is not None:
             # Routes for a Service hold under each of its names.
@@ -245,20 +318,11 @@ def _hosts(
         if routed or service.alias_of:
             found = _same_hosts(tuple(making.hosts(routed)))
         else:
-            found = making.plain(_memory_of(name, memories))
+            found = making.plain(asked.elsewhere)
         if found:
             yield key, found
 
     return hosted
-
-
-def _memory_of(key: ServiceKey, memories: dict[ServiceKey, same.Memory]) -> same.Memory:
-    found = memories.get(key)
-    if found is None:
-        if len(memories) >= SHARED:
-            del memories[next(iter(memories))]
-        found = memories[key] = same.Memory()
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,8 +416,15 @@ def _routed(
     visible: collections.Collection[Seen, Service],
 ) -> tuple[Slices, ...]:
     """Declare routes, and the listeners that share them."""
-    hosts = graph_.derive("views/virtual hosts", visible, _hosts(known))
-    by_scope = graph_.index_by_key("views/hosts by scope", hosts, lambda key: key[:1])
+    asked = graph_.derive("views/services that are asked", known.model.services, _asked(known))
+    other = graph_.product("views/services with other hosts", asked, places, _has_other_hosts)
+    hosts = (
+        graph_.pairs("views/plain hosts", asked, places, _plain_hosts),
+        graph_.derive("views/virtual hosts", other, _hosts(known)),
+    )
+    by_scope = [
+        graph_.index_by_key(f"{one.name} by scope", one, lambda key: key[:1]) for one in hosts
+    ]
 
     def split_of(
         read: reader.Reader, service: Service, scope: view.OutboundScope
@@ -365,7 +436,8 @@ def _routed(
     def gathered(
         read: reader.Reader, scope: view.OutboundScope, _: None
     ) -> Iterator[tuple[RouteKey, Hosts]]:
-        for name, found in sorted(_by_route(read.lookup(by_scope, scope)).items()):
+        seen = {key: found for one in by_scope for key, found in read.lookup(one, scope).items()}
+        for name, found in sorted(_by_route(seen).items()):
             yield (scope, name), found
 
     together = graph_.derive("views/hosts by route", places, gathered)

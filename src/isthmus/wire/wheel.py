@@ -1,6 +1,7 @@
 """Deadlines of many streams, by the step of time that each falls into: one timer for all of them.
 
-Never early, and late by one step at most.
+Never early, and late by one step at most; what is due in a long time by a longer step, so that many
+of those that came one by one are due together.
 """
 
 import asyncio
@@ -9,6 +10,9 @@ from collections.abc import Callable
 from typing import Final, NewType
 
 STEP_S: Final = 0.05
+FAR_S: Final = 600.0
+FAR_STEPS: Final = 200
+"""What is due after so long is so many steps late at most."""
 
 Token = NewType("Token", tuple[int, Callable[[], None]])
 """By which a deadline is taken back."""
@@ -27,6 +31,8 @@ class Wheel:
     def after(self, delay_s: float, act: Callable[[], None]) -> Token:
         """Call `act`, which must not raise, once after `delay_s`."""
         step = math.ceil((asyncio.get_running_loop().time() + delay_s) / STEP_S)
+        if delay_s >= FAR_S:
+            step += -step % FAR_STEPS
         self._due.setdefault(step, {})[act] = None
         if self._timer is None or step < self._timer[0]:
             self._arm(step)

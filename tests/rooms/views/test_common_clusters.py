@@ -111,3 +111,18 @@ def test_proxies_that_see_alike_hold_the_very_same_scopes(mesh):
     alike = [(mine, its) for mine, its in zip(one, other, strict=True) if mine == its]
     assert len(alike) > 5
     assert all(mine is its for mine, its in alike)
+
+
+def computed_for_a_namespace(services):
+    mesh = builders.Mesh()
+    east = mesh.cluster("east", network="n1")
+    with mesh.one_change():
+        for number in range(services):
+            east.service(f"s{number}", ready=[], ports={"http": 80})
+    mesh.scopes_of(mesh.proxy("east/a/one").pod)
+    mesh.put(mesh.views.scopes, view.OutboundScope("east", "n1", "b"), 1)
+    return mesh.graph.recomputed()
+
+
+def test_a_namespace_that_comes_computes_nothing_for_each_service():
+    assert computed_for_a_namespace(5) == computed_for_a_namespace(50)

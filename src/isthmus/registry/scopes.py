@@ -11,7 +11,7 @@ Source: spec sections 7.3 and 7.7.
 """
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -61,13 +61,16 @@ def declare(
 ) -> Nodes:
     """Declare in `graph_` how far Services reach."""
 
-    def check(
-        read: reader.Reader, key: sources.ObjectKey, service: objects.Service
-    ) -> Iterable[tuple[sources.ObjectKey, checked.Checked[Scope]]]:
+    def is_local(read: reader.Reader, key: sources.ObjectKey) -> bool:
         local, mesh_wide = read.value(settings_.locality_rules)
         host = naming.service_host(key.name, key.namespace, seat.domain)
-        if settings.is_cluster_local(host, local=local, mesh_wide=mesh_wide):
-            yield key, _checked(LOCAL)
+        return settings.is_cluster_local(host, local=local, mesh_wide=mesh_wide)
+
+    def reach(
+        read: reader.Reader, key: sources.ObjectKey, service: objects.Service
+    ) -> Iterable[tuple[sources.ObjectKey, Scope]]:
+        if is_local(read, key):
+            yield key, LOCAL
             return
         place = sources.ObjectKey(key.cluster, "", key.namespace)
         namespace = read.get(sources_.namespaces, place)
@@ -78,9 +81,7 @@ def declare(
         is_shared = own.get(GLOBAL_LABEL, "").lower() == "true" or any(
             rule.namespaces.selects(around) and rule.services.selects(own) for rule in rules
         )
-        scope = Scope(said.derives, said.takes_over or is_shared)
-        unknown = _unknown(own, f"Service {key.namespace}/{key.name}", key)
-        yield key, checked.Checked(scope, unknown) if unknown else _checked(scope)
+        yield key, _same(Scope(said.derives, said.takes_over or is_shared))
 
     def of_namespace(
         _: reader.Reader, key: sources.ObjectKey, namespace: objects.Namespace
@@ -89,9 +90,12 @@ def declare(
         if findings:
             yield key, checked.Checked(None, findings)
 
-    both = graph_.derive("scopes.checked", sources_.services, check)
+    # Services of one namespace read the same: it, and settings.
+    ways: graph.Ways[sources.ObjectKey, objects.Service] = graph.Ways(
+        alike=lambda key, _: (key.cluster, key.namespace)
+    )
+    of_services = graph_.derive("scopes", sources_.services, reach, ways=ways)
     around = graph_.derive("scopes.of_namespaces", sources_.namespaces, of_namespace)
-    of_services = checked.values_of(graph_, "scopes", both)
     return Nodes(
         of_services,
         graph_.index(
@@ -99,16 +103,33 @@ def declare(
         ),
         graph_.join(
             "scopes.findings",
-            checked.findings_of(graph_, "scopes.services", both),
+            _doubtful(graph_, sources_, is_local),
             checked.findings_of(graph_, "scopes.namespaces", around),
         ),
     )
 
 
+def _doubtful(
+    graph_: graph.Graph,
+    sources_: sources.Sources,
+    is_local: Callable[[reader.Reader, sources.ObjectKey], bool],
+) -> checked.Findings:
+    """Declare what is wrong with what Services say; of those that no other cluster sees nothing."""
+
+    def found(
+        read: reader.Reader, key: sources.ObjectKey, service: objects.Service
+    ) -> Iterable[tuple[checked.FindingKey, errors.Finding]]:
+        labels = service.metadata.labels or {}
+        for one in _unknown(labels, f"Service {key.namespace}/{key.name}", key):
+            if not is_local(read, key):
+                yield checked.FindingKey("scopes.services", key, 0), one
+
+    return graph_.derive("scopes.services.findings", sources_.services, found)
+
+
 @functools.lru_cache(maxsize=16)
-def _checked(scope: Scope) -> checked.Checked[Scope]:
-    """Return the answer where nothing is wrong: of all Services that are alike it is one object."""
-    return checked.Checked(scope)
+def _same(scope: Scope) -> Scope:
+    return scope
 
 
 def scope_of(own: Mapping[str, str], *, around: Mapping[str, str]) -> Scope:

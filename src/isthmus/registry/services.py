@@ -94,7 +94,11 @@ def declare(
             distributions.findings_of(object_, said, key),
         )
 
-    both = graph_.derive("services.checked", sources_.services, merge)
+    # Objects of one name read those of that name, and the first of them a little more.
+    ways: graph.Ways[sources.ObjectKey, objects.Service] = graph.Ways(
+        alike=lambda key, _: key_of(key.namespace, key.name)
+    )
+    both = graph_.derive("services.checked", sources_.services, merge, ways=ways)
     return Nodes(
         services=checked.values_of(graph_, "services.merged", both),
         findings=checked.findings_of(graph_, "services.merged", both),

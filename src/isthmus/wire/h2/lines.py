@@ -246,11 +246,12 @@ class Line:
                 if not content:
                     self.close()
                     return b""
-                if len(content) < LONG_BYTES:
+                if len(content) <= singles.SHORT:
                     # If there is more, the kernel says so again.
                     return content
+                # What is longer may take its time, of which there is only so much at once.
                 self.take(content, now)
-                if self._is_closed:
+                if len(content) < LONG_BYTES or self._is_closed:
                     break
         except _WAITS:
             return b""
@@ -345,7 +346,7 @@ class Line:
             self._write()
             return
         part = self._backlog.pop()
-        self._unwritten -= len(part)
+        self._unwritten = 0
         self._write_one(part)
 
     def _write_one(self, part: bytes | memoryview) -> None:

@@ -18,9 +18,8 @@ from typing import Final, Protocol
 
 from isthmus.base import tasks
 
-MOST_AT_ONCE: Final = 1023
 SLICE_S: Final = 0.02
-"""After so many, or so long, others have the event loop: a handshake takes longer than a reading."""
+"""After so long others have the event loop: a handshake takes longer than a reading."""
 MANY: Final = 16
 """Answers that are worth waiting for together."""
 GATHER_S: Final = 0.01
@@ -143,7 +142,7 @@ class Polls:
                 self._gather()
                 return
             self._left_since = None
-            self._named.extend(number for number, _ in self._epoll.poll(0, MOST_AT_ONCE))
+            self._named.extend(number for number, _ in self._epoll.poll(0, len(self._sockets)))
         self._go_on(self._read(now))
 
     def _go_on(self, found: int) -> None:
@@ -191,7 +190,8 @@ class Polls:
                     self._reading = found
                     if content := found.read(now):
                         heard.append((found, content))
-                    if (now := clock()) >= until:
+                    elif (now := clock()) >= until:
+                        # What brings nothing to be taken in is what may take long.
                         break
 
     # Writing.

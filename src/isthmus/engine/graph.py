@@ -156,26 +156,11 @@ class Graph:
         sees: Callable[[K2, V], bool],
     ) -> collections.Collection[tuple[K2, K], V]:
         """Declare each entry of `over` for each of `places` that sees it, which `sees` says."""
-
-        def gives(place: K2, value: V) -> V | collections.Absent:
-            return value if sees(place, value) else collections.ABSENT
-
-        return self.pairs(name, over, places, gives)
-
-    def pairs(
-        self,
-        name: str,
-        over: collections.Collection[K, V],
-        places: collections.Collection[K2, None],
-        gives: Callable[[K2, V], V2 | collections.Absent],
-    ) -> collections.Collection[tuple[K2, K], V2]:
-        """Declare what each entry of `over` gives to each of `places`, by itself; or ABSENT."""
         self._check_own(over)
         self._check_own(places)
         rank = len(self._names)
-        out = self._named(collections.Collection[tuple[K2, K], V2](name, owner=self, rank=rank))
-        node = products.Product(out, over=over, places=places, gives=gives, enqueue=self._enqueue)
-        self._add(node)
+        out = self._named(collections.Collection[tuple[K2, K], V](name, owner=self, rank=rank))
+        self._add(products.Product(out, over=over, places=places, sees=sees, enqueue=self._enqueue))
         return out
 
     def join(

@@ -1,4 +1,4 @@
-"""How a collection of all pairs is kept up to date: each place with what each entry gives it.
+"""How a collection of all pairs is kept up to date: each place with each entry that it sees.
 
 A derivation over the entries that reads all places would give all pairs anew for each place that
 comes. Here a place that comes costs the entries, an entry that changes costs the places, and nothing
@@ -14,25 +14,24 @@ from isthmus.engine import cells, collections, nodes, reader
 P = TypeVar("P")
 K = TypeVar("K")
 V = TypeVar("V")
-V2 = TypeVar("V2")
 
 
-class Product(Generic[P, K, V, V2]):
+class Product(Generic[P, K, V]):
     """Keeps pairs up to date."""
 
     def __init__(  # each argument is an independent choice
         self,
-        out: collections.Collection[tuple[P, K], V2],
+        out: collections.Collection[tuple[P, K], V],
         *,
         over: collections.Collection[K, V],
         places: collections.Collection[P, None],
-        gives: Callable[[P, V], V2 | collections.Absent],
+        sees: Callable[[P, V], bool],
         enqueue: cells.Enqueue,
     ) -> None:
         self.out = out
         self._over = over
         self._places = places
-        self._gives = gives
+        self._sees = sees
         self._keys = cells.DirtyKeys[K](rank=out.rank, enqueue=enqueue)
         self._fresh = cells.DirtyKeys[P](rank=out.rank, enqueue=enqueue)
         self._failures: dict[tuple[P, K], errors.Finding] = {}
@@ -71,8 +70,8 @@ class Product(Generic[P, K, V, V2]):
             self.out.settle(pair, collections.ABSENT)
             return
         try:
-            given = self._gives(place, value)
+            is_seen = self._sees(place, value)
         except Exception as error:  # One bad object must stop no other.
             self._failures[pair] = nodes.failure(self.out.name, pair, error)
             return
-        self.out.settle(pair, given)
+        self.out.settle(pair, value if is_seen else collections.ABSENT)

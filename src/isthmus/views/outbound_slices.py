@@ -272,11 +272,11 @@ def _asked(
     return asked
 
 
-def _plain_hosts(scope: view.OutboundScope, asked: _Asked) -> Hosts | collections.Absent:
+def _plain_hosts(scope: view.OutboundScope, asked: _Asked) -> Hosts:
     """Return the hosts of a service of which nothing is said, and whose addresses are its own."""
     service, client, addresses = asked.service, scope.namespace, asked.addresses(scope)
     if addresses is None or not visibility.is_visible(service, client=client):
-        return collections.ABSENT
+        return ()
 
     def made() -> Hosts:
         domains = visibility.domains_of(service, client=client, addresses=addresses)
@@ -418,13 +418,8 @@ def _routed(
     """Declare routes, and the listeners that share them."""
     asked = graph_.derive("views/services that are asked", known.model.services, _asked(known))
     other = graph_.product("views/services with other hosts", asked, places, _has_other_hosts)
-    hosts = (
-        graph_.pairs("views/plain hosts", asked, places, _plain_hosts),
-        graph_.derive("views/virtual hosts", other, _hosts(known)),
-    )
-    by_scope = [
-        graph_.index_by_key(f"{one.name} by scope", one, lambda key: key[:1]) for one in hosts
-    ]
+    hosts = graph_.derive("views/virtual hosts", other, _hosts(known))
+    by_scope = graph_.index_by_key("views/hosts by scope", hosts, lambda key: key[:1])
 
     def split_of(
         read: reader.Reader, service: Service, scope: view.OutboundScope
@@ -436,8 +431,10 @@ def _routed(
     def gathered(
         read: reader.Reader, scope: view.OutboundScope, _: None
     ) -> Iterator[tuple[RouteKey, Hosts]]:
-        seen = {key: found for one in by_scope for key, found in read.lookup(one, scope).items()}
-        for name, found in sorted(_by_route(seen).items()):
+        # To write down which views have which plain hosts takes more than to look for them again.
+        plain = {key: _plain_hosts(scope, one) for key, one in read.items(asked).items()}
+        own = {key: found for (_, key), found in read.lookup(by_scope, scope).items()}
+        for name, found in sorted(_by_route(plain | own).items()):
             yield (scope, name), found
 
     together = graph_.derive("views/hosts by route", places, gathered)
@@ -460,10 +457,10 @@ def _routed(
     )
 
 
-def _by_route(seen: Mapping[Seen, Hosts]) -> Mapping[str, Hosts]:
+def _by_route(seen: Mapping[ServiceKey, Hosts]) -> Mapping[str, Hosts]:
     """Return the hosts of each set of routes; of equal names the first service's counts."""
     found = dict[str, dict[str, tuple[ServiceKey, view.VirtualHost]]]()
-    for (_, service), hosts in seen.items():
+    for service, hosts in seen.items():
         for host in hosts:
             known = found.setdefault(_route_of(host), {})
             other = known.get(host.name)

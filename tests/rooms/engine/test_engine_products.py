@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.engine import collections, graph
+from isthmus.engine import graph
 
 writes = st.lists(
     st.tuples(st.booleans(), st.integers(0, 4), st.one_of(st.none(), st.integers(0, 5))),
@@ -78,24 +78,3 @@ def test_a_pair_is_explained_by_both_of_its_parts():
     found = held.graph.explain(held.pairs, (1, 3))
 
     assert [one.what for one in found.inputs] == ["entries[3]", "places[1]"]
-
-
-def test_what_entries_give_to_places_follows_both_and_may_be_nothing():
-    held = graph.Graph()
-    entries, places = held.source("entries"), held.source("places")
-
-    def gives(place, value):
-        return f"{place}{value}" if value != "x" else collections.ABSENT
-
-    pairs = held.pairs("pairs", entries, places, gives)
-    with held.transaction() as change:
-        for key, value in (("a", "1"), ("b", "x")):
-            change.put(entries, key, value)
-        change.put(places, "p", None)
-    assert dict(held.items(pairs)) == {("p", "a"): "p1"}
-
-    with held.transaction() as change:
-        change.put(entries, "a", "x")
-        change.put(entries, "b", "2")
-        change.put(places, "q", None)
-    assert dict(held.items(pairs)) == {("p", "b"): "p2", ("q", "b"): "q2"}

@@ -295,7 +295,8 @@ class Call:
             if len(self._partial) < whole:
                 break
             owed, self._given = whole - self._given, 0
-            message = bytes(self._partial[PREFIX_BYTES:whole])
+            with memoryview(self._partial) as held:
+                message = bytes(held[PREFIX_BYTES:whole])
             del self._partial[:whole]
             if self._follower is None:
                 self._messages = self._messages or deque()

@@ -435,7 +435,7 @@ def _sole(
     item = _mapping(listed[0], section)
     _only(item, frozenset({"name", single}), section)
     fields = _mapping(item.get(single, ""), single)
-    if fields.get("insecure-skip-tls-verify") == "false":
+    if single == "cluster" and fields.get("insecure-skip-tls-verify") == "false":
         fields = {key: value for key, value in fields.items() if key != "insecure-skip-tls-verify"}
     _only(fields, allowed, single)
     return _text(item, "name"), {key: _text(fields, key) for key in fields}

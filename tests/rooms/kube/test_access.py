@@ -241,17 +241,21 @@ _LINES = st.sampled_from(
 """What would be harmful, or is no kubeconfig at all."""
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_a_kubeconfig_with_any_text_anywhere_is_accepted_or_refused_and_nothing_else(data):
     short = {"certificate-authority-data": "CA"}  # Else nearly all of it is the certificate.
     lines = text(short).splitlines()
     for _ in range(data.draw(st.integers(0, 2))):
-        at = data.draw(st.integers(0, len(lines)))
-        indent = " " * data.draw(st.sampled_from([0, 2, 4, 6]))
-        lines[at : at + data.draw(st.integers(0, 1))] = [indent + data.draw(_LINES)]
+        at = data.draw(st.integers(0, len(lines) - 1))
+        # Mostly beside its neighbour, where it means something.
+        beside = lines[at][: len(lines[at]) - len(lines[at].lstrip(" -"))].replace("-", " ")
+        indent = data.draw(st.sampled_from([beside] * 4 + ["", "  "]))
+        lines[at + 1 : at + 1 + data.draw(st.sampled_from([0, 0, 1]))] = [
+            indent + data.draw(_LINES)
+        ]
     whole = "\n".join(lines)
-    for _ in range(data.draw(st.integers(0, 2))):
+    for _ in range(data.draw(st.sampled_from([0, 0, 1, 2]))):
         at, skip = data.draw(st.integers(0, len(whole))), data.draw(st.integers(0, 5))
         whole = whole[:at] + data.draw(_ODD) + whole[at + skip :]
     whole = whole.replace("-data: CA", f"-data: {b64(CA)}")
@@ -265,6 +269,7 @@ def test_a_kubeconfig_with_any_text_anywhere_is_accepted_or_refused_and_nothing_
 
 def assert_is_what_it_says(found, whole):
     """Hold what was accepted against a reader of another kind: nothing is added, left out or bent."""
+    assert_says_nothing_twice(yaml.compose(whole, yaml.BaseLoader))
     document = yaml.load(whole, yaml.BaseLoader)
     ((cluster,), (user,)) = (
         [one[single] for one in document[f"{single}s"]] for single in ("cluster", "user")
@@ -285,11 +290,22 @@ def assert_is_what_it_says(found, whole):
     assert_leads_elsewhere(found.server)
 
 
+def assert_says_nothing_twice(node):
+    parts = node.value if isinstance(node, yaml.CollectionNode) else []
+    if isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value]
+        assert len(keys) == len({*keys})
+        parts = [value for _, value in node.value]
+    for part in parts:
+        assert_says_nothing_twice(part)
+
+
 def assert_leads_elsewhere(server):
     """Hold an address against what resolvers make of it."""
     parts = urllib.parse.urlsplit(server)
     name = (parts.hostname or "").rstrip(".")
     assert (parts.scheme, bool(name), "@" in server) == ("https", True, False)
+    assert parts.port is None or 0 <= parts.port < 65536
     assert not {*"?# \t\r\n"} & {*server}
     assert not name.endswith(("localhost", "localdomain", "metadata", "metadata.google.internal"))
     try:
@@ -303,52 +319,59 @@ def assert_leads_elsewhere(server):
         assert not any(bad)
 
 
-_SERVERS = st.builds(
-    "{}{}{}{}{}".format,
-    st.sampled_from(["https://"] * 8 + ["HTTPS://", "http://", "https:", "//", "file://", ""]),
-    st.sampled_from([""] * 8 + ["a@", "a:b@", "@"]),
-    st.sampled_from(
-        [
-            "10.0.0.1",
-            "east.example",
-            "[fd00::1]",
-            "127.0.0.1",
-            "localhost",
-            "LOCALHOST.",
-            "a.localhost",
-            "127.1",
-            "0x7f.1",
-            "0X7F000001",
-            "2130706433",
-            "017700000001",
-            "0177.0.0.1",
-            "127.0.0.1.",
-            "[::1]",
-            "[::ffff:127.0.0.1]",
-            "[::]",
-            "[fe80::1%25eth0]",
-            "[fe80::1%eth0]",
-            "169.254.169.254",
-            "metadata",
-            "metadata.google.internal",
-            "100.100.100.200",
-            "0.0.0.0",
-            "0",
-            "224.0.0.1",
-            "[ff02::1]",
-            "\uff11\uff12\uff17.0.0.1",
-            "east.example:",
-            "[",
-            "]",
-        ]
-    )
-    | st.text(max_size=12),
-    st.sampled_from(["", ":6443", ":99999", ":x", ":-1"]),
-    st.sampled_from([""] * 4 + ["/", "/x", "?y", "#z", " ", "\n", "\\@127.0.0.1"]),
-)
+_PARTS = {
+    "scheme": ["https://", "HTTPS://", "http://", "https:", "//", "file://", ""],
+    "user": ["", "a@", "a:b@", "@"],
+    "host": [
+        "10.0.0.1",
+        "east.example",
+        "[fd00::1]",
+        "127.0.0.1",
+        "localhost",
+        "LOCALHOST.",
+        "a.localhost",
+        "127.1",
+        "0x7f.1",
+        "0X7F000001",
+        "2130706433",
+        "017700000001",
+        "0177.0.0.1",
+        "127.0.0.1.",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::]",
+        "[fe80::1%25eth0]",
+        "[fe80::1%eth0]",
+        "169.254.169.254",
+        "metadata",
+        "metadata.google.internal",
+        "100.100.100.200",
+        "0.0.0.0",
+        "0",
+        "224.0.0.1",
+        "[ff02::1]",
+        "\uff11\uff12\uff17.0.0.1",
+        "east.example:",
+        "[",
+        "]",
+    ],
+    "port": ["", ":6443", ":99999", ":x", ":-1"],
+    "tail": ["", "/", "/x", "?y", "#z", " ", "\n", "\\\\@127.0.0.1"],
+}
 
 
-@given(_SERVERS)
+@st.composite
+def _servers(draw):
+    """Draw an address of which one part or two are odd, and the others as usual."""
+    chosen = {name: values[0] for name, values in _PARTS.items()}
+    for name in draw(st.lists(st.sampled_from(sorted(_PARTS)), min_size=1, max_size=2)):
+        odd = st.sampled_from(_PARTS[name])
+        chosen[name] = draw(odd | st.text(max_size=9) if name == "host" else odd)
+    return "".join(chosen.values())
+
+
+@settings(max_examples=400, deadline=None)
+@given(_servers())
 def test_an_address_that_is_accepted_leads_nowhere_near(server):
     try:
         found = access.parse_untrusted(text({"server": server}))

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from bench.scale import point, shapes
+from bench.scale import point, shapes, subject
 from isthmus.base import netlink
 
 INSIDE: Final = "ISTHMUS_BENCH_INSIDE"
@@ -53,7 +53,11 @@ def main() -> int:
         settings=dict(one.partition("=")[::2] for one in chosen.set),
     )
     with tempfile.TemporaryDirectory(prefix="isthmus-scale-") as folder:
-        found = point.Point(Path(folder), shape, plan).measured()
+        try:
+            found = point.Point(Path(folder), shape, plan).measured()
+        except subject.Ended as said:
+            sys.stderr.write(f"{said}\n")
+            return 1
         print(json.dumps(found, indent=1))
     return INCOMPLETE if "failed" in found else 0
 

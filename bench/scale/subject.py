@@ -33,6 +33,10 @@ ENDS_S: Final = 10.0
 """How long a program that hears nothing any more may take to end."""
 
 
+class Ended(Exception):  # noqa: N818  # it is told, not shown
+    """The control plane is no more."""
+
+
 class Subject:
     """A control plane that somebody runs.
 
@@ -54,14 +58,14 @@ class Subject:
         """Return what it holds now.
 
         Raises:
-            RuntimeError: It has ended.
+            Ended: It has.
         """
         if not self._pid:
             return usage.Memory(0.0, 0.0)
         found = [usage.memory(one.pid) for one in usage.below(self._pid)]
         known = [one for one in found if one is not None]
         if not known:
-            raise RuntimeError("the control plane has ended; its log says why")
+            raise Ended("the control plane has ended; what it said last stands above")
         return usage.Memory(sum(one.pss for one in known), sum(one.private for one in known))
 
     def peak_mib(self) -> float:
@@ -164,14 +168,15 @@ class Companion:
         """Return the next thing that it says.
 
         Raises:
-            RuntimeError: It has ended, or the control plane has.
+            RuntimeError: It has ended.
+            Ended: The control plane has.
         """
         assert self._process.stdout is not None
         # Each thing that it is told has one answer, so that nothing of it is read already.
         while not select.select([self._process.stdout], [], [], LOOK_S)[0]:
             if self.subject is not None and self.subject.has_ended:
                 self._process.kill()  # It would wait.
-                raise RuntimeError("the control plane has ended; what it said last stands above")
+                raise Ended("the control plane has ended; what it said last stands above")
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError("a program of this bench has ended; it says why, above")

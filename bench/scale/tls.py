@@ -140,7 +140,7 @@ class Connection:
         assert self._tls is not None
         at = self._tls.write(content)
         while at < len(content):
-            at += self._tls.write(content[at:])
+            at += self._tls.write(content[at : at + RECORD])
         self.flush()
 
     def flush(self) -> None:

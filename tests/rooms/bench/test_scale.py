@@ -1,6 +1,7 @@
 """The made-up fleet of the measurements: its truth, and the client that reads what is told of it."""
 
 import dataclasses
+import itertools
 import json
 import struct
 
@@ -10,6 +11,8 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2
+from hypothesis import given
+from hypothesis import strategies as st
 
 from isthmus.resources import snapshot
 
@@ -297,6 +300,30 @@ def test_messages_come_whole_however_they_are_cut():
     assert found == [b"one", b"two"]
 
 
+@given(
+    contents=st.lists(st.binary(max_size=40), max_size=5),
+    frames=st.lists(st.integers(1, 30), min_size=1),
+    reads=st.lists(st.integers(1, 50), min_size=1),
+)
+def test_what_is_read_into_one_buffer_is_kept_however_it_is_cut(contents, frames, reads):
+    client, rest = stream(), b"".join(map(message, contents))
+    told, size = http2.frame(http2.PING, 0, 0, b"12345678"), itertools.cycle(frames)
+    while rest:
+        cut = next(size)
+        told += http2.frame(http2.DATA, 0, 1, rest[:cut])
+        rest = rest[cut:]
+    found, buffer, size = [], bytearray(64), itertools.cycle(reads)
+    while told:
+        cut = min(next(size), len(told))
+        buffer[:cut], told = told[:cut], told[cut:]
+        found += client.hear(memoryview(buffer)[:cut])
+        buffer[:] = bytes(64)  # The next connection's turn.
+
+    assert found == contents
+    assert client.is_between
+    assert client.content == sum(len(one) + 5 for one in contents)
+
+
 def test_settings_and_pings_are_answered():
     client = stream()
 
@@ -399,6 +426,23 @@ def test_resources_that_differ_in_the_middle_alone_are_told_apart():
 def test_a_message_with_fields_that_none_has_is_refused():
     with pytest.raises(ValueError, match="field"):
         decoded.answer(b"\x08\x01", is_whole=False)
+
+
+@given(
+    told=st.dictionaries(st.text(max_size=9), st.integers(0, 300), max_size=4),
+    removed=st.lists(st.text(max_size=9), max_size=3),
+)
+def test_a_message_says_what_the_protocol_makes_of_it(told, removed):
+    resources = [named(name, *["10.0.0.1"] * count) for name, count in told.items()]
+    content = said(snapshot.ENDPOINTS, resources=resources, removed_resources=removed)
+
+    found = decoded.answer(content, is_whole=False)
+
+    assert {name: one.body for name, one in found.resources.items()} == {
+        one.name: one.resource.value for one in resources
+    }
+    assert (found.removed, found.kind, found.nonce) == (tuple(removed), snapshot.ENDPOINTS, "n")
+    assert {one.version for one in found.resources.values()} <= {"v"}
 
 
 def test_messages_are_known_by_each_of_their_bytes():

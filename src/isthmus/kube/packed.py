@@ -270,7 +270,7 @@ def _same_status(status: objects.ServiceStatus) -> objects.ServiceStatus:
     return status
 
 
-@functools.lru_cache(maxsize=KEPT)
+@functools.lru_cache(maxsize=1024)  # Most clusters give a Service an address of their own.
 def _same_addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
     return addresses
 

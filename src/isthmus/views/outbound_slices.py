@@ -8,6 +8,7 @@ from typing import Final
 from isthmus.base import same
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
+from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.services import Protocol, Resolution, Service, ServiceKey
 from isthmus.mesh.settings import MeshSettings
 from isthmus.mesh.traffic import HashKey
@@ -232,14 +233,16 @@ class _Asked:
     Attributes:
         keys: By port, what binds requests to an endpoint; None where that, or anything else of its
             hosts, depends on more than the service itself.
-        memory: Its hosts, for all places that see them alike and need know nothing else.
-        elsewhere: The same, for other places.
+        own: By cluster, its plain hosts for its own namespace, as far as somebody has asked.
+        foreign: The same for all others.
+        memory: Its other hosts, for all places that see them alike.
     """
 
     service: Service
     keys: tuple[tuple[int, HashKey | None], ...] | None
+    own: dict[ClusterId, Hosts] = field(default_factory=dict, repr=False, compare=False)
+    foreign: dict[ClusterId, Hosts] = field(default_factory=dict, repr=False, compare=False)
     memory: same.Memory = field(default_factory=same.Memory, repr=False, compare=False)
-    elsewhere: same.Memory = field(default_factory=same.Memory, repr=False, compare=False)
 
     def addresses(self, scope: view.OutboundScope) -> tuple[str, ...] | None:
         """Return its addresses for a scope, if they are its own there."""
@@ -272,33 +275,51 @@ def _asked(
     return asked
 
 
-def _plain_hosts(scope: view.OutboundScope, asked: _Asked) -> Hosts:
-    """Return the hosts of a service of which nothing is said, and whose addresses are its own."""
+def _plain_hosts(
+    scope: view.OutboundScope, asked: Mapping[ServiceKey, _Asked]
+) -> Iterator[tuple[ServiceKey, Hosts]]:
+    """Yield the hosts of services of which nothing is said, and whose addresses are their own.
+
+    This goes through all services whenever one of them changes: what each view has of the others
+    is looked up.
+    """
+    cluster, client = scope.cluster, scope.namespace
+    for key, one in asked.items():
+        by_cluster = one.own if key.namespace == client else one.foreign
+        found = by_cluster.get(cluster)
+        if found is None:
+            found = by_cluster[cluster] = _plain_hosts_of(one, scope)
+        if found and (not one.service.export_to or _is_visible(one, scope)):
+            yield key, found
+
+
+def _plain_hosts_of(asked: _Asked, scope: view.OutboundScope) -> Hosts:
     service, client, addresses = asked.service, scope.namespace, asked.addresses(scope)
-    if addresses is None or not visibility.is_visible(service, client=client):
+    if addresses is None:
         return ()
 
-    def made() -> Hosts:
-        domains = visibility.domains_of(service, client=client, addresses=addresses)
-        return tuple(
-            routing.plain_host(
-                names.sniffed_route(service.hostname, port=port.number),
-                domains=ALONE if port.protocol is Protocol.AUTO else domains,
-                host=service.hostname,
-                port=port.number,
-                cluster_name=names.outbound(service.hostname, port=port.number),
-                key=dict(asked.keys or ()).get(port.number),
-            )
-            for port in outbound.ports_of(service)
-            if not facts.is_tcp_like(port.protocol)
+    domains = visibility.domains_of(service, client=client, addresses=addresses)
+    found = tuple(
+        routing.plain_host(
+            names.sniffed_route(service.hostname, port=port.number),
+            domains=ALONE if port.protocol is Protocol.AUTO else domains,
+            host=service.hostname,
+            port=port.number,
+            cluster_name=names.outbound(service.hostname, port=port.number),
+            key=dict(asked.keys or ()).get(port.number),
         )
+        for port in outbound.ports_of(service)
+        if not facts.is_tcp_like(port.protocol)
+    )
+    return _same_hosts(found)
 
-    return asked.memory.answer((), (addresses, client == service.key.namespace), made)
+
+def _is_visible(asked: _Asked, scope: view.OutboundScope) -> bool:
+    return visibility.is_visible(asked.service, client=scope.namespace)
 
 
 def _has_other_hosts(scope: view.OutboundScope, asked: _Asked) -> bool:
-    is_seen = visibility.is_visible(asked.service, client=scope.namespace)
-    return is_seen and asked.addresses(scope) is None
+    return _is_visible(asked, scope) and asked.addresses(scope) is None
 
 
 def _hosts(
@@ -318,7 +339,7 @@ def _hosts(
         if routed or service.alias_of:
             found = _same_hosts(tuple(making.hosts(routed)))
         else:
-            found = making.plain(asked.elsewhere)
+            found = making.plain(asked.memory)
         if found:
             yield key, found
 
@@ -432,7 +453,7 @@ def _routed(
         read: reader.Reader, scope: view.OutboundScope, _: None
     ) -> Iterator[tuple[RouteKey, Hosts]]:
         # To write down which views have which plain hosts takes more than to look for them again.
-        plain = {key: _plain_hosts(scope, one) for key, one in read.items(asked).items()}
+        plain = dict(_plain_hosts(scope, read.items(asked)))
         own = {key: found for (_, key), found in read.lookup(by_scope, scope).items()}
         for name, found in sorted(_by_route(plain | own).items()):
             yield (scope, name), found

@@ -12,7 +12,6 @@ nothing like it and do without.
 import contextlib
 import ctypes
 import gc
-from asyncio import sslproto
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -48,6 +47,8 @@ def read_less_at_once() -> None:
     Its own are of 256 KiB, all of which is written at the start: what one connection reads
     once in a while, such as a watch, takes as much then as a thousand objects.
     """
+    from asyncio import sslproto  # which programs without an event loop need not load
+
     sslproto.SSLProtocol.max_size = READ_BYTES
 
 

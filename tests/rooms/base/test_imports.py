@@ -53,7 +53,7 @@ ROLES = {
     "isthmus.cli.main isthmus.cli.lab": (),
     "isthmus.cli.main isthmus.cli.demo": (),
     "isthmus.cli.main isthmus.cli.version": (),
-    "isthmus.cli.main isthmus.cli.ca": ("cryptography", "email"),
+    "isthmus.cli.main isthmus.cli.ca": ("cryptography", "email", "msgspec"),
     "isthmus.cli.main isthmus.cli.install": ("aiohttp", "asyncio", "email", "msgspec"),
     "isthmus.cli.main isthmus.cli.verify": ("aiohttp", "asyncio", "email", "msgspec"),
     "isthmus.node.__main__ isthmus.node.redirect": (),

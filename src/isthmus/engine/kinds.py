@@ -117,8 +117,7 @@ class Kinds(Generic[K, V]):
 
     def drop(self, key: K, was: object) -> None:
         """Forget an input, which was this."""
-        if was is not cells.AS_IT_WAS:
-            self._leave(self._name_of(key, was))
+        self._leave(self.named(key) if was is cells.AS_IT_WAS else self._name_of(key, was))
 
     def named(self, key: K) -> Hashable:
         """Return of which kind an input is; ABSENT if it is not there."""

@@ -205,3 +205,18 @@ def test_an_explanation_shows_what_a_kind_has_read():
         "  carts['one']",
         "  costs['red']",
     ]
+
+
+def test_who_rests_is_of_no_kind(graph_):
+    carts, costs, asked = (graph_.source(name) for name in ("carts", "costs", "asked"))
+    ways = graph.Ways(alike=lambda _, colour: colour)
+    graph_.derive(
+        "d", carts, lambda read, _, colour: read.get(costs, colour), while_any=asked, ways=ways
+    )
+    put(graph_, carts, one="red")
+    put(graph_, asked, somebody=1)
+    assert set(costs.readers) == {"red"}
+
+    clear(graph_, asked)
+
+    assert not costs.readers

@@ -206,7 +206,7 @@ def _documents(name: str) -> list[Obj]:
             documents = [each for each in yaml.safe_load_all(file) if each]
     except (OSError, UnicodeDecodeError) as error:
         raise Misused(f"cannot read `{name}`", detail=str(error)) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise Misused(f"`{name}` is not YAML", detail=str(error)) from error
     flat: list[Obj] = []
     for each in documents:

@@ -52,7 +52,7 @@ def read(name: str, text: str) -> Tree:
     """
     try:
         loaded = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise OptionsRefused(
             f"`{name}` is not YAML", detail=str(error), still_working=UNCHANGED
         ) from error

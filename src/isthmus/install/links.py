@@ -134,7 +134,7 @@ async def _trust_domain(reads: kube_client.Client, system: str) -> str:
     try:
         settings = yaml.safe_load(((found or {}).get("data") or {}).get("mesh") or "{}")
         domain = settings.get("trustDomain")
-    except (yaml.YAMLError, AttributeError):
+    except (yaml.YAMLError, AttributeError, RecursionError, ValueError):
         domain = None
     return str(domain or "cluster.local")
 

@@ -169,7 +169,7 @@ def _known(path: str, tree: Mapping[str, object], known: Iterable[str]) -> None:
 def _documents(name: str, text: str) -> list[Mapping[str, object]]:
     try:
         loaded = [document for document in yaml.safe_load_all(text) if document is not None]
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise OptionsRefused(
             f"`{name}` is not YAML",
             detail=str(error).replace("<unicode string>", name),
@@ -221,7 +221,7 @@ def _flag(flag: str) -> Tree:
         )
     try:
         value: object = yaml.safe_load(text) if text else ""
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise OptionsRefused(
             f"`--set {path}` has a value that is not YAML: `{text[:60]}`",
             still_working=UNCHANGED,

@@ -229,7 +229,15 @@ def _own_document(path: pathlib.Path) -> dict[str, Any]:
                     raise TypeError(f"a name in `{section}` is no text")
                 if not isinstance(item.get(section[:-1]) or {}, dict):
                     raise TypeError(f"`{item['name']}` in `{section}` has no fields")
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, RecursionError) as error:
+    # A date that the calendar does not have is a `ValueError` of the library's.
+    except (
+        yaml.YAMLError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:
         said = str(error).replace("<unicode string>", str(path))
         raise problems.KubeconfigBroken(
             f"not a kubeconfig: `{path}`", detail=f"{type(error).__name__}: {said}"

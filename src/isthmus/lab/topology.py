@@ -181,7 +181,7 @@ def load(name_or_path: str) -> Topology:
         )
     try:
         document = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise TopologyError(f"`{path}` is not YAML", detail=str(error)) from error
     if not isinstance(document, dict):
         raise TopologyError(f"`{path}` does not describe a lab", hint="begin with `clusters:`")

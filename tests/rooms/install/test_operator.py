@@ -66,6 +66,7 @@ def test_a_field_that_does_not_exist_is_named_with_the_nearest_that_does(body, p
     [
         ("a: [", "is not YAML"),
         ("[" * 5000, "is not YAML"),
+        ("since: 2026-13-45", "is not YAML"),
         ("just words", "holds no object"),
         ("apiVersion: v1\nkind: Service\n", "of kind `Service`"),
         ("spec: {}\n", "of kind `none` in `no apiVersion`, not IstioOperator"),
@@ -94,6 +95,7 @@ def test_a_flag_without_a_value_is_refused():
         ("values.global.imagePullSecrets=one", "must hold a list"),
         ("values.pilot.env=x", "must hold fields"),
         ("values.global.hub=[", "is not YAML"),
+        ("values.global.hub=2026-13-45", "is not YAML"),
         ("components.ingressGateways={name: x}", "must hold a list"),
     ],
 )

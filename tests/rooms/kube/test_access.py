@@ -473,6 +473,16 @@ def test_ones_own_file_with_any_text_anywhere_is_read_or_broken_and_nothing_else
     assert found.name
 
 
+def test_ones_own_file_with_a_date_that_no_calendar_has_is_broken(tmp_path):
+    path = tmp_path / "config"
+    path.write_text(text({"certificate-authority-data": ""}) + "\nsince: 2026-13-45\n")
+
+    with pytest.raises(problems.KubeconfigBroken, match="not a kubeconfig") as refused:
+        access.from_kubeconfig(str(path), context=None)
+
+    assert refused.value.detail == "ValueError: month must be in 1..12"
+
+
 _VALUES = st.sampled_from(
     ["2026-13-45", "~", "7", "[7]", "{a: 7}", "- 7", "!!binary x", "true", "0o9", "1e999", "<<: 7"]
 )

@@ -92,8 +92,9 @@ def test_what_an_endpoint_costs_is_the_same_at_any_size_and_no_more_than_before(
         east.endpoints("s7", ready=["10.0.0.8"], ports=ports)
         counts.append(calls_of(lambda mesh=mesh: flip(mesh)))
 
-    assert counts[0] == counts[1]
-    assert counts[0] < MOST_CALLS
+    # A call or two depend on the order of a set; one for each service would be 150 more.
+    assert abs(counts[0] - counts[1]) < 10
+    assert max(counts) < MOST_CALLS
 
 
 @SIZES

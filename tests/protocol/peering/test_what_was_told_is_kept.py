@@ -180,6 +180,7 @@ async def test_nothing_is_forgotten_before_it_is_known_who_is_linked(server, bet
     async with leading(again, server, keep_left_s=0.0):
         await world.until(lambda: server.count("GET ") > looked)
         again.link(beta)
+        await world.until(again.peering.statuses)
         again.reason = ""
         await world.until(again.imports)
         assert kept(server) == {"hello", "gone"}

@@ -33,19 +33,28 @@ from isthmus.xds.messages import Flavour, Request
 
 OLD = {CLUSTERS: {"old": "1"}, ENDPOINTS: {"old": "1"}, LISTENERS: {"all": "1"}}
 NEW = {CLUSTERS: {"new": "1"}, ENDPOINTS: {"new": "1"}, LISTENERS: {"all": "2"}}
-SETTLED = (
-    heard(ask(CLUSTERS)),
-    heard(ask(ENDPOINTS, "old")),
-    heard(ask(LISTENERS)),
-    given(OLD),
-    said(
-        offer(CLUSTERS, {"old": "1"}),
-        offer(ENDPOINTS, {"old": "1.1"}),
-        offer(LISTENERS, {"all": "1"}),
-    ),
-    heard(accept(CLUSTERS)),
-    said(accepted(CLUSTERS)),
-)
+
+
+def settled(endpoints_version):
+    """Return how a client comes to have what is old, its endpoints in this version."""
+    return (
+        heard(ask(CLUSTERS)),
+        heard(ask(ENDPOINTS, "old")),
+        heard(ask(LISTENERS)),
+        given(OLD),
+        said(
+            offer(CLUSTERS, {"old": "1"}),
+            offer(ENDPOINTS, {"old": endpoints_version}),
+            offer(LISTENERS, {"all": "1"}),
+        ),
+        heard(accept(CLUSTERS)),
+        said(accepted(CLUSTERS)),
+    )
+
+
+SETTLED, WHOLE = settled("1.1"), settled("1")
+"""In delta, and in state of the world."""
+
 LED = (
     offer(LISTENERS, {"all": "2"}),
     offer(ENDPOINTS, removed=("old",)),
@@ -146,21 +155,6 @@ def test_only_what_leads_to_clusters_waits(kind):
 
 def sotw():
     return session.Session(Flavour.STATE_OF_THE_WORLD)
-
-
-WHOLE = (
-    heard(ask(CLUSTERS)),
-    heard(ask(ENDPOINTS, "old")),
-    heard(ask(LISTENERS)),
-    given(OLD),
-    said(
-        offer(CLUSTERS, {"old": "1"}),
-        offer(ENDPOINTS, {"old": "1"}),
-        offer(LISTENERS, {"all": "1"}),
-    ),
-    heard(accept(CLUSTERS)),
-    said(accepted(CLUSTERS)),
-)
 
 
 @pytest.mark.parametrize("answers", [True, False])

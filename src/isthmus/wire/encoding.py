@@ -17,6 +17,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import message as protobuf
 from typing_extensions import override
 
+from isthmus.base import varints
 from isthmus.mesh.localities import Locality
 from isthmus.resources.snapshot import Resource, TypeUrl
 from isthmus.wire import nodes
@@ -32,8 +33,6 @@ MOST_NAME: Final = 1_024
 """Characters of a resource name."""
 
 _LENGTH_DELIMITED: Final = 2
-_CONTINUES: Final = 0x80
-_SEVEN_BITS: Final = 0x7F
 
 
 class MessageRefused(Exception):  # noqa: N818  # it is answered with a status, it is no fault of ours
@@ -203,8 +202,8 @@ def _plain(value: Any) -> nodes.Json:  # noqa: ANN401  # as above
 def _bodies(resources: Iterable[Resource]) -> Iterable[bytes]:
     for resource in resources:
         size = len(resource.body)
-        around, length = _around(resource.type_url), _varint(size)
-        yield b"\x12%b%b%b" % (_varint(len(around) + len(length) + size), around, length)
+        around, length = _around(resource.type_url), varints.written(size)
+        yield b"\x12%b%b%b" % (varints.written(len(around) + len(length) + size), around, length)
         yield resource.body
 
 
@@ -212,20 +211,20 @@ def _resources(resources: Iterable[Resource]) -> Iterable[bytes]:
     # A proxy that comes is told of thousands, each in a handful of bytes around the shared ones.
     for resource in resources:
         size, name, version = len(resource.body), resource.name.encode(), resource.version.encode()
-        around, length = _around(resource.type_url), _varint(size)
+        around, length = _around(resource.type_url), varints.written(size)
         any_size = len(around) + len(length) + size
         aliases = b"".join(_text(4, one) for one in resource.aliases) if resource.aliases else b""
         head = b"\x1a%b%b%b\x0a%b%b\x12%b%b%b" % (
-            _varint(len(name)),
+            varints.written(len(name)),
             name,
             aliases,
-            _varint(len(version)),
+            varints.written(len(version)),
             version,
-            _varint(any_size),
+            varints.written(any_size),
             around,
             length,
         )
-        yield b"\x12%b%b" % (_varint(len(head) + size), head)
+        yield b"\x12%b%b" % (varints.written(len(head) + size), head)
         yield resource.body
 
 
@@ -245,21 +244,4 @@ _REPEATED: Final = 6
 
 
 def _header(field: int, size: int) -> bytes:
-    return bytes(((field << 3) | _LENGTH_DELIMITED,)) + _varint(size)
-
-
-def _varint(number: int) -> bytes:
-    return _SMALL[number] if number < _SMALL_SIZE else _written(number)
-
-
-def _written(number: int) -> bytes:
-    content = bytearray()
-    while number > _SEVEN_BITS:
-        content.append(number & _SEVEN_BITS | _CONTINUES)
-        number >>= 7
-    content.append(number)
-    return bytes(content)
-
-
-_SMALL_SIZE: Final = 4096
-_SMALL: Final = tuple(map(_written, range(_SMALL_SIZE)))
+    return bytes(((field << 3) | _LENGTH_DELIMITED,)) + varints.written(size)

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from isthmus.base import varints
 from isthmus.xds import messages
 
 MOST_BYTES: Final = 16 * 1024 * 1024
@@ -25,8 +26,6 @@ HELD: Final = 5
 """So many times its bytes a request takes that is remembered, with what it was made into."""
 
 _NODE, _TYPE, _NAME, _ENTRY, _KEY, _VERSION = 0x0A, 0x12, 0x1A, 0x2A, 0x0A, 0x12
-_SEVEN_BITS: Final = 0x7F
-_CONTINUES: Final = 0x80
 _MOST_BITS: Final = 28
 
 _BETWEEN: Final = re.compile(rb"\x2a(?=..?\x0a)", re.DOTALL)
@@ -102,9 +101,9 @@ def cut(content: bytes) -> tuple[bytes | None, bytes]:
         return None, content
     size, bits, at = 0, 0, 1
     while at < len(content) and bits < _MOST_BITS:
-        size |= (content[at] & _SEVEN_BITS) << bits
+        size |= (content[at] & varints.SEVEN_BITS) << bits
         bits, at = bits + 7, at + 1
-        if content[at - 1] < _CONTINUES:
+        if content[at - 1] < varints.CONTINUES:
             end = at + size
             return (content[at:end], content[end:]) if end <= len(content) else (None, content)
     return None, content
@@ -133,18 +132,9 @@ def _written(request: messages.Request) -> _Parts | None:
         _field(_KEY, name) + _field(_VERSION, version)
         for name, version in request.initial_versions.items()
     ]
-    return first, frozenset(_varint(len(one)) + one for one in entries)
+    return first, frozenset(varints.written(len(one)) + one for one in entries)
 
 
 def _field(tag: int, text: str) -> bytes:
     content = text.encode()
-    return bytes((tag,)) + _varint(len(content)) + content
-
-
-def _varint(number: int) -> bytes:
-    content = bytearray()
-    while number > _SEVEN_BITS:
-        content.append(number & _SEVEN_BITS | _CONTINUES)
-        number >>= 7
-    content.append(number)
-    return bytes(content)
+    return bytes((tag,)) + varints.written(len(content)) + content

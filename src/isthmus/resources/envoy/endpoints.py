@@ -15,6 +15,7 @@ from envoy.config.core.v3 import base_pb2, health_check_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from google.protobuf import message
 
+from isthmus.base import varints
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.workloads import Health
 from isthmus.resources.envoy import hbone, messages
@@ -38,9 +39,6 @@ PORT: Final = b"\x18"
 
 RECENT: Final = 256
 """So many places' endpoints are remembered as bytes: several views see one that has changed."""
-
-MORE: Final = 0x80
-"""Marks the bytes of a number that are not its last."""
 
 
 def assignment_of(endpoints: view.EndpointsSlice) -> message.Message:
@@ -92,7 +90,7 @@ class _Framed:
     """What stands around the addresses of endpoints of which all else is alike."""
 
     def __init__(self, sample: view.LbEndpoint) -> None:
-        self._port = b"%b%b" % (PORT, _varint(sample.port))
+        self._port = b"%b%b" % (PORT, varints.written(sample.port))
         like = (sample.health, sample.weight, sample.workload, sample.speaks_mtls)
         self._rest = _all_else(*like)
         self._end = self._port + self._rest
@@ -145,7 +143,7 @@ def each(found: view.Told) -> Iterator[tuple[str, int, bytes]]:
 
 def _unframed(said: bytes) -> bytes:
     begin = len(MEMBER)
-    while said[begin] & MORE:
+    while said[begin] & varints.CONTINUES:
         begin += 1
     return said[begin + 1 :]
 
@@ -155,7 +153,7 @@ def _encoded_endpoint(endpoint: view.LbEndpoint) -> bytes:
     if endpoint.tunnel_end:
         return _field(MEMBER, _serialized(_endpoint(endpoint)))
     like = (endpoint.health, endpoint.weight, endpoint.workload, endpoint.speaks_mtls)
-    port = b"%b%b" % (PORT, _varint(endpoint.port))
+    port = b"%b%b" % (PORT, varints.written(endpoint.port))
     return _field(MEMBER, _located(endpoint.address.encode(), port) + _all_else(*like))
 
 
@@ -179,19 +177,9 @@ def _serialized(fields: messages.Fields) -> bytes:
 def _field(tag: bytes, body: bytes) -> bytes:
     """Return a field of bytes as protobuf writes it: tag, length, content."""
     size = len(body)
-    if size < MORE:
+    if size < varints.CONTINUES:
         return b"%b%c%b" % (tag, size, body)
-    return b"%b%b%b" % (tag, _varint(size), body)
-
-
-def _varint(number: int) -> bytes:
-    """Return a number as protobuf writes it: seven bits to a byte, the lowest first."""
-    written = bytearray()
-    while number >= MORE:
-        written.append(number & 0x7F | MORE)
-        number >>= 7
-    written.append(number)
-    return bytes(written)
+    return b"%b%b%b" % (tag, varints.written(size), body)
 
 
 def _locality(place: Locality) -> messages.Fields:

@@ -66,9 +66,6 @@ def refusal(kubeconfig):
     return caught.value
 
 
-# --- foreign kubeconfigs --------------------------------------------------------------------------
-
-
 def own(tmp_path, name="config", **changes):
     path = tmp_path / name
     path.write_text(yaml.safe_dump(document(**changes)))

@@ -156,6 +156,7 @@ class Ports:
             key_pem=self._serving.certificate.key_pem,
             own_cluster=self._settings.cluster,
             limits=self._behind.discovery.limits,
+            is_ready=self._behind.discovery.patience.is_ready(),
         )
 
     def _state(self) -> messages.State:

@@ -10,6 +10,7 @@ import sys
 
 import crowded
 import grpc
+import msgspec
 import pytest
 
 from isthmus.base import clock
@@ -152,6 +153,31 @@ async def test_a_new_certificate_is_served_without_a_new_process():
             with pytest.raises(grpc.aio.AioRpcError):
                 await crowded.stream(channel).write(crowded.asking(snapshot.CLUSTERS))
         assert world.crowd.workers[0].pid == pid
+
+
+async def test_who_comes_before_the_mesh_is_known_waits_at_a_worker_and_is_told_on_its_stream():
+    async with crowded.running(workers=1) as world:
+        [worker] = world.crowd.workers
+        world.unready = "clusters are still being read"
+        world.state = msgspec.structs.replace(world.state, is_ready=False)
+        world.crowd.look()
+        async with world.channel() as channel:
+            call = crowded.stream(channel)
+            await call.write(crowded.asking(snapshot.CLUSTERS))
+
+            async def proven():
+                # Whoever is proven asks to be let in before its worker answers the next question.
+                await worker.gathered(with_streams=True)
+                return len(worker._proven)
+
+            await crowded.until(proven, bool)
+            await crowded.until(proven, bool)
+            assert not call.done()
+            world.unready = ""
+            world.state = msgspec.structs.replace(world.state, is_ready=True)
+            assert (await call.read()).resources
+            call.cancel()
+        assert worker.opened == 1
 
 
 async def test_who_proves_nothing_or_something_else_is_refused():

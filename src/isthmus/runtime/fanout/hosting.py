@@ -42,6 +42,9 @@ MOST_SILENCE: Final = 15
 STARTING: Final = 10
 """So many times as many one has that does not serve yet: starting takes some seconds."""
 
+READY_S: Final = 0.05
+"""How often it is asked whether proxies may come in, as long as they wait in a worker."""
+
 ANSWER_S: Final = 2.0
 AT_ONCE: Final = 32
 NOTHING: Final = frozenset[str]()
@@ -295,12 +298,19 @@ class Worker:
         self._inbox.append(message)
         self._is_due.set()
 
+    async def _due(self) -> None:
+        """Wait until there may be something to tell."""
+        waits = self.told is not None and not self.told.is_ready
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_S if waits else None):
+                await self._is_due.wait()
+        self._is_due.clear()
+
     async def _tell(self) -> None:
         writer = self._writer
         assert writer is not None
         while True:
-            await self._is_due.wait()
-            self._is_due.clear()
+            await self._due()
             state = self._ground.state()
             if state is not None:
                 state = msgspec.structs.replace(state, first=self._place[0], step=self._place[1])

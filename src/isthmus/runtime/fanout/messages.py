@@ -50,6 +50,7 @@ class State(msgspec.Struct, frozen=True, tag=True):
         chain_pem: Of the serving certificate, which the authority has signed; `key_pem` is its key.
         own_cluster: The cluster of those who name none.
         limits: What one client may use up.
+        is_ready: Whether the mesh is known; whoever comes before that waits.
         first: The first number of a stream; others follow in steps of `step`.
     """
 
@@ -57,6 +58,7 @@ class State(msgspec.Struct, frozen=True, tag=True):
     key_pem: str
     own_cluster: str
     limits: limits.Limits
+    is_ready: bool = True
     first: int = 1
     step: int = 1
 

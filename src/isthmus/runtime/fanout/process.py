@@ -44,6 +44,7 @@ class Worker:
         self._service: ads.Service | None = None
         self._server: listening.Server | None = None
         self._counted: messages.Figures | None = None
+        self._is_ready = False
 
     def send(self, message: messages.Said) -> None:
         """Say something to the control plane."""
@@ -88,6 +89,7 @@ class Worker:
     # Serving.
 
     def _serve(self, state: messages.State, nursery: tasks.Nursery) -> None:
+        self._is_ready = state.is_ready
         certificate = tls.Certificate(
             chain_pem=state.chain_pem,
             key_pem=state.key_pem,
@@ -104,6 +106,7 @@ class Worker:
             system_clock=self._clock,
             registered=self._metrics,
         )
+        service.patience.is_ready = lambda: self._is_ready
         service.asides = far.Asides(self._line, own_cluster=state.own_cluster)
         service.numbers = itertools.count(state.first, state.step)
         signing = far.certify(self._line, registered=self._metrics)

@@ -168,6 +168,7 @@ class Growth:
     """What one control plane held first and last, while credentials were replaced.
 
     Attributes:
+        files_before: The fewest that were open at any look.
         tells: Whether it was looked at often enough to tell growth from what is done once: in some
             seconds, most of what comes is code that runs for the first time.
     """
@@ -208,8 +209,9 @@ def _growth(
         cluster,
         median(each.pss_mib for each in early),
         median(each.pss_mib for each in late),
-        median(each.files for each in early),
-        median(each.files for each in late),
+        # Beside a credential that is taken up, all watches of the one before are open, too.
+        min(each.files for each in early),
+        min(each.files for each in late),
         median(each.threads for each in early),
         median(each.threads for each in late),
     )

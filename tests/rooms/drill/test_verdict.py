@@ -148,6 +148,23 @@ def test_memory_may_grow_by_five_mebibytes(record):
     assert rules(record) == ["memory"]
 
 
+@pytest.mark.parametrize(
+    ("late", "found"),
+    [
+        # A credential is taken up at each look but one: both have their watches open.
+        ((47, 52, 35, 47, 47), []),
+        ((47, 52, 45, 47, 47), ["open files"]),
+    ],
+)
+def test_open_files_count_where_no_credential_is_being_taken_up(record, late, found):
+    files = (35, 35, 47, 35, 35, *late)
+    record.holdings = [
+        records.Holding("cluster1", 7, float(n), 50.0, count, 8) for n, count in enumerate(files)
+    ]
+
+    assert rules(record) == found
+
+
 def test_some_seconds_tell_nothing_of_memory(record):
     readings = (50.0, 50.0, 50.0, 60.0, 60.0, 60.0)
     record.holdings = [

@@ -21,8 +21,11 @@ GONE_LIMIT_S: Final = 5.0
 BACK_LIMIT_S: Final = 60.0
 """All is as before within this; half of it may be the kubelet's, whose back-off grows to 30 s."""
 GROWTH_LIMIT_MIB: Final = 5.0
-FILES_LIMIT: Final = 8
-"""So many open files more are watches on their way, not a leak."""
+FILES_LIMIT: Final = 24
+"""So many open files more are connections that come and go: of proxies, and of watches on their way.
+
+Were one left by each new credential, it would be more than a hundred in the long drill.
+"""
 UNSEEN_LIMIT_S: Final = 15.0
 """A machine that is busy with other things may keep a proxy from answering for a while."""
 WINDOW: Final = 5

@@ -5,7 +5,7 @@ it, and reads go through `Graph` (from outside) or `Reader` (from a derivation, 
 Everything but `name` belongs to the engine.
 """
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, MutableMapping
 from types import MappingProxyType
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar, cast
 
@@ -142,7 +142,7 @@ class Collection(Readable, Generic[K, V]):
     """Values by key. Keys are hashable; values are frozen and compare by what they hold.
 
     Attributes:
-        content: Present values.
+        content: Present values: a dict, or whatever else holds them.
         view: The same, read-only and never copied.
         changed: What this transaction has changed: by key what was there before, or ABSENT.
         followers: Nodes that are computed key by key from this collection.
@@ -150,10 +150,18 @@ class Collection(Readable, Generic[K, V]):
 
     __slots__ = ("changed", "content", "followers", "view")
 
-    def __init__(self, name: str, *, owner: object, rank: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        owner: object,
+        rank: int,
+        content: MutableMapping[K, V] | None = None,
+    ) -> None:
         super().__init__(name, owner=owner, rank=rank)
-        self.content: dict[K, V] = {}
-        self.view: Mapping[K, V] = MappingProxyType(self.content)
+        self.content: MutableMapping[K, V] = {} if content is None else content
+        # What was given has more to offer than a proxy would show.
+        self.view: Mapping[K, V] = MappingProxyType(self.content) if content is None else content
         self.changed: dict[K, V | Absent] = {}
         self.followers: list[Follower[K]] = []
 

@@ -11,7 +11,7 @@ raises; nobody ever sees a part of it. This room knows no Kubernetes and no Envo
 import contextlib
 import heapq
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import TypeVar
 
 from isthmus.base import errors, hashing
@@ -69,9 +69,16 @@ class Graph:
 
     # --- declaring
 
-    def source(self, name: str) -> collections.Source[K, V]:
-        """Declare a collection that transactions write."""
-        return self._named(collections.Source(name, owner=self, rank=len(self._names)))
+    def source(
+        self, name: str, *, content: MutableMapping[K, V] | None = None
+    ) -> collections.Source[K, V]:
+        """Declare a collection that transactions write.
+
+        Its entries are in `content`, if that is given, which nobody else may write. It may make
+        values and keys anew for each look, as long as they equal what was put.
+        """
+        rank = len(self._names)
+        return self._named(collections.Source(name, owner=self, rank=rank, content=content))
 
     def derive(
         self,
@@ -305,10 +312,9 @@ class Graph:
         if last is not None:
             last.settle()
         batch = dict[collections.Readable, Mapping[object, object]]()
-        for source, entries in writes.items():
-            for key, value in entries.items():
-                source.settle(key, value)
-            source.announce()
+        for source in tuple(writes):
+            # Who holds its entries otherwise needs what was written no more, which may be all.
+            _settle(source, writes.pop(source))
             if found := source.take_changes():
                 batch[source] = found
         for out in self._compute():
@@ -338,3 +344,12 @@ class Graph:
                 raised.append(error)
         if raised:
             raise ExceptionGroup("listeners failed; the transaction holds", raised)
+
+
+def _settle(
+    source: collections.Source[object, object],
+    entries: Mapping[object, "object | collections.Absent"],
+) -> None:
+    for key, value in entries.items():
+        source.settle(key, value)
+    source.announce()

@@ -2,7 +2,8 @@
 
 A read of a key depends on that key alone, a lookup on that group, and a read of all entries on
 every change of the collection. What is returned is read-only, is not a copy, and is valid until
-the derivation returns. Its order is the order of arrival: a derivation that cares must sort.
+the derivation returns. Its order is the order of arrival, or that of whatever holds a source: a
+derivation that cares must sort.
 """
 
 from collections.abc import Hashable, Mapping

@@ -11,7 +11,7 @@ from isthmus.engine import collections, faults
 K = TypeVar("K")
 V = TypeVar("V")
 
-Writes = Mapping[collections.Source[object, object], Mapping[object, "object | collections.Absent"]]
+Writes = dict[collections.Source[object, object], dict[object, "object | collections.Absent"]]
 """By source and key the value to be; ABSENT deletes."""
 
 
@@ -23,9 +23,7 @@ class Transaction:
     def __init__(self, *, owner: object) -> None:
         self._owner = owner
         self._is_open = True
-        self._writes: dict[
-            collections.Source[object, object], dict[object, object | collections.Absent]
-        ] = {}
+        self._writes: Writes = {}
 
     def put(self, source: collections.Source[K, V], key: K, value: V) -> None:
         """Make `key` be `value`."""
@@ -53,15 +51,15 @@ class Transaction:
                     f"a replacement within `{source.name}` also writes `{key!r}`"
                 )
         writes = self._of(source)
-        for key in [*source.content, *writes]:
-            if within(key):
-                writes[key] = collections.ABSENT
+        for key in (*filter(within, source.content), *filter(within, writes)):
+            writes[key] = collections.ABSENT
         writes.update(values)
 
     def close(self) -> Writes:
-        """End the gathering and return what was gathered."""
+        """End the gathering and hand over what was gathered."""
         self._is_open = False
-        return self._writes
+        gathered, self._writes = self._writes, {}
+        return gathered
 
     def _of(self, source: collections.Source[K, V]) -> dict[K, V | collections.Absent]:
         if not self._is_open:

@@ -154,7 +154,12 @@ class Generation:
         self._usurper: errors.Finding | None = None
         self._pending: dict[str, dict[sources.ObjectKey, objects.Object | None]] = {}
         self._findings: dict[tuple[str, sources.ObjectKey], errors.Finding] = {}
-        self._kept = {one.collection: overlays.Overlay(cluster) for one in followed}
+        self._kept = {
+            one.collection: overlays.Overlay(
+                cluster, functools.partial(sources.table, one.collection)
+            )
+            for one in followed
+        }
         self._taken: Mapping[str, tuple[sources.ObjectKey, ...]] = {}
         self._informers = {
             one.collection: self._informer(one, namespace=namespace) for one in followed

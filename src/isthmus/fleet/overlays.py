@@ -8,23 +8,19 @@ It decides nothing about objects; when the sources hold them it is told.
 Source: performance rule 8; docs/decisions/0061-what-objects-share-is-kept-once.md.
 """
 
-import enum
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Final
 
 from typing_extensions import override
 
-from isthmus.fleet import sources
+from isthmus.fleet import pods, sources
 from isthmus.kube import objects
 from isthmus.mesh.identities import ClusterId
 
-
-class _Gone(enum.Enum):
-    GONE = "gone"
-
-
 Held = Mapping[sources.ObjectKey, objects.Object]
 """Objects of all clusters, as the sources hold them at any time."""
+
+Table = MutableMapping[sources.ObjectKey, objects.Object]
 
 NOTHING: Final[Held] = {}
 
@@ -32,18 +28,22 @@ NOTHING: Final[Held] = {}
 class Overlay(MutableMapping[sources.ObjectKey, objects.Object]):
     """The objects of one kind of one cluster: in a table of their own until it may `rest_on` others."""
 
-    __slots__ = ("_cluster", "_held", "_own")
+    __slots__ = ("_cluster", "_empty", "_gone", "_held", "_own")
 
-    def __init__(self, cluster: ClusterId) -> None:
+    def __init__(self, cluster: ClusterId, empty: Callable[[], Table] = dict) -> None:
+        """Prepare to hold objects of a cluster, in tables that are `empty` at first."""
         self._cluster = cluster
+        self._empty = empty
         self._held = NOTHING
-        self._own: dict[sources.ObjectKey, objects.Object | _Gone] = {}
+        self._own = empty()
+        self._gone = set[sources.ObjectKey]()
+        """What is no more, whatever the sources hold."""
 
     def _find(self, key: sources.ObjectKey) -> objects.Object | None:
         found = self._own.get(key)
-        if found is None:
+        if found is None and key not in self._gone:
             return self._held.get(key)
-        return None if found is _Gone.GONE else found
+        return found
 
     @override
     def __getitem__(self, key: sources.ObjectKey) -> objects.Object:
@@ -65,19 +65,23 @@ class Overlay(MutableMapping[sources.ObjectKey, objects.Object]):
     @override
     def __setitem__(self, key: sources.ObjectKey, value: objects.Object) -> None:
         self._own[key] = value
+        self._gone.discard(key)
 
     @override
     def __delitem__(self, key: sources.ObjectKey) -> None:
         if key not in self:
             raise KeyError(key)
-        self._own[key] = _Gone.GONE
+        self._own.pop(key, None)
+        self._gone.add(key)
 
     @override
     def __iter__(self) -> Iterator[sources.ObjectKey]:
-        """Go through the keys; of all clusters, which is why it is done rarely."""
-        own = self._own
-        yield from [key for key, found in own.items() if found is not _Gone.GONE]
-        yield from [key for key in self._held if key.cluster == self._cluster and key not in own]
+        """Go through the keys; of all clusters, if not of pods, which is why it is done rarely."""
+        own, gone = self._own, self._gone
+        yield from list(own)
+        for key in list(_of(self._cluster, self._held)):
+            if key not in own and key not in gone:
+                yield key
 
     @override
     def __len__(self) -> int:
@@ -87,14 +91,21 @@ class Overlay(MutableMapping[sources.ObjectKey, objects.Object]):
         """Look up there what is the same there: the sources were just made what this says."""
         self._held = held
         # Anew, since a table that was large stays so.
-        self._own = {key: found for key, found in self._own.items() if not self._agrees(key)}
+        own, self._own = self._own, self._empty()
+        self._own.update((key, found) for key, found in own.items() if held.get(key) != found)
+        self._gone = {key for key in self._gone if key in held}
 
     def settle(self, keys: Iterable[sources.ObjectKey]) -> None:
         """Forget of these keys what the sources hold by now."""
         for key in keys:
-            if key in self._own and self._agrees(key):
+            held = self._held.get(key)
+            if held is None:
+                self._gone.discard(key)
+            elif self._own.get(key) == held:
                 del self._own[key]
 
-    def _agrees(self, key: sources.ObjectKey) -> bool:
-        found, held = self._own[key], self._held.get(key)
-        return held is None if found is _Gone.GONE else found == held
+
+def _of(cluster: ClusterId, held: Held) -> Iterator[sources.ObjectKey]:
+    if isinstance(held, pods.Pods):
+        return held.of_cluster(cluster)
+    return (key for key in held if key.cluster == cluster)

@@ -6,10 +6,12 @@ what reads them never learns of connections, credentials or generations.
 Source: design rule 4 (everything per cluster is keyed by cluster and generation).
 """
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from isthmus.engine import collections, graph
+from isthmus.fleet import pods
 from isthmus.kube import gateway_api, objects
 from isthmus.mesh import identities
 from isthmus.mesh.identities import ClusterId
@@ -43,6 +45,14 @@ class Sources:
     http_routes: collections.Source[ObjectKey, gateway_api.HttpRoute]
 
 
+def table(collection: str) -> MutableMapping[ObjectKey, objects.Object]:
+    """Return an empty table for objects of a kind; that of pods takes much less for each."""
+    if collection == "pods":
+        # Sound: nothing but pods is put among them.
+        return cast("MutableMapping[ObjectKey, objects.Object]", pods.Pods())
+    return {}
+
+
 def declare(graph_: graph.Graph) -> Sources:
     """Declare the sources in `graph_`, empty."""
     return Sources(
@@ -50,7 +60,7 @@ def declare(graph_: graph.Graph) -> Sources:
         nodes=graph_.source("nodes"),
         services=graph_.source("services"),
         endpoint_slices=graph_.source("endpoint_slices"),
-        pods=graph_.source("pods"),
+        pods=graph_.source("pods", content=pods.Pods()),
         config_maps=graph_.source("config_maps"),
         trust_bundles=graph_.source("trust_bundles"),
         gateways=graph_.source("gateways"),

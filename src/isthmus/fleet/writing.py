@@ -80,18 +80,19 @@ class Writer:
         # All that the mesh is: the collector would go through it again and again while it grows,
         # and then once more just before the program has it do so.
         with memory.without_collection(stays=True), self._graph.transaction() as transaction:
-            # Each collection at once: to look for a cluster's own is to look at all that is there.
-            for collection, entries in _together(self._gathered.values()).items():
-                transaction.replace(
-                    getattr(self._into, collection),
-                    lambda key: key.cluster in self._gathered,
-                    entries,
-                )
+            self._put_gathered(transaction)
             # Before anybody is told: whoever fails then must not keep later changes away.
             self._gathered.clear()
         rests, self._rests = self._rests, {}
         for rest_on in rests.values():
             rest_on(self.held)
+
+    def _put_gathered(self, transaction: transactions.Transaction) -> None:
+        # Each collection at once: to look for a cluster's own is to look at all that is there.
+        for collection, entries in _together(self._gathered.values()).items():
+            transaction.replace(
+                getattr(self._into, collection), lambda key: key.cluster in self._gathered, entries
+            )
 
     def _replace(
         self,

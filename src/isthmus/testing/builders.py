@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 from isthmus.engine import collections, graph, transactions
 from isthmus.fleet import sources
 from isthmus.fleet.sources import ObjectKey
-from isthmus.kube import objects
+from isthmus.kube import objects, packed
 from isthmus.mesh import trust
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.proxies import Proxy, ProxyKind
@@ -117,7 +117,7 @@ class Cluster:
             spec=objects.PodSpec(node_name=shape.node, service_account_name=shape.account),
             status=objects.PodStatus(phase="Running", pod_ip=address),
         )
-        self.mesh.put(self.mesh.sources.pods, self._key(namespace, name), object_)
+        self.mesh.put(self.mesh.sources.pods, self._key(namespace, name), packed.pod(object_))
         return pod
 
     def service(

@@ -1,6 +1,6 @@
 """For every graph and every history, what was computed bit by bit equals computing it all anew."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 
 from hypothesis import HealthCheck, settings, stateful
@@ -180,6 +180,28 @@ class Naive:
                 del self.last[name, key]
 
 
+class Written(MutableMapping[int, int]):
+    """Entries in another form than a dict: in an order of its own, and made anew for each look."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+
+    def __getitem__(self, key):
+        return int(self._texts[str(key)])
+
+    def __setitem__(self, key, value):
+        self._texts[str(key)] = str(value)
+
+    def __delitem__(self, key):
+        del self._texts[str(key)]
+
+    def __iter__(self):
+        return map(int, sorted(self._texts, reverse=True))
+
+    def __len__(self):
+        return len(self._texts)
+
+
 class Machine(stateful.RuleBasedStateMachine):
     """Draws a graph, then transactions."""
 
@@ -187,7 +209,10 @@ class Machine(stateful.RuleBasedStateMachine):
     def declare(self, specs: list[Node]) -> None:
         self.graph = graph.Graph()
         self.naive = Naive()
-        self.sources = [self.graph.source(name) for name in SOURCES]
+        self.sources = [
+            self.graph.source(SOURCES[0]),
+            self.graph.source(SOURCES[1], content=Written()),
+        ]
         self.wanted: dict[object, dict[int, int]] = {source: {} for source in self.sources}
         self.collections: list[collections.Collection[int, int]] = list(self.sources)
         self.indexes: list[collections.Index[int, int, int]] = []

@@ -1,5 +1,8 @@
 """What the engine promises to those who declare, change, read and listen."""
 
+import weakref
+from collections.abc import MutableMapping
+
 import pytest
 from engine_acts import fail_after, put, refuse_odd
 
@@ -33,6 +36,64 @@ def test_nothing_is_visible_before_the_block_ends(graph_):
     with graph_.transaction() as change:
         change.put(source, "a", 1)
         assert graph_.get(source, "a") is None
+
+
+def test_entries_of_a_source_are_where_it_is_told_to_keep_them(graph_):
+    content = {}
+    source = graph_.source("source", content=content)
+    doubled = graph_.derive("doubled", source, lambda _, key, value: [(key, 2 * value)])
+
+    put(graph_, source, a=1, b=2)
+
+    assert content == {"a": 1, "b": 2}
+    assert (graph_.items(source), graph_.get(source, "a")) == (content, 1)
+    assert graph_.items(doubled) == {"a": 2, "b": 4}
+
+
+class Word:
+    def __init__(self, text):
+        self.text = text
+
+    def __eq__(self, other):
+        return isinstance(other, Word) and self.text == other.text
+
+    __hash__ = None
+
+
+class Texts(MutableMapping):
+    """Keeps the texts of words, and makes the words anew."""
+
+    def __init__(self):
+        self._texts = {}
+
+    def __getitem__(self, key):
+        return Word(self._texts[key])
+
+    def __setitem__(self, key, value):
+        self._texts[key] = value.text
+
+    def __delitem__(self, key):
+        del self._texts[key]
+
+    def __iter__(self):
+        return iter(self._texts)
+
+    def __len__(self):
+        return len(self._texts)
+
+
+def test_what_was_written_is_let_go_of_before_anything_follows_from_it(graph_):
+    source = graph_.source("source", content=Texts())
+    written = []
+    gone = graph_.derive("gone", source, lambda *_: [("a", written[0]() is None)])
+
+    with graph_.transaction() as change:
+        word = Word("word")
+        written.append(weakref.ref(word))
+        change.put(source, "a", word)
+        del word
+
+    assert graph_.items(gone) == {"a": True}
 
 
 def test_the_last_write_to_a_key_counts(graph_):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from isthmus.fleet import overlays
+from isthmus.fleet import overlays, pods
 from isthmus.fleet.sources import ObjectKey
-from isthmus.kube import objects
+from isthmus.kube import objects, packed
 
 
 def key(name, cluster="east"):
@@ -46,7 +46,7 @@ def test_who_rests_on_the_sources_knows_what_they_hold_of_its_cluster(resting):
     assert dict(resting) == {key("a"): thing("a"), key("b"): thing("b")}
     assert key("b") in resting
     assert key("c") not in resting
-    assert resting._own == {}
+    assert (resting._own, resting._gone) == ({}, set())
 
 
 def test_what_was_heard_since_is_known_before_the_sources_hold_it(resting, held):
@@ -67,7 +67,34 @@ def test_nothing_of_it_is_kept_when_they_do(resting, held):
 
     resting.settle([key("c"), key("b")])
 
-    assert (resting._own, sorted(one.name for one in resting)) == ({}, ["a", "c"])
+    assert (resting._own, resting._gone) == ({}, set())
+    assert sorted(one.name for one in resting) == ["a", "c"]
+
+
+def test_what_was_gone_and_is_there_again_is_known(resting, held):
+    del resting[key("b")]
+    resting[key("b")] = thing("b", uid="new")
+
+    assert resting[key("b")] == thing("b", uid="new")
+    assert sorted(one.name for one in resting) == ["a", "b"]
+
+
+def test_what_is_gone_before_the_sources_hold_it_leaves_nothing(overlay):
+    del overlay[key("a")]
+
+    overlay.rest_on({key("b"): thing("b")})
+
+    assert dict(overlay) == {key("b"): thing("b")}
+    assert (dict(overlay._own), overlay._gone) == ({}, set())
+
+
+def test_its_own_table_may_be_another_than_a_dict():
+    made = overlays.Overlay("east", pods.Pods)
+    pod = packed.pod(objects.Pod(objects.Metadata("a")))
+    made[key("a")] = made[key("b")] = pod
+    del made[key("b")]
+
+    assert dict(made) == {key("a"): pod}
 
 
 def test_what_they_do_not_hold_yet_stays(resting, held):

@@ -58,7 +58,7 @@ def test_what_is_computed_in_one_step_is_spared_the_collector(world):
 
 
 class Key:
-    """Of a pod; counts how often somebody asks for its cluster."""
+    """Of a Service; counts how often somebody asks for its cluster."""
 
     asked = 0
 
@@ -76,7 +76,7 @@ def test_twice_as_many_clusters_are_twice_the_work():
     for clusters in (10, 20):
         world, Key.asked = World(), 0
         for number in range(clusters):
-            held = {"pods": {Key(f"c{number}", f"p{pod}"): "a" for pod in range(10)}}
+            held = {"services": {Key(f"c{number}", f"s{one}"): "a" for one in range(10)}}
             world.writer.put_with_others(ClusterId(f"c{number}"), lambda held=held: held)
         world.writer.gather_no_more()
         asked.append(Key.asked)

@@ -4,7 +4,7 @@ import pytest
 
 from isthmus.engine import graph
 from isthmus.fleet import sources
-from isthmus.kube import objects
+from isthmus.kube import objects, packed
 from isthmus.mesh.services import ServiceKey
 from isthmus.mesh.workloads import WorkloadKey
 from isthmus.registry import model, settings
@@ -80,22 +80,19 @@ class World:
         owners, phase = fields.pop("owners", ()), fields.pop("phase", "Running")
         deleted = fields.pop("deletion_timestamp", None)
         annotations = fields.pop("annotations", None)
-        self.put(
-            self.sources.pods,
-            cluster,
-            objects.Pod(
-                metadata=objects.Metadata(
-                    name=name,
-                    namespace=namespace,
-                    labels=labels,
-                    annotations=annotations,
-                    owner_references=owners,
-                    deletion_timestamp=deleted,
-                ),
-                spec=objects.PodSpec(**{"node_name": "node-1", **fields}),
-                status=objects.PodStatus(phase=phase, pod_ip=ip),
+        pod = objects.Pod(
+            metadata=objects.Metadata(
+                name=name,
+                namespace=namespace,
+                labels=labels,
+                annotations=annotations,
+                owner_references=owners,
+                deletion_timestamp=deleted,
             ),
+            spec=objects.PodSpec(**{"node_name": "node-1", **fields}),
+            status=objects.PodStatus(phase=phase, pod_ip=ip),
         )
+        self.put(self.sources.pods, cluster, packed.pod(pod))
 
     def slice(self, cluster="c1", name="web-x", service="web", members=(), **fields) -> None:
         labels = {"kubernetes.io/service-name": service}

@@ -97,7 +97,7 @@ def happen(mesh, what, *said):
             mesh.configure(**options)
         case "client", tier:
             key = builders.ObjectKey(mesh.clusters["east"].id, "default", "client")
-            pod = mesh.graph.get(mesh.sources.pods, key)
+            pod = mesh.graph.get(mesh.sources.pods, key).whole()
             labels = {**pod.metadata.labels, "tier": tier}
             meta = shapes.metadata(pod.metadata.name, "default", labels)
             mesh.put(mesh.sources.pods, key, type(pod)(meta, spec=pod.spec, status=pod.status))

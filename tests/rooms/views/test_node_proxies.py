@@ -162,7 +162,7 @@ def labelled(cluster, source, name, namespace="", **labels):
     old = cluster.mesh.graph.get(source, key)
     all_labels = {**((old and old.metadata.labels) or {}), **LABELS(labels)}
     meta = shapes.metadata(name, namespace, all_labels)
-    cluster.mesh.put(source, key, msgspec.structs.replace(old, metadata=meta))
+    cluster.mesh.put(source, key, msgspec.structs.replace(old.whole(), metadata=meta))
 
 
 def LABELS(labels):  # noqa: N802

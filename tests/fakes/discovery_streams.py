@@ -21,9 +21,12 @@ class Stream:
         name = "DeltaAggregatedResources" if delta else "StreamAggregatedResources"
         self.call = channel.stream_stream(f"/{ads.SERVICE}/{name}")(metadata=metadata)
 
-    async def say(self, type_url, *names, node=NODE, nonce="", error=None, metadata=None):
+    async def say(self, type_url, *names, node=NODE, nonce="", error=None, metadata=None, has=()):
+        """Say something; `has` are names with versions that it has from another stream, in delta."""
         if self.delta:
-            message = discovery_pb2.DeltaDiscoveryRequest(resource_names_subscribe=names)
+            message = discovery_pb2.DeltaDiscoveryRequest(
+                resource_names_subscribe=names, initial_resource_versions=dict(has)
+            )
         else:
             message = discovery_pb2.DiscoveryRequest(resource_names=names)
         message.type_url = type_url

@@ -193,11 +193,11 @@ class Talk:
             age_s = limits.age_s * random.uniform(0.5, 1.5)
             self._age = self.ground.wheel.after(age_s, self._grow_old)
         self._hear(first)
-        if (first.type_url == ADDRESSES or self._session.says_more) and not self._is_over:
+        if first.type_url == ADDRESSES and not self._is_over:
             # A node proxy lets in whom a policy keeps out of which it has heard the name alone:
             # it has time to ask for policies as well, and then hears of these first.
             self._waits_for_more = True
-            asyncio.get_running_loop().call_later(limits.together_s, self._go_on)
+            self._go_on_later()
 
     def stop(self, status: str, text: str) -> None:
         """End the stream with a status."""
@@ -321,6 +321,9 @@ class Talk:
         self._age = None
         self.stop(*OLD)
 
+    def _go_on_later(self) -> None:
+        asyncio.get_running_loop().call_later(self.ground.limits.together_s, self._go_on)
+
     def _go_on(self) -> None:
         self._waits_for_more = self._session.says_more = False
         if not self._is_over:
@@ -370,7 +373,10 @@ class Talk:
                 # Something may have waited for this.
                 self._answer()
             return
+        said_more = self._session.says_more
         actions = self._session.heard(request)
+        if self._session.says_more and not said_more:
+            self._go_on_later()
         for action in actions:
             if isinstance(action, messages.Close):
                 self.stop(action.code, action.message)

@@ -311,6 +311,27 @@ async def test_one_pod_cannot_use_up_what_all_may_open(serving):
             stream.call.cancel()
 
 
+@pytest.mark.parametrize("first", [CLUSTERS, LISTENERS])
+async def test_who_has_clusters_and_asks_for_no_endpoints_is_told_all_the_same(
+    serving, discovery, first
+):
+    discovery.change({CLUSTERS: {"a": "2"}, LISTENERS: {"l": "1"}})
+    has = {CLUSTERS: (("a", "1"),), LISTENERS: ()}
+    async with serving() as (_, channel, _):
+        stream = Stream(channel)
+        await stream.say(first, has=has[first])
+        told = set()
+        if first == LISTENERS:
+            told.add((await stream.hear()).type_url)
+        [second] = {CLUSTERS, LISTENERS} - {first}
+        await stream.say(second, has=has[second], node="")
+        while len(told) < 2:
+            told.add((await stream.hear()).type_url)
+        stream.call.cancel()
+
+    assert told == {CLUSTERS, LISTENERS}
+
+
 async def test_an_old_stream_ends_so_that_proxies_spread(serving):
     async with serving(age_s=0.05) as (_, channel, _):
         stream = Stream(channel)

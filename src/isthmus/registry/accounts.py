@@ -45,7 +45,7 @@ def declare(
         holders = {
             (like.cluster, like.namespace, like.service_account)
             for shard in endpoints.shards_of(read, shards, service)
-            for like in {id(one.like): one.like for one in shard.endpoints}.values()
+            for like in shard.endpoints.kinds()
             if like.service_account
         }
         ids = set() if service.entry is None else set(service.entry.identities)

@@ -18,11 +18,13 @@ from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
+from isthmus.mesh import packs
 from isthmus.mesh.addresses import Brief, brief
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.localities import Locality
+from isthmus.mesh.packs import Pack, Packs
 from isthmus.mesh.services import Service, ServiceKey, key_of
-from isthmus.mesh.workloads import Endpoint, Health, Likeness, Workload, WorkloadKey
+from isthmus.mesh.workloads import Health, Likeness, Workload, WorkloadKey, spot
 from isthmus.registry import addresses, checked, topology
 
 SERVICE_LABEL: Final = "kubernetes.io/service-name"
@@ -37,7 +39,7 @@ class Shard(msgspec.Struct, frozen=True, gc=False):
     """What one slice contributes to one service, whether ready or not, and what is wrong with it."""
 
     service: ServiceKey
-    endpoints: tuple[Endpoint, ...]
+    endpoints: Pack
     findings: tuple[errors.Finding, ...] = ()
 
 
@@ -76,7 +78,7 @@ class Pods:
 class Nodes:
     """What this module declares."""
 
-    endpoints: collections.Collection[ServiceKey, tuple[Endpoint, ...]]
+    endpoints: collections.Collection[ServiceKey, Packs]
     shards: Shards
     findings: checked.Findings
 
@@ -101,9 +103,11 @@ def declare(
 
     def joined(
         read: reader.Reader, key: ServiceKey, service: Service
-    ) -> Iterable[tuple[ServiceKey, tuple[Endpoint, ...]]]:
-        keeps = service.publishes_not_ready
-        yield key, joined_endpoints(shards_of(read, shards, service), keeps_unready=keeps)
+    ) -> Iterable[tuple[ServiceKey, Packs]]:
+        keeps, last = service.publishes_not_ready, read.last
+        before = last if isinstance(last, Packs) else packs.NOBODY
+        found = shards_of(read, shards, service)
+        yield key, joined_endpoints(found, keeps_unready=keeps, before=before)
 
     ways: graph.Ways[sources.ObjectKey, objects.EndpointSlice] = graph.Ways(hears=(pods.heard(),))
     own = graph_.derive("shards", sources_.endpoint_slices, check, ways=ways)
@@ -125,35 +129,72 @@ def shards_of(read: reader.Reader, shards: Shards, service: Service) -> Iterable
     return [shard for key, shard in given if key.cluster in derived.exporters]
 
 
-def joined_endpoints(shards: Iterable[Shard], *, keeps_unready: bool) -> tuple[Endpoint, ...]:
+def joined_endpoints(
+    shards: Iterable[Shard], *, keeps_unready: bool, before: Packs = packs.NOBODY
+) -> Packs:
     """Return the endpoints of all slices of one service, sorted, each once.
+
+    Those of a cluster are the same object as in its only slice, or as they were `before`.
+    """
+    by_cluster = dict[ClusterId, dict[int, Pack]]()
+    for shard in shards:
+        for like in shard.endpoints.kinds():
+            by_cluster.setdefault(like.cluster, {})[id(shard.endpoints)] = shard.endpoints
+    was = {pack.like().cluster: pack for pack in before.parts}
+    found = [
+        _of_cluster(cluster, tuple(by_cluster[cluster].values()), keeps=keeps_unready)
+        for cluster in sorted(by_cluster)
+    ]
+    return Packs(tuple([_same(was.get(one.like().cluster), one) for one in found if one]))
+
+
+def _same(was: Pack | None, one: Pack) -> Pack:
+    # What others have made of them, down to the bytes that say them, holds then.
+    return was if was is not None and was == one else one
+
+
+def _of_cluster(cluster: ClusterId, found: tuple[Pack, ...], *, keeps: bool) -> Pack:
+    """Return the endpoints of one cluster that are called."""
+    kinds = [like for one in found for like in one.kinds()]
+    if len(found) == 1 and all(
+        like.health is Health.HEALTHY and like.cluster == cluster for like in kinds
+    ):
+        return found[0]
+    rows = [
+        row
+        for one in found
+        for row in one.rows()
+        if row[1].cluster == cluster and (keeps or row[1].health is Health.HEALTHY)
+    ]
+    # Whoever wants unready endpoints called must find them well: a proxy calls no others.
+    well = {id(like): _called_well(like) for like in kinds}
+    return packs.packed([(at, well[id(like)], place) for at, like, place in in_order(rows)])
+
+
+def in_order(rows: Iterable[packs.Row]) -> list[packs.Row]:
+    """Return endpoints sorted, each once.
 
     While endpoints move between slices they may be in two of them; then the ready one counts.
     """
-    found: dict[tuple[str, str, str, int], Endpoint] = {}
-    for shard in shards:
-        for endpoint in shard.endpoints:
-            like = endpoint.like
-            if like.health is not Health.HEALTHY and not keeps_unready:
-                continue
-            place = (like.cluster, like.port_name, endpoint.address, like.port)
-            known = found.get(place)
-            if known is None or _preference(endpoint) < _preference(known):
-                found[place] = endpoint
-    # Whoever wants unready endpoints called must find them well: a proxy calls no others.
-    in_order = [found[place] for place in sorted(found)]
-    return tuple([_called_well(one) for one in in_order] if keeps_unready else in_order)
+    found = dict[tuple[str, str, str, int], packs.Row]()
+    for row in rows:
+        address, like, _ = row
+        place = (like.cluster, like.port_name, address, like.port)
+        known = found.setdefault(place, row)
+        if known is not row and _preference(row) < _preference(known):
+            found[place] = row
+    return [found[place] for place in sorted(found)]
 
 
-def _called_well(endpoint: Endpoint) -> Endpoint:
-    if endpoint.health is Health.HEALTHY:
-        return endpoint
-    like = dataclasses.replace(endpoint.like, health=Health.HEALTHY)
-    return msgspec.structs.replace(endpoint, like=like)
+def _called_well(like: Likeness) -> Likeness:
+    if like.health is Health.HEALTHY:
+        return like
+    return dataclasses.replace(like, health=Health.HEALTHY)
 
 
-def _preference(endpoint: Endpoint) -> tuple[bool, bool, str]:
-    return endpoint.health is not Health.HEALTHY, not endpoint.service_account, repr(endpoint)
+def _preference(row: packs.Row) -> tuple[bool, bool, str]:
+    like = row[1]
+    return like.health is not Health.HEALTHY, not like.service_account, repr(row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +209,9 @@ class Reading:
     def shard(self, service: str, slice_: objects.EndpointSlice) -> Shard:
         """Return what the slice contributes, and which addresses it may not."""
         refused: list[str] = []
-        found: list[Endpoint] = []
-        likes = Likes(self._before())
+        found: list[packs.Row] = []
+        before = self._before()
+        likes = Likes(before.kinds())
         for member in slice_.endpoints or ():
             if _is_leaving(member) or not member.addresses:
                 continue
@@ -178,27 +220,14 @@ class Reading:
                 refused.append(f"`{address[:64]}` ({fault})")
                 continue
             found.extend(self._endpoints(member, slice_.ports or (), address, likes))
-        same = self._as_before(found)
+        made = packs.packed(in_order(found))
+        same = _same(before, made)
         return Shard(key_of(self.key.namespace, service), same, self._findings(refused))
 
-    def _as_before(self, found: list[Endpoint]) -> tuple[Endpoint, ...]:
-        """Return endpoints, those that are as they were as the objects that they were.
-
-        What others have made of these, down to the bytes that say them, holds then.
-        """
-        known = {(one.address, one.like.port_name): one for one in self._before()}
-        return tuple(
-            [
-                was if was is not None and was == one else one
-                for one in found
-                for was in (known.get((one.address, one.like.port_name)),)
-            ]
-        )
-
-    def _before(self) -> tuple[Endpoint, ...]:
+    def _before(self) -> Pack:
         """Return what the slice contributed when it was read last."""
         last = self.read.last
-        return last.endpoints if isinstance(last, Shard) else ()
+        return last.endpoints if isinstance(last, Shard) else packs.NOTHING
 
     def _endpoints(
         self,
@@ -206,7 +235,7 @@ class Reading:
         ports: tuple[objects.EndpointPort, ...],
         address: str,
         likes: "Likes",
-    ) -> Iterable[Endpoint]:
+    ) -> Iterable[packs.Row]:
         reference = member.target_ref
         if reference is not None and reference.kind == "Pod":
             pod = WorkloadKey(self.key.cluster, self.key.namespace, reference.name)
@@ -220,7 +249,7 @@ class Reading:
                 if own == address:
                     for name, port in tcp_ports(ports):
                         like = likes.of_workload(workload, member, name, port)
-                        yield Endpoint(own, like, workload.node, workload.locality)
+                        yield own, like, workload.spot
                     break
             return
         yield from self._of_address(member, ports, address, likes)
@@ -231,7 +260,7 @@ class Reading:
         ports: tuple[objects.EndpointPort, ...],
         address: str,
         likes: "Likes",
-    ) -> Iterable[Endpoint]:
+    ) -> Iterable[packs.Row]:
         cluster = self.key.cluster
         locality = self._locality(cluster, member)
         network = self.places.network_of(self.read, cluster=cluster, labels={}, address=address)
@@ -245,7 +274,7 @@ class Reading:
                 namespace=self.key.namespace,
                 hostname=member.hostname,
             )
-            yield Endpoint(address, likes.same(like), member.node_name, locality)
+            yield address, likes.same(like), spot(member.node_name, locality)
 
     def _locality(self, cluster: ClusterId, member: objects.SliceEndpoint) -> Locality:
         by_node = self.places.place_of(self.read, cluster=cluster, node=member.node_name)
@@ -271,8 +300,8 @@ class Reading:
 class Likes:
     """What endpoints of one slice have in common: each once, and those of before as they were."""
 
-    def __init__(self, before: Iterable[Endpoint]) -> None:
-        self._known = {like: like for like in {id(one.like): one.like for one in before}.values()}
+    def __init__(self, before: Iterable[Likeness]) -> None:
+        self._known = {like: like for like in before}
         self._made = dict[tuple[object, ...], Likeness]()
 
     def same(self, like: Likeness) -> Likeness:

@@ -14,6 +14,7 @@ from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
+from isthmus.mesh import packs
 from isthmus.mesh.entries import EntryEndpoint, ServiceEntry
 from isthmus.mesh.identities import Hostname
 from isthmus.mesh.services import (
@@ -129,7 +130,8 @@ def declare_shards(
             for pod, workload in _selected(read, found.entry, pods, workloads)
             for endpoint in _of_workload(found.entry, workload, is_ready=_is_ready(pod))
         )
-        yield _key(key, found, seat), endpoints.Shard(key, (*named, *selected))
+        rows = endpoints.in_order(map(packs.row, (*named, *selected)))
+        yield _key(key, found, seat), endpoints.Shard(key, packs.packed(rows))
 
     def ports(
         read: reader.Reader, key: ServiceKey, found: Owned

@@ -18,9 +18,10 @@ from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.entries import ServiceEntry
 from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.networks import NetworkGateway
+from isthmus.mesh.packs import Packs
 from isthmus.mesh.services import Service, ServiceKey
 from isthmus.mesh.settings import MeshSettings
-from isthmus.mesh.workloads import Endpoint, Workload, WorkloadKey
+from isthmus.mesh.workloads import Workload, WorkloadKey
 from isthmus.registry import (
     accounts,
     ambient,
@@ -86,7 +87,7 @@ class Model:
     settings: collections.Single[MeshSettings]
     trust: trust.Nodes
     services: collections.Collection[ServiceKey, Service]
-    endpoints: collections.Collection[ServiceKey, tuple[Endpoint, ...]]
+    endpoints: collections.Collection[ServiceKey, Packs]
     declared: declared.Nodes
     shards: Shards
     accounts: collections.Collection[ServiceKey, tuple[str, ...]]

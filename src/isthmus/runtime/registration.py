@@ -3,7 +3,7 @@
 It is what `/v1/registration` showed: for each port of a service, the addresses that answer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from isthmus.mesh.services import Service, ServiceKey
@@ -11,7 +11,7 @@ from isthmus.mesh.workloads import Endpoint
 
 
 def listing(
-    services: Mapping[ServiceKey, Service], endpoints: Mapping[ServiceKey, tuple[Endpoint, ...]]
+    services: Mapping[ServiceKey, Service], endpoints: Mapping[ServiceKey, Iterable[Endpoint]]
 ) -> list[Mapping[str, Any]]:
     """Return each service's ports with what stands behind them, in every cluster."""
     return [

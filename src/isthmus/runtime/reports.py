@@ -8,7 +8,7 @@ Source: spec section 9.1.
 
 import dataclasses
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from isthmus.base import errors
@@ -101,7 +101,8 @@ class Reports:
     def registration(self) -> Document:
         """Return all services with their instances, port by port."""
         graph, model = self._mesh.graph, self._mesh.model
-        return registration.listing(graph.items(model.services), graph.items(model.endpoints))
+        endpoints = graph.items(model.endpoints)
+        return registration.listing(graph.items(model.services), endpoints)
 
     def endpointz(self) -> Document:
         """Return the endpoints of each service, by cluster."""
@@ -113,7 +114,7 @@ class Reports:
             if key in services
         }
 
-    def _shards(self, key: ServiceKey, endpoints: tuple[Endpoint, ...]) -> Document:
+    def _shards(self, key: ServiceKey, endpoints: Iterable[Endpoint]) -> Document:
         shards: dict[str, list[Document]] = {}
         for endpoint in endpoints:
             shards.setdefault(f"Kubernetes/{endpoint.cluster}", []).append(_endpoint(endpoint))

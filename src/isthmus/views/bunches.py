@@ -6,27 +6,34 @@ decided for a bunch at once.
 Source: docs/decisions/0033-endpoints-are-weighed-in-bunches.md.
 """
 
+import dataclasses
 import functools
 import itertools
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
+from typing_extensions import override
 
 from isthmus.base import same
+from isthmus.mesh import packs
+from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.networks import NetworkGateway
-from isthmus.mesh.workloads import Endpoint
+from isthmus.mesh.packs import Pack, Packs
+from isthmus.mesh.workloads import Endpoint, Likeness
 from isthmus.views import balanced, view
 
 MOST: Final = balanced.MOST
-replace: Final = msgspec.structs.replace
+replace: Final = dataclasses.replace
 IN_ORDER: Final = operator.attrgetter("address", "port")
 
 
 Doors = tuple[NetworkGateway, ...] | None
 """Those that lead somewhere; None where nothing ever stands behind gateways."""
+
+Where = tuple[ClusterId, NetworkId]
+"""By what it is known which doors lead to an endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,7 @@ class Candidates:
         ends: Who ends tunnels for each; empty where nobody does for any.
     """
 
-    endpoints: tuple[Endpoint, ...] = ()
+    endpoints: Packs = packs.NOBODY
     speaking: bytes = b""
     ends: tuple[str, ...] = ()
 
@@ -62,62 +69,44 @@ class Candidates:
             yield Candidate(endpoint, bool(speaks), end)
 
 
-Weights = tuple[tuple[int, int], ...]
-
-
-class Bunch(msgspec.Struct, frozen=True, gc=False):
-    """Endpoints of one port, cluster, network and place, all of which speak mutual TLS, or none.
-
-    Attributes:
-        group: What is told of them to who dials them, where nobody else is in their place.
-        weights: How many have which weight, before sharing.
-        doors: The gateways that stand before them for other networks.
-        ends: Who ends tunnels for each; empty where that is nothing else to who begins tunnels.
-    """
-
-    group: view.LocalityGroup
-    weights: Weights
-    doors: Doors = None
-    ends: tuple[str, ...] = ()
+class Bunch(view.Members, frozen=True, eq=False, gc=False):
+    """Endpoints of one port, cluster, network and place, all of which speak mutual TLS, or none."""
 
     @property
-    def members(self) -> view.Members:
-        """What is told of them to who dials them."""
-        return self.group.endpoints  # type: ignore[return-value]  # Of which it was made.
+    def like(self) -> Likeness:
+        """What they have in common, of any one of them."""
+        return self.pack.like(self.which)
 
     @property
-    def like(self) -> Endpoint:
-        """Any one of them, for what they have in common."""
-        return self.group.endpoints.endpoints[0]  # type: ignore[union-attr]  # As above.
+    def first(self) -> Endpoint:
+        """One of them."""
+        return packs.endpoint(next(iter(self.pack.rows(self.which[:1] or packs.FIRST))))
 
     @property
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        """In the order of their addresses."""
-        return self.group.endpoints.endpoints  # type: ignore[union-attr]  # As above.
+    def doors(self) -> Doors:
+        """The gateways that stand before them for other networks."""
+        return self.manner.doors
 
-    @property
-    def speaks_mtls(self) -> bool:
-        """Whether mutual TLS is spoken to them."""
-        return self.group.endpoints.speaks_mtls  # type: ignore[union-attr]  # As above.
+    def unpacked(self) -> Iterator[Endpoint]:
+        """Yield them one by one."""
+        return map(packs.endpoint, self.rows())
 
     def share(self, parts: int) -> int:
         """Return the weight of each of `parts` equal parts of it."""
-        return sum([weight // parts * count for weight, count in self.weights])
+        return sum([weight // parts * count for weight, count in self.weights()])
 
     def apart(self) -> Iterator["Bunch"]:
         """Yield a bunch for each member, for who looks at more than they have in common."""
-        for number in range(len(self.endpoints)):
+        for number in range(len(self)):
             yield self._of([number])
 
     def by_tunnels(self) -> "Bunch":
         """Return it as who begins tunnels is told of it."""
-        if not self.ends:
-            return self
-        return self._telling(replace(self.members, ends=self.ends), ())
+        return self._in(replace(self.manner, is_tunnelled=True)) if self.manner.ends else self
 
     def where(self, accepts: Callable[[Endpoint], bool]) -> Iterator["Bunch"]:
         """Yield what is left of it when only some members count."""
-        kept = [number for number, one in enumerate(self.endpoints) if accepts(one)]
+        kept = [number for number, one in enumerate(self.unpacked()) if accepts(one)]
         if kept:
             yield self._of(kept)
 
@@ -125,17 +114,18 @@ class Bunch(msgspec.Struct, frozen=True, gc=False):
         """Return it as an explicit rule about TLS makes it."""
         if speaks_mtls is self.speaks_mtls:
             return self
-        return self._telling(replace(self.members, speaks_mtls=speaks_mtls), self.ends)
+        return self._in(replace(self.manner, speaks_mtls=speaks_mtls))
 
-    def _telling(self, members: view.Members, ends: tuple[str, ...]) -> "Bunch":
-        """Return the same endpoints, of which something else is told."""
-        return replace(self, group=replace(self.group, endpoints=members), ends=ends)
+    def _in(self, manner: balanced.Manner) -> "Bunch":
+        return Bunch(self.pack, self.which, _manner(manner))
 
     def _of(self, numbers: Sequence[int]) -> "Bunch":
         """Return some of it."""
-        kept = tuple([self.endpoints[number] for number in numbers])
-        ends = tuple([self.ends[number] for number in numbers]) if self.ends else ()
-        return _made(replace(self.members, endpoints=kept), doors=self.doors, ends=ends)
+        which = list(map(ord, self.which)) or range(len(self.pack))
+        ends = self.manner.ends
+        kept = tuple([ends[number] for number in numbers]) if ends else ()
+        manner = replace(self.manner, ends=kept)
+        return _bunch(self.pack, [which[number] for number in numbers], manner)
 
 
 class Bunches(dict[str, tuple[Bunch, ...]]):
@@ -151,6 +141,22 @@ class Bunches(dict[str, tuple[Bunch, ...]]):
         super().__init__(found)
         self.memory = same.Memory()
 
+    @override
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Bunches):
+            return NotImplemented
+        return super().__eq__(other) and all(
+            one.manner is two.manner or one.manner == two.manner
+            for name, bunches in self.items()
+            for one, two in zip(bunches, other[name], strict=True)
+        )
+
+    @override
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None
+
 
 NOTHING: Final = Bunches({})
 
@@ -159,66 +165,94 @@ def bunched(
     candidates: Candidates,
     *,
     scale: int,
-    doors_of: Callable[[Endpoint], Doors],
+    doors_of: Callable[[Likeness], Doors],
     before: Bunches = NOTHING,
 ) -> Bunches:
     """Return the endpoints in bunches, in order of arrival; `scale` multiplies their weights.
 
-    Bunches that are as they were `before` are the same objects.
+    Bunches of packs that are as they were `before` are the same objects.
     """
-    sorts = dict[tuple[object, ...], list[Row]]()
-    known = dict[tuple[object, ...], list[Row]]()
-    ends = candidates.ends or itertools.repeat("")
-    for row in zip(candidates.endpoints, candidates.speaking, ends, strict=False):
-        at, speaks, end = row
-        # Endpoints that share what they have in common are told apart by little.
-        brief = (id(at.like), at.locality, speaks, end != "")
-        alike = known.get(brief)
-        if alike is None:
-            like = at.like
-            place = (like.port_name, like.cluster, like.network, at.locality)
-            alike = known[brief] = sorts.setdefault((*place, *brief[2:]), [])
-        alike.append(row)
-    was = {id(one.like): one for bunches in before.values() for one in bunches}
-    found = dict[str, list[Bunch]]()
-    for alike in sorts.values():
-        one = _bunch(alike, scale=scale, doors=doors_of(alike[0][0]))
-        last = was.get(id(one.like))
-        found.setdefault(one.like.port_name, []).append(last if last == one else one)
+    was = dict[int, list[Bunch]]()
+    for bunches in before.values():
+        for one in bunches:
+            was.setdefault(id(one.pack), []).append(one)
+    doors, found, begin = _Doors(doors_of), dict[str, list[Bunch]](), 0
+    for pack in candidates.endpoints.parts:
+        end = begin + len(pack)
+        sorting = _Sorting(
+            pack, candidates.speaking[begin:end], candidates.ends[begin:end], scale, doors
+        )
+        begin = end
+        for one in sorting.last(was.get(id(pack), [])) or sorting.made():
+            found.setdefault(one.like.port_name, []).append(one)
     return Bunches({name: tuple(bunches) for name, bunches in found.items()})
 
 
-Row = tuple[Endpoint, int, str]
-"""An endpoint, whether mutual TLS is spoken to it, and who ends tunnels for it."""
+class _Doors(dict[Where, Doors]):
+    """Those that lead to endpoints; hardly two of a service's clusters are in several networks."""
+
+    def __init__(self, doors_of: Callable[[Likeness], Doors]) -> None:
+        super().__init__()
+        self._doors_of = doors_of
+
+    def of(self, like: Likeness) -> Doors:
+        """Return those that lead to an endpoint."""
+        where = like.cluster, like.network
+        if where not in self:
+            self[where] = self._doors_of(like)
+        return self[where]
 
 
-def _bunch(alike: list[Row], *, scale: int, doors: Doors) -> Bunch:
-    alike.sort(key=_in_order)
-    endpoints = tuple([one for one, _, _ in alike])
-    _, speaks, end = alike[0]
-    ends = tuple([end for _, _, end in alike]) if end else ()
-    return _made(view.Members(endpoints, bool(speaks), scale), doors=doors, ends=ends)
+@dataclass(frozen=True, slots=True)
+class _Sorting:
+    """Sorts the endpoints of a pack.
+
+    Attributes:
+        speaking: As of `Candidates`.
+        ends: As of `Candidates`.
+    """
+
+    pack: Pack
+    speaking: bytes
+    ends: tuple[str, ...]
+    scale: int
+    doors: _Doors
+
+    def last(self, found: list[Bunch]) -> list[Bunch]:
+        """Return the bunches that were made of the pack last, if the same would be made again."""
+        if not found or self.ends or len(set(self.speaking)) > 1:
+            return []
+        speaks = bool(self.speaking[0])
+        is_same = all(
+            one.manner.scale == self.scale
+            and one.speaks_mtls is speaks
+            and not one.manner.ends
+            and one.doors == self.doors.of(one.like)
+            for one in found
+        )
+        return found if is_same else []
+
+    def made(self) -> Iterator[Bunch]:
+        """Yield the bunches."""
+        sorts = dict[tuple[object, ...], list[int]]()
+        ends = self.ends or itertools.repeat("")
+        rows = zip(self.pack.rows(), self.speaking, ends, strict=False)
+        for number, ((_, like, spot), speaks, end) in enumerate(rows):
+            place = (like.port_name, like.cluster, like.network, spot.locality, speaks, end != "")
+            sorts.setdefault(place, []).append(number)
+        for numbers in sorts.values():
+            first = numbers[0]
+            told = tuple([self.ends[one] for one in numbers]) if any(self.ends) else ()
+            doors = self.doors.of(self.pack.like(chr(first)))
+            manner = balanced.Manner(bool(self.speaking[first]), self.scale, told, doors=doors)
+            yield _bunch(self.pack, numbers, manner)
 
 
-def _made(members: view.Members, *, doors: Doors, ends: tuple[str, ...]) -> Bunch:
-    weights = _counted(members.endpoints, members.scale)
-    weight = min(sum([each * count for each, count in weights]), MOST)
-    place = members.endpoints[0].locality
-    return Bunch(view.LocalityGroup(place, weight, members), weights, doors, ends)
+def _bunch(pack: Pack, numbers: Sequence[int], manner: balanced.Manner) -> Bunch:
+    is_all = len(numbers) == len(pack)
+    return Bunch(pack, packs.EVERY if is_all else packs.numbered(tuple(numbers)), _manner(manner))
 
 
-def _counted(endpoints: Iterable[Endpoint], scale: int) -> Weights:
-    found = dict[int, int]()
-    for one in endpoints:
-        weight = one.like.weight
-        found[weight] = found.get(weight, 0) + 1
-    return _same(tuple(sorted((balanced.scaled(one, scale), found[one]) for one in found)))
-
-
-@functools.lru_cache(maxsize=1024)
-def _same(weights: Weights) -> Weights:
-    return weights
-
-
-def _in_order(row: Row) -> tuple[str, int]:
-    return row[0].address, row[0].like.port
+@functools.lru_cache(maxsize=4096)
+def _manner(manner: balanced.Manner) -> balanced.Manner:
+    return manner

@@ -6,6 +6,7 @@ Source: spec sections 3.4 and 4.7.
 from collections.abc import Callable, Sequence
 
 from isthmus.mesh.identities import ClusterId, SpiffeId, TrustDomain
+from isthmus.mesh.packs import Packs
 from isthmus.mesh.policies import MtlsMode, PeerAuthentication
 from isthmus.mesh.services import ServiceKey
 from isthmus.mesh.settings import MeshSettings
@@ -14,7 +15,7 @@ from isthmus.views import bunches, modes
 
 
 def candidates_of(
-    endpoints: tuple[Endpoint, ...],
+    endpoints: Packs,
     *,
     service: ServiceKey,
     found: Sequence[PeerAuthentication],
@@ -28,11 +29,7 @@ def candidates_of(
     """
     may_refuse = any(_disables(policy) for policy in found)
 
-    def speaks(endpoint: Endpoint) -> bool:
-        if not settings.auto_mtls or not endpoint.like.accepts_mtls:
-            return False
-        if not may_refuse:
-            return True
+    def accepts(endpoint: Endpoint) -> bool:
         accepted = modes.modes_of(
             found,
             namespace=service.namespace,
@@ -41,11 +38,17 @@ def candidates_of(
         )
         return accepted.of(endpoint.port) is not MtlsMode.DISABLE
 
-    known = {id(one.like): one.like for one in endpoints}
-    by_like = {key: _tunnel_end(like, domain_of=domain_of) for key, like in known.items()}
-    ends = tuple([by_like[id(one.like)] for one in endpoints])
+    kinds = {id(like): like for like in endpoints.kinds()}
+    speaks = {key: settings.auto_mtls and like.accepts_mtls for key, like in kinds.items()}
+    ends = {key: _tunnel_end(like, domain_of=domain_of) for key, like in kinds.items()}
+    speaking = bytes([speaks[id(like)] for like in endpoints.each_like()])
+    if may_refuse:
+        each = zip(endpoints, speaking, strict=True)
+        speaking = bytes([bool(said) and accepts(one) for one, said in each])
     return bunches.Candidates(
-        endpoints, bytes([speaks(one) for one in endpoints]), ends if any(ends) else ()
+        endpoints,
+        speaking,
+        tuple([ends[id(like)] for like in endpoints.each_like()]) if any(ends.values()) else (),
     )
 
 

@@ -87,7 +87,7 @@ class Question:
     dialled: frozenset[tuple[str, int]] = field(default=frozenset())
 
 
-def shares_of(groups: Sequence[view.LocalityGroup], *, weighs_places: bool) -> tuple[Told, ...]:
+def shares_of(groups: Sequence[view.Group], *, weighs_places: bool) -> tuple[Told, ...]:
     """Return all addresses with the share of calls that each may expect.
 
     By Envoy's rules: priorities by how many of their endpoints are well, then places by weight
@@ -233,15 +233,15 @@ def _order(one: Verdict) -> tuple[bool, bool, int, str, str, int]:
     )
 
 
-def _well(group: view.LocalityGroup) -> list[view.LbEndpoint]:
+def _well(group: view.Group) -> list[view.LbEndpoint]:
     return [one for one in group.endpoints if one.health is Health.HEALTHY]
 
 
-def _weight(group: view.LocalityGroup, *, weighs_places: bool) -> int:
+def _weight(group: view.Group, *, weighs_places: bool) -> int:
     return group.weight if weighs_places else sum(one.weight for one in _well(group))
 
 
-def _loads(groups: Sequence[view.LocalityGroup]) -> dict[int, float]:
+def _loads(groups: Sequence[view.Group]) -> dict[int, float]:
     """Return the part of all calls that each priority gets."""
     levels = sorted({group.priority for group in groups})
     health = dict[int, float]()

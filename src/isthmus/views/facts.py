@@ -13,8 +13,9 @@ from isthmus.mesh import addresses, policies
 from isthmus.mesh.authentication import RequestAuthentication
 from isthmus.mesh.authorization import AuthorizationPolicy
 from isthmus.mesh.identities import ClusterId, ObjectKey, TrustDomain
+from isthmus.mesh.packs import Packs
 from isthmus.mesh.services import Protocol, Service, ServiceKey
-from isthmus.mesh.workloads import Endpoint, Health
+from isthmus.mesh.workloads import Health
 from isthmus.registry import model
 from isthmus.views import allocation, bunches, candidates, routing, rules, splithorizon, visibility
 
@@ -360,8 +361,10 @@ def _speaking(
     def all_speak(
         _: reader.Reader, key: ServiceKey, candidates_: Candidates
     ) -> Iterator[tuple[ServiceKey, bool]]:
-        healthy = [one for one in candidates_ if one.endpoint.health is Health.HEALTHY]
-        yield key, all(one.speaks_mtls for one in healthy or candidates_)
+        likes, speaking = candidates_.endpoints.each_like(), candidates_.speaking
+        each = zip(likes, speaking, strict=True)
+        healthy = [speaks for like, speaks in each if like.health is Health.HEALTHY]
+        yield key, all(healthy or speaking)
 
     return graph_.derive("views/services that speak mutual TLS", found, all_speak)
 
@@ -393,7 +396,7 @@ def _candidates(
     by_namespace: collections.Index[str, Named, policies.PeerAuthentication],
 ) -> collections.Collection[ServiceKey, Candidates]:
     def judged(
-        read: reader.Reader, key: ServiceKey, endpoints: tuple[Endpoint, ...]
+        read: reader.Reader, key: ServiceKey, endpoints: Packs
     ) -> Iterator[tuple[ServiceKey, Candidates]]:
         settings = read.value(mesh.settings)
         found = policies_for(

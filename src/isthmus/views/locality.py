@@ -10,16 +10,17 @@ Source: spec sections 3.4 and 8.1; docs/decisions/0009-a-gateway-stands-at-the-n
 import dataclasses
 import functools
 import math
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-import msgspec
-
+from isthmus.mesh import packs
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.traffic import matches
-from isthmus.views import bunches, view
+from isthmus.views import balanced, bunches, view
 
 MOST: Final = bunches.MOST
+IN_ORDER: Final = operator.attrgetter("address", "port")
 FINENESS: Final = 1000
 """Of shares that are split once more."""
 
@@ -38,23 +39,23 @@ Placed = Mapping[Spot, Sequence[bunches.Bunch]]
 NOBODY: Final[Placed] = {}
 
 
-def grouped(parts: Iterable[Part], *, placed: Placed = NOBODY) -> tuple[view.LocalityGroup, ...]:
+def grouped(parts: Iterable[Part], *, placed: Placed = NOBODY) -> tuple[view.Group, ...]:
     """Return the addresses by nearness and place, with priorities that leave no gap.
 
     The members of bunches that are `placed` have their weights already.
     """
     spots = dict[Spot, list[view.Told]]()
     for spot, found in placed.items():
-        spots[spot] = [one.members for one in found]
+        spots[spot] = list(found)
     for part in parts:
         near = _nearest(part.weights)
         spots.setdefault(_home(near), []).append((_weighing(part, sum(near.values())),))
     ranks = {rank: number for number, rank in enumerate(sorted({rank for rank, _ in spots}))}
-    groups = []
+    groups = list[view.Group]()
     for spot in sorted(spots):
         rank, place = spot
         if ranks[rank] == 0 and len(spots[spot]) == 1 and spot in placed:
-            groups.append(placed[spot][0].group)  # The same object for all who look.
+            groups.append(placed[spot][0])  # The same object for all who look.
         else:
             groups.append(_group(place, spots[spot], priority=ranks[rank]))
     return tuple(groups)
@@ -67,9 +68,7 @@ def _nearest(weights: Mapping[Spot, int]) -> Mapping[Spot, int]:
     return {spot: weight for spot, weight in weights.items() if spot[0] == nearest}
 
 
-def distributed(
-    parts: Sequence[Part], shares: Sequence[tuple[str, int]]
-) -> tuple[view.LocalityGroup, ...]:
+def distributed(parts: Sequence[Part], shares: Sequence[tuple[str, int]]) -> tuple[view.Group, ...]:
     """Return the addresses by place, each place with its share; what has none is left out.
 
     Of several patterns that fit a place the first counts.
@@ -83,7 +82,10 @@ def distributed(
     if all(len(part.weights) == 1 for part in kept):
         groups = grouped(kept)
         return tuple(
-            msgspec.structs.replace(group, weight=targets[group.locality]) for group in groups
+            view.LocalityGroup(
+                group.locality, targets[group.locality], group.endpoints, group.priority
+            )
+            for group in groups
         )
     # What a gateway gets in several places moves to one of them, so that shares become weights.
     return grouped([_shared(part, targets, totals) for part in kept])
@@ -133,10 +135,12 @@ def _weighed(endpoint: view.LbEndpoint, weight: int) -> view.LbEndpoint:
     return dataclasses.replace(endpoint, weight=weight)
 
 
-def _group(place: Locality, runs: Sequence[view.Told], *, priority: int) -> view.LocalityGroup:
+def _group(place: Locality, runs: Sequence[view.Told], *, priority: int) -> view.Group:
     endpoints = runs[0] if len(runs) == 1 else _merged(runs)  # The same object for all who look.
     if isinstance(endpoints, view.Members):
-        return view.LocalityGroup(place, min(endpoints.weight, MOST), endpoints, priority)
+        if not priority:
+            return endpoints
+        return view.LocalityGroup(place, endpoints.weight, endpoints, priority)
     weight = min(sum([endpoint.weight for endpoint in endpoints]), MOST)
     return view.LocalityGroup(place, weight, endpoints, priority)
 
@@ -145,10 +149,11 @@ def _merged(runs: Sequence[view.Told]) -> view.Told:
     """Return the endpoints of several runs in order."""
     first = runs[0]
     if isinstance(first, view.Members) and all(_are_alike(first, run) for run in runs):
-        every = [one for run in runs if isinstance(run, view.Members) for one in run.endpoints]
-        every.sort(key=bunches.IN_ORDER)
-        return view.Members(tuple(every), first.speaks_mtls, first.scale)
-    return tuple(sorted((one for run in runs for one in run), key=bunches.IN_ORDER))
+        rows = [row for run in runs if isinstance(run, view.Members) for row in run.rows()]
+        rows.sort(key=_by_address)
+        manner = balanced.Manner(first.speaks_mtls, first.manner.scale)
+        return view.Members(packs.packed(rows), packs.EVERY, manner)
+    return tuple(sorted((one for run in runs for one in run), key=IN_ORDER))
 
 
 def _are_alike(one: view.Members, run: view.Told) -> bool:
@@ -156,5 +161,9 @@ def _are_alike(one: view.Members, run: view.Told) -> bool:
         isinstance(run, view.Members)
         and not run.ends
         and run.speaks_mtls is one.speaks_mtls
-        and run.scale == one.scale
+        and run.manner.scale == one.manner.scale
     )
+
+
+def _by_address(row: packs.Row) -> tuple[str, int]:
+    return row[0], row[1].port

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from isthmus.mesh.identities import ClusterId, NetworkId
 from isthmus.mesh.networks import NetworkGateway
-from isthmus.mesh.workloads import Endpoint
+from isthmus.mesh.workloads import Endpoint, Likeness
 from isthmus.views import bunches, locality, preferences, view
 
 Candidate = bunches.Candidate
@@ -40,16 +40,16 @@ class Table:
     scale: int
     by_place: GatewaysByPlace = field(compare=False, repr=False)
 
-    def hides(self, endpoint: Endpoint) -> bool:
+    def hides(self, endpoint: Endpoint | Likeness) -> bool:
         """Say whether an endpoint's network has gateways, be they up or down."""
         return (endpoint.network, None) in self.by_place
 
-    def before(self, endpoint: Endpoint) -> Sequence[NetworkGateway]:
+    def before(self, endpoint: Endpoint | Likeness) -> Sequence[NetworkGateway]:
         """Return the gateways through which an endpoint is reached from other networks now."""
         own = self.by_place.get((endpoint.network, endpoint.cluster))
         return own or self.by_place.get((endpoint.network, None), ())
 
-    def doors_of(self, endpoint: Endpoint) -> bunches.Doors:
+    def doors_of(self, endpoint: Likeness) -> bunches.Doors:
         """Return those of them that have an address; a name cannot be told as an endpoint."""
         if not endpoint.network or not self.hides(endpoint):
             return None
@@ -97,7 +97,9 @@ def table_of(gateways: Iterable[NetworkGateway]) -> Table:
     return Table(usable, scale, {place: tuple(members) for place, members in places.items()})
 
 
-def is_in_view(endpoint: Endpoint, *, horizon: view.HorizonScope, is_cluster_local: bool) -> bool:
+def is_in_view(
+    endpoint: Endpoint | Likeness, *, horizon: view.HorizonScope, is_cluster_local: bool
+) -> bool:
     """Say whether an endpoint may be told of at all."""
     if is_cluster_local and endpoint.cluster != horizon.cluster:
         return False
@@ -110,15 +112,14 @@ def groups_of(
     *,
     horizon: view.HorizonScope,
     order: preferences.Order | Entrusted | None = None,
-) -> tuple[view.LocalityGroup, ...]:
+) -> tuple[view.Group, ...]:
     """Return what a client balances among; without an order all are equally near."""
     placed = dict[locality.Spot, list[bunches.Bunch]]()
     hidden = Hidden()
     if order is not None and order.looks_closely:
         found = [single for bunch in found for single in bunch.apart()]
     for bunch in found:
-        like = bunch.like
-        spot = (0 if order is None else order.rank_of(like), like.locality)
+        spot = (0 if order is None else order.rank_of(bunch.first), bunch.locality)
         if order is not None and order.is_strict and spot[0]:
             continue
         if not stands_behind(bunch, horizon):
@@ -163,7 +164,7 @@ class Hidden:
 def _single(placed: locality.Placed) -> Iterator[locality.Part]:
     for spot, found in placed.items():
         for bunch in found:
-            for member in bunch.members:
+            for member in bunch:
                 yield locality.Part(member, {spot: member.weight})
 
 
@@ -179,7 +180,7 @@ def is_hidden(endpoint: Endpoint, *, horizon: view.HorizonScope, table: Table) -
     return _is_elsewhere(endpoint, horizon)
 
 
-def _is_elsewhere(endpoint: Endpoint, horizon: view.HorizonScope) -> bool:
+def _is_elsewhere(endpoint: Endpoint | Likeness, horizon: view.HorizonScope) -> bool:
     # A client in no known network must not assume that it is in that of the endpoint.
     return not horizon.network or endpoint.network != horizon.network
 

@@ -26,7 +26,6 @@ import msgspec
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh.services import Protocol, Service, ServiceKey
 from isthmus.mesh.traffic import LoadBalancer, TrafficPolicy
-from isthmus.mesh.workloads import Endpoint
 from isthmus.views import bunches, facts, splithorizon, view
 
 Labels = tuple[tuple[str, str], ...]
@@ -123,17 +122,17 @@ def behind_gateways(
             )
         ]
         for labels in subsets if hidden else ():
-            count = sum(_count(one.endpoints, frozenset(labels)) for one in hidden)
+            count = sum(_count(one, frozenset(labels)) for one in hidden)
             if count:
                 few = count <= FEW_PODS
                 found[port.number, labels] = REQUESTS_TO_FEW if few else REQUESTS_TO_MANY
     return found
 
 
-def _count(endpoints: Sequence[Endpoint], labels: frozenset[tuple[str, str]]) -> int:
+def _count(bunch: bunches.Bunch, labels: frozenset[tuple[str, str]]) -> int:
     if not labels:
-        return len(endpoints)
-    return sum(labels.issubset(one.labels) for one in endpoints)
+        return len(bunch)
+    return sum(labels.issubset(one.labels) for one in bunch.unpacked())
 
 
 def over_gateways(

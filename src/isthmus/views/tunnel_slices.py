@@ -87,7 +87,7 @@ def is_exposed(service: Service, sharing: Sharing, *, namespace: str) -> bool:
 
 def behind(
     endpoints: Iterable[Endpoint], sharing: Sharing, *, scope: view.GatewayScope, port_name: str
-) -> tuple[view.LocalityGroup, ...]:
+) -> tuple[view.Group, ...]:
     """Return the pods to which the inner tunnels to one port of a service go."""
     found = {
         one.address: one

@@ -1,8 +1,7 @@
 """The hand-over to `resources`: frozen slices of what a proxy may know.
 
-A proxy sees the union of a few *scopes*. All proxies with an equal scope share its slices, so
-that a resource is built once for all of them: the argument is the cache key. A slice holds all
-that one resource of Envoy needs and nothing that is not in that resource.
+A proxy sees the union of a few *scopes*. All proxies with an equal scope share its slices: the
+argument is the cache key. A slice holds all that one resource needs and nothing that is not in it.
 
 Source: docs/explanation/design.md; spec sections 3.4, 3.5, 4.7 to 4.11.
 """
@@ -38,6 +37,7 @@ LbEndpoint = balanced.LbEndpoint
 Members = balanced.Members
 Told = balanced.Told
 LocalityGroup = balanced.LocalityGroup
+Group = balanced.Group
 EndpointsSlice = balanced.EndpointsSlice
 ForeignTls = foreign.ForeignTls
 TrustSlice = believed.TrustSlice
@@ -117,7 +117,7 @@ class ClusterSlice:
     bind_address: str = ""
     dns_name: str = ""
     dns_port: int = 0
-    looked_up: tuple[LocalityGroup, ...] = ()
+    looked_up: tuple[Group, ...] = ()
     leads_through_gateways: bool = False
     marks_sockets: bool = False
     begins_tunnels: bool = False

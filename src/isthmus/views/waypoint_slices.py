@@ -13,8 +13,6 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-import msgspec
-
 from isthmus.engine import collections, graph, reader
 from isthmus.mesh import policies
 from isthmus.mesh.ambient import Sharing
@@ -319,7 +317,7 @@ def _endpoints(known: facts.Facts) -> Callable[[reader.Reader, Seen, None], Slic
             endpoint.address: str(_identity(read, known, endpoint))
             for bunches_ in near.values()
             for bunch in bunches_
-            for endpoint in bunch.endpoints
+            for endpoint in bunch.unpacked()
             if endpoint.accepts_tunnels
         }
         weight = sum(one.weight for one in waypoint_ways.beyond(read, known, scope, service))
@@ -347,12 +345,14 @@ def _identity(read: reader.Reader, known: facts.Facts, endpoint: Endpoint) -> Sp
 def _tunnelled(slice_: view.EndpointsSlice, ends: Mapping[str, str]) -> view.EndpointsSlice:
     """Return endpoints with who stands at the end of the tunnels to them."""
     groups = tuple(
-        msgspec.structs.replace(
-            group,
-            endpoints=tuple(
+        view.LocalityGroup(
+            group.locality,
+            group.weight,
+            tuple(
                 dataclasses.replace(one, tunnel_end=ends.get(one.address, ""))
                 for one in group.endpoints
             ),
+            group.priority,
         )
         for group in slice_.groups
     )

@@ -135,7 +135,8 @@ class World:
         return self.graph.get(self.model.services, ServiceKey(namespace, name))
 
     def endpoints(self, name="web"):
-        return self.graph.get(self.model.endpoints, ServiceKey("default", name))
+        found = self.graph.get(self.model.endpoints, ServiceKey("default", name))
+        return None if found is None else tuple(found)
 
     def addresses(self, name="web"):
         return [endpoint.address for endpoint in self.endpoints(name)]

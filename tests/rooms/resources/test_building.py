@@ -3,24 +3,23 @@
 import dataclasses
 import socket
 
-import msgspec
 import pytest
 from envoy.config.endpoint.v3 import endpoint_components_pb2
 from envoy_examples import ALL, AUTO, ENDPOINTS, NAME, SNI, inbound
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.mesh import traffic
+from isthmus.mesh import packs, traffic
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.policies import MtlsMode
 from isthmus.mesh.services import Protocol
-from isthmus.mesh.workloads import Endpoint, Health, Likeness
+from isthmus.mesh.workloads import Health, Likeness, Spot
 from isthmus.node import bootstrap
 from isthmus.resources import building, consistency, snapshot
 from isthmus.resources.envoy import build, gateways, members
 from isthmus.resources.envoy import endpoints as envoy_endpoints
 from isthmus.testing import envoys
-from isthmus.views import view
+from isthmus.views import balanced, view
 
 endpoints = st.builds(
     view.LbEndpoint,
@@ -41,12 +40,18 @@ likes = st.builds(
     health=st.sampled_from(Health),
     workload=st.sampled_from(["", "a" * 90]),
 )
-shared = st.builds(
-    view.Members,
-    st.lists(st.builds(Endpoint, st.ip_addresses().map(str), likes), max_size=4).map(tuple),
-    st.booleans(),
-    st.integers(1, 3),
-)
+
+
+@st.composite
+def some_of_a_pack(draw):
+    addresses = st.ip_addresses().map(str) | st.just("pods.example.com")
+    rows = draw(st.lists(st.tuples(addresses, likes, st.just(Spot())), max_size=6))
+    which = draw(st.sets(st.sampled_from(range(len(rows))))) if rows else ()
+    manner = balanced.Manner(draw(st.booleans()), draw(st.integers(1, 3)))
+    return view.Members(packs.packed(rows), packs.numbered(tuple(sorted(which))), manner)
+
+
+shared = some_of_a_pack()
 groups = st.builds(
     view.LocalityGroup,
     locality=st.builds(Locality, st.text("ab", max_size=3), st.text("ab", max_size=3)),
@@ -55,7 +60,9 @@ groups = st.builds(
     priority=st.integers(0, 3),
 )
 assignments = st.builds(
-    view.EndpointsSlice, cluster_name=st.just(NAME), groups=st.lists(groups, max_size=3).map(tuple)
+    view.EndpointsSlice,
+    cluster_name=st.just(NAME),
+    groups=st.lists(groups | shared.filter(len), max_size=3).map(tuple),
 )
 
 
@@ -78,7 +85,8 @@ def read_back(message):
 def each_by_itself(slice_):
     """Return a slice whose endpoints share nothing."""
     groups = [
-        msgspec.structs.replace(group, endpoints=tuple(group.endpoints)) for group in slice_.groups
+        view.LocalityGroup(group.locality, group.weight, tuple(group.endpoints), group.priority)
+        for group in slice_.groups
     ]
     return dataclasses.replace(slice_, groups=tuple(groups))
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from isthmus.mesh import packs
 from isthmus.mesh.localities import Locality, parse
 from isthmus.mesh.networks import NetworkGateway
 from isthmus.mesh.services import Service, ServiceKey
@@ -15,6 +16,7 @@ from isthmus.mesh.traffic import (
     matches,
 )
 from isthmus.mesh.workloads import Endpoint, Likeness
+from isthmus.registry import endpoints as endpoints_
 from isthmus.views import bunches, preferences, splithorizon, view
 
 HOST = "web.shop.svc.cluster.local"
@@ -149,7 +151,8 @@ DOORS = (NetworkGateway("n2", "c2", "172.16.0.1"),)
 
 
 def in_bunches(found, *, doors):
-    told = bunches.Candidates(tuple(found), bytes([True]) * len(found))
+    rows = endpoints_.in_order(map(packs.row, found))
+    told = bunches.Candidates(packs.Packs((packs.packed(rows),)), bytes([True]) * len(found))
     table = splithorizon.table_of(doors)
     return bunches.bunched(told, scale=table.scale, doors_of=table.doors_of).get("http", ())
 

@@ -6,9 +6,11 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isthmus.mesh import packs
 from isthmus.mesh.localities import NOWHERE, Locality
 from isthmus.mesh.networks import NetworkGateway
 from isthmus.mesh.workloads import Endpoint, Likeness
+from isthmus.registry import endpoints as endpoints_
 from isthmus.views import bunches, splithorizon, view
 
 NETWORKS = ("n1", "n2", "n3")
@@ -39,7 +41,8 @@ any_gateways = st.builds(replace, gateways, is_up=st.booleans())
 
 
 def in_bunches(found, table, *, speaks=True):
-    told = bunches.Candidates(tuple(found), bytes([speaks]) * len(found))
+    rows = endpoints_.in_order(map(packs.row, found))
+    told = bunches.Candidates(packs.Packs((packs.packed(rows),)), bytes([speaks]) * len(found))
     return bunches.bunched(told, scale=table.scale, doors_of=table.doors_of).get("http", ())
 
 
@@ -86,6 +89,46 @@ def test_the_order_of_endpoints_and_gateways_does_not_matter(found, doors):
     back, _ = told(found[::-1], sorted(doors, reverse=True))
 
     assert forth == back
+
+
+ways = st.sampled_from([("", False), ("", True), ("spiffe://td/ns/a/sa/one", False)])
+
+
+@given(st.data())
+def test_bunches_of_endpoints_that_are_reached_otherwise_than_before_are_as_if_made_anew(data):
+    unique = st.lists(endpoints, min_size=1, max_size=8, unique_by=lambda one: one.address)
+    rows = endpoints_.in_order(map(packs.row, data.draw(unique)))
+    pack = packs.Packs((packs.packed(rows),))
+
+    def drawn():
+        each = data.draw(
+            st.just([data.draw(ways)] * len(rows))
+            | st.lists(ways, min_size=len(rows), max_size=len(rows))
+        )
+        ends = tuple([end for end, _ in each])
+        told = bunches.Candidates(
+            pack, bytes([speaks for _, speaks in each]), ends if any(ends) else ()
+        )
+        return told, splithorizon.table_of(data.draw(st.sets(any_gateways, max_size=3)))
+
+    def made(told, table, **before):
+        return bunches.bunched(told, scale=table.scale, doors_of=table.doors_of, **before)
+
+    now = drawn()
+
+    assert made(*now, before=made(*drawn())) == made(*now)
+
+
+def test_gateways_that_come_elsewhere_scale_the_weights_of_bunches_that_are_known():
+    pack = packs.Packs((packs.packed([packs.row(endpoint("10.0.0.1", "n1"))]),))
+    told = bunches.Candidates(pack, bytes([True]))
+    far = [NetworkGateway("n3", "c3", f"172.16.0.{n}") for n in range(2)]
+    one, two = splithorizon.table_of([]), splithorizon.table_of(far)
+
+    before = bunches.bunched(told, scale=one.scale, doors_of=one.doors_of)
+    after = bunches.bunched(told, scale=two.scale, doors_of=two.doors_of, before=before)
+
+    assert [found["http"][0].weight for found in (before, after)] == [1, 2]
 
 
 def test_each_pod_gets_its_share_behind_any_number_of_gateways():

@@ -52,7 +52,7 @@ def assignment_of(endpoints: view.EndpointsSlice) -> message.Message:
 
 def encoded(endpoints: view.EndpointsSlice) -> bytes:
     """Return the message of `assignment_of`, serialized deterministically."""
-    groups = [_field(GROUP, _encoded_group(group)) for group in endpoints.groups]
+    groups = [_encoded_group(group) for group in endpoints.groups]
     return b"".join((named(endpoints.cluster_name), *groups))
 
 
@@ -61,9 +61,18 @@ def named(cluster: str) -> bytes:
     return _field(CLUSTER_NAME, cluster.encode()) if cluster else b""
 
 
-def _encoded_group(group: view.LocalityGroup) -> bytes:
+def _encoded_group(group: view.Group) -> bytes:
+    return _encoded_bunch(group) if isinstance(group, view.Members) else _group_of(group)
+
+
+def _group_of(group: view.Group) -> bytes:
     rank = _rank(group.weight, group.priority)
-    return b"".join((_place(group.locality), members(group.endpoints), rank))
+    return _field(GROUP, b"".join((_place(group.locality), members(group.endpoints), rank)))
+
+
+@functools.lru_cache(maxsize=RECENT)
+def _encoded_bunch(found: view.Members) -> bytes:
+    return _group_of(found)
 
 
 def members(found: view.Told) -> bytes:
@@ -186,7 +195,7 @@ def _locality(place: Locality) -> messages.Fields:
     return {"region": place.region, "zone": place.zone, "sub_zone": place.subzone}
 
 
-def _group(group: view.LocalityGroup) -> messages.Fields:
+def _group(group: view.Group) -> messages.Fields:
     return {
         "locality": _locality(group.locality),
         "priority": group.priority,

@@ -21,6 +21,7 @@ from isthmus.cli import (
     external_walkthrough,
     fifty_walkthrough,
     older_walkthroughs,
+    tables,
     walkthrough,
 )
 from isthmus.lab import topology as topologies
@@ -130,11 +131,6 @@ def timed(shown: str, took_s: float) -> str:
     return took if is_narrow else f"\n{OUTPUT_INDENT}{took.strip()}"
 
 
-def cut(line: str) -> str:
-    """Return a line of a table so that it stays one line in a narrow window."""
-    return line if len(line) <= COLUMNS else f"{line[: COLUMNS - 1].rstrip()}…"
-
-
 def _what_next(name: str, walk: walkthrough.Walkthrough, *, keep: bool) -> None:
     click.echo("\nWhat to try next:")
     if not keep:
@@ -212,8 +208,9 @@ class _Show:
                 hint="isthmus lab doctor checks this machine; --keep leaves the lab to look at",
             )
         if step.shows_output:
-            for line in ended.stdout.splitlines():
-                click.echo(cut(OUTPUT_INDENT + line))
+            room = COLUMNS - len(OUTPUT_INDENT)
+            for line in tables.fitted(ended.stdout.splitlines(), width=room):
+                click.echo(OUTPUT_INDENT + line)
         if step.awaited and step.awaited in ended.stdout and not self.first_answer_s:
             self.first_answer_s = time.monotonic() - self._began
         if step.variable:

@@ -4,12 +4,14 @@ Standard output is only for what a program may read; all else goes to standard e
 """
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 
 import click
 
 from isthmus.base import errors
+from isthmus.cli import tables
 
 
 def error(problem_: errors.IsthmusError) -> None:
@@ -59,12 +61,13 @@ def note(text: str) -> None:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, gap: int = 3) -> None:
-    """Print rows below headings, columns aligned by spaces, as Istio's own tables are."""
-    lines = [list(headings), *(list(row) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
-    for line in lines:
-        cells = [cell.ljust(width + gap) for cell, width in zip(line, widths, strict=True)]
-        click.echo("".join(cells).rstrip())
+    """Print rows below headings, columns aligned by spaces, as Istio's own tables are.
+
+    A terminal that is too narrow for them gets them in several lines each; who reads a pipe does not.
+    """
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in tables.laid_out([headings, *rows], gap=gap, width=width):
+        click.echo(line)
 
 
 def as_json(document: object) -> None:

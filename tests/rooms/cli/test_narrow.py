@@ -53,11 +53,6 @@ def test_lines_break_between_words_only(command, narrowed):
     assert narrow.narrowed(command) == narrowed
 
 
-def test_long_lines_of_output_are_cut():
-    assert demo.cut("x" * 80) == "x" * 80
-    assert demo.cut("x" * 81) == "x" * 79 + "…"
-
-
 @pytest.mark.parametrize(
     ("shown", "is_below"),
     [("x" * 67, False), ("x" * 68, True), ("a\n" + "x" * 71, False), ("a\n" + "x" * 72, True)],

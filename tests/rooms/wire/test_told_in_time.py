@@ -68,7 +68,7 @@ class Mesh:
         """Return the number of the change that whoever was free since then must know by now."""
         now = asyncio.get_running_loop().time()
         due = [count for at, count in self.changes[name] if now - max(at, since) >= within_s]
-        return due[-1] if due else 0
+        return due[-1] if due else -1
 
 
 class Watch:

@@ -42,6 +42,10 @@ class NobodyAsked(errors.IsthmusError):
     code = "ISM-WIRE-002"
 
 
+class NobodyRuns(NobodyAsked):
+    """There is no running pod of a control plane."""
+
+
 DECLINED: Final = re.compile(r"(?P<happened>.+) \((?P<code>ISM-[A-Z]+-\d{3})\)")
 """How the first line of a page ends that says why there is no other."""
 
@@ -124,12 +128,16 @@ async def _running(client: kube_client.Client, namespace: str) -> list[kube_clie
     pods = await client.list_(kinds.POD, namespace=namespace, labels="app=istiod")
     running = [pod for pod in pods if is_running(pod)]
     if not running:
-        raise NobodyAsked(
+        found, hint = "there is no pod with the label `app=istiod`", "`isthmus install` makes one"
+        if pods:
+            found = f"{len(pods)} pods with the label `app=istiod`, none of them running"
+            hint = f"look at the pods: kubectl get pods -n {namespace} -l app=istiod"
+        raise NobodyRuns(
             f"no control plane is running in namespace `{namespace}`",
-            detail=f"{len(pods)} pods with the label `app=istiod`, none of them running",
+            detail=found,
             still_working="proxies keep their last configuration",
-            hint=f"look at the pods: kubectl get pods -n {namespace} -l app=istiod; where it runs "
-            "in another cluster, name that with --context or --control-plane-context",
+            hint=f"{hint}; where it runs in another cluster, name that with --context or "
+            "--control-plane-context",
         )
     return sorted(running, key=lambda each: str(each["metadata"]["name"]))
 

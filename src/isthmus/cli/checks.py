@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from cryptography import exceptions, x509
 
+from isthmus.cli import asking
 from isthmus.cli.check_facts import Door, Facts, Reached
 
 SKEW_S: Final = 30.0
@@ -26,6 +27,11 @@ LINKS: Final = "ENABLE_PEERING_DISCOVERY"
 ALIKE: Final = (AMBIENT, LINKS)
 ABOUT_OTHERS: Final = ("ISM-REG-03", "ISM-FLEET-")
 """How codes of findings begin that are about other clusters."""
+
+NO_PLANE: Final = (
+    "isthmus install; a cluster that has no control plane of its own is no part of this: "
+    "isthmus --context PRIMARY remote-clusters says how well it is watched"
+)
 
 TUNNEL_PORT: Final = 15008
 SILENCE_S: Final = 15.0
@@ -74,6 +80,8 @@ def of_cluster(facts: Facts, *, others: Sequence[Facts], now: datetime.datetime)
     title = facts.title
     if facts.fault is not None:
         fix = facts.fault.hint or "see the page of its code in docs/errors"
+        if isinstance(facts.fault, asking.NobodyRuns):
+            fix = NO_PLANE
         said = f"{facts.fault.happened} ({facts.fault.code})"
         yield bad(title, "control plane", said, fix)
         if not facts.planes and not facts.signer:

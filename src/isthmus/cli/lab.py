@@ -53,8 +53,8 @@ def up(topology: str, name: str, *, foreground: bool) -> None:
 
     Returns when every API server answers and every node is ready. Built in: single,
     primary-remote and multi-primary (two clusters, two networks), shared-network (two clusters,
-    one network), three-clusters (one network), three-networks, external-control-plane (three
-    networks), fifty and twelve (two networks).
+    one network), three-clusters (one network), three-networks, ambient and
+    external-control-plane (three networks), fifty and twelve (two networks).
 
     Exit status: 0 it runs; 1 it does not, and nothing of it is left.
 

@@ -68,4 +68,5 @@ def _text(name: str) -> str:
             f"cannot read `{name}`",
             detail=getattr(error, "strerror", None) or str(error),
             still_working="nothing was changed in the cluster",
+            hint="name a file that is there, or `-` for what is piped in",
         ) from error

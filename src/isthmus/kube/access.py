@@ -240,7 +240,9 @@ def _own_document(path: pathlib.Path) -> dict[str, Any]:
     ) as error:
         said = str(error).replace("<unicode string>", str(path))
         raise problems.KubeconfigBroken(
-            f"not a kubeconfig: `{path}`", detail=f"{type(error).__name__}: {said}"
+            f"not a kubeconfig: `{path}`",
+            detail=f"{type(error).__name__}: {said}",
+            hint="correct that, or pass another with `--kubeconfig`",
         ) from error
     assert isinstance(document, dict)
     return document

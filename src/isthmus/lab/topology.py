@@ -182,7 +182,11 @@ def load(name_or_path: str) -> Topology:
     try:
         document = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise TopologyError(f"`{path}` is not YAML", detail=str(error)) from error
+        raise TopologyError(
+            f"`{path}` is not YAML",
+            detail=str(error).replace("<unicode string>", str(path)),
+            hint="check indentation at the line that is named above",
+        ) from error
     if not isinstance(document, dict):
         raise TopologyError(f"`{path}` does not describe a lab", hint="begin with `clusters:`")
     return parse({"name": path.stem, **document})

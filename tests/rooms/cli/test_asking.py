@@ -100,6 +100,13 @@ async def test_without_a_running_control_plane_the_hint_says_where_to_look():
     assert "kubectl get pods" in caught.value.hint
 
 
+async def test_where_no_control_plane_was_installed_the_hint_says_how():
+    with pytest.raises(asking.NobodyRuns) as caught:
+        await ask(FakeClient([]))
+
+    assert "isthmus install" in caught.value.hint
+
+
 async def test_an_answer_that_is_no_json_is_shown():
     odd = kube_client.ExecResult(b"<html>", b"", 0)
     with pytest.raises(asking.NotUnderstood) as caught:

@@ -69,6 +69,13 @@ def the_broken(found):
     return title, said
 
 
+def test_of_a_cluster_without_a_control_plane_it_is_said_that_this_may_be_meant():
+    [found] = of(Facts("remote", asking.NobodyRuns("no control plane is running")))
+
+    assert not found.is_good
+    assert "remote-clusters" in found.fix
+
+
 def test_a_cluster_where_all_is_well():
     assert broken(of()) == []
     assert [one.title for one in of()] == [

@@ -164,6 +164,7 @@ def test_ones_own_file_with_a_date_that_no_calendar_has_is_broken(tmp_path):
         access.from_kubeconfig(str(path), context=None)
 
     assert refused.value.detail == "ValueError: month must be in 1..12"
+    assert "--kubeconfig" in refused.value.hint
 
 
 def test_an_unknown_context_is_refused_with_those_that_exist(tmp_path):

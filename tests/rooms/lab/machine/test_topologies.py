@@ -7,6 +7,7 @@ import sys
 import pytest
 import yaml
 
+from isthmus.cli import lab
 from isthmus.lab import images, topology
 
 
@@ -72,6 +73,22 @@ def test_an_unknown_name_is_answered_with_the_known_ones():
         topology.load("nowhere")
 
     assert "primary-remote" in caught.value.hint
+
+
+def test_a_file_that_is_no_yaml_is_named_with_the_place(tmp_path):
+    path = tmp_path / "lab.yaml"
+    path.write_text("clusters: [")
+    with pytest.raises(topology.TopologyError, match="is not YAML") as caught:
+        topology.load(str(path))
+
+    assert f'in "{path}", line 1' in caught.value.detail
+    assert "line that is named" in caught.value.hint
+
+
+def test_every_built_in_topology_stands_in_the_help():
+    text = " ".join((lab.up.help or "").split())
+
+    assert [name for name in topology.BUILT_IN if name not in text] == []
 
 
 def test_a_command_replaces_what_the_image_would_run():

@@ -33,7 +33,7 @@ AFTER: Final = b"\xfe"
 ANY: Final = "surrogatepass"
 """Texts may hold halves of characters, which UTF-8 does not know; they are written all the same."""
 
-MEAN: Final = 24
+MEAN: Final = 16
 """So many pods are in a bucket: a look takes longer where there are more, and each bucket takes
 some forty bytes."""
 

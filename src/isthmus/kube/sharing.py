@@ -76,6 +76,9 @@ OURS: Final = ("istio.io/", "isthmus.dev/")
 
 def _bare(metadata: objects.Metadata) -> None:
     _put(metadata, "uid", "")
+    for owner in metadata.owner_references:
+        # Which only tells it from those of its name in other clusters.
+        _put(owner, "uid", "")
     annotations = metadata.annotations
     if annotations:
         kept = {key: text for key, text in annotations.items() if any(one in key for one in OURS)}

@@ -7,7 +7,7 @@ import sys
 import msgspec
 import pytest
 
-from isthmus.kube import objects, sharing
+from isthmus.kube import objects, packed, sharing
 
 POD = {
     "metadata": {
@@ -79,6 +79,7 @@ def test_what_no_mesh_is_made_of_makes_no_difference(kind, fields):
                 fields,
                 uid=word,
                 creationTimestamp=word,
+                ownerReferences=[{"kind": "ReplicaSet", "name": "web-7d4b", "uid": word}],
                 annotations={
                     "cni.example/address": word,
                     "ambient.istio.io/redirection": "enabled",
@@ -90,6 +91,16 @@ def test_what_no_mesh_is_made_of_makes_no_difference(kind, fields):
 
     assert seen[0] == seen[1]
     assert seen[0].metadata.annotations == {"ambient.istio.io/redirection": "enabled"}
+    assert seen[0].metadata.owner_references[0].name == "web-7d4b"
+
+
+def test_pods_of_owners_of_one_name_in_two_clusters_share_what_they_have_alike():
+    one, other = (
+        sharing.lean(decoded(objects.Pod, POD, ownerReferences=[{"name": "web", "uid": uid}]))
+        for uid in ("in-east", "in-west")
+    )
+
+    assert packed.shared_in(one) is packed.shared_in(other)
 
 
 def test_how_old_a_service_is_stays_known():

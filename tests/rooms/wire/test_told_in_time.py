@@ -22,6 +22,9 @@ from isthmus.wire.h2 import lines, server
 SOON_S = 1.0
 """Within so long whoever owes nothing must know."""
 
+LONG_S = 120.0
+"""Whoever went away, or does not read, is forgotten by then."""
+
 LIMITS = ads.Limits(first_message_s=600.0)
 
 
@@ -50,6 +53,10 @@ class Mesh:
     def open(self, caller, node):
         del caller, node
         return Watch(self, self._wakes)
+
+    @property
+    def followed(self):
+        return len(self._wakes)
 
     def snapshot(self):
         edition = self._edition
@@ -94,8 +101,8 @@ class World:
 
     def __init__(self, sizes, habits):
         self.mesh = Mesh(sizes)
-        service = ads.Service(self.mesh, limits=LIMITS, system_clock=LoopsClock())
-        self.server = server.Server((service.handler(),))
+        self.service = ads.Service(self.mesh, limits=LIMITS, system_clock=LoopsClock())
+        self.server = server.Server((self.service.handler(),))
         self.clients = [
             patient_clients.Client(number, each, self.server.take, names=tuple(sizes))
             for number, each in enumerate(habits)
@@ -113,6 +120,8 @@ class World:
                 self.look()
         for client in self.clients:
             client.close()
+        await asyncio.sleep(LONG_S)
+        assert (self.service.statuses(), self.mesh.followed, self.server.connections) == ((), 0, 0)
         await self.server.stop(None)
 
     def look(self):
@@ -174,6 +183,23 @@ def test_who_reads_nothing_for_too_long_is_sent_away_and_told_when_it_comes_agai
 
     assert len(deaf.sent_away) == 1
     assert {client.known["a"] for client in (*quick, deaf)} == {deaf.known["a"]}
+
+
+def test_who_is_sent_away_and_reads_nothing_keeps_no_connection():
+    async def live():
+        world = World(LARGE, [Habits(), Habits(deaf=(1.0, 2 * LONG_S))])
+        for at_s, name in OFTEN:
+            await asyncio.sleep(at_s - asyncio.get_running_loop().time())
+            world.mesh.change(name)
+        await asyncio.sleep(LONG_S)
+        left = world.server.connections
+        for client in world.clients:
+            client.close()
+        await world.server.stop(None)
+        return left
+
+    with pretended_time.pretending() as run:
+        assert run(live()) == 1
 
 
 def some_habits(chance):

@@ -44,6 +44,8 @@ class Line:
         state: What was said on it.
         heard_at: When something last arrived, in seconds.
         is_shaken: Whether TLS is through its handshake, or there is none.
+        stuck_since: Since when the client takes nothing of what waits for it, in seconds; None if
+            nothing waits.
     """
 
     __slots__ = (
@@ -67,6 +69,7 @@ class Line:
         "is_shaken",
         "since",
         "state",
+        "stuck_since",
     )
 
     def __init__(
@@ -81,6 +84,7 @@ class Line:
     ) -> None:
         self.state = connection.Connection(limits)
         self.asked_at: float | None = None
+        self.stuck_since: float | None = None
         self.is_shaken = not isinstance(sock, ssl.SSLSocket)
         self._sock = sock
         self._most = most
@@ -401,11 +405,13 @@ class Line:
 
     def _watch_writes(self, on_writable: Callable[[], None]) -> None:
         self._is_watching_writes = True
+        self.stuck_since = self._loop.time()
         self._loop.add_writer(self._sock.fileno(), on_writable)
 
     def _unwatch_writes(self) -> None:
         if self._is_watching_writes:
             self._is_watching_writes = False
+            self.stuck_since = None
             self._loop.remove_writer(self._sock.fileno())
 
     def _lose(self, error: OSError) -> None:

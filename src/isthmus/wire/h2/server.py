@@ -38,7 +38,7 @@ class Limits:
         shake_s: Seconds that a handshake may take.
         quiet_s: Seconds until the first call, and of silence until a client is asked whether it is
             there.
-        answer_s: Seconds that it has to answer.
+        answer_s: Seconds that it has to answer, and to read what its calls have left.
         idle_s: Seconds after which a connection without calls is closed.
         each: What one connection may use up.
     """
@@ -218,6 +218,12 @@ class Server:
             if now - line.since >= most_s:
                 line.close()
             return line.since + most_s
+        if not line.calls and line.stuck_since is not None:
+            # What its calls have left waits for nobody; a client that does not read would keep it.
+            if now - line.stuck_since >= limits.answer_s:
+                _LOG.info("client does not read", peer=line.peer)
+                line.close()
+            return line.stuck_since + limits.answer_s
         if line.asked_at is not None:
             if now - line.asked_at >= limits.answer_s:
                 _LOG.info("client does not answer", peer=line.peer)

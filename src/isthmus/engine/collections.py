@@ -245,6 +245,30 @@ class Few(tuple[K, ...]):
     __slots__ = ()
 
 
+class Looked(Mapping[K, V]):
+    """Entries of which only the keys are kept: values are looked up where they are."""
+
+    __slots__ = ("_keys", "_of")
+
+    def __init__(self, keys: Mapping[K, object], of: Mapping[K, V]) -> None:
+        self._keys = keys
+        self._of = of
+
+    @override
+    def __getitem__(self, key: K) -> V:
+        if key not in self._keys:
+            raise KeyError(key)
+        return self._of[key]
+
+    @override
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._keys)
+
+    @override
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
 MOST_FEW: Final = 16
 
 
@@ -253,15 +277,17 @@ class Index(Readable, Generic[I, K, V]):
 
     Attributes:
         buckets: The groups that have entries: the key of the only one, as almost always, those of
-            a few, or all entries.
+            a few, or all entries; None instead of values that are made anew for each look.
     """
 
-    __slots__ = ("_of", "buckets")
+    __slots__ = ("_keeps", "_of", "buckets")
 
     def __init__(self, name: str, *, owner: object, rank: int, of: Mapping[K, V]) -> None:
         super().__init__(name, owner=owner, rank=rank)
-        self.buckets: dict[I, K | Few[K] | dict[K, V]] = {}
+        self.buckets: dict[I, K | Few[K] | dict[K, V | None]] = {}
         self._of = of
+        # A dict holds the very values that it is asked for; what else holds some may make them.
+        self._keeps = isinstance(of, dict | Keys)
 
     def bucket(self, group: I) -> Mapping[K, V]:
         """Return the entries of a group, read-only; empty when it has none."""
@@ -269,9 +295,11 @@ class Index(Readable, Generic[I, K, V]):
         if found is ABSENT:
             # Sound: nothing is never written.
             return cast("Mapping[K, V]", NO_ENTRIES)
-        if isinstance(found, dict):
-            return MappingProxyType(found)
         of = self._of
+        if isinstance(found, dict):
+            # Sound: where values are kept, none is missing.
+            kept = cast("dict[K, V]", found)
+            return MappingProxyType(kept) if self._keeps else Looked(found, of)
         if isinstance(found, Few):
             return MappingProxyType({key: of[key] for key in found})
         return MappingProxyType({found: of[found]})
@@ -280,7 +308,7 @@ class Index(Readable, Generic[I, K, V]):
         """Make an entry part of a group, or change it there."""
         found = self.buckets.setdefault(group, key)
         if isinstance(found, dict):
-            found[key] = value
+            found[key] = value if self._keeps else None
         elif isinstance(found, Few):
             if key not in found:
                 self.buckets[group] = self._more(found, key, value)
@@ -300,11 +328,13 @@ class Index(Readable, Generic[I, K, V]):
         else:
             del self.buckets[group]
 
-    def _more(self, few: Few[K], key: K, value: V) -> Few[K] | dict[K, V]:
+    def _more(self, few: Few[K], key: K, value: V) -> Few[K] | dict[K, V | None]:
         if len(few) < MOST_FEW:
             return Few((*few, key))
+        if not self._keeps:
+            return dict.fromkeys((*few, key))
         # What others are now. Who is no more is about to be dropped from here too.
-        others = {other: cast("V", self._of.get(other)) for other in few}
+        others = {other: self._of.get(other) for other in few}
         return {**others, key: value}
 
 

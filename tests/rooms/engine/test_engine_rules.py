@@ -96,6 +96,23 @@ def test_what_was_written_is_let_go_of_before_anything_follows_from_it(graph_):
     assert graph_.items(gone) == {"a": True}
 
 
+def test_a_large_group_keeps_no_value_that_is_made_anew_for_each_look(graph_):
+    source = graph_.source("source", content=Texts())
+    index = graph_.index("index", source, lambda key, word: (word.text[:1],))
+    names = [f"k{number}" for number in range(40)]
+    put(graph_, source, **{name: Word(f"a{name}") for name in names})
+
+    put(graph_, source, k3=Word("b"), k4=Word("another"))
+
+    found = graph_.lookup(index, "a")
+    assert dict(found) == {
+        name: Word("another" if name == "k4" else f"a{name}") for name in names if name != "k3"
+    }
+    assert (len(found), "k3" in found, "k4" in found) == (39, False, True)
+    assert found["k4"] is not found["k4"]
+    assert dict(graph_.lookup(index, "b")) == {"k3": Word("b")}
+
+
 def test_the_last_write_to_a_key_counts(graph_):
     source = graph_.source("source")
 

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from isthmus.base import tasks
 from isthmus.fleet import generations
 
 RESTS: Final = 5.0
@@ -43,10 +44,18 @@ class Pace:
         loop = asyncio.get_running_loop()
         began = loop.time()
         waiting, self._waiting = self._waiting, []
-        changes = generations.joined(take() for take in waiting)
+        parts = list[generations.Changes]()
+        for take in waiting:
+            # Of a cluster whose changes cannot be had no other's are lost: it would say none again.
+            tasks.attempt("take changes", _take_into, parts, take)
+        changes = generations.joined(parts)
         try:
             if any(changes.values()):
                 self._write(changes)
         finally:
             ended = loop.time()
             self._not_before = ended + min(MOST_REST_S, RESTS * (ended - began))
+
+
+def _take_into(parts: list[generations.Changes], take: generations.Take) -> None:
+    parts.append(take())

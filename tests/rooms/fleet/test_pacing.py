@@ -95,3 +95,16 @@ async def test_who_has_nothing_to_say_any_more_writes_nothing():
     await asyncio.sleep(0)
 
     assert world.written == []
+
+
+async def test_a_cluster_whose_changes_cannot_be_had_keeps_no_others_away():
+    def fail():
+        raise ValueError("what nobody has thought of")
+
+    world = World()
+    world.say(EAST, "a")
+    world.pace.soon(fail)
+    world.say(WEST, "a")
+    await world.until(written=1)
+
+    assert world.written == [{"east/a", "west/a"}]

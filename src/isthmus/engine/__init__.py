@@ -1,1 +1,1 @@
-"""Incremental collections: source, derive, product, index, join, single, transaction, explain. Knows no Kubernetes and no Envoy."""
+"""Incremental collections: source, derive, sight, product, index, join, single, transaction, explain. Knows no Kubernetes and no Envoy."""

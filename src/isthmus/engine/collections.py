@@ -142,7 +142,7 @@ class Collection(Readable, Generic[K, V]):
     """Values by key. Keys are hashable; values are frozen and compare by what they hold.
 
     Attributes:
-        content: Present values: a dict, or whatever else holds them.
+        content: Present values: a dict, or whatever else holds them or makes them for who looks.
         view: The same, read-only and never copied.
         changed: What this transaction has changed: by key what was there before, or ABSENT.
         followers: Nodes that are computed key by key from this collection.
@@ -150,33 +150,13 @@ class Collection(Readable, Generic[K, V]):
 
     __slots__ = ("changed", "content", "followers", "view")
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        owner: object,
-        rank: int,
-        content: MutableMapping[K, V] | None = None,
-    ) -> None:
+    def __init__(self, name: str, *, owner: object, rank: int, content: Mapping[K, V]) -> None:
         super().__init__(name, owner=owner, rank=rank)
-        self.content: MutableMapping[K, V] = {} if content is None else content
-        # What was given has more to offer than a proxy would show.
-        self.view: Mapping[K, V] = MappingProxyType(self.content) if content is None else content
+        self.content = content
+        # Whatever is no dict has more to offer than a proxy would show.
+        self.view = MappingProxyType(content) if isinstance(content, dict) else content
         self.changed: dict[K, V | Absent] = {}
         self.followers: list[Follower[K]] = []
-
-    def settle(self, key: K, new: V | Absent) -> None:
-        """Make `key` what it is now; an equal value is no change."""
-        content = self.content
-        old = content.get(key, ABSENT)
-        # What is absent is no value, and no value need be asked whether it equals it.
-        if old is new or (old is not ABSENT and old == new):
-            return
-        if new is ABSENT:
-            del content[key]
-        else:
-            content[key] = new
-        self.changed.setdefault(key, old)
 
     def announce(self) -> None:
         """Mark all that depends on the keys that have changed."""
@@ -205,7 +185,38 @@ class Collection(Readable, Generic[K, V]):
         return self.content.get(cast("K", key), ABSENT)
 
 
-class Source(Collection[K, V]):
+class Kept(Collection[K, V]):
+    """A collection whose values are kept."""
+
+    __slots__ = ("_held",)
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        owner: object,
+        rank: int,
+        content: MutableMapping[K, V] | None = None,
+    ) -> None:
+        held: MutableMapping[K, V] = {} if content is None else content
+        super().__init__(name, owner=owner, rank=rank, content=held)
+        self._held = held
+
+    def settle(self, key: K, new: V | Absent) -> None:
+        """Make `key` what it is now; an equal value is no change."""
+        held = self._held
+        old = held.get(key, ABSENT)
+        # What is absent is no value, and no value need be asked whether it equals it.
+        if old is new or (old is not ABSENT and old == new):
+            return
+        if new is ABSENT:
+            del held[key]
+        else:
+            held[key] = new
+        self.changed.setdefault(key, old)
+
+
+class Source(Kept[K, V]):
     """A collection that transactions write."""
 
     __slots__ = ()

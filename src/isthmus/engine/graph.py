@@ -26,6 +26,7 @@ from isthmus.engine import (
     nodes,
     products,
     reader,
+    sights,
     transactions,
 )
 
@@ -36,6 +37,7 @@ K2 = TypeVar("K2")
 V2 = TypeVar("V2")
 K3 = TypeVar("K3")
 V3 = TypeVar("V3")
+G = TypeVar("G")
 R = TypeVar("R", bound=collections.Readable)
 
 Listener = Callable[[changes.Changes], None]
@@ -98,7 +100,7 @@ class Graph:
         self._check_own(over)
         for one in ways.hears if ways is not None else ():
             self._check_own(one.of)
-        out = self._named(collections.Collection[K2, V2](name, owner=self, rank=len(self._names)))
+        out = self._named(collections.Kept[K2, V2](name, owner=self, rank=len(self._names)))
         self._add(
             nodes.Derive(
                 out,
@@ -155,6 +157,34 @@ class Graph:
         self._add(groupings.KeyGrouping(out, of=of, by=by, enqueue=self._enqueue))
         return out
 
+    def sight(
+        self,
+        name: str,
+        over: collections.Collection[K, V],
+        function: Callable[[K, V, G], V2 | None],
+        *,
+        alike: Callable[[K, V], I],
+        given: Callable[[reader.Reader, I], G],
+    ) -> collections.Collection[K, V2]:
+        """Declare what `function` makes of each entry of `over`, whenever somebody looks at it.
+
+        Nothing is kept of it. `alike` says of which kind an entry is, and `given` what entries of a
+        kind need besides themselves, for which alone it may read. `function` gives nothing of an entry
+        by returning None; an entry for which it raises is absent, and a finding says so. Who hears of
+        a change hears what was there before, as of any collection.
+        """
+        self._check_own(over)
+        node = sights.Sight(
+            name,
+            over=over,
+            making=sights.Making(function, alike, given),
+            place=(self, len(self._names)),
+            enqueue=self._enqueue,
+        )
+        out = self._named(node.out)
+        self._add(node)
+        return out
+
     def product(
         self,
         name: str,
@@ -166,7 +196,7 @@ class Graph:
         self._check_own(over)
         self._check_own(places)
         rank = len(self._names)
-        out = self._named(collections.Collection[tuple[K2, K], V](name, owner=self, rank=rank))
+        out = self._named(collections.Kept[tuple[K2, K], V](name, owner=self, rank=rank))
         self._add(products.Product(out, over=over, places=places, sees=sees, enqueue=self._enqueue))
         return out
 
@@ -176,7 +206,7 @@ class Graph:
         """Declare the union of `members`; of equal keys the earlier member's wins."""
         for member in members:
             self._check_own(member)
-        out = self._named(collections.Collection[K, V](name, owner=self, rank=len(self._names)))
+        out = self._named(collections.Kept[K, V](name, owner=self, rank=len(self._names)))
         self._add(nodes.Join(out, members=members, enqueue=self._enqueue))
         return out
 

@@ -40,14 +40,17 @@ class Node(Protocol):
         """Yield what the value of `key` was computed from."""
 
 
-def failure(node: str, key: object, error: Exception) -> errors.Finding:
+KEEPS: Final = "its last good answer is kept"
+
+
+def failure(node: str, key: object, error: Exception, *, still: str = KEEPS) -> errors.Finding:
     """Say that a function raised `error` for `key`."""
     reason = f"{type(error).__name__}: {error}"[:300]
     return errors.Finding(
         code=faults.DERIVATION_FAILED,
         subject=f"{node}[{key!r}]",
         happened=f"could not be computed: {reason}",
-        still_working="its last good answer is kept",
+        still_working=still,
         hint="report this with the object that it names: an object must never do this",
     )
 
@@ -93,7 +96,7 @@ class Derive(Generic[K, V, K2, V2]):
 
     def __init__(  # each argument is an independent choice
         self,
-        out: collections.Collection[K2, V2],
+        out: collections.Kept[K2, V2],
         *,
         over: collections.Collection[K, V],
         function: Derivation[K, V, K2, V2],
@@ -319,7 +322,7 @@ class Join(Generic[K, V]):
 
     def __init__(
         self,
-        out: collections.Collection[K, V],
+        out: collections.Kept[K, V],
         *,
         members: tuple[collections.Collection[K, V], ...],
         enqueue: cells.Enqueue,

@@ -21,7 +21,7 @@ class Product(Generic[P, K, V]):
 
     def __init__(  # each argument is an independent choice
         self,
-        out: collections.Collection[tuple[P, K], V],
+        out: collections.Kept[tuple[P, K], V],
         *,
         over: collections.Collection[K, V],
         places: collections.Collection[P, None],

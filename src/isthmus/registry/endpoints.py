@@ -24,7 +24,7 @@ from isthmus.mesh.identities import ClusterId
 from isthmus.mesh.localities import Locality
 from isthmus.mesh.packs import Pack, Packs
 from isthmus.mesh.services import Service, ServiceKey, key_of
-from isthmus.mesh.workloads import Health, Likeness, Workload, WorkloadKey, spot
+from isthmus.mesh.workloads import Health, Kind, Likeness, Workload, WorkloadKey, spot
 from isthmus.registry import addresses, checked, topology
 
 SERVICE_LABEL: Final = "kubernetes.io/service-name"
@@ -302,7 +302,7 @@ class Likes:
 
     def __init__(self, before: Iterable[Likeness]) -> None:
         self._known = {like: like for like in before}
-        self._made = dict[tuple[object, ...], Likeness]()
+        self._made = dict[tuple[object, ...], tuple[Kind, Likeness]]()
 
     def same(self, like: Likeness) -> Likeness:
         """Return the one that is equal."""
@@ -314,11 +314,12 @@ class Likes:
         """Return what is told of a pod's endpoint but for the pod's own address and place."""
         kind, key = workload.kind, workload.key
         health = Health.UNHEALTHY if kind.awaits_proxy else _health(member)
-        # Whoever refers to a kind keeps it alive, and the same one is almost always one object.
+        # The same kind is almost always one object. It is kept with what was made of it: once it is
+        # gone, another one could be where it was.
         made = (id(kind), key.cluster, key.namespace, health, member.hostname, port_name, port)
         found = self._made.get(made)
         if found is None:
-            found = self._made[made] = self.same(
+            like = self.same(
                 Likeness(
                     port=port,
                     port_name=port_name,
@@ -334,7 +335,8 @@ class Likes:
                     accepts_tunnels=kind.accepts_tunnels,
                 )
             )
-        return found
+            found = self._made[made] = (kind, like)
+        return found[1]
 
 
 def tcp_ports(ports: tuple[objects.EndpointPort, ...]) -> Iterable[tuple[str, int]]:

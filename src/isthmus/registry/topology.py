@@ -7,7 +7,7 @@ import functools
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
@@ -55,13 +55,41 @@ class Nodes:
         self, read: reader.Reader, *, cluster: ClusterId, labels: Labels, address: str
     ) -> NetworkId:
         """Return the network of something: by label, by its cluster, or by the settings."""
-        by_label = labels.get(NETWORK_LABEL, "")
-        if by_label:
-            return NetworkId(by_label)
+        if labels.get(NETWORK_LABEL):
+            return network_by_label(labels)
+        return self.around(read, cluster).network_of(address)
+
+    def around(self, read: reader.Reader, cluster: ClusterId) -> "Around":
+        """Return in which networks things of a cluster are that do not say it themselves."""
         by_cluster = read.get(self.networks, cluster)
         if by_cluster:
-            return by_cluster
-        return configured_network(read.value(self.members), cluster=cluster, address=address)
+            return Around(by_cluster)
+        return configured(read.value(self.members), cluster)
+
+
+class Around(NamedTuple):
+    """In which networks things of one cluster are.
+
+    Attributes:
+        network: That of all of them, if it is known.
+        ranges: Of addresses, each with its network, if it is not.
+    """
+
+    network: NetworkId = NetworkId("")
+    ranges: tuple[NetworkMember, ...] = ()
+
+    def network_of(self, address: str) -> NetworkId:
+        """Return the network of an address: of ranges that it is in the narrowest counts."""
+        # As a rule there is none, and to take an address apart costs more than all else here.
+        ip = addresses.parsed(address) if self.ranges else None
+        if ip is None:
+            return self.network
+        fitting = [
+            (_range(member.from_cidr).prefixlen, member.network)
+            for member in self.ranges
+            if ip in _range(member.from_cidr)
+        ]
+        return max(fitting, key=lambda found: found[0])[1] if fitting else NetworkId("")
 
 
 def declare(
@@ -107,24 +135,17 @@ def locality_by_label(labels: Labels) -> Locality | None:
     return localities.parse(text) if text else None
 
 
-def configured_network(
-    members: tuple[NetworkMember, ...], *, cluster: ClusterId, address: str
-) -> NetworkId:
-    """Return the network that the settings give: of the whole cluster, else of the address."""
+def network_by_label(labels: Labels) -> NetworkId:
+    """Return the network that something's own labels say; empty if they do not."""
+    return NetworkId(labels.get(NETWORK_LABEL, ""))
+
+
+def configured(members: tuple[NetworkMember, ...], cluster: ClusterId) -> Around:
+    """Return what the settings say of a cluster: its network, or else those of addresses."""
     for member in members:
         if member.from_registry == cluster:
-            return member.network
-    ranges = [member for member in members if member.from_cidr]
-    # As a rule there is none, and to take an address apart costs more than all else here.
-    ip = addresses.parsed(address) if ranges else None
-    if ip is None:
-        return NetworkId("")
-    fitting = [
-        (_range(member.from_cidr).prefixlen, member.network)
-        for member in ranges
-        if ip in _range(member.from_cidr)
-    ]
-    return max(fitting, key=lambda found: found[0])[1] if fitting else NetworkId("")
+            return Around(member.network)
+    return Around(ranges=tuple([member for member in members if member.from_cidr]))
 
 
 def own_labels(labels: Labels) -> workloads.Labels:

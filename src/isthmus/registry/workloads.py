@@ -6,15 +6,16 @@ Source: spec sections 2.5, 3.1 and 7.6.
 import dataclasses
 import functools
 import sys
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from isthmus.base import same
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects, packed
-from isthmus.mesh.identities import NetworkId
-from isthmus.mesh.workloads import Kind, Workload, WorkloadKey, spot
+from isthmus.mesh.identities import ClusterId, NetworkId
+from isthmus.mesh.localities import Locality
+from isthmus.mesh.workloads import Kind, Spot, Workload, WorkloadKey, spot
 from isthmus.registry import addresses, topology
 
 TLS_MODE_LABEL: Final = "security.istio.io/tlsMode"
@@ -28,51 +29,83 @@ NO_LABELS: Final[Mapping[str, str]] = {}
 def declare(
     graph_: graph.Graph, sources_: sources.Sources, *, places: topology.Nodes
 ) -> collections.Collection[WorkloadKey, Workload]:
-    """Declare the workloads of all clusters in `graph_`."""
+    """Declare the workloads of all clusters in `graph_`: each is made when somebody looks at it."""
 
-    def workload(
-        read: reader.Reader, key: sources.ObjectKey, kept: objects.AnyPod
-    ) -> Iterable[tuple[WorkloadKey, Workload]]:
-        pod = kept if isinstance(kept, packed.Pod) else packed.pod(kept.whole())
-        if packed.shared_in(pod).status.phase not in ENDED:
-            yield key, workload_of(read, key, pod, places=places)
+    def surroundings(read: reader.Reader, at: tuple[ClusterId, str]) -> Surroundings:
+        cluster, node = at
+        place = places.place_of(read, cluster=cluster, node=node)
+        return Surroundings(spot(node, place), places.around(read, cluster))
 
-    # Of the pods of one node all read the same: how that is placed, and their cluster's network.
-    ways: graph.Ways[sources.ObjectKey, objects.AnyPod] = graph.Ways(
-        alike=lambda key, pod: (key.cluster, pod.node_name)
+    return graph_.sight(
+        "workloads",
+        sources_.pods,
+        workload_of,
+        alike=lambda key, pod: (key.cluster, pod.node_name),
+        given=surroundings,
     )
-    return graph_.derive("workloads", sources_.pods, workload, ways=ways)
+
+
+class Surroundings(NamedTuple):
+    """What pods of one node have around them, and need not say themselves."""
+
+    spot: Spot
+    networks: topology.Around
 
 
 def workload_of(
-    read: reader.Reader, key: sources.ObjectKey, pod: packed.Pod, *, places: topology.Nodes
-) -> Workload:
-    """Return what the mesh knows of one pod."""
-    shared = packed.shared_in(pod)
-    labels = shared.metadata.labels or NO_LABELS
-    own = _addresses(pod.address, shared.status)
-    locality = topology.locality_by_label(labels)
-    if locality is None:
-        locality = places.place_of(read, cluster=key.cluster, node=pod.node)
-    network = places.network_of(
-        read, cluster=key.cluster, labels=labels, address=own[0] if own else ""
-    )
-    kind = _kind(same.Same(shared), network)
+    key: sources.ObjectKey, kept: objects.AnyPod, around: Surroundings
+) -> Workload | None:
+    """Return what the mesh knows of one pod; nothing of one that has ended."""
+    pod = kept if isinstance(kept, packed.Pod) else packed.pod(kept.whole())
+    shared, networks = same.Same(packed.shared_in(pod)), around.networks
+    common = _common(shared, networks.network)
+    if common is None:
+        return None
+    at = common.listed
+    if at is None:
+        at = pod.address if addresses.is_one(pod.address) else ""
+    kind = common.kind
+    if networks.ranges:
+        kind = _kind(shared, networks.network_of(at if isinstance(at, str) else at[0]))
     if not kind.name:
         kind = dataclasses.replace(kind, name=pod.name)
-    return Workload(key, kind, own[0] if len(own) == 1 else own or "", spot(pod.node, locality))
+    locality = common.locality
+    return Workload(key, kind, at, around.spot if locality is None else spot(pod.node, locality))
+
+
+class Common(NamedTuple):
+    """What pods that share all but name, address and node have in common.
+
+    Attributes:
+        kind: Of those in a network.
+        listed: Their addresses, if they list them besides having one.
+        locality: Where they are, if they say so themselves.
+    """
+
+    kind: Kind
+    listed: str | tuple[str, ...] | None
+    locality: Locality | None
+
+
+@functools.lru_cache(maxsize=packed.KEPT)
+def _common(of: same.Same[objects.Pod], network: NetworkId) -> Common | None:
+    """Return what is made once of what pods share; nothing of those that have ended."""
+    if of.it.status.phase in ENDED:
+        return None
+    labels = of.it.metadata.labels or NO_LABELS
+    return Common(_kind(of, network), _listed(of.it.status), topology.locality_by_label(labels))
 
 
 @functools.lru_cache(maxsize=packed.KEPT)
 def _kind(of: same.Same[objects.Pod], network: NetworkId) -> Kind:
-    """Return the kind of all pods that share this: it is made once."""
+    """Return the kind of pods that share this, and are in a network unless they name another."""
     pod = of.it
     labels = pod.metadata.labels or NO_LABELS
     return _same(
         Kind(
             service_account=pod.spec.service_account_name or "default",
             own=topology.own_labels(labels),
-            network=network,
+            network=topology.network_by_label(labels) or network,
             has_proxy=labels.get(TLS_MODE_LABEL) == "istio",
             name=owner_name(pod),
             is_terminating=pod.metadata.deletion_timestamp is not None,
@@ -115,10 +148,14 @@ def owner_name(pod: objects.Pod) -> str:
     return pod.metadata.name
 
 
-def _addresses(first: str, status: objects.PodStatus) -> tuple[str, ...]:
-    """Return the addresses that are some: whoever writes a status may write anything."""
-    listed = [ip.ip for ip in status.pod_ips if ip.ip] or [first]
-    return tuple([text for text in listed if addresses.is_one(text)])
+def _listed(status: objects.PodStatus) -> str | tuple[str, ...] | None:
+    """Return the addresses that are listed and are some, the only one by itself.
+
+    Whoever writes a status may write anything.
+    """
+    listed = [ip.ip for ip in status.pod_ips if ip.ip]
+    found = tuple([text for text in listed if addresses.is_one(text)])
+    return (found[0] if len(found) == 1 else found or "") if listed else None
 
 
 def _container_ports(pod: objects.Pod) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """For every graph and every history, what was computed bit by bit equals computing it all anew."""
 
+import contextlib
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 
@@ -29,7 +30,7 @@ nodes = st.builds(
     kind=st.sampled_from(
         [
             *("get", "lookup", "keyed", "items", "chain", "single", "join", "spread", "gated"),
-            *("heard", "alike", "alike and gated"),
+            *("heard", "alike", "alike and gated", "sight"),
         ]
     ),
     over=st.integers(0, 9),
@@ -107,6 +108,39 @@ def alike(_: int, value: int) -> int:
     return value % 4
 
 
+@dataclass(frozen=True)
+class Seeing:
+    """What a sight makes, of an entry and of what is read for its kind."""
+
+    node: Node
+    other: object
+    index: object
+    single: object
+
+    def alike(self, key, value):
+        if value == 10:
+            raise ValueError("an entry of no kind")
+        return (key + value) % 4
+
+    def given(self, read, kind):
+        found = self.node.salt + (read.get(self.other, kind) or 0)
+        if self.node.salt % 3 == 0:
+            found += total(read.lookup(self.index, kind))
+        if self.node.salt % 3 == 1:
+            found += read.value(self.single)
+        if found % 8 == 3:
+            raise ValueError("a kind that fails")
+        if found % 8 == 5:
+            raise reader.KeepLast
+        return found // 2
+
+    def value(self, _, value, given):
+        mixed = (value + given) % 11
+        if mixed == 0:
+            raise ValueError("an entry that fails")
+        return None if mixed == 2 else mixed
+
+
 class Naive:
     """Computes everything from the sources, over and over; remembers only what was last good."""
 
@@ -115,6 +149,7 @@ class Naive:
         self.groups: dict[object, dict[int, dict[int, int]]] = {}
         self.singles: dict[object, object] = {}
         self.last: dict[tuple[object, int], object] = {}
+        self.given: dict[object, dict[int, int]] = {}
 
     def get(self, collection, key):
         return self.content[collection].get(key)
@@ -168,6 +203,25 @@ class Naive:
             for group in self.last[out, key][0]:
                 self.groups[out].setdefault(group, {})[key] = self.last[out, key][1]
 
+    def sight(self, out, over, seeing) -> None:
+        given = dict[int, int]()
+        self.content[out] = {}
+        for key, value in self.content[over].items():
+            with contextlib.suppress(ValueError):
+                kind = seeing.alike(key, value)
+                if kind not in given:
+                    given[kind] = self._given(seeing, kind, self.given.get(out, {}))
+                if given[kind] is not ABSENT:
+                    found = seeing.value(key, value, given[kind])
+                    self.content[out].update({} if found is None else {key: found})
+        self.given[out] = given
+
+    def _given(self, seeing, kind, last):
+        try:
+            return seeing.given(self, kind)
+        except (ValueError, reader.KeepLast):
+            return last.get(kind, ABSENT)
+
     def single(self, out, function) -> None:
         try:
             self.singles[out] = function(self)
@@ -217,6 +271,7 @@ class Machine(stateful.RuleBasedStateMachine):
         self.collections: list[collections.Collection[int, int]] = list(self.sources)
         self.indexes: list[collections.Index[int, int, int]] = []
         self.singles: list[collections.Single[int]] = []
+        self.sights: list[collections.Collection[int, int]] = []
         self.steps: list[Callable[[], None]] = []
         self.mirror: dict[object, dict[object, object]] = {}
         for number, spec in enumerate(specs):
@@ -239,18 +294,28 @@ class Machine(stateful.RuleBasedStateMachine):
         else:
             index = self.graph.index(f"index{number}", other, groups, while_any=gate)
         single = self.graph.single(f"single{number}", lambda read: self._sole(read, other))
+        self.indexes.append(index)
+        self.singles.append(single)
+        self.steps += [
+            lambda: self.naive.index(index, other, over if spec.kind == "gated" else None, by),
+            lambda: self.naive.single(single, lambda read: self._sole(read, other)),
+        ]
+        if spec.kind == "sight":
+            seeing = Seeing(spec, other, index, single)
+            self._see(f"sight{number}", over, seeing)
+            return
         function = Function(spec, over, other, index, single)
         gate = other if spec.kind in {"gated", "alike and gated"} else None
         ways = self._ways(number, spec.kind, over, other)
         derived = self.graph.derive(f"derived{number}", over, function, while_any=gate, ways=ways)
-        self.steps += [
-            lambda: self.naive.index(index, other, over if spec.kind == "gated" else None, by),
-            lambda: self.naive.single(single, lambda read: self._sole(read, other)),
-            lambda: self.naive.derive(derived, over, function, gate),
-        ]
-        self.indexes.append(index)
-        self.singles.append(single)
+        self.steps.append(lambda: self.naive.derive(derived, over, function, gate))
         self.collections.append(derived)
+
+    def _see(self, name, over, seeing):
+        seen = self.graph.sight(name, over, seeing.value, alike=seeing.alike, given=seeing.given)
+        self.steps.append(lambda: self.naive.sight(seen, over, seeing))
+        self.collections.append(seen)
+        self.sights.append(seen)
 
     def _ways(self, number, kind, over, other):
         if kind == "heard":
@@ -293,9 +358,12 @@ class Machine(stateful.RuleBasedStateMachine):
             ),
             min_size=1,
             max_size=4,
-        )
+        ),
+        forgets=st.booleans(),
     )
-    def write(self, writes: list[tuple[int, int, int | None]]) -> None:
+    def write(self, writes: list[tuple[int, int, int | None]], forgets: bool) -> None:
+        for one in self.sights if forgets else ():
+            one.content.recent.clear()  # As after many looks.
         with self.graph.transaction() as transaction:
             for number, key, value in writes:
                 source = self.sources[number]
@@ -336,6 +404,7 @@ class Machine(stateful.RuleBasedStateMachine):
     def incremental_equals_from_scratch(self) -> None:
         for collection in self.collections:
             assert self.graph.items(collection) == self.naive.content[collection]
+            assert len(collection.content) == len(self.naive.content[collection])
             assert self.mirror.get(collection, {}) == self.naive.content[collection]
         for index in self.indexes:
             found = {group: dict(index.bucket(group)) for group in index.buckets}

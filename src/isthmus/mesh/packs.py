@@ -26,6 +26,9 @@ EVERY: Final[Which] = ""
 
 FIRST: Final[Which] = chr(0)
 
+FEW: Final = 8
+"""So few numbers are often the same in several packs."""
+
 OCTETS: Final = struct.Struct("4B")
 END: Final = b"\xff"
 """Ends a text: it is in no character of UTF-8."""
@@ -180,10 +183,15 @@ def packed(rows: Sequence[Row]) -> Pack:
     )
 
 
+def numbered(numbers: Sequence[int]) -> Which:
+    """Return numbers as they are kept: where they are few, one object for many packs."""
+    found = "".join(map(chr, numbers))
+    return _shared(found) if len(found) <= FEW else found
+
+
 @functools.lru_cache(maxsize=4096)
-def numbered(numbers: tuple[int, ...]) -> Which:
-    """Return numbers as they are kept: one object for many packs, few of which are long."""
-    return "".join(map(chr, numbers))
+def _shared(which: Which) -> Which:
+    return which
 
 
 def row(endpoint: Endpoint) -> Row:

@@ -180,8 +180,7 @@ class Workload(msgspec.Struct, frozen=True, gc=False):
         return placed(self.own, self.locality, self.key.cluster, self.network, self.node)
 
 
-@dataclass(frozen=True, slots=True)
-class Likeness:
+class Likeness(msgspec.Struct, frozen=True, gc=False):
     """What endpoints of one port and owner have in common; they share it.
 
     Attributes:

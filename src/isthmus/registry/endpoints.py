@@ -7,7 +7,6 @@ nobody could say whether a proxy stands before it.
 Source: spec sections 2.4, 2.5 and 3.4.
 """
 
-import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -189,7 +188,7 @@ def in_order(rows: Iterable[packs.Row]) -> list[packs.Row]:
 def _called_well(like: Likeness) -> Likeness:
     if like.health is Health.HEALTHY:
         return like
-    return dataclasses.replace(like, health=Health.HEALTHY)
+    return msgspec.structs.replace(like, health=Health.HEALTHY)
 
 
 def _preference(row: packs.Row) -> tuple[bool, bool, str]:

@@ -43,8 +43,7 @@ class LbEndpoint:
     tunnel_end: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Manner:
+class Manner(msgspec.Struct, frozen=True, gc=False):
     """How those of a bunch are reached; bunches share it.
 
     Attributes:

@@ -6,7 +6,6 @@ decided for a bunch at once.
 Source: docs/decisions/0033-endpoints-are-weighed-in-bunches.md.
 """
 
-import dataclasses
 import functools
 import itertools
 import operator
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from typing_extensions import override
 
 from isthmus.base import same
@@ -25,7 +25,7 @@ from isthmus.mesh.workloads import Endpoint, Likeness
 from isthmus.views import balanced, view
 
 MOST: Final = balanced.MOST
-replace: Final = dataclasses.replace
+replace: Final = msgspec.structs.replace
 IN_ORDER: Final = operator.attrgetter("address", "port")
 
 
@@ -250,7 +250,7 @@ class _Sorting:
 
 def _bunch(pack: Pack, numbers: Sequence[int], manner: balanced.Manner) -> Bunch:
     is_all = len(numbers) == len(pack)
-    return Bunch(pack, packs.EVERY if is_all else packs.numbered(tuple(numbers)), _manner(manner))
+    return Bunch(pack, packs.EVERY if is_all else packs.numbered(numbers), _manner(manner))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -143,7 +143,7 @@ def _endpoints(known: facts.Facts) -> Callable[[reader.Reader, Seen, Service], S
         for _, port_name, name in _passed(service):
             ends = [
                 msgspec.structs.replace(
-                    one, like=dataclasses.replace(one.like, port_name=port_name)
+                    one, like=msgspec.structs.replace(one.like, port_name=port_name)
                 )
                 for one in waypoints
             ]

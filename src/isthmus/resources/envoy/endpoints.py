@@ -62,17 +62,20 @@ def named(cluster: str) -> bytes:
 
 
 def _encoded_group(group: view.Group) -> bytes:
-    return _encoded_bunch(group) if isinstance(group, view.Members) else _group_of(group)
-
-
-def _group_of(group: view.Group) -> bytes:
-    rank = _rank(group.weight, group.priority)
-    return _field(GROUP, b"".join((_place(group.locality), members(group.endpoints), rank)))
+    if isinstance(group, view.Members):
+        return _encoded_bunch(group)
+    return _group_of(group, members(group.endpoints))
 
 
 @functools.lru_cache(maxsize=RECENT)
 def _encoded_bunch(found: view.Members) -> bytes:
-    return _group_of(found)
+    # Its members are remembered in it alone, and not once more by themselves.
+    return _group_of(found, _said(found))
+
+
+def _group_of(group: view.Group, said: bytes) -> bytes:
+    rank = _rank(group.weight, group.priority)
+    return _field(GROUP, b"".join((_place(group.locality), said, rank)))
 
 
 def members(found: view.Told) -> bytes:
@@ -84,6 +87,10 @@ def members(found: view.Told) -> bytes:
 
 @functools.lru_cache(maxsize=RECENT)
 def _encoded_members(found: view.Members) -> bytes:
+    return _said(found)
+
+
+def _said(found: view.Members) -> bytes:
     parts = list[bytes]()
     for like, end, addresses in found.alike():
         if end:

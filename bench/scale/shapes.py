@@ -295,7 +295,14 @@ def _running(
         "ports": [{"containerPort": PORT, "protocol": "TCP"}],
         "env": environment,
     }
-    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{account}-7d4b9c6f5d"}
+    # Each cluster's owner has an identity of its own, as real ones do.
+    owned_in = f"{node.rpartition('-')[0]}/{namespace}/{account}"
+    owner = {
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "name": f"{account}-7d4b9c6f5d",
+        "uid": hashlib.sha256(owned_in.encode()).hexdigest()[:32],
+    }
     fields = {
         "metadata": {"labels": labels, "ownerReferences": [{**owner, "controller": True}]},
         "spec": {

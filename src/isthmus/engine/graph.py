@@ -11,7 +11,7 @@ raises; nobody ever sees a part of it. This room knows no Kubernetes and no Envo
 import contextlib
 import heapq
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
 from typing import TypeVar
 
 from isthmus.base import errors, hashing
@@ -165,19 +165,21 @@ class Graph:
         *,
         alike: Callable[[K, V], I],
         given: Callable[[reader.Reader, I], G],
+        find: Callable[[Collection[I]], Iterable[K]] | None = None,
     ) -> collections.Collection[K, V2]:
         """Declare what `function` makes of each entry of `over`, whenever somebody looks at it.
 
         Nothing is kept of it. `alike` says of which kind an entry is, and `given` what entries of a
         kind need besides themselves, for which alone it may read. `function` gives nothing of an entry
         by returning None; an entry for which it raises is absent, and a finding says so. Who hears of
-        a change hears what was there before, as of any collection.
+        a change hears what was there before, as of any collection. `find` yields the keys of some
+        kinds' entries, where `over` can tell without going through all.
         """
         self._check_own(over)
         node = sights.Sight(
             name,
             over=over,
-            making=sights.Making(function, alike, given),
+            making=sights.Making(function, alike, given, find),
             place=(self, len(self._names)),
             enqueue=self._enqueue,
         )

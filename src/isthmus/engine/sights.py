@@ -3,7 +3,7 @@
 A value follows from its entry and from what entries of its kind are given, as a workload does from its
 pod and from where the pod's node is. What they are given is read once for each kind. So a look reads nothing,
 and what is known of reads is a record for each kind with the number of its entries, not their keys: when
-they are given something else they are found by going through all entries, which is dear and must be rare.
+they are given something else they are found by whoever can, or by going through all entries, which is dear.
 
 An entry that has changed is computed for what it is now and, unless that is remembered, for what it
 was, from what its kind was given then. So nobody who hears of a change can tell such a collection from one
@@ -11,7 +11,7 @@ that is kept. What fails is absent, for there is no last good answer of it; it i
 changes, or what it is given, and not by looks.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar, overload
 
@@ -44,11 +44,14 @@ class Making(Generic[I, K, V, G, W]):
         function: Makes a value of a key, its entry and what its kind is given; or nothing.
         alike: Says of which kind an entry is.
         given: Reads what entries of a kind are given.
+        find: Yields the keys of all entries of some kinds, and maybe others; where there is none, all
+            entries are gone through.
     """
 
     function: Callable[[K, V, G], W | None]
     alike: Callable[[K, V], I]
     given: Callable[[reader.Reader, I], G]
+    find: Callable[[Collection[I]], Iterable[K]] | None = None
 
 
 class Kind(cells.Cell, Generic[I, G]):
@@ -254,8 +257,9 @@ class Sight(Generic[I, K, V, G, W]):
 
     def _of(self, names: set[I]) -> Iterator[tuple[K, V]]:
         """Yield the entries of some kinds."""
-        alike = self._making.alike
-        for key, entry in self._over.content.items():
+        alike, find, content = self._making.alike, self._making.find, self._over.content
+        all_ = content.items() if find is None else [(key, content[key]) for key in find(names)]
+        for key, entry in all_:
             try:
                 is_one = alike(key, entry) in names
             except Exception:  # Who is of no kind is of none of these.

@@ -15,7 +15,8 @@ It decides nothing about pods. What is not packed is kept as it is.
 Source: performance rule 8; docs/decisions/0067-pods-are-kept-in-columns.md.
 """
 
-from collections.abc import Callable, Hashable, Iterator, MutableMapping
+import re
+from collections.abc import Callable, Collection, Hashable, Iterator, MutableMapping
 from typing import Final, Generic, TypeVar, cast, overload
 
 from typing_extensions import override
@@ -131,6 +132,19 @@ class Pods(MutableMapping[ObjectKey, objects.AnyPod]):
         yield from self._on_shelves(cluster)
         yield from (key for key in self._others if key.cluster == cluster)
 
+    def on_nodes(self, nodes: Collection[tuple[ClusterId, str]]) -> Iterator[ObjectKey]:
+        """Go through the keys of those on some nodes, of which others' bytes are only searched."""
+        for cluster in dict.fromkeys([cluster for cluster, _ in nodes]):
+            wanted = [self._nodes.number(node) for at, node in nodes if at == cluster]
+            marks = [_number(one).encode("utf-8", ANY) for one in wanted if one is not None]
+            pattern = re.compile(b"\xff([^\xfe]*)\xfe(?:%b)" % b"|".join(map(re.escape, marks)))
+            for namespace, shelf in self._clusters.get(cluster, {}).items() if marks else ():
+                for name in shelf.names_like(pattern):
+                    yield ObjectKey(cluster, namespace, name)
+        for key, pod in self._others.items():
+            if (key.cluster, pod.node_name) in nodes:
+                yield key
+
     def refers_to(self) -> tuple[int, int]:
         """Return to how many nodes and to how many shared objects pods refer."""
         return len(self._nodes), len(self._shared)
@@ -221,6 +235,11 @@ class Shelf:
         written = b"".join(self.buckets).split(BEFORE)[1:]
         return sorted([_name_in(one) for one in written])
 
+    def names_like(self, pattern: re.Pattern[bytes]) -> list[str]:
+        """Return the names of those that match, in order."""
+        found = [name for bucket in self.buckets for name in pattern.findall(bucket)]
+        return sorted([name.decode("utf-8", ANY) for name in found])
+
     def _place(self, name: str) -> int:
         # Python's hash and none that anybody can compute: whoever names pods could have all of
         # them in one bucket.
@@ -282,6 +301,10 @@ class Parts(Generic[T]):
         self._numbers[name] = number
         return number
 
+    def number(self, thing: T) -> int | None:
+        """Return the number of a thing, if anybody uses it."""
+        return self._numbers.get(self._named(thing))
+
     def drop(self, number: int) -> None:
         """Count a thing once less, and forget it when nobody uses it."""
         self._counts[number] -= 1
@@ -314,7 +337,11 @@ def _without(bucket: bytes, marked: bytes) -> tuple[bytes | None, bytes]:
 
 def _text(node: int, shared: int) -> str:
     """Return two numbers as four characters, each a byte or two where there are not very many."""
-    return chr(node >> DIGIT) + chr(node & LOWER) + chr(shared >> DIGIT) + chr(shared & LOWER)
+    return _number(node) + _number(shared)
+
+
+def _number(number: int) -> str:
+    return chr(number >> DIGIT) + chr(number & LOWER)
 
 
 def _numbers(text: str) -> tuple[int, int]:

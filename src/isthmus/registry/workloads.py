@@ -42,6 +42,7 @@ def declare(
         workload_of,
         alike=lambda key, pod: (key.cluster, pod.node_name),
         given=surroundings,
+        find=sources.finding_pods(sources_),
     )
 
 

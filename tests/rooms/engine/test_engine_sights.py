@@ -16,7 +16,7 @@ def yard():
 class Yard:
     """Carts of a colour, and what carts of each colour cost: more of a cart of more letters."""
 
-    def __init__(self, priced=None, given=lambda cost: cost) -> None:
+    def __init__(self, priced=None, given=lambda cost: cost, find=None) -> None:
         self.graph = graph.Graph()
         self.carts, self.costs = self.graph.source("carts"), self.graph.source("costs")
         self.made = []
@@ -26,6 +26,7 @@ class Yard:
             priced or self.price,
             alike=lambda _, colour: colour,
             given=lambda read, colour: given(read.get(self.costs, colour)),
+            find=find,
         )
         put(self.graph, self.carts, one="red", three="red", seven="blue")
 
@@ -188,6 +189,22 @@ def test_entries_of_a_kind_are_computed_again_with_it_and_no_others(yard):
     assert yard.cost(red=2) == 1 + 2
     assert yard.cost(blue=2) == 1 + 1
     assert yard.cost(grey=2) == 0
+
+
+def test_whoever_can_find_the_entries_of_a_kind_is_asked():
+    asked = []
+
+    def find(colours):
+        asked.append(set(colours))
+        # One too many is left alone.
+        return ["one", "three", "seven"]
+
+    yard = Yard(find=find)
+    assert not asked
+
+    assert yard.cost(red=2) == 1 + 2
+    assert yard.all() == {"one": 6, "three": 10}
+    assert asked == [{"red"}]
 
 
 def test_where_a_kind_is_given_the_same_no_entry_is_looked_at():

@@ -101,6 +101,15 @@ class Machine(stateful.RuleBasedStateMachine):
             assert set(self.made.of_cluster(cluster)) == of_it
 
     @stateful.invariant()
+    def those_of_nodes_are_found(self) -> None:
+        places = {(key.cluster, value.node_name) for key, value in self.wanted.items()}
+        for some in ({*sorted(places)[::2], ("nowhere", "n1")}, {("east", "n0")}, set()):
+            there = [
+                key for key, value in self.wanted.items() if (key.cluster, value.node_name) in some
+            ]
+            assert sorted(self.made.on_nodes(some)) == sorted(there)
+
+    @stateful.invariant()
     def what_nobody_refers_to_is_not_kept(self) -> None:
         kept = [
             value

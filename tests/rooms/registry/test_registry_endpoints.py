@@ -28,6 +28,21 @@ def test_a_workload_carries_where_it_is_in_its_labels(world):
     }
 
 
+def test_pods_of_a_node_that_moves_are_found_without_going_through_all(world, monkeypatch):
+    world.node("c1", "node-1", region="eu", zone="eu-1")
+    world.pod()
+    world.pod(name="other", ip="10.1.0.2", node_name="node-2")
+    monkeypatch.setattr(
+        type(world.sources.pods.content),
+        "__iter__",
+        lambda _: pytest.fail("somebody goes through all pods"),
+    )
+
+    world.node("c1", "node-1", region="eu", zone="eu-2")
+
+    assert world.workload().locality == Locality("eu", "eu-2")
+
+
 def test_a_pods_own_label_says_its_network_before_its_cluster_does(world):
     world.network("c1", "n1")
     world.pod(labels={"topology.istio.io/network": "n9"})

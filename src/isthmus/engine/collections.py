@@ -5,6 +5,7 @@ it, and reads go through `Graph` (from outside) or `Reader` (from a derivation, 
 Everything but `name` belongs to the engine.
 """
 
+import abc
 from collections.abc import Hashable, Iterator, Mapping, MutableMapping
 from types import MappingProxyType
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar, cast
@@ -229,27 +230,6 @@ class Lone(NamedTuple, Generic[K, V]):
     value: V
 
 
-class Keys(Mapping[K, None]):
-    """The keys of a collection, without their values."""
-
-    __slots__ = ("_content",)
-
-    def __init__(self, content: Mapping[K, object]) -> None:
-        self._content = content
-
-    @override
-    def __getitem__(self, key: K) -> None:
-        return None
-
-    @override
-    def __iter__(self) -> Iterator[K]:
-        return iter(self._content)
-
-    @override
-    def __len__(self) -> int:
-        return len(self._content)
-
-
 class Few(tuple[K, ...]):
     """The keys of a small group, in order of arrival: a dict would be three times as large."""
 
@@ -283,7 +263,17 @@ class Looked(Mapping[K, V]):
 MOST_FEW: Final = 16
 
 
-class Index(Readable, Generic[I, K, V]):
+class Groups(Readable, Generic[I, K, V]):
+    """Entries of a collection that can be looked up by something about them."""
+
+    __slots__ = ()
+
+    @abc.abstractmethod
+    def bucket(self, group: I) -> Mapping[K, V]:
+        """Return the entries of a group, read-only; empty when it has none."""
+
+
+class Index(Groups[I, K, V]):
     """The entries of a collection, grouped by something about them; an entry may be in many groups.
 
     Attributes:
@@ -298,10 +288,10 @@ class Index(Readable, Generic[I, K, V]):
         self.buckets: dict[I, K | Few[K] | dict[K, V | None]] = {}
         self._of = of
         # A dict holds the very values that it is asked for; what else holds some may make them.
-        self._keeps = isinstance(of, dict | Keys)
+        self._keeps = isinstance(of, dict)
 
+    @override
     def bucket(self, group: I) -> Mapping[K, V]:
-        """Return the entries of a group, read-only; empty when it has none."""
         found = self.buckets.get(group, ABSENT)
         if found is ABSENT:
             # Sound: nothing is never written.

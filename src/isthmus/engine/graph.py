@@ -23,6 +23,7 @@ from isthmus.engine import (
     faults,
     groupings,
     hearing,
+    mentions,
     nodes,
     products,
     reader,
@@ -45,6 +46,7 @@ Transaction = transactions.Transaction
 Heard = hearing.Heard
 heard = hearing.heard
 Ways = nodes.Ways
+Naming = mentions.Naming
 
 
 class Phase(hashing.Word):
@@ -144,17 +146,14 @@ class Graph:
         """Declare groups that follow from the keys of `of` alone."""
         return self.index(name, of, lambda key, _: by(key))
 
-    def keys(
-        self,
-        name: str,
-        of: collections.Collection[K, V],
-        by: Callable[[K, V], Iterable[I]],
-    ) -> collections.Index[I, K, None]:
-        """Declare groups of the keys of `of`: who reads one hears of its keys, not of their values."""
+    def mentions(
+        self, name: str, of: collections.Collection[K, V], by: mentions.Naming[I, V]
+    ) -> mentions.Mentions[I, K, V]:
+        """Declare which entries of `of` name something: who asks hears of keys, not of values."""
         self._check_own(of)
-        rank, content = len(self._names), collections.Keys(of.content)
-        out = self._named(collections.Index[I, K, None](name, owner=self, rank=rank, of=content))
-        self._add(groupings.KeyGrouping(out, of=of, by=by, enqueue=self._enqueue))
+        rank = len(self._names)
+        out = self._named(mentions.Mentions(name, owner=self, rank=rank, of=of.content, by=by))
+        self._add(mentions.Mentioning(out, of=of, by=by, enqueue=self._enqueue))
         return out
 
     def sight(
@@ -255,7 +254,7 @@ class Graph:
         """Return all entries, read-only; the view follows later transactions."""
         return collection.view
 
-    def lookup(self, index: collections.Index[I, K, V], group: I) -> Mapping[K, V]:
+    def lookup(self, index: collections.Groups[I, K, V], group: I) -> Mapping[K, V]:
         """Return the entries of one group, read-only."""
         return index.bucket(group)
 

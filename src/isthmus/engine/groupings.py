@@ -8,23 +8,20 @@ and that becomes a finding.
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Generic, TypeVar, cast
 
-from typing_extensions import override
-
 from isthmus.base import errors
 from isthmus.engine import cells, collections, nodes, reader
 
 I = TypeVar("I")  # noqa: E741
 K = TypeVar("K")
 V = TypeVar("V")
-V2 = TypeVar("V2")
 
 
-class Grouping(Generic[I, K, V, V2]):
+class Grouping(Generic[I, K, V]):
     """Keeps an index up to date."""
 
     def __init__(  # each argument is an independent choice
         self,
-        out: collections.Index[I, K, V2],
+        out: collections.Index[I, K, V],
         *,
         of: collections.Collection[K, V],
         by: Callable[[K, V], Iterable[I]],
@@ -109,16 +106,9 @@ class Grouping(Generic[I, K, V, V2]):
         if value is collections.ABSENT:
             self._failures.pop(key, None)
         else:
-            self._put(key, value, groups, old, woken)
-
-    def _put(
-        self, key: K, value: V, groups: tuple[I, ...], old: tuple[I, ...], woken: dict[I, None]
-    ) -> None:
-        del old
-        for group in groups:
-            woken[group] = None
-            # Sound: an index of entries has their values.
-            self.out.put(group, key, cast("V2", value))
+            for group in groups:
+                woken[group] = None
+                self.out.put(group, key, value)
 
     def _groups_before(self, key: K, was: V | collections.Absent) -> tuple[I, ...]:
         if self._stuck and key in self._stuck:
@@ -140,17 +130,3 @@ class Grouping(Generic[I, K, V, V2]):
         if len(groups) > 1:
             groups = tuple(dict.fromkeys(groups))
         return groups
-
-
-class KeyGrouping(Grouping[I, K, V, None]):
-    """Keeps an index of keys up to date."""
-
-    @override
-    def _put(
-        self, key: K, value: V, groups: tuple[I, ...], old: tuple[I, ...], woken: dict[I, None]
-    ) -> None:
-        before = set(old)
-        for group in groups:
-            if group not in before:
-                woken[group] = None
-                self.out.put(group, key, None)

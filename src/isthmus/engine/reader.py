@@ -89,7 +89,7 @@ class Reader:
         self._record(collection, collections.WHOLE)
         return collection.view
 
-    def lookup(self, index: collections.Index[I, K, V], group: I) -> Mapping[K, V]:
+    def lookup(self, index: collections.Groups[I, K, V], group: I) -> Mapping[K, V]:
         """Return the entries of one group; empty when it has none."""
         self._record(index, group)
         return index.bucket(group)

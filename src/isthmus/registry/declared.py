@@ -10,6 +10,9 @@ import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import msgspec
+from typing_extensions import override
+
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
@@ -19,23 +22,22 @@ from isthmus.mesh.services import ServiceKey, key_of
 from isthmus.registry import endpoints
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(msgspec.Struct, frozen=True, gc=False):
     """What one EndpointSlice says of its members.
 
     Attributes:
-        addresses: In order, each once.
+        addresses: Each once.
         ports: Name of the service's port, and the members' own port; sorted.
     """
 
     service: ServiceKey
     cluster: ClusterId
-    addresses: tuple[addresses.Brief, ...]
+    addresses: addresses.Packed
     ports: tuple[tuple[str, int], ...]
 
 
 Ports = collections.Collection[sources.ObjectKey, Declared]
-ByAddress = collections.Index[addresses.Brief, sources.ObjectKey, None]
+ByAddress = collections.Groups[addresses.Brief, sources.ObjectKey, None]
 """Which of them name an address."""
 
 
@@ -47,9 +49,16 @@ class Nodes:
     by_address: ByAddress
 
 
-def in_brief(found: Iterable[str]) -> tuple[addresses.Brief, ...]:
-    """Return addresses in order, each once."""
-    return tuple([addresses.brief(one) for one in sorted(set(found))])
+class _Naming(graph.Naming[addresses.Brief, Declared]):
+    """How what slices declare names addresses."""
+
+    @override
+    def names(self, value: Declared) -> tuple[addresses.Brief, ...]:
+        return addresses.unpacked(value.addresses)
+
+    @override
+    def is_named(self, value: Declared, name: addresses.Brief) -> bool:
+        return addresses.is_among(name, value.addresses)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -72,13 +81,11 @@ def declare(graph_: graph.Graph, sources_: sources.Sources, *, more: Ports) -> N
                 Declared(
                     key_of(key.namespace, service),
                     key.cluster,
-                    in_brief(one for member in members for one in member.addresses),
+                    addresses.packed(one for member in members for one in member.addresses),
                     _ports(slice_.ports or ()),
                 ),
             )
 
     own = graph_.derive("declared_ports", sources_.endpoint_slices, declared)
     every = graph_.join("all_declared_ports", own, more)
-    return Nodes(
-        every, graph_.keys("declared_ports.by_address", every, lambda _, one: one.addresses)
-    )
+    return Nodes(every, graph_.mentions("declared_ports.by_address", every, _Naming()))

@@ -54,7 +54,7 @@ class Pods:
     """
 
     workloads: Workloads
-    named: collections.Index[Brief, sources.ObjectKey, None]
+    named: collections.Groups[Brief, sources.ObjectKey, None]
 
     def heard(self) -> graph.Heard[sources.ObjectKey]:
         """Return how slices hear of them.

@@ -14,7 +14,7 @@ from isthmus.base import errors
 from isthmus.engine import collections, graph, reader
 from isthmus.fleet import sources
 from isthmus.kube import objects
-from isthmus.mesh import packs
+from isthmus.mesh import addresses, packs
 from isthmus.mesh.entries import EntryEndpoint, ServiceEntry
 from isthmus.mesh.identities import Hostname
 from isthmus.mesh.services import (
@@ -144,7 +144,7 @@ def declare_shards(
             served = declared.Declared(
                 key,
                 cluster,
-                declared.in_brief(address for one in own for address in one.addresses),
+                addresses.packed(address for one in own for address in one.addresses),
                 tuple(
                     sorted((port.name, target_of(found.entry, port)) for port in found.entry.ports)
                 ),

@@ -61,7 +61,7 @@ class Reads(typing.Protocol):
     def get(self, collection: collections.Collection[K, V], key: K) -> V | None:
         """Return the value of `key`, or None."""
 
-    def lookup(self, index: collections.Index[I, K, V], group: I) -> Mapping[K, V]:
+    def lookup(self, index: collections.Groups[I, K, V], group: I) -> Mapping[K, V]:
         """Return the entries of one group."""
 
 

@@ -3,7 +3,7 @@
 import pytest
 from engine_acts import clear, keep_when_odd, put, refuse_odd
 
-from isthmus.engine import faults, reader
+from isthmus.engine import faults, graph, reader
 
 # --- derivations
 
@@ -259,22 +259,105 @@ def test_runs_that_read_the_same_are_all_computed_again_when_it_changes(graph_):
     assert not setting.readers
 
 
-def test_who_reads_keys_hears_of_keys_and_of_no_values(graph_):
-    source, asked = graph_.source("source"), graph_.source("asked")
-    big = graph_.keys("big", source, lambda _, value: (value > 10,))
-    graph_.derive("d", asked, lambda read, key, _: [(key, sorted(read.lookup(big, True)))])
-    put(graph_, asked, x=1)
-    put(graph_, source, a=11, b=12, c=1)
+class Word(str):
+    """A word; all of one length lie in one slot."""
 
-    put(graph_, source, a=13, c=2)
-    assert graph_.recomputed() == 0
+    def __hash__(self):
+        return len(self)
 
-    put(graph_, source, c=14, b=3)
-    assert graph_.recomputed() == 1
-    assert dict(graph_.lookup(big, True)) == {"a": None, "c": None}
 
-    clear(graph_, source)
-    assert not big.buckets
+class Words(graph.Naming[Word, str]):
+    """A text names its words."""
+
+    def names(self, value):
+        if value == "unreadable":
+            raise ValueError("nobody can read this")
+        return [Word(one) for one in value.split()]
+
+    def is_named(self, value, name):
+        return name in value.split()
+
+
+@pytest.fixture
+def library(graph_):
+    return Library(graph_)
+
+
+class Library:
+    """Texts, and readers who look up a word."""
+
+    def __init__(self, graph_) -> None:
+        self.graph = graph_
+        self.texts, self.asked = graph_.source("texts"), graph_.source("asked")
+        self.mentions = graph_.mentions("mentions", self.texts, Words())
+        self.found = graph_.derive(
+            "found",
+            self.asked,
+            lambda read, key, _: [(key, [*read.lookup(self.mentions, Word(key))])],
+        )
+
+    def put(self, **texts):
+        put(self.graph, self.texts, **texts)
+        return self.graph.recomputed()
+
+    def where(self, word):
+        return dict(self.graph.lookup(self.mentions, Word(word)))
+
+
+def test_what_names_something_is_found_by_the_name(library):
+    library.put(a="sun moon", b="moon", c="")
+
+    assert library.where("moon") == {"a": None, "b": None}
+    assert library.where("sun") == {"a": None}
+    assert library.where("star") == {}
+
+    library.put(a="star", b="moon sun")
+    assert library.where("moon") == library.where("sun") == {"b": None}
+    assert library.where("star") == {"a": None}
+
+    clear(library.graph, library.texts)
+    assert library.where("moon") == {}
+    assert not any(library.mentions.slots)
+
+
+def test_a_name_that_shares_its_slot_with_others_is_told_from_them(library):
+    library.put(a="moon star", b="star wind")
+
+    assert library.where("moon") == {"a": None}
+    assert library.where("wind") == {"b": None}
+
+    library.put(b="wind")
+    assert library.where("star") == {"a": None}
+
+    library.put(a="star", b="star")
+    assert sorted(library.where("star")) == ["a", "b"]
+    assert library.where("moon") == {}
+
+
+def test_who_looks_up_a_name_hears_who_names_it_and_nothing_else(library):
+    put(library.graph, library.asked, moon=1)
+    library.put(a="moon", b="star")
+    assert library.graph.get(library.found, "moon") == ["a"]
+
+    assert library.put(a="moon and more", b="wind") == 0
+
+    assert library.put(b="star moon") == 1
+    assert sorted(library.graph.get(library.found, "moon")) == ["a", "b"]
+
+    assert library.put(a="wind") == 1
+    assert library.graph.get(library.found, "moon") == ["b"]
+
+
+def test_what_cannot_be_read_names_nothing_and_a_finding_says_so(library):
+    library.put(a="moon", b="moon")
+
+    library.put(a="unreadable")
+    assert library.where("moon") == {"b": None}
+    assert [found.subject for found in library.graph.findings()] == ["mentions['a']"]
+
+    library.put(a="moon")
+    assert sorted(library.where("moon")) == ["a", "b"]
+    assert not library.graph.findings()
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 17, 40])

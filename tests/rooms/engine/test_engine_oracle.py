@@ -53,6 +53,23 @@ def total(entries: Mapping[int, int]) -> int:
     return sum(key * 3 + value for key, value in entries.items())
 
 
+class Fit(int):
+    """A group of `fits`; all lie in one slot."""
+
+    def __hash__(self) -> int:
+        return 7
+
+
+class Fitting(graph.Naming[Fit, int]):
+    """Says by which names entries are found that `fits` puts in groups."""
+
+    def names(self, value: int) -> tuple[Fit, ...]:
+        return (Fit(fits(value)),)
+
+    def is_named(self, value: int, name: Fit) -> bool:
+        return fits(value) == name
+
+
 @dataclass(frozen=True)
 class Function:
     """What a node computes; it reads through whatever reader it is given."""
@@ -319,8 +336,13 @@ class Machine(stateful.RuleBasedStateMachine):
 
     def _ways(self, number, kind, over, other):
         if kind == "heard":
-            named = self.graph.index(f"named{number}", over, lambda _, value: (fits(value),))
-            heard = graph.heard(other, lambda read, _, value: read.lookup(named, fits(value)))
+            if number % 2:
+                named = self.graph.mentions(f"named{number}", over, Fitting())
+            else:
+                named = self.graph.index(
+                    f"named{number}", over, lambda _, value: (Fit(fits(value)),)
+                )
+            heard = graph.heard(other, lambda read, _, value: read.lookup(named, Fit(fits(value))))
             return graph.Ways(hears=(heard,))
         return graph.Ways(alike=alike if kind.startswith("alike") else None)
 

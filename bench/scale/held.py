@@ -22,7 +22,7 @@ from isthmus.base import memory
 from isthmus.fleet import generations, sources
 from isthmus.kube import objects, sharing
 from isthmus.mesh.identities import ANYWHERE, ClusterId, NetworkId
-from isthmus.resources import building
+from isthmus.resources import snapshot
 from isthmus.runtime import assembly
 from isthmus.views import view
 
@@ -116,7 +116,7 @@ def main() -> int:
     if chosen.where:
         _show(chosen.endpoints)
         return 0
-    for _ in building.resting():
+    for _ in snapshot.resting():
         pass  # As a control plane has it that nobody asks at the moment.
     memory.give_back()
     found = {

@@ -6,9 +6,6 @@ bytes, as long as anybody is told them.
 """
 
 import dataclasses
-import weakref
-from collections.abc import Hashable, Iterator
-from typing import Final
 
 from isthmus.resources import snapshot
 from isthmus.resources.envoy import build as envoy
@@ -36,25 +33,4 @@ def _told(slice_: view.EndpointsSlice, form: bool) -> snapshot.Resource:
 
 
 def _shared(slice_: view.EnvoySlice) -> snapshot.Resource:
-    return shared(envoy.build(slice_))
-
-
-def resting() -> Iterator[int]:
-    """Fold the bodies that are not, and yield how long each was.
-
-    Whoever goes through this may take a breath between any two.
-    """
-    for known in _KNOWN.valuerefs():
-        one = known()
-        if one is not None and (size := one.rest()):
-            yield size
-
-
-_KNOWN: Final = weakref.WeakValueDictionary[Hashable, snapshot.Resource]()
-
-
-def shared(fresh: snapshot.Resource) -> snapshot.Resource:
-    """Return the resource that is equal and known already, or else this one."""
-    told = tuple([one.version for one in fresh.collections])
-    known = _KNOWN.setdefault((fresh.type_url, fresh.name, fresh.version, told), fresh)
-    return known if known == fresh else fresh
+    return snapshot.shared(envoy.build(slice_))

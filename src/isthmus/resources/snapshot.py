@@ -6,7 +6,8 @@ all proxies that see the same share one object.
 Source: spec sections 4.5 and 4.6.
 """
 
-from collections.abc import Callable, Mapping, Set
+import weakref
+from collections.abc import Callable, Hashable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final, NewType
 
@@ -133,6 +134,26 @@ def _body(resource: Resource) -> bytes:
 
 # What is asked for looks as if it had never been folded.
 setattr(Resource, "body", property(_body, _HELD.__set__))  # noqa: B010  # It is a field.
+
+_KNOWN: Final = weakref.WeakValueDictionary[Hashable, Resource]()
+
+
+def shared(fresh: Resource) -> Resource:
+    """Return the resource that is equal and known already, or else this one, whose body may rest."""
+    told = tuple([one.version for one in fresh.collections])
+    known = _KNOWN.setdefault((fresh.type_url, fresh.name, fresh.version, told), fresh)
+    return known if known == fresh else fresh
+
+
+def resting() -> Iterator[int]:
+    """Fold the bodies of shared resources that are not, and yield how long each was.
+
+    Whoever goes through this may take a breath between any two.
+    """
+    for known in _KNOWN.valuerefs():
+        one = known()
+        if one is not None and (size := one.rest()):
+            yield size
 
 
 @dataclass(frozen=True, slots=True)

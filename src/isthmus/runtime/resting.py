@@ -7,7 +7,7 @@ folded again some seconds later.
 from typing import Final
 
 from isthmus.base import clock, memory
-from isthmus.resources import building
+from isthmus.resources import snapshot
 
 EVERY_S: Final = 15.0
 AT_ONCE: Final = 256 << 10
@@ -19,7 +19,7 @@ async def fold(system_clock: clock.Clock) -> None:
     while True:
         await system_clock.sleep(EVERY_S)
         folded = 0
-        for size in building.resting():
+        for size in snapshot.resting():
             before, folded = folded, folded + size
             if before // AT_ONCE < folded // AT_ONCE:
                 await system_clock.sleep(0)

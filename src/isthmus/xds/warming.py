@@ -17,6 +17,7 @@ from typing import Final
 
 from typing_extensions import override
 
+from isthmus.resources import snapshot
 from isthmus.resources.snapshot import Resource
 from isthmus.xds import collections, ledgers
 
@@ -38,7 +39,8 @@ class Told(Mapping[str, Resource]):
         found, cluster = self._held[name], self._clusters.get(name)
         if cluster is None:
             return found
-        return replace(found, version=f"{cluster}{ENDS}{found.version}")
+        # What is told is kept for whoever hears the same: its body may rest like the other's.
+        return snapshot.shared(replace(found, version=f"{cluster}{ENDS}{found.version}"))
 
     @override
     def __contains__(self, name: object) -> bool:

@@ -6,6 +6,7 @@ import sys
 
 from isthmus.resources import building, folding, snapshot, versions
 from isthmus.views import view
+from isthmus.xds import warming
 
 BODY = b"".join(b"\x12\x0410.1.%d.%d:8080 and all else" % (n // 250, n % 250) for n in range(300))
 
@@ -74,7 +75,18 @@ def test_all_that_proxies_are_told_can_rest():
     told = building.build(view.RouteSlice("80", hosts))
     wanted = bytes(told.body)
 
-    assert len(wanted) in set(building.resting())
+    assert len(wanted) in set(snapshot.resting())
     assert isinstance(held(told), folding.Folded)
     assert building.build(view.RouteSlice("80", hosts)) is told
     assert told.body == wanted
+
+
+def test_assignments_as_they_are_told_for_a_cluster_rest_as_well():
+    assignments = {"web": resource()}
+    told = warming.Told(assignments, {"web": "cluster-1"})["web"]
+
+    assert sum(snapshot.resting()) >= len(BODY)
+    assert isinstance(held(told), folding.Folded)
+    assert told.version == f"cluster-1.{assignments['web'].version}"
+    assert warming.Told(assignments, {"web": "cluster-1"})["web"] is told
+    assert told.body == BODY

@@ -1,41 +1,16 @@
 """Kubeconfigs, as commands write them and with changes."""
 
 import base64
-import datetime
 
 import pytest
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from isthmus.ca import keys, pem
 from isthmus.kube import access, problems
+from isthmus.testing import certificates
 
-
-def _certificate():
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ca")])
-    at = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(at)
-        .not_valid_after(at + datetime.timedelta(days=3650))
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    return made.public_bytes(serialization.Encoding.PEM).decode(), private.decode()
-
-
-CA, KEY = _certificate()
+CA = pem.written(certificates.root_certificate())
+KEY = keys.private_pem(certificates.key("root"))
 
 
 def b64(text):

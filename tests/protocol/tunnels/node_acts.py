@@ -193,7 +193,7 @@ async def joining(world):
     up = listening(world.pods["client"])
     loop = asyncio.get_running_loop()
     waiting = loop.run_in_executor(None, world.pod_agent.add, world.pods["near"])
-    await tunnel_world.until(lambda: world.log.read_text().count("names are answered") > 1)
+    assert await tunnel_world.until(lambda: world.log.read_text().count("names are answered") > 1)
     too_early = listening(world.pods["near"])
     world.tell(to_know=["near"])
     second = await waiting
@@ -226,7 +226,7 @@ async def names(world):
     """Services are found by name, one too that exists in no cluster's own servers."""
     world.control.tell({f"default/{SHARED}": shared_service()})
     pod, name = world.pods["client"], f"{SHARED}.default.svc.cluster.local"
-    await tunnel_world.until(lambda: asked(pod, SHARED, by_stream=False) == "240.240.0.1")
+    assert await tunnel_world.until(lambda: asked(pod, SHARED, by_stream=False) == "240.240.0.1")
     return [asked(pod, SHARED, by_stream=True), asked(pod, name, by_stream=False)]
 
 

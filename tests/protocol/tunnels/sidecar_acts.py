@@ -24,9 +24,12 @@ ALLOW, DENY = authorization.Action.ALLOW, authorization.Action.DENY
 FORGED = {"x-forwarded-client-cert": "URI=spiffe://cluster.local/ns/default/sa/king"}
 
 
-def wire(world):
-    """Return which ports were called on the wire, and how often something could be read."""
-    seen = world.inner.wire.seen()
+def wire(world, *, of=None):
+    """Return which ports were called on the wire, and how often something could be read.
+
+    Of one pod only, where it is named.
+    """
+    seen = world.inner.wire.seen(of=of and address(of))
     return {
         "ports": sorted({min(ports) for ports, _ in seen if min(ports) < 32768}),
         "plain": sum(1 for _, payload in seen if b"HTTP/1" in payload or b"GET /" in payload),
@@ -46,7 +49,7 @@ async def to_pods_without(world):
         "raw": first(await world.asks(SIDE, world.vip("raw"), port=TCP)),
         **wire(world),
         "other": first(await world.asks(SIDE, world.vip("other"))),
-        "then": wire(world),
+        "then": wire(world, of=OTHER),
         "stranger": first(await world.asks(SIDE, world.vip("plain"))),
     }
 

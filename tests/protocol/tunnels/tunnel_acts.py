@@ -113,7 +113,7 @@ async def only_by(world, name):
 async def unhealthy(world):
     """Who is not ready is not called by the service."""
     world.tell({"far": tunnel_world.workload("far", is_healthy=False)})
-    await world.becomes("near", "client", VIP)
+    assert await world.becomes("near", "client", VIP)
     await asyncio.sleep(0.2)
     found = {(await world.asks("client", VIP) or ["nobody"])[0] for _ in range(10)}
     world.tell({"far": tunnel_world.workload("far")})
@@ -214,7 +214,7 @@ async def _to_a_pod(world):
     """Pods are called at their own addresses, and have a waypoint."""
     world.tell({"far": tunnel_world.workload("far", waypoint=WAYPOINT)})
     client, far = world.pods["client"], address("far")
-    await tunnel_world.until(lambda: (client.asks(far) or [0, 0])[1] == address("waypoint"))
+    assert await tunnel_world.until(lambda: (client.asks(far) or [0, 0])[1] == address("waypoint"))
     told = {
         "client": await world.asks("client", far),
         "denied": (await world.asks("client", far, "/denied"))[0],

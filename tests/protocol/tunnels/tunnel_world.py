@@ -405,9 +405,14 @@ class Wire:
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, everything)
         self._socket.setblocking(False)
 
-    def seen(self):
-        """Return what TCP carried since the last look, as pairs of ports and payload."""
+    def seen(self, *, of=None):
+        """Return what TCP carried since the last look, as pairs of ports and payload.
+
+        Of one address only, where it is given: what others still say of earlier calls (how a
+        tunnel ends, say) may pass after a caller has its answer.
+        """
         found = []
+        only = of and socket.inet_aton(of)
         with contextlib.suppress(BlockingIOError):
             while True:
                 frame, (link, *_) = self._socket.recvfrom(1 << 16)
@@ -416,6 +421,9 @@ class Wire:
                 if frame[12:14] == IPV4 and frame[ETHERNET + 9] == TCP:
                     start = ETHERNET + (frame[ETHERNET] & 15) * 4
                     end = ETHERNET + int.from_bytes(frame[ETHERNET + 2 : ETHERNET + 4], "big")
+                    source, destination = struct.unpack_from("!4s4s", frame, ETHERNET + 12)
+                    if only and only not in (source, destination):
+                        continue
                     ports = struct.unpack_from("!HH", frame, start)
                     payload = frame[start + (frame[start + 12] >> 4) * 4 : end]
                     if payload:

@@ -6,7 +6,7 @@ computed again is not decided here.
 """
 
 import abc
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sized
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sized
 from typing import Final, Generic, TypeVar
 
 from typing_extensions import override
@@ -75,6 +75,10 @@ class DirtyKeys(Generic[K]):
         elif marked:
             self._enqueue(self._rank)
         self._keys = marked
+
+    def lacks(self, keys: Iterable[K]) -> Iterator[K]:
+        """Yield which of these are not noted; none where nothing is computed anyway."""
+        return iter(()) if self.rests else (key for key in keys if key not in self._keys)
 
     def take(self) -> Mapping[K, object]:
         """Return all, with what they were, and forget them."""

@@ -70,7 +70,7 @@ class Pods:
                     if named.cluster == key.cluster:  # Clusters may well have pods of one address.
                         yield named
 
-        return graph.heard(self.workloads, concerns)
+        return graph.heard(self.workloads, concerns, part_of=lambda key: key.cluster)
 
 
 @dataclass(frozen=True, slots=True)

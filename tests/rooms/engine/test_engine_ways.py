@@ -76,6 +76,61 @@ def test_where_nobody_can_say_whom_it_concerns_it_concerns_all():
     assert town.graph.get(town.lit, "mill")
 
 
+class Parts:
+    """Houses and lamps of districts, who ask which houses look at a lamp; a key begins with its part."""
+
+    def __init__(self) -> None:
+        self.graph, self.asked = graph.Graph(), []
+        self.houses, self.lamps = self.graph.source("houses"), self.graph.source("lamps")
+
+        def concerns(_read, lamp, _shines):
+            self.asked.append(lamp)
+            yield lamp
+
+        def lit(read, house, _):
+            yield house, read.heard(self.lamps, house)
+
+        heard = graph.heard(self.lamps, concerns, part_of=lambda key: key[:1])
+        self.lit = self.graph.derive("lit", self.houses, lit, ways=graph.Ways(hears=(heard,)))
+
+    def put(self, *, houses=(), lamps=(), shines=True):
+        self.asked.clear()
+        with self.graph.transaction() as change:
+            for house in houses:
+                change.put(self.houses, house, shines)
+            for lamp in lamps:
+                change.put(self.lamps, lamp, shines)
+        return dict(self.graph.items(self.lit))
+
+
+def test_about_a_part_that_is_computed_anyway_nobody_asks():
+    parts = Parts()
+    assert parts.put(houses=["a1", "a2"], lamps=["a1", "a2"]) == {"a1": True, "a2": True}
+    assert parts.asked == []
+
+    found = parts.put(houses=["b1"], lamps=["b1", "a2"], shines=False)
+
+    assert found == {"a1": True, "a2": False, "b1": False}
+    assert set(parts.asked) == {"a2"}
+
+
+def test_a_part_of_which_one_input_has_not_changed_is_asked_about():
+    parts = Parts()
+    parts.put(houses=["a1", "a2"], lamps=["a1", "a2"])
+
+    assert parts.put(houses=["a1"], lamps=["a1", "a2"], shines=0) == {"a1": 0, "a2": 0}
+    assert set(parts.asked) == {"a1", "a2"}
+
+
+def test_where_little_changes_asking_costs_less_than_going_through_all_inputs():
+    parts = Parts()
+    many = [f"b{number}" for number in range(60)]
+    parts.put(houses=["a1", *many], lamps=["a1", *many])
+
+    assert parts.put(houses=["a1"], lamps=["a1"], shines=0)["a1"] == 0
+    assert parts.asked == ["a1", "a1"]  # For what it was and for what it is.
+
+
 def test_who_names_another_than_an_input_computes_nothing():
     assert Town(lambda *_: ["nobody"]).put(**{"mill's": "low"}) == 0
 

@@ -38,6 +38,8 @@ PARTS: Final = {
     "node": "a node's proxy with the listeners of a hundred pods",
     "scale": "a control plane among API servers and proxies of a made-up fleet",
 }
+BUSY_CORES: Final = 0.2
+"""What others may use before it is said that figures are not worth much."""
 _IN_A_MESH: Final = ("boot", "traffic", "activation", "resting")
 
 
@@ -117,6 +119,11 @@ def _with_base(file: Path) -> int:
 
 def _measured(parts: set[str], repeat: int, *, is_full: bool) -> dict[str, Any]:
     results = measures.Results()
+    if (busy := machine.busy_cores()) > BUSY_CORES:
+        print(
+            f"warning: other programs keep {busy:.1f} cores busy; figures will say less: see `top`",
+            file=sys.stderr,
+        )
     facts: dict[str, object] = {
         "machine": machine.described(),
         "date": machine.moment(),

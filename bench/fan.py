@@ -252,7 +252,10 @@ def _connect(
 def _hear(sock: Any, stream: http2.Stream) -> int:  # noqa: ANN401  # selectors know no sockets
     heard = 0
     try:
-        while content := sock.recv(1 << 16):
+        while True:
+            content = sock.recv(1 << 16)
+            if not content:
+                raise SystemExit("the server is gone")
             for message in stream.hear(content):
                 heard += 1
                 said: Mapping[str, Any] = _parsed(message)

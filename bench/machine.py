@@ -67,6 +67,21 @@ def stolen() -> tuple[int, int]:
     return fields[7], sum(fields[:8])
 
 
+def busy_cores(seconds: float = 1.0) -> float:
+    """Return how many cores others keep busy, over some seconds in which we do nothing."""
+    stat, began = Path("/proc/stat"), time.monotonic()
+    before = busy_ticks(stat.read_text("utf-8"))
+    time.sleep(seconds)
+    used = busy_ticks(stat.read_text("utf-8")) - before
+    return used / os.sysconf("SC_CLK_TCK") / (time.monotonic() - began)
+
+
+def busy_ticks(stat: str) -> int:
+    """Return for how long programs of this machine have run since boot, from `/proc/stat`."""
+    user, nice, system, _, _, irq, softirq = [int(one) for one in stat.split()[1:8]]
+    return user + nice + system + irq + softirq
+
+
 def moment() -> str:
     """Return the current time, to the second."""
     now = datetime.datetime.fromtimestamp(time.time(), tz=datetime.UTC)

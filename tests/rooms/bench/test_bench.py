@@ -6,7 +6,7 @@ import xml.etree.ElementTree
 
 import pytest
 from bench import __main__ as program
-from bench import load, measures, page, traffic, usage
+from bench import load, machine, measures, page, traffic, usage
 from bench.scale import parts
 
 from isthmus.cli import walkthrough
@@ -78,6 +78,12 @@ def test_a_figure_is_the_median_of_its_runs_in_four_digits():
     (measure,) = results.measures()
 
     assert (measure.value, measure.runs) == (2.0, (3.0, 1.0, 2.000123))
+
+
+def test_other_programs_are_noticed_by_what_they_have_run_and_not_by_what_they_waited():
+    stat = "cpu  100 20 3 5000 400 6 7 800 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n"
+
+    assert machine.busy_ticks(stat) == 136
 
 
 def test_the_table_fits_in_80_columns():

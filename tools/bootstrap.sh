@@ -23,12 +23,17 @@ if [ -z "$python" ]; then
 fi
 
 lock=requirements/dev.lock
-echo "setting up .venv with $("$python" --version): $(grep -c == $lock) packages, less than a minute"
+echo "setting up .venv with $("$python" --version): $(grep -c == $lock) packages, a minute or so"
 rm -rf .venv
 "$python" -m venv .venv
 # Our own modules are compiled meanwhile: all programs of the first lab start at once.
 PYTHONDONTWRITEBYTECODE= .venv/bin/python -m compileall -q src &
-.venv/bin/python -m pip install --quiet --require-hashes --no-deps -r $lock
+if ! .venv/bin/python -m pip install --quiet --require-hashes --no-deps -r $lock; then
+    wait
+    echo "error: .venv is not complete, since pip has failed; nothing else was changed" >&2
+    echo "hint: it needs a package index (or PIP_INDEX_URL) and 1 GB of disk; then try again" >&2
+    exit 1
+fi
 .venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 wait
 touch .venv/.complete

@@ -355,3 +355,58 @@ def test_who_is_told_in_one_step_hears_the_same_as_who_is_told_in_two(history, f
     assert prompt.nonces == halting.nonces
     for type_url in TYPES:
         assert has(prompt, type_url) == should_have(prompt, type_url)
+
+
+class PromptAlone(Prompt):
+    """A client that is told in one step, which is computed for it."""
+
+    def change(self, world, *, known):
+        if known:
+            super().change(world, known=True)
+        else:
+            self.world = world
+            self.session.given(Snapshot(playbook.snapshot_of(world).resources), None)
+
+    def _next_of(self, snapshot, changed):
+        return self.session.next_of(Snapshot(snapshot.resources), changed)
+
+
+def stands(client):
+    return {
+        kind: (each.state, each.newest, each.acked, each.refused, each.error, len(each.waiting))
+        for kind, each in client.session.talks.items()
+    }
+
+
+own_acts = st.one_of(
+    st.tuples(
+        st.just("subscribe"),
+        st.sampled_from(TYPES),
+        st.frozensets(st.sampled_from(NAMES)),
+    ),
+    st.tuples(st.sampled_from(["serve", "send", "receive", "reconnect", "settle"])),
+)
+shared_acts = st.tuples(st.just("change"), worlds, st.booleans())
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(st.tuples(st.frozensets(st.integers(0, 2), min_size=1), own_acts | shared_acts)),
+    st.sampled_from(list(Flavour)),
+)
+def test_those_who_stand_alike_part_when_different_things_happen_to_them(history, flavour):
+    crowd, alone = ([kind(flavour) for _ in range(3)] for kind in (Prompt, PromptAlone))
+    begin = [("subscribe", each, frozenset(NAMES)) for each in TYPES]
+    for who, (name, *arguments) in [*((range(3), act) for act in begin), *history]:
+        # What there is changes for all of them.
+        for number in range(3) if name == "change" else sorted(who):
+            for client in (crowd[number], alone[number]):
+                if name == "change":
+                    client.change(arguments[0], known=arguments[1])
+                else:
+                    getattr(client, name)(*arguments)
+
+    for one, other in zip(crowd, alone, strict=True):
+        assert stands(one) == stands(other)
+        assert (one.cache, one.nonces, one.warming) == (other.cache, other.nonces, other.warming)
+        assert one.to_client == other.to_client

@@ -99,16 +99,16 @@ class Nursery:
             raise asyncio.CancelledError
 
 
-def attempt(name: str, act: Callable[[*Given], None], *given: *Given) -> bool:
+def attempt(name: object, act: Callable[[*Given], None], *given: *Given) -> bool:
     """Call `act`, which belongs to a task of its own but in name; return whether it did not fail.
 
     For what is called by the event loop many thousand times a second: a failure is logged, and
-    ends nothing else.
+    ends nothing else. Nobody asks what the name reads like before.
     """
     try:
         act(*given)
     except Exception as error:
-        _LOG.error("task failed", task=name, error=_shown(error))
+        _LOG.error("task failed", task=str(name), error=_shown(error))
         return False
     return True
 

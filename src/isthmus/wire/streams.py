@@ -5,7 +5,7 @@ A record only: it decides nothing about what a proxy is told.
 Source: spec section 9.1.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
@@ -14,7 +14,7 @@ from isthmus.base import clock
 from isthmus.resources import snapshot
 from isthmus.resources.snapshot import TypeUrl
 from isthmus.wire import callers, nodes
-from isthmus.xds import messages
+from isthmus.xds import standings
 from isthmus.xds.messages import Flavour
 
 SHORT: Final[Mapping[TypeUrl, str]] = MappingProxyType(
@@ -72,33 +72,17 @@ class StreamStatus:
     watches: Mapping[TypeUrl, frozenset[str]]
 
 
-@dataclass(slots=True)
-class _Progress:
-    """How far a proxy has come with a type, as it changes; never what it was told, which is much."""
-
-    sent: str = ""
-    version: str = ""
-    acked: str = ""
-    sent_at: clock.Instant | None = None
-    answered_at: clock.Instant | None = None
-    refused: frozenset[str] = frozenset()
-    error: str = ""
-
-    def status(self) -> TypeStatus:
-        return TypeStatus(
-            sent=self.sent,
-            acked=self.acked,
-            version=self.version,
-            sent_at=self.sent_at,
-            answered_at=self.answered_at,
-            refused=self.refused,
-            error=self.error,
-        )
+Times = tuple[clock.Instant | None, clock.Instant | None]
+"""When something of a type was last offered, and when an offer was last answered."""
 
 
 @dataclass(slots=True)
 class Record:
-    """Keeps the status of one stream up to date."""
+    """What does not change while a stream is open, but for when it was told what.
+
+    Attributes:
+        times: Of types, unless whoever tells the proxy has them at hand.
+    """
 
     id: str
     node: nodes.Node
@@ -106,39 +90,11 @@ class Record:
     peer: str
     flavour: Flavour
     connected_at: clock.Instant
-    _types: dict[TypeUrl, _Progress] = field(default_factory=dict)
+    times: dict[TypeUrl, Times] = field(default_factory=dict)
 
-    def asked(self, type_url: TypeUrl) -> None:
-        """Note that the proxy wants resources of a type."""
-        if type_url not in self._types:
-            self._types[type_url] = _Progress()
-
-    def sent(self, offer: messages.Offer, *, now: clock.Instant) -> None:
-        """Note that an offer is on its way."""
-        held = self._types.get(offer.type_url)
-        if held is None:
-            held = self._types[offer.type_url] = _Progress()
-        held.sent, held.version, held.sent_at = offer.nonce, offer.version, now
-        if held.refused:
-            told = (resource.name for resource in offer.resources)
-            held.refused = held.refused.difference(told, offer.removed)
-            held.error = held.error if held.refused else ""
-
-    def heard(self, outcome: messages.Accepted | messages.Refused, *, now: clock.Instant) -> None:
-        """Note how an offer was answered."""
-        held = self._types.get(outcome.type_url)
-        if held is None:
-            held = self._types[outcome.type_url] = _Progress()
-        held.answered_at = now
-        if isinstance(outcome, messages.Accepted):
-            held.acked = outcome.nonce
-        else:
-            # It may take the rest when that is offered without what it blames.
-            held.refused |= frozenset(outcome.names or outcome.offered)
-            held.error = outcome.message or "refused"
-
-    def status(self, subscribed: Callable[[TypeUrl], frozenset[str]]) -> StreamStatus:
-        """Return the status of this moment; `subscribed` says which names of a type are wanted."""
+    def status(self, talks: standings.Talks, times: Mapping[TypeUrl, Times]) -> StreamStatus:
+        """Return the status of this moment, of a proxy that stands there; `times` come first."""
+        known = {**self.times, **times}
         return StreamStatus(
             self.id,
             self.node,
@@ -146,9 +102,24 @@ class Record:
             self.peer,
             self.flavour,
             self.connected_at,
-            MappingProxyType({each: held.status() for each, held in self._types.items()}),
-            MappingProxyType({each: subscribed(each) for each in self._types}),
+            MappingProxyType(
+                {kind: _status(talk, known.get(kind, (None, None))) for kind, talk in talks.items()}
+            ),
+            MappingProxyType({kind: talk.held.names for kind, talk in talks.items()}),
         )
+
+
+def _status(talk: standings.Talk, times: Times) -> TypeStatus:
+    sent_at, answered_at = times
+    return TypeStatus(
+        sent=talk.newest,
+        acked=talk.acked,
+        version=talk.version,
+        sent_at=sent_at,
+        answered_at=answered_at,
+        refused=talk.refused,
+        error=talk.error,
+    )
 
 
 def syncz(statuses: Iterable[StreamStatus]) -> list[dict[str, Any]]:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from typing_extensions import override
+
 from isthmus.base import clock, logs, tasks
 from isthmus.resources.snapshot import (
     ADDRESSES,
@@ -45,6 +47,7 @@ Changed = Mapping[TypeUrl, frozenset[str]]
 _ANSWERED_AT_ONCE: Final = frozenset({ENDPOINTS, MEMBERS})
 """Of clusters the answer may wait for their endpoints."""
 
+MOST_JOINED: Final = 256
 KEPT_S: Final = 2.0
 """Seconds in which a message must be told again, or it is made anew for whoever comes later."""
 MOST_AHEAD: Final = 65_536
@@ -113,6 +116,8 @@ class Ground:
         self._is_aging = False
         self._printed: printing.Print | None = None
         """What was asked for last, which the next one is likely to be told as well."""
+        self._joined: dict[tuple[int, int], tuple[Changed, Changed, Changed]] = {}
+        """What became of two changes, by who they are; they are kept, for nobody else to be them."""
 
     def printed(self, offer: messages.Offer, *, flavour: Flavour) -> printing.Print:
         """Return an offer as a message, which is kept as long as others are told the same."""
@@ -122,6 +127,20 @@ class Ground:
         self._age_later()
         self._printed = self.press.printed(offer, flavour=flavour)
         return self._printed
+
+    def joined(self, before: Changed, changed: Changed) -> Changed:
+        """Return two changes as one, which is the same for all whom both concern."""
+        known = self._joined.get((id(before), id(changed)))
+        if known is None:
+            self._age_later()
+            if len(self._joined) >= MOST_JOINED:
+                self._joined.clear()
+            both = {
+                each: before.get(each, frozenset()) | changed.get(each, frozenset())
+                for each in {**before, **changed}
+            }
+            known = self._joined[id(before), id(changed)] = before, changed, both
+        return known[2]
 
     def opening(
         self, content: bytes, *, flavour: Flavour
@@ -141,6 +160,7 @@ class Ground:
 
     def _age(self) -> None:
         self._is_aging, self._printed = False, None
+        self._joined.clear()
         if self.press.age():
             self._age_later()
 
@@ -158,6 +178,11 @@ class Talk:
     _changed: Changed | None = None
     _changed_at: float | None = None
     _held_back_at: float | None = None
+    _flavour: Flavour = field(init=False)
+    _kind: TypeUrl | None = None
+    """The type whose times are at hand: nearly always the one that is told next as well."""
+    _sent_at: clock.Instant | None = None
+    _answered_at: clock.Instant | None = None
     _unsent: printing.Print | None = None
     """What the proxy has not read yet: others may be told the same meanwhile."""
     _newest: str = ""
@@ -172,7 +197,13 @@ class Talk:
     _deadline: wheel.Token | None = None
 
     def __post_init__(self) -> None:
-        self._session = session.Session(self.record.flavour)
+        # What is needed for each message is kept together.
+        self._flavour = self.record.flavour
+        self._session = session.Session(self._flavour)
+
+    @override
+    def __str__(self) -> str:
+        return self.record.id
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -181,7 +212,8 @@ class Talk:
 
     def status(self) -> streams.StreamStatus:
         """Return how far the proxy has come."""
-        return self.record.status(self._session.subscribed)
+        at_hand = {self._kind: (self._sent_at, self._answered_at)} if self._kind else {}
+        return self.record.status(self._session.talks, at_hand)
 
     def begin(self, first: messages.Request) -> None:
         """Take in the first message, and follow what the proxy should have."""
@@ -213,11 +245,11 @@ class Talk:
     def heard(self, content: bytes) -> None:
         """Take in a message."""
         try:
-            request = self.ground.press.request(content, flavour=self.record.flavour)
+            request = self.ground.press.request(content, flavour=self._flavour)
         except encoding.MessageRefused as error:
             self.stop(error.status, str(error))
             return
-        if not tasks.attempt(self.record.id, self._hear, request):
+        if not tasks.attempt(self, self._hear, request):
             self.stop(*FAILED)
 
     def heard_out(self) -> None:
@@ -244,7 +276,7 @@ class Talk:
 
     def tell(self, turn: turns.Turns) -> None:
         """Tell the proxy all that it should hear."""
-        if self._wishes is not None and not tasks.attempt(self.record.id, self._hear_wishes):
+        if self._wishes is not None and not tasks.attempt(self, self._hear_wishes):
             self.stop(*FAILED)
         if self._is_over or self._waits_for_more or self._held_back_at is not None:
             return
@@ -254,7 +286,7 @@ class Talk:
                     self.ground.limits.answer_s, self._lose_patience
                 )
             return
-        if not tasks.attempt(self.record.id, self._tell, turn):
+        if not tasks.attempt(self, self._tell, turn):
             self.stop(*FAILED)
 
     def _tell(self, turn: turns.Turns) -> None:
@@ -267,8 +299,10 @@ class Talk:
         offered: printing.Print | None = None
         is_free = True
         while offer is not None and is_free:
-            offered = self.ground.printed(offer, flavour=self.record.flavour)
-            self.record.sent(offer, now=turn.now())
+            offered = self.ground.printed(offer, flavour=self._flavour)
+            if offer.type_url != self._kind:
+                self._have_at_hand(offer.type_url)
+            self._sent_at = turn.now()
             turn.sent(offered)
             if offer.type_url in _ANSWERED_AT_ONCE:
                 self._newest = offer.nonce
@@ -287,6 +321,13 @@ class Talk:
         if self._changed_at is not None and (held.is_told or not held.holds_back):
             turn.converged(self._changed_at)
             self._changed_at = None
+
+    def _have_at_hand(self, kind: TypeUrl) -> None:
+        times = self.record.times
+        if self._kind is not None:
+            times[self._kind] = self._sent_at, self._answered_at
+        self._kind = kind
+        self._sent_at, self._answered_at = times.pop(kind, (None, None))
 
     def _was_answered(self) -> None:
         self._ahead = 0
@@ -339,15 +380,12 @@ class Talk:
             # It is the same for all whom it concerns.
             self._changed = changed
         elif before is not changed:
-            self._changed = {
-                each: before.get(each, frozenset()) | changed.get(each, frozenset())
-                for each in {**before, **changed}
-            }
+            self._changed = self.ground.joined(before, changed)
 
     def _is_gathered(self, request: messages.Request) -> bool:
         """Put a request together with others, if it may be; of a type that was asked for before."""
         kind = request.type_url
-        if not wishes.is_wish(request, self.record.flavour) or not self._session.subscribed(kind):
+        if not wishes.is_wish(request, self._flavour) or not self._session.subscribed(kind):
             return False
         if self._wishes is None:
             self._wishes = wishes.Wishes(kind)
@@ -360,19 +398,26 @@ class Talk:
             self._take_in(gathered.request())
 
     def _hear(self, request: messages.Request) -> None:
+        if self._wishes is None and self._is_accepted(request):
+            # As nearly always.
+            return
         if not self._is_gathered(request):
             self._hear_wishes()
-            if not self._is_over:
+            if not self._is_over and not self._is_accepted(request):
                 self._take_in(request)
 
-    def _take_in(self, request: messages.Request) -> None:
+    def _is_accepted(self, request: messages.Request) -> bool:
+        """Take in a request that accepts the newest offer, and no more, if it is one."""
         accepted = self._session.accepted(request)
-        if accepted is not None:
-            self._report(accepted)
-            if request.type_url == CLUSTERS and not self._session.is_told:
-                # Something may have waited for this.
-                self._answer()
-            return
+        if accepted is None:
+            return False
+        self._report(accepted)
+        if request.type_url == CLUSTERS and not self._session.is_told:
+            # Something may have waited for this.
+            self._answer()
+        return True
+
+    def _take_in(self, request: messages.Request) -> None:
         said_more = self._session.says_more
         actions = self._session.heard(request)
         if self._session.says_more and not said_more:
@@ -382,16 +427,17 @@ class Talk:
                 self.stop(action.code, action.message)
                 return
             self._report(action)
-        if not actions or not _only_accepts(request, self.record.flavour):
+        if not actions or not _only_accepts(request, self._flavour):
             kind = request.type_url
-            self.record.asked(kind)
             self.watch.heeds(kind, self._session.heeds(kind))
             self._waits_for_more = False
             self._answer()
 
     def _report(self, report: messages.Report) -> None:
         outcome = report.outcome
-        self.record.heard(outcome, now=self.ground.turns.now())
+        if outcome.type_url != self._kind:
+            self._have_at_hand(outcome.type_url)
+        self._answered_at = self.ground.turns.now()
         if outcome.nonce == self._newest:
             self._was_answered()
         if isinstance(outcome, messages.Refused):

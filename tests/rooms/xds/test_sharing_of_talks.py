@@ -4,9 +4,12 @@ import gc
 import sys
 import tracemalloc
 
+import pytest
+
+from isthmus.resources import snapshot
 from isthmus.resources.snapshot import CLUSTERS, ENDPOINTS
 from isthmus.testing import playbook
-from isthmus.xds import commons, session
+from isthmus.xds import commons, session, standings
 from isthmus.xds.messages import Flavour, Request
 
 NAMES = tuple(f"outbound|80||s{number}" for number in range(1000))
@@ -91,6 +94,86 @@ def test_one_more_client_takes_a_thousandth_of_what_it_knows():
 
     # Of 2,000 names, each of which would take some tens of bytes of its own.
     assert (after - before) / 20 < 3_000
+
+
+def test_those_who_were_told_alike_by_different_ways_stand_alike_again():
+    first, last = world(), world("2")
+    one, _ = connected(playbook.snapshot_of(first))
+    two, _ = connected(playbook.snapshot_of(first))
+    kinds = (CLUSTERS, ENDPOINTS)
+    one.given(playbook.snapshot_of(last), playbook.difference(first, last))
+    told(one)
+    two.given(playbook.snapshot_of(world("3")), playbook.difference(first, world("3")))
+    told(two)
+    assert one.talks is not two.talks
+    two.given(playbook.snapshot_of(last), playbook.difference(world("3"), last))
+    told(two)
+
+    assert one.talks is two.talks
+    assert [one.talks[kind].acked for kind in kinds] == [one.talks[kind].newest for kind in kinds]
+
+
+@pytest.mark.parametrize(
+    ("said", "acked", "refused", "offers"),
+    [
+        ({"error": "s3 is odd"}, 1, {NAMES[3]}, 0),
+        ({"error": "no"}, 1, {NAMES[3]}, 0),
+        ({"subscribe": ("another",)}, 2, set(), 1),
+        ({"unsubscribe": NAMES}, 2, set(), 0),
+    ],
+)
+def test_who_answers_otherwise_than_those_who_stood_with_it_stands_elsewhere(
+    said, acked, refused, offers
+):
+    first, last = world(), {CLUSTERS: world()[CLUSTERS], ENDPOINTS: world()[ENDPOINTS]}
+    last[ENDPOINTS] = last[ENDPOINTS] | {NAMES[3]: "2", "another": "1"}
+    clients = [connected(playbook.snapshot_of(first))[0] for _ in range(3)]
+    before = clients[0].talks[ENDPOINTS].newest
+    seen, changed = playbook.snapshot_of(last), playbook.difference(first, last)
+    nonces = {client.next_of(seen, changed).nonce for client in clients}
+    (nonce,) = nonces
+
+    for client, more in zip(clients, ({}, said, {}), strict=True):
+        client.heard(Request(ENDPOINTS, nonce=nonce, **more))
+
+    talks = [client.talks[ENDPOINTS] for client in clients]
+    assert [each.acked for each in talks] == [nonce, (before, nonce)[acked - 1], nonce]
+    assert [set(each.refused) for each in talks] == [set(), refused, set()]
+    assert [each.error for each in talks] == ["", said.get("error", ""), ""]
+    assert [len(told(client)) for client in clients] == [0, offers, 0]
+
+
+def test_each_is_shown_with_its_own_words_when_all_refuse_the_same():
+    first = world()
+    last = {CLUSTERS: first[CLUSTERS], ENDPOINTS: first[ENDPOINTS] | {NAMES[3]: "2"}}
+    clients = [connected(playbook.snapshot_of(first))[0] for _ in range(2)]
+    seen, changed = playbook.snapshot_of(last), playbook.difference(first, last)
+
+    for number, client in enumerate(clients):
+        nonce = client.next_of(seen, changed).nonce
+        client.heard(Request(ENDPOINTS, nonce=nonce, error=f"{NAMES[3]}: word {number}"))
+
+    errors = [client.talks[ENDPOINTS].error for client in clients]
+    assert errors == [f"{NAMES[3]}: word 0", f"{NAMES[3]}: word 1"]
+
+
+def test_where_nobody_stands_is_forgotten_with_what_was_told_there():
+    one, _ = connected(playbook.snapshot_of(world()))
+    before = world()
+    counted = []
+    for number in range(40):
+        now = {CLUSTERS: before[CLUSTERS], ENDPOINTS: before[ENDPOINTS] | {NAMES[3]: f"{number}x"}}
+        edition = snapshot.Edition()
+        seen = snapshot.Snapshot(
+            playbook.snapshot_of(now).resources, stamp_of=lambda _, made=edition: (made,)
+        )
+        offer = one.next_of(seen, playbook.difference(before, now))
+        one.heard(Request(ENDPOINTS, nonce=offer.nonce))
+        before = now
+        gc.collect()
+        counted.append(sum(isinstance(each, standings.Standing) for each in gc.get_objects()))
+
+    assert max(counted[5:]) <= counted[5]
 
 
 def test_the_same_said_twice_before_an_answer_has_two_nonces():

@@ -17,6 +17,7 @@ from typing import Final, NoReturn, Protocol
 import grpc
 
 from isthmus.wire.h2 import connection, frames, headers, outlet, singles
+from isthmus.wire.h2.stream import Stream
 
 PREFIX_BYTES: Final = singles.PREFIX_BYTES
 TIMEOUT_HEADER: Final = "grpc-timeout"
@@ -34,16 +35,16 @@ class Line(Protocol):
     def flush(self) -> None:
         """Write what is ready."""
 
-    def send(self, stream: int, message: outlet.Message) -> bool:
+    def send(self, stream: Stream, message: outlet.Message) -> bool:
         """Write a message; return whether nothing of the stream waits, as `is_free`."""
 
-    async def drained(self, stream: int) -> None:
+    async def drained(self, stream: Stream) -> None:
         """Wait until nothing of a stream waits any more."""
 
-    def is_free(self, stream: int) -> bool:
+    def is_free(self, stream: Stream) -> bool:
         """Say whether nothing of a stream waits; if something does, `Call.drained` follows."""
 
-    def ended(self, stream: int) -> None:
+    def ended(self, stream: Stream) -> None:
         """Take note that we have ended a stream."""
 
 
@@ -92,19 +93,20 @@ class Call:
         "_partial",
         "_reader",
         "_shown",
-        "stream",
+        "_way",
         "task",
     )
 
     def __init__(self, line: Line, opened: connection.Opened, *, shown: Shown, most: int) -> None:
-        self.stream = opened.stream
+        self._way = line.state.stream(opened.stream)
         self._headers = opened.headers
         self._line = line
         self._shown = shown
         self._most = most
         self._messages: deque[tuple[bytes, int]] | None = None
         """Those that nobody has read yet; most calls have none at most times."""
-        self._partial = bytearray()
+        self._partial: bytearray | None = None
+        """What has arrived of a message that is not whole."""
         self._given = 0
         self._is_heard_out = False
         self._reader: asyncio.Future[None] | None = None
@@ -114,6 +116,11 @@ class Call:
         self._follower: Follower | None = None
         self.task: asyncio.Task[None] | None = None
         """What answers it, unless it is followed."""
+
+    @property
+    def stream(self) -> int:
+        """The number of its stream."""
+        return self._way.number
 
     # What the service asks and says.
 
@@ -176,9 +183,9 @@ class Call:
         if not self._is_answered:
             self._is_answered = True
             state.answer(self.stream, headers.ANSWER)
-        state.outlet.send(self.stream, (b"\0" + len(content).to_bytes(4, "big"), content))
+        state.outlet.send(self._way, (b"\0" + len(content).to_bytes(4, "big"), content))
         self._line.flush()
-        await self._line.drained(self.stream)
+        await self._line.drained(self._way)
 
     @property
     def is_followed(self) -> bool:
@@ -210,15 +217,15 @@ class Call:
         if not self._is_answered:
             self._is_answered = True
             state.answer(self.stream, headers.ANSWER)
-        state.outlet.share(self.stream, message)
+        state.outlet.share(self._way, message)
         if message.size >= FLUSHED_BYTES:
             self._line.flush()
-        return self._line.is_free(self.stream)
+        return self._line.is_free(self._way)
 
     def send(self, message: outlet.Message) -> bool:
         """Send a message now, as `say` and `flush`."""
         if self._is_answered and not self._is_over:
-            return self._line.send(self.stream, message)
+            return self._line.send(self._way, message)
         is_free = self.say(message)
         self._line.flush()
         return is_free
@@ -246,27 +253,32 @@ class Call:
             return
         self._is_over = True
         state = self._line.state
-        if code is not grpc.StatusCode.OK and state.outlet.waiting(self.stream):
+        if code is not grpc.StatusCode.OK and self._way.waiting:
             # A status behind content that nobody reads would arrive never, and be kept for ever.
             state.reset(self.stream, frames.Code.ENHANCE_YOUR_CALM)
         else:
             number = int(code.value[0])
             state.end(self.stream, headers.trailers(number, details, alone=not self._is_answered))
-        self._line.ended(self.stream)
+        self._line.ended(self._way)
         self._line.flush()
 
     def refuse(self) -> None:
         """Answer a request that is no call."""
         self._is_over = True
         self._line.state.end(self.stream, headers.NOT_GRPC)
-        self._line.ended(self.stream)
+        self._line.ended(self._way)
         self._line.flush()
 
     # What the connection tells.
 
-    def listener(self, size: int) -> Follower | None:
-        """Return who is to be told at once of a whole message of a size; None as long as nobody."""
-        return None if self._partial or size > self._most + PREFIX_BYTES else self._follower
+    def passes(self, size: int) -> Follower | None:
+        """Take note of one whole message in one frame; return who is to be told of it at once.
+
+        Returns None where that is nobody: then nothing was noted, and `heard` follows.
+        """
+        if self._partial or size > self._most + PREFIX_BYTES or self._follower is None:
+            return None
+        return self._follower if self._line.state.passes(self._way, size) else None
 
     def heard(self, content: bytes) -> None:
         """Take in content that has arrived."""
@@ -282,22 +294,25 @@ class Call:
             self._line.state.taken(self.stream, size)
             self._follower.heard(content[PREFIX_BYTES:])
             return
-        self._partial += content
-        self._take_messages()
+        partial = self._partial = self._partial or bytearray()
+        partial += content
+        self._take_messages(partial)
+        if not partial:
+            self._partial = None
         self._wake()
 
-    def _take_messages(self) -> None:
-        while self._fault is None and not self._is_over and len(self._partial) >= PREFIX_BYTES:
-            size = int.from_bytes(self._partial[1:PREFIX_BYTES], "big")
-            if not self._is_allowed(size):
+    def _take_messages(self, partial: bytearray) -> None:
+        while self._fault is None and not self._is_over and len(partial) >= PREFIX_BYTES:
+            size = int.from_bytes(partial[1:PREFIX_BYTES], "big")
+            if not self._is_allowed(size, is_compressed=partial[0] != 0):
                 break
             whole = PREFIX_BYTES + size
-            if len(self._partial) < whole:
+            if len(partial) < whole:
                 break
             owed, self._given = whole - self._given, 0
-            with memoryview(self._partial) as held:
+            with memoryview(partial) as held:
                 message = bytes(held[PREFIX_BYTES:whole])
-            del self._partial[:whole]
+            del partial[:whole]
             if self._follower is None:
                 self._messages = self._messages or deque()
                 self._messages.append((message, owed))
@@ -331,8 +346,8 @@ class Call:
             self.end(grpc.StatusCode.DEADLINE_EXCEEDED, "the caller waits no longer")
             self.lost()
 
-    def _is_allowed(self, size: int) -> bool:
-        if self._partial[0] != 0:
+    def _is_allowed(self, size: int, *, is_compressed: bool) -> bool:
+        if is_compressed:
             self._fault = (grpc.StatusCode.UNIMPLEMENTED, "messages are not compressed here")
         elif size > self._most:
             text = f"message of {size} bytes; the most is {self._most}"
@@ -364,7 +379,7 @@ class Call:
 
     def _take_partial(self) -> None:
         """Let the rest of a message come that is larger than a window, since somebody waits."""
-        more = len(self._partial) - self._given
+        more = len(self._partial or b"") - self._given
         if more:
             self._given += more
             self._line.state.taken(self.stream, more)

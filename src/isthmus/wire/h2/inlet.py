@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from isthmus.wire.h2 import frames
+from isthmus.wire.h2.stream import Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,86 +38,66 @@ class Exceeded(Exception):  # noqa: N818  # the client's fault, which the connec
     """More arrived than a window has room for."""
 
 
-@dataclass(slots=True)
-class _Window:
-    size: int
-    untold: int = 0
-
-    def arrived(self, size: int) -> None:
-        self.size -= size
-        if self.size < 0:
-            raise Exceeded
-
-    def taken(self, size: int, *, whole: int) -> int:
-        self.untold += size
-        if self.untold < whole // 2:
-            return 0
-        told, self.untold = self.untold, 0
-        self.size += told
-        return told
-
-
 class Inlet:
-    """The windows by which a client may send."""
+    """The windows by which a client may send: that of the connection, and those of its streams."""
 
-    __slots__ = ("_all", "_limits", "_odd", "_odd_at", "_say", "_windows")
+    __slots__ = ("_limits", "_odd", "_odd_at", "_say", "_unread", "_untold")
 
     def __init__(self, limits: Limits, say: Callable[[bytes], None]) -> None:
         self._limits = limits
         self._say = say
-        self._all = _Window(limits.connection_window)
-        self._windows: dict[int, _Window] = {}
+        self._unread = 0
+        self._untold = 0
         self._odd = float(limits.odd_frames)
         self._odd_at = 0.0
 
-    def open(self, stream: int) -> None:
-        """Let a stream be sent to."""
-        self._windows[stream] = _Window(self._limits.window)
-
-    def close(self, stream: int) -> None:
+    def close(self, stream: Stream) -> None:
         """Forget a stream; what arrived on it and was not taken counts as taken."""
-        window = self._windows.pop(stream, None)
-        if window is not None:
-            self._give_back(self._limits.window - window.size - window.untold)
+        self._give_back(stream.unread)
+        stream.unread = 0
 
-    def arrived(self, stream: int, size: int) -> bool:
-        """Take note of content; return whether the stream is open.
+    def arrived(self, stream: Stream | None, size: int) -> None:
+        """Take note of content, of no stream if it was on its way when that ended.
 
         Raises:
             Exceeded: It is more than was allowed.
         """
-        self._all.arrived(size)
-        window = self._windows.get(stream)
-        if window is None:
-            # What was on its way when the stream ended.
+        limits = self._limits
+        if size > limits.connection_window - self._unread - self._untold:
+            raise Exceeded
+        self._unread += size
+        if stream is None:
             self._give_back(size)
-            return False
-        window.arrived(size)
-        return True
+        elif size > limits.window - stream.unread - stream.untold:
+            raise Exceeded
+        else:
+            stream.unread += size
 
-    def taken(self, stream: int, size: int) -> None:
-        """Give the room of content back."""
+    def taken(self, stream: Stream, size: int) -> None:
+        """Give the room of content back, of a stream that is open."""
         self._give_back(size)
-        window = self._windows.get(stream)
-        if window is not None and (told := window.taken(size, whole=self._limits.window)):
-            self._say(frames.window_update(stream, more=told))
+        stream.unread -= size
+        stream.untold += size
+        if stream.untold >= self._limits.window // 2:
+            told, stream.untold = stream.untold, 0
+            self._say(frames.window_update(stream.number, more=told))
 
-    def passes(self, stream: int, size: int) -> bool:
+    def passes(self, stream: Stream, size: int) -> bool:
         """Take note of content that arrives and is taken at once.
 
         Returns whether that was all; if not, nothing was noted: there is more to say of it.
         """
-        window, all_ = self._windows.get(stream), self._all
-        if window is None or size > window.size or size > all_.size:
-            return False
-        untold, untold_of_all = window.untold + size, all_.untold + size
+        untold, untold_of_all = stream.untold + size, self._untold + size
         limits = self._limits
-        if untold >= limits.window // 2 or untold_of_all >= limits.connection_window // 2:
+        if (
+            untold >= limits.window // 2
+            or untold_of_all >= limits.connection_window // 2
+            or untold > limits.window - stream.unread
+            or untold_of_all > limits.connection_window - self._unread
+        ):
             return False
-        window.size -= size
-        window.untold = untold
-        all_.size -= size
-        all_.untold = untold_of_all
+        stream.untold = untold
+        self._untold = untold_of_all
         return True
 
     def is_too_odd(self, now: float) -> bool:
@@ -127,5 +108,8 @@ class Inlet:
         return self._odd < 0
 
     def _give_back(self, size: int) -> None:
-        if told := self._all.taken(size, whole=self._limits.connection_window):
+        self._unread -= size
+        self._untold += size
+        if self._untold >= self._limits.connection_window // 2:
+            told, self._untold = self._untold, 0
             self._say(frames.window_update(0, more=told))

@@ -11,11 +11,13 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from isthmus.base import logs
-from isthmus.wire.h2 import calls, connection, outlet, polls, singles
+from isthmus.wire.h2 import backlog, calls, connection, outlet, polls, singles
+from isthmus.wire.h2.stream import Stream
 
 READ_BYTES: Final = 17 * 1024
 """More than a record of TLS has, so that nothing is left that was decrypted but not read."""
@@ -25,7 +27,6 @@ LONG_BYTES: Final = 8 * 1024
 """Who has sent so much at once is likely to have sent more."""
 HIGH_BYTES: Final = 256 * 1024
 """With so much unwritten a caller counts as one that does not read."""
-JOINED_BYTES: Final = 64 * 1024
 ALONE_BYTES: Final = 48 * 1024
 """Of a message that is written at once with its frames."""
 
@@ -33,7 +34,8 @@ _LOG = logs.Log("isthmus.h2")
 # The library would write each header that it reads, and some of them are secrets.
 logging.getLogger("hpack").setLevel(logging.CRITICAL)
 
-_NONE: Final = frozenset[int]()
+_NONE: Final = frozenset[Stream]()
+_NOBODY: Final[Mapping[str, Sequence[bytes]]] = MappingProxyType({})
 _WAITS = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError, InterruptedError)
 
 
@@ -62,7 +64,7 @@ class Line:
         "_polls",
         "_shown",
         "_sock",
-        "_unwritten",
+        "_soon",
         "_writers",
         "asked_at",
         "heard_at",
@@ -94,14 +96,15 @@ class Line:
         self._loop = asyncio.get_running_loop()
         self.since = self.heard_at = self._loop.time()
         self._calls: dict[int, calls.Call] = {}
-        self._backlog: list[bytes | memoryview] = []
-        self._unwritten = 0
-        self._writers: dict[int, asyncio.Future[None]] = {}
+        self._soon: bytes | None = None
+        """What is written before all else, with what others say."""
+        self._backlog: backlog.Backlog | None = None
+        self._writers: dict[Stream, asyncio.Future[None]] | None = None
         self._held_back = _NONE
         self._is_watching_writes = False
         self._is_closed = False
         self._is_leaving = False
-        self._shown = calls.Shown(_address(sock), {})
+        self._shown = calls.Shown(_address(sock), _NOBODY)
 
     @property
     def peer(self) -> str:
@@ -149,6 +152,7 @@ class Line:
         if self._is_watching_writes:
             self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
+        self._soon = None
         lost, self._calls = self._calls, {}
         for call in lost.values():
             call.lost()
@@ -162,45 +166,51 @@ class Line:
         if self._is_closed or not self.is_shaken:
             return
         ready = self.state.outlet.ready()
-        if not ready and not self._backlog and not self._is_leaving:
-            return
-        if len(ready) == 1 and not self._backlog and len(ready[0]) <= JOINED_BYTES:
+        if self._soon is not None:
+            ready, self._soon = [self._soon, *ready], None
+        if len(ready) == 1 and not self._backlog and len(ready[0]) <= backlog.JOINED_BYTES:
             self._write_one(ready[0])
-            return
-        self._backlog.extend(ready)
-        self._unwritten += sum(map(len, ready))
-        if not self._is_watching_writes:
-            self._write()
+        elif ready or self._backlog or self._is_leaving:
+            if ready:
+                self._wait_behind(*ready)
+            if not self._is_watching_writes:
+                self._write()
 
-    def send(self, stream: int, message: outlet.Message) -> bool:
+    def send(self, stream: Stream, message: outlet.Message) -> bool:
         """Write a message soon; return whether nothing of the stream waits, as `is_free`."""
         self._polls.told += 1
         said = self.state.outlet
-        is_busy = said.said or self._backlog or self._is_watching_writes or self._is_leaving
-        if not is_busy and not self._is_closed and message.size < ALONE_BYTES:
-            framed = said.alone(stream, message)
-            if framed is not None:
+        is_busy = (
+            self._soon is not None
+            or self._backlog
+            or said.said
+            or self._is_watching_writes
+            or self._is_leaving
+            or self._is_closed
+        )
+        if not is_busy and message.size < ALONE_BYTES:
+            self._soon = said.alone(stream, message)
+            if self._soon is not None:
                 # As nearly always.
-                self._backlog.append(framed)
-                self._unwritten += len(framed)
                 self._polls.write_soon(self)
                 return True
         said.share(stream, message)
         self.flush()
         return self.is_free(stream)
 
-    async def drained(self, stream: int) -> None:
+    async def drained(self, stream: Stream) -> None:
         """Wait until nothing of a stream waits for the client."""
         while not self._has_room(stream) and not self._is_closed:
-            waiter = self._writers[stream] = self._loop.create_future()
+            writers = self._writers = self._writers or {}
+            waiter = writers[stream] = self._loop.create_future()
             self._hurry(stream)
             try:
                 await waiter
             finally:
-                self._writers.pop(stream, None)
+                writers.pop(stream, None)
                 self._calm()
 
-    def is_free(self, stream: int) -> bool:
+    def is_free(self, stream: Stream) -> bool:
         """Say whether nothing of a stream waits; if something does, its call is told later."""
         if self._has_room(stream):
             return True
@@ -208,30 +218,30 @@ class Line:
         self._hurry(stream)
         return False
 
-    def ended(self, stream: int) -> None:
+    def ended(self, stream: Stream) -> None:
         """Take note that we have ended a stream."""
-        self._calls.pop(stream, None)
+        self._calls.pop(stream.number, None)
         self._held_back -= {stream}
         self._calm()
 
-    def _has_room(self, stream: int) -> bool:
-        return self._unwritten < HIGH_BYTES and not self.state.outlet.waiting(stream)
+    def _has_room(self, stream: Stream) -> bool:
+        return (self._backlog is None or self._backlog.size < HIGH_BYTES) and not stream.waiting
 
     def _wake_writers(self) -> None:
         if not self._writers and not self._held_back:
             return
-        for stream, waiter in list(self._writers.items()):
+        for stream, waiter in list((self._writers or {}).items()):
             if not waiter.done() and (self._is_closed or self._has_room(stream)):
                 waiter.set_result(None)
         for stream in [each for each in self._held_back if self._has_room(each)]:
             self._held_back -= {stream}
-            if (call := self._calls.get(stream)) is not None:
+            if (call := self._calls.get(stream.number)) is not None:
                 call.drained()
         self._calm()
 
-    def _hurry(self, stream: int) -> None:
+    def _hurry(self, stream: Stream) -> None:
         """Have what the client says next read at once if it may widen a window that is awaited."""
-        if self.state.outlet.waiting(stream):
+        if stream.waiting:
             self._polls.hurry(self._sock.fileno())
 
     def _calm(self) -> None:
@@ -292,14 +302,13 @@ class Line:
         self.heard_at, self.asked_at = now, None
         if (single := singles.single(content)) is not None:
             stream, size, message = single
-            if (call := self._calls.get(stream)) is not None:
-                listener = call.listener(size)
-                if listener is not None and self.state.passes(stream, size, now=now):
-                    # As nearly always. Nothing that others wait for has changed.
-                    listener.heard(message)
-                    if self.state.outlet.said:
-                        self.flush()
-                    return
+            call = self._calls.get(stream)
+            if call is not None and (listener := call.passes(size)) is not None:
+                # As nearly always. Nothing that others wait for has changed.
+                listener.heard(message)
+                if self.state.outlet.said:
+                    self.flush()
+                return
         for event in self.state.receive(content, now=now):
             self._tell(event)
         self.flush()
@@ -332,7 +341,9 @@ class Line:
                 found.heard_out()
             case connection.Broken():
                 del self._calls[event.stream]
-                self._held_back -= {event.stream}
+                self._held_back = frozenset(
+                    each for each in self._held_back if each.number != event.stream
+                )
                 found.lost()
 
     def _on_writable(self) -> None:
@@ -344,14 +355,9 @@ class Line:
 
     def write(self) -> None:
         """Write what was said, unless that has happened."""
-        if self._is_watching_writes or self._is_closed or not self._backlog:
-            return
-        if len(self._backlog) > 1:
-            self._write()
-            return
-        part = self._backlog.pop()
-        self._unwritten = 0
-        self._write_one(part)
+        if self._soon is not None:
+            part, self._soon = self._soon, None
+            self._write_one(part)
 
     def _write_one(self, part: bytes | memoryview) -> None:
         """Write what nothing else waits before, as nearly always."""
@@ -365,43 +371,32 @@ class Line:
                 self._lose(error)
                 return
         if sent < size:
-            self._backlog.append(memoryview(part)[sent:] if sent else part)
-            self._unwritten += size - sent
+            self._wait_behind(memoryview(part)[sent:] if sent else part)
         if not self._is_watching_writes and (self._backlog or self._is_leaving):
             self._write()
 
+    def _wait_behind(self, *parts: bytes | memoryview) -> None:
+        waiting = self._backlog = self._backlog or backlog.Backlog()
+        waiting.add(*parts)
+
     def _write(self) -> None:
         while self._backlog:
-            part = self._next_part()
+            part = self._backlog.take()
             try:
                 sent = self._sock.send(part)
             except _WAITS:
                 # TLS wants the very same bytes again.
-                self._backlog.insert(0, part)
+                self._backlog.put_back(part)
                 self._watch_writes(self._on_writable)
                 return
             except OSError as error:
                 self._lose(error)
                 return
-            self._unwritten -= sent
             if sent < len(part):
-                self._backlog.insert(0, memoryview(part)[sent:])
+                self._backlog.put_back(memoryview(part)[sent:])
+        self._backlog = None
         if self._is_leaving and not self._calls:
             self.close()
-
-    def _next_part(self) -> bytes | memoryview:
-        part = self._backlog.pop(0)
-        if len(part) > JOINED_BYTES:
-            view = memoryview(part)
-            self._backlog.insert(0, view[JOINED_BYTES:])
-            return view[:JOINED_BYTES]
-        if not self._backlog:
-            return part
-        parts, size = [part], len(part)
-        while self._backlog and size + len(self._backlog[0]) <= JOINED_BYTES:
-            parts.append(self._backlog.pop(0))
-            size += len(parts[-1])
-        return b"".join(parts) if len(parts) > 1 else part
 
     def _watch_writes(self, on_writable: Callable[[], None]) -> None:
         self._is_watching_writes = True

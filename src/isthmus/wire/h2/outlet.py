@@ -6,22 +6,15 @@ turns. Knows nothing of what arrives, and no socket: whoever has one takes what 
 Source: RFC 9113 section 5.2.
 """
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from isthmus.wire.h2 import frames
+from isthmus.wire.h2.stream import NOTHING, Parts, Stream
 
 
 class Overflow(Exception):  # noqa: N818  # the other side's fault, which the connection answers
     """A window was widened beyond what a window can be."""
-
-
-@dataclass(slots=True)
-class _Lane:
-    window: int
-    waiting: list[bytes | memoryview] = field(default_factory=list)
-    size: int = 0
-    ending: bytes = b""
 
 
 class Message:
@@ -62,105 +55,98 @@ class Outlet:
         said: What can be written now; whoever writes takes all of it with `ready`.
     """
 
-    __slots__ = ("_first_window", "_lanes", "_turns", "_window", "said")
+    __slots__ = ("_first_window", "_streams", "_turns", "_window", "said")
 
-    def __init__(self) -> None:
-        self.said: list[bytes | memoryview] = []
-        self._lanes: dict[int, _Lane] = {}
-        self._turns: list[int] = []
+    def __init__(self, streams: dict[int, Stream]) -> None:
+        """Begin to speak.
+
+        Args:
+            streams: Those that are open or have something left to send, by number; what has none
+                left is taken out.
+        """
+        self.said: Parts = NOTHING
+        self._streams = streams
+        self._turns: tuple[int, ...] = ()
         self._window = frames.USUAL_WINDOW
         self._first_window = frames.USUAL_WINDOW
 
-    def ready(self) -> list[bytes | memoryview]:
+    def ready(self) -> Parts:
         """Take what can be written now."""
-        ready, self.said = self.said, []
+        ready, self.said = self.said, NOTHING
         return ready
 
-    def say(self, frame: bytes) -> None:
-        """Send a frame that no window holds back."""
-        self.said.append(frame)
+    def say(self, *some: bytes | memoryview) -> None:
+        """Send frames that no window holds back."""
+        if self.said:
+            self.said.extend(some)
+        else:
+            self.said = [*some]
 
-    def open(self, stream: int) -> None:
+    def open(self, number: int) -> Stream:
         """Let a stream send."""
-        self._lanes[stream] = _Lane(self._first_window)
+        fresh = self._streams[number] = Stream(number, window=self._first_window)
+        return fresh
 
-    @property
-    def lanes(self) -> int:
-        """How many streams are open, or have something left to send."""
-        return len(self._lanes)
-
-    def has(self, stream: int) -> bool:
-        """Say whether a stream may still have something to send."""
-        return stream in self._lanes
-
-    def drop(self, stream: int) -> None:
+    def drop(self, stream: Stream) -> None:
         """Forget a stream, and what it still had to send."""
-        self._lanes.pop(stream, None)
+        self._streams.pop(stream.number, None)
+        stream.waiting, stream.size, stream.ending = NOTHING, 0, b""
 
-    def send(self, stream: int, parts: Sequence[bytes]) -> None:
+    def send(self, stream: Stream, parts: Sequence[bytes]) -> None:
         """Send content of a stream; parts that several streams send are not copied."""
-        lane = self._lanes.get(stream)
-        if lane is None:
+        if not stream.is_open:
             return
         size = sum(map(len, parts))
-        if lane.waiting or size > min(self._window, lane.window, frames.LARGEST):
-            if not lane.waiting:
-                self._turns.append(stream)
-            lane.waiting.extend(part for part in parts if part)
-            lane.size += size
+        if stream.waiting or size > min(self._window, stream.window, frames.LARGEST):
+            if not stream.waiting:
+                stream.waiting = []
+                self._turns = (*self._turns, stream.number)
+            stream.waiting.extend(part for part in parts if part)
+            stream.size += size
             self.advance()
             return
         self._window -= size
-        lane.window -= size
-        self.said.append(frames.head(frames.DATA, size=size, stream=stream))
-        self.said.extend(parts)
+        stream.window -= size
+        self.say(frames.head(frames.DATA, size=size, stream=stream.number), *parts)
 
-    def share(self, stream: int, message: Message) -> None:
+    def share(self, stream: Stream, message: Message) -> None:
         """Send a message that other streams send as well."""
         framed = self.alone(stream, message)
         if framed is not None:
-            self.said.append(framed)
+            self.say(framed)
         else:
             self.send(stream, (message.body,))
 
-    def alone(self, stream: int, message: Message) -> bytes | None:
+    def alone(self, stream: Stream, message: Message) -> bytes | None:
         """Return the frames of a message, to be written after all that was said.
 
         None where a window holds it back; then nothing is counted as sent.
         """
-        lane, size = self._lanes.get(stream), message.size
-        if lane is None or lane.waiting or size > self._window or size > lane.window:
+        size = message.size
+        if size > self._window or size > stream.window or stream.waiting or not stream.is_open:
             return None
         self._window -= size
-        lane.window -= size
-        return message.framed(stream)
+        stream.window -= size
+        return message.framed(stream.number)
 
-    def end(self, stream: int, frame: bytes) -> None:
+    def end(self, stream: Stream, frame: bytes) -> None:
         """Send the frame that ends a stream, after all that it still has to send."""
-        lane = self._lanes.get(stream)
-        if lane is None:
+        if stream.waiting:
+            stream.ending = frame
             return
-        if lane.waiting:
-            lane.ending = frame
-            return
-        self.said.append(frame)
+        self.say(frame)
         self.drop(stream)
 
-    def waiting(self, stream: int) -> int:
-        """Return how many bytes of a stream wait for a window."""
-        lane = self._lanes.get(stream)
-        return lane.size if lane is not None else 0
-
-    def widen(self, stream: int, *, more: int) -> None:
-        """Take note that the other side takes `more` bytes; of a closed stream it means nothing.
+    def widen(self, more: int, stream: Stream | None = None) -> None:
+        """Take note that the other side takes `more` bytes, of one stream or of all together.
 
         Raises:
             Overflow: No window is that wide.
         """
-        if stream == 0:
+        if stream is None:
             self._window = _widened(self._window, more)
-        elif (lane := self._lanes.get(stream)) is not None:
-            lane.window = _widened(lane.window, more)
+        else:
+            stream.window = _widened(stream.window, more)
         self.advance()
 
     def begin_with(self, window: int) -> None:
@@ -173,42 +159,44 @@ class Outlet:
             Overflow: It makes that of an open one too wide.
         """
         more, self._first_window = window - self._first_window, window
-        for lane in self._lanes.values():
-            lane.window = _widened(lane.window, more)
+        for stream in self._streams.values():
+            stream.window = _widened(stream.window, more)
 
     def advance(self) -> None:
         """Send what waits, as far as the windows let it."""
-        stuck = 0
-        while self._turns and stuck < len(self._turns) and self._window > 0:
-            stream = self._turns.pop(0)
-            lane = self._lanes.get(stream)
-            if lane is None or not lane.waiting:
+        if not self._turns or self._window <= 0:
+            return
+        stuck, turns = 0, deque(self._turns)
+        while turns and stuck < len(turns) and self._window > 0:
+            stream = self._streams.get(turns.popleft())
+            if stream is None or not stream.waiting:
                 continue
-            if lane.window > 0:
+            if stream.window > 0:
                 stuck = 0
-                self._send_some(stream, lane)
+                self._send_some(stream)
             else:
                 stuck += 1
-            if lane.waiting:
-                self._turns.append(stream)
-            elif lane.ending:
-                self.said.append(lane.ending)
+            if stream.waiting:
+                turns.append(stream.number)
+            elif stream.ending:
+                self.say(stream.ending)
                 self.drop(stream)
+        self._turns = tuple(turns)
 
-    def _send_some(self, stream: int, lane: _Lane) -> None:
-        room = left = min(self._window, lane.window, frames.LARGEST, lane.size)
-        place = len(self.said)
+    def _send_some(self, stream: Stream) -> None:
+        room = left = min(self._window, stream.window, frames.LARGEST, stream.size)
+        sent = Parts()
         while left:
-            part = lane.waiting.pop(0)
+            part = stream.waiting.pop(0)
             if len(part) > left:
                 view = memoryview(part)
-                lane.waiting.insert(0, view[left:])
+                stream.waiting.insert(0, view[left:])
                 part = view[:left]
-            self.said.append(part)
+            sent.append(part)
             left -= len(part)
-        self.said.insert(place, frames.head(frames.DATA, size=room, stream=stream))
-        lane.size -= room
-        lane.window -= room
+        self.say(frames.head(frames.DATA, size=room, stream=stream.number), *sent)
+        stream.size -= room
+        stream.window -= room
         self._window -= room
 
 

@@ -71,6 +71,8 @@ class Server:
         self._shaking: set[lines.Line] = set()
         self._due: dict[int, dict[lines.Line, None]] = {}
         self._polls = polls.Polls()
+        # One method object for all connections, and not one for each.
+        self._begins, self._forgets = self._begin, self._forget
         self._doors: dict[socket.socket, Callable[[], ssl.SSLContext] | None] = {}
         self._nursery = tasks.Nursery()
         self._is_empty = asyncio.Event()
@@ -173,9 +175,9 @@ class Server:
             sock,
             limits=self._limits.each,
             most=self._limits.message_bytes,
-            begin=self._begin,
+            begin=self._begins,
             polled=self._polls,
-            gone=self._forget,
+            gone=self._forgets,
         )
         self._lines[line] = 0
         if not line.is_shaken:

@@ -209,9 +209,9 @@ def _look(served):
         state = line.state
         if len(state._buffer) > frames.LARGEST + frames.HEAD_BYTES + lines.READ_BYTES:
             raise Failed("more than a frame is kept")
-        if state.outlet.lanes > LIMITS.each.streams or line.calls > LIMITS.each.streams:
+        if len(state._streams) > LIMITS.each.streams or line.calls > LIMITS.each.streams:
             raise Failed("more streams than allowed")
-        if sum(len(call._partial) for call in line._calls.values()) > 4 * 30_005:
+        if sum(len(call._partial or b"") for call in line._calls.values()) > 4 * 30_005:
             raise Failed("more than a window and a message are kept")
-        if line._unwritten > lines.HIGH_BYTES + 1_000_000:
+        if line._backlog is not None and line._backlog.size > lines.HIGH_BYTES + 1_000_000:
             raise Failed("more is written than anybody reads")

@@ -27,7 +27,7 @@ def test_a_call_travels_both_ways():
     assert client.say(data(1, b"", flags=frames.END_STREAM)) == [Finished(1)]
     client.heard()
     client.server.answer(1, headers.ANSWER)
-    client.server.outlet.send(1, (b"ans", b"wer"))
+    client.server.outlet.send(client.server.stream(1), (b"ans", b"wer"))
     client.server.end(1, headers.trailers(0, "", alone=False))
 
     (_, _, _, begin), (kind, _, _, body), (_, flags, _, ending) = client.heard()
@@ -46,7 +46,7 @@ def test_bytes_may_arrive_one_by_one():
 def test_settings_are_acknowledged_before_content_that_they_allow():
     client = Client(settings=[(frames.INITIAL_WINDOW_SIZE, 10)])
     client.open(1)
-    client.server.outlet.send(1, (b"x" * 30,))
+    client.server.outlet.send(client.server.stream(1), (b"x" * 30,))
     assert sent(client.heard(), 1) == b"x" * 10
     client.say(frames.settings([(frames.INITIAL_WINDOW_SIZE, 25)]))
     (kind, flags, _, _), *rest = client.heard()
@@ -57,7 +57,7 @@ def test_settings_are_acknowledged_before_content_that_they_allow():
 def test_a_window_that_shrinks_is_made_up_for():
     client = Client(settings=[(frames.INITIAL_WINDOW_SIZE, 10)])
     client.open(1)
-    client.server.outlet.send(1, (b"x" * 30,))
+    client.server.outlet.send(client.server.stream(1), (b"x" * 30,))
     client.say(frames.settings([(frames.INITIAL_WINDOW_SIZE, 4)]))
     client.say(frames.window_update(1, more=8))
     assert sent(client.heard(), 1) == b"x" * 12
@@ -66,7 +66,7 @@ def test_a_window_that_shrinks_is_made_up_for():
 def test_content_goes_out_in_frames_that_everybody_takes():
     client = Client(settings=[(frames.INITIAL_WINDOW_SIZE, 60_000)])
     client.open(1)
-    client.server.outlet.send(1, (b"12345", b"x" * 50_000))
+    client.server.outlet.send(client.server.stream(1), (b"12345", b"x" * 50_000))
     heard = [body for kind, _, _, body in client.heard() if kind == frames.DATA]
     assert b"".join(heard) == b"12345" + b"x" * 50_000
     assert [len(body) for body in heard] == [16_384, 16_384, 16_384, 853]
@@ -76,7 +76,7 @@ def test_streams_that_wait_for_the_connections_window_take_turns():
     client = Client(settings=[(frames.INITIAL_WINDOW_SIZE, 200_000)])
     for stream in (1, 3):
         client.open(stream)
-        client.server.outlet.send(stream, (b"x" * 100_000,))
+        client.server.outlet.send(client.server.stream(stream), (b"x" * 100_000,))
     client.say(frames.window_update(0, more=60_000))
     heard = client.heard()
     assert len(sent(heard, 1)) + len(sent(heard, 3)) == frames.USUAL_WINDOW + 60_000
@@ -86,7 +86,7 @@ def test_streams_that_wait_for_the_connections_window_take_turns():
 def test_a_status_follows_all_that_was_to_be_sent():
     client = Client(settings=[(frames.INITIAL_WINDOW_SIZE, 3)])
     client.open(1)
-    client.server.outlet.send(1, (b"answer",))
+    client.server.outlet.send(client.server.stream(1), (b"answer",))
     client.server.end(1, headers.trailers(0, "", alone=False))
     assert not [each for each in client.heard() if each[0] == frames.HEADERS]
     client.say(frames.window_update(1, more=3))
@@ -138,7 +138,7 @@ def test_a_stream_whose_answer_is_not_read_counts_as_open():
     client = Client(SMALL, settings=[(frames.INITIAL_WINDOW_SIZE, 0)])
     for stream in (1, 3):
         client.open(stream)
-        client.server.outlet.send(stream, (b"answer",))
+        client.server.outlet.send(client.server.stream(stream), (b"answer",))
         client.server.end(stream, headers.trailers(0, "", alone=False))
     assert client.open(5) == []
 
@@ -367,7 +367,7 @@ def test_nothing_is_sent_beyond_a_window_and_all_of_it_in_order(said):
         if act == "send":
             content = bytes((number % 251,)) * amount
             wanted[stream] += content
-            client.server.outlet.send(stream, (content[:3], content[3:]))
+            client.server.outlet.send(client.server.stream(stream), (content[:3], content[3:]))
         elif act == "widen":
             windows[stream] += amount
             client.say(frames.window_update(stream, more=amount))

@@ -5,7 +5,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from h2_client import Client
 from hypothesis import strategies
 
-from isthmus.wire.h2 import connection, frames, inlet, singles
+from isthmus.wire.h2 import connection, frames, inlet, singles, stream
 
 LIMITS = connection.Limits(window=1000, connection_window=frames.USUAL_WINDOW)
 
@@ -52,7 +52,7 @@ def test_what_passes_leaves_the_same_windows_as_what_is_taken_bit_by_bit(sizes):
         client.heard()
     for size in sizes:
         frame = frames.head(frames.DATA, size=size, stream=1) + b"x" * size
-        if not quick.server.passes(1, size, now=0.0):
+        if not quick.server.passes(quick.server.stream(1), size):
             quick.say(frame)
             quick.server.taken(1, size)
         slow.say(frame)
@@ -63,12 +63,11 @@ def test_what_passes_leaves_the_same_windows_as_what_is_taken_bit_by_bit(sizes):
 
 def test_more_than_a_window_never_passes():
     windows = inlet.Inlet(LIMITS, lambda _: None)
-    windows.open(1)
+    one = stream.Stream(1)
 
-    assert windows.passes(1, 499)
-    windows.arrived(1, 400)
-    assert not windows.passes(1, 102)
-    assert not windows.passes(3, 1)
+    assert windows.passes(one, 499)
+    windows.arrived(one, 400)
+    assert not windows.passes(one, 102)
 
 
 def test_what_comes_within_a_frame_does_not_pass():
@@ -76,4 +75,4 @@ def test_what_comes_within_a_frame_does_not_pass():
     client.open(1)
     client.say(frames.head(frames.DATA, size=6, stream=1))
 
-    assert not client.server.passes(1, 6, now=0.0)
+    assert not client.server.passes(client.server.stream(1), 6)

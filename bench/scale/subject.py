@@ -114,6 +114,8 @@ class Isthmus(Subject):
             "ISTHMUS_RUN_DIR": str(folder),
             "KUBECONFIG": str(folder / "kubeconfig"),
             "INJECTION_WEBHOOK_CONFIG_NAME": "",
+            # Not what this host happens to send by decides what is measured (0073).
+            "ISTHMUS_XDS_CONGESTION_CONTROL": "reno",
             "PILOT_ENABLE_AMBIENT": str(shape.nodes > 0).lower(),
             **settings,
         }

@@ -111,6 +111,7 @@ class Ports:
                 (self._behind.discovery.handler(), csr.service(self._signatory(annex))),
                 address=f"{ANY}:{SECURE_PORT}",
                 serving=serving,
+                sends_by=self._settings.sends_by,
             )
             stack.push_async_callback(server.stop, DRAIN_S)
         self.is_serving, self._since_s = True, self._clock.monotonic()
@@ -145,7 +146,8 @@ class Ports:
             log_level=self._settings.log_level,
             system_clock=self._clock,
         )
-        self.crowd.serve(listening.bound(ANY, SECURE_PORT), nursery)
+        door = listening.bound(ANY, SECURE_PORT, sends_by=self._settings.sends_by)
+        self.crowd.serve(door, nursery)
         stack.push_async_callback(self.crowd.stop, DRAIN_S)
 
     def _state_of_workers(self) -> fanout.State | None:

@@ -8,6 +8,7 @@ Source: spec sections 5.5, 6.2, 6.5 and 8.7.
 
 import argparse
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -72,6 +73,8 @@ class Settings:
             (`ISTHMUS_LEDS_AFTER`).
         push_workers: How many processes tell proxies in its place; 0 for none
             (`ISTHMUS_PUSH_WORKERS`).
+        sends_by: The kernel's congestion control for what is told to proxies; empty for the host's own
+            (`ISTHMUS_XDS_CONGESTION_CONTROL`).
     """
 
     cluster: ClusterId
@@ -113,6 +116,7 @@ class Settings:
     tells_endpoints_apart: bool = False
     apart_after: int = restlessness.USUAL_AFTER
     push_workers: int = 0
+    sends_by: str = ""
 
     @property
     def knows_gateways(self) -> bool:
@@ -177,6 +181,7 @@ def read(environment: Mapping[str, str], arguments: Sequence[str]) -> Settings:
         tells_endpoints_apart=_truth(environment, "ISTHMUS_ENABLE_LEDS", default="false"),
         apart_after=_apart_after(environment),
         push_workers=_workers(environment),
+        sends_by=_congestion_control(environment),
     )
 
 
@@ -244,6 +249,16 @@ def _workers(environment: Mapping[str, str]) -> int:
     return _count(
         environment, "ISTHMUS_PUSH_WORKERS", 0, most=MOST_WORKERS, hint="0 stands for none"
     )
+
+
+def _congestion_control(environment: Mapping[str, str]) -> str:
+    text = environment.get("ISTHMUS_XDS_CONGESTION_CONTROL", "")
+    if not re.fullmatch(r"[a-z0-9_]{0,15}", text):
+        raise SettingRefused(
+            f"`ISTHMUS_XDS_CONGESTION_CONTROL` names none: `{text[:40]}`",
+            hint="such as `cubic`; empty stands for the node's own",
+        )
+    return text
 
 
 def _count(

@@ -11,7 +11,7 @@ from typing import Final
 
 import grpc
 
-from isthmus.wire import encoding, tls
+from isthmus.wire import congestion, encoding, tls
 from isthmus.wire.h2 import server
 
 OPTIONS: Final = (
@@ -37,15 +37,30 @@ def opened(handlers: tuple[grpc.GenericRpcHandler, ...]) -> server.Server:
 
 
 def listen(
-    handlers: tuple[grpc.GenericRpcHandler, ...], *, address: str, serving: tls.Serving
+    handlers: tuple[grpc.GenericRpcHandler, ...],
+    *,
+    address: str,
+    serving: tls.Serving,
+    sends_by: str = "",
 ) -> tuple[server.Server, int]:
     """Start our own gRPC server over TLS; return it and the port that it listens on.
+
+    Args:
+        handlers: What it serves.
+        address: As `<host>:<port>`; port 0 is any that is free.
+        serving: With which certificate.
+        sends_by: A congestion control; empty is the host's own.
 
     Raises:
         OSError: The address cannot be had.
     """
     started = opened(handlers)
-    return started, started.listen(address, tls=serving.discovery_context)
+    port = started.listen(
+        address,
+        tls=serving.discovery_context,
+        prepare=lambda door: congestion.choose(door, sends_by),
+    )
+    return started, port
 
 
 async def listen_by_grpc(
@@ -62,8 +77,10 @@ async def listen_by_grpc(
     return started, int(port)
 
 
-def bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int, *, sends_by: str = "") -> socket.socket:
     """Return a socket that has a port, but refuses calls until somebody listens on it.
+
+    What it accepts is sent to by the congestion control `sends_by`; empty is the host's own.
 
     Raises:
         OSError: The port cannot be had.
@@ -75,4 +92,5 @@ def bound(host: str, port: int) -> socket.socket:
     except OSError:
         found.close()
         raise
+    congestion.choose(found, sends_by)
     return found

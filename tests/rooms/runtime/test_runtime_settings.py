@@ -126,3 +126,12 @@ def test_who_gives_a_count_wrongly_hears_what_zero_stands_for(name, meaning):
 
     assert meaning in refused.value.hint
     assert settings.read({name: ""}, []) == settings.read({}, [])
+
+
+@pytest.mark.parametrize("text", ["Reno!", "a" * 16, "../bbr", "reno cubic"])
+def test_a_congestion_control_that_cannot_be_one_is_refused(text):
+    with pytest.raises(settings.SettingRefused, match="CONGESTION_CONTROL"):
+        settings.read({"ISTHMUS_XDS_CONGESTION_CONTROL": text}, [])
+
+    assert settings.read({"ISTHMUS_XDS_CONGESTION_CONTROL": "reno"}, []).sends_by == "reno"
+    assert settings.read({}, []).sends_by == ""

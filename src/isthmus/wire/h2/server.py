@@ -83,12 +83,19 @@ class Server:
         """How many clients are connected."""
         return len(self._lines)
 
-    def listen(self, address: str, *, tls: Callable[[], ssl.SSLContext] | None = None) -> int:
+    def listen(
+        self,
+        address: str,
+        *,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+        prepare: Callable[[socket.socket], None] | None = None,
+    ) -> int:
         """Listen on `<host>:<port>`; return the port.
 
         Args:
             address: IPv6 addresses stand in brackets; port 0 is any that is free.
             tls: Gives the context for the next connection; without it there is no TLS.
+            prepare: Sets on the socket what is to hold for all that it accepts.
 
         Raises:
             OSError: The address cannot be had.
@@ -98,6 +105,8 @@ class Server:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         door = socket.create_server((host, int(port)), family=family, backlog=1024)
         door.setblocking(False)
+        if prepare is not None:
+            prepare(door)
         self._doors[door] = tls
         self._open(door)
         self._look_after_all()

@@ -137,7 +137,7 @@ class Passage:
             step = self._talks[type_url].held, None if due is None else due[1]
             known.note(key, step, steps.bytes_of(step, after=talk.held))
         held, told = step
-        talk = self._talks[type_url] = talk._replace(held=held)
+        talk = self._talks[type_url] = talk.holding(held)
         self.is_told = not held.is_pending
         return None if told is None else self._offered(talk, told)
 
@@ -163,7 +163,7 @@ class Passage:
                 first = self._due_before(told, has=talk.held.known)
                 if first is not None:
                     return first
-            talk = self._put(talk._replace(held=held))
+            talk = self._put(talk.holding(held))
             if told is not None:
                 return talk, told
             waits = waits or held.is_pending
@@ -202,7 +202,7 @@ class Passage:
             return None
         talk = steps.forced(talk, names)
         held, first = self._taken(talk, ordering.Part.ADDITIONS)
-        talk = self._put(talk._replace(held=held))
+        talk = self._put(talk.holding(held))
         return None if first is None else (talk, first)
 
     def _offered(self, talk: Talk, told: steps.Told) -> Offer:

@@ -57,6 +57,11 @@ class Talk(NamedTuple):
     refused: frozenset[str] = subscription.NOBODY
     error: str = ""
 
+    def holding(self, held: subscription.Subscription) -> "Talk":
+        """Return the same with another subscription."""
+        # A third of what `_replace` takes.
+        return Talk(held, *self[1:])
+
 
 Talks = Mapping[TypeUrl, Talk]
 

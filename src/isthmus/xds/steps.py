@@ -96,7 +96,7 @@ def _after(
         return settled, _bytes(settled, names, after=held)
 
     # Of those who ask on demand no two ask for the same.
-    return talk._replace(held=step()[0] if held.is_on_demand else _STEPS.taken(key, step))
+    return talk.holding(step()[0] if held.is_on_demand else _STEPS.taken(key, step))
 
 
 def taken(
@@ -172,13 +172,15 @@ def offered(talk: Talk, offer: Offer, waiting: standings.Waiting) -> Talk:
     if refused:
         told = (resource.name for resource in offer.resources)
         refused = refused.difference(told, offer.removed)
-    return talk._replace(
-        state=table.State.OFFERED,
-        newest=offer.nonce,
-        version=offer.version,
-        waiting=(*talk.waiting[-bounds.MOST_OUTSTANDING + 1 :], waiting),
-        refused=refused,
-        error=talk.error if refused else "",
+    return Talk(
+        talk.held,
+        table.State.OFFERED,
+        offer.nonce,
+        offer.version,
+        (*talk.waiting[-bounds.MOST_OUTSTANDING + 1 :], waiting),
+        talk.acked,
+        refused,
+        talk.error if refused else "",
     )
 
 

@@ -127,8 +127,19 @@ async def until(question, *, limit_s: float = LIMIT_S):
 
 
 async def connections_closed() -> None:
-    """Give TLS connections that are being closed the moment that this takes."""
-    await asyncio.sleep(0.2)
+    """Wait until connections that are being closed are closed: in TLS both sides say goodbye first."""
+
+    async def are_closed():
+        return not any(map(_is_ending, list(asyncio.get_running_loop()._transports.values())))
+
+    await until(are_closed)
+
+
+def _is_ending(transport) -> bool:
+    # asyncio tells nobody when the connection below one of TLS is closed.
+    secured = getattr(transport.get_protocol(), "_app_transport", None)
+    is_closing = transport.is_closing() or (secured is not None and secured.is_closing())
+    return is_closing and transport._sock is not None
 
 
 async def ready(server: client.Client, name: str) -> dict:

@@ -212,7 +212,7 @@ def test_of_who_never_answers_about_clusters_only_what_it_waits_for_is_kept(flav
         while held.next():
             pass
 
-    assert len(held._at.fresh) <= 1
+    assert len(held._at.facts.fresh) <= 1
 
 
 # --- endpoints that are told in parts

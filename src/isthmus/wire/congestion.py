@@ -14,7 +14,7 @@ from typing import Final
 from isthmus.base import logs
 
 _LOG = logs.Log("isthmus.tcp")
-_KNOWN: Final = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
+_SETTINGS: Final = Path("/proc/sys/net/ipv4")
 
 
 def choose(door: socket.socket, name: str) -> None:
@@ -32,13 +32,15 @@ def choose(door: socket.socket, name: str) -> None:
             "congestion control cannot be used; the host's own is used in its place",
             name=name,
             reason=os.strerror(error.errno or 0),
-            known=_known(),
-            hint="load its module on the node, or name another one",
+            known=_setting("tcp_available_congestion_control"),
+            allowed=_setting("tcp_allowed_congestion_control"),
+            hint="name one that is allowed, such as reno, or have the node load and allow this one",
         )
 
 
-def _known() -> str:
+def _setting(name: str) -> str:
     try:
-        return _KNOWN.read_text(encoding="ascii").strip()
+        return (_SETTINGS / name).read_text(encoding="ascii").strip()
     except OSError:
+        # Not every network namespace shows it.
         return ""

@@ -39,23 +39,22 @@ class Passage:
     __slots__ = ("_flavour", "_fresh", "_snapshot", "_talks", "_turn", "is_told", "says_more")
 
     def __init__(self, at: standings.Standing, snapshot: Snapshot | None) -> None:
-        self._flavour = at.flavour
+        facts = at.facts
+        self._flavour = facts.flavour
         self._talks = dict(at.talks)
-        self._turn = at.turn
-        self._fresh = at.fresh
+        self._turn = facts.turn
+        self._fresh = facts.fresh
         self._snapshot = snapshot
-        self.is_told = at.is_told
-        self.says_more = at.says_more
+        self.is_told = facts.is_told
+        self.says_more = facts.says_more
 
     def arrived(self) -> standings.Standing:
         """Return where the client stands now; this is over."""
+        talks = tuple(self._talks.values())
         return standings.standing(
-            self._flavour,
-            self._talks,
-            turn=self._turn,
-            fresh=self._fresh,
-            is_told=self.is_told,
-            says_more=self.says_more,
+            standings.Facts(
+                self._flavour, talks, self._turn, self._fresh, self.is_told, self.says_more
+            )
         )
 
     def heard(self, request: Request) -> list[Report | Close]:
@@ -143,8 +142,7 @@ class Passage:
 
     @property
     def _holds_back(self) -> bool:
-        # An Envoy answers when all its clusters have what they wait for.
-        return bool(self._fresh) and self._talks[snapshots.CLUSTERS].state is table.State.OFFERED
+        return standings.holds_back(self._talks, self._fresh)
 
     def _due(self) -> tuple[Talk, steps.Told] | None:
         """Count the next message as told, and return it with what it is about."""

@@ -27,18 +27,18 @@ class Session:
     __slots__ = ("_at", "_snapshot")
 
     def __init__(self, flavour: Flavour) -> None:
-        self._at = standings.standing(flavour, {})
+        self._at = standings.standing(standings.Facts(flavour))
         self._snapshot: Snapshot | None = None
 
     @property
     def flavour(self) -> Flavour:
         """The form of the protocol that is spoken."""
-        return self._at.flavour
+        return self._at.facts.flavour
 
     @property
     def is_told(self) -> bool:
         """Whether `next` has nothing to say, for certain."""
-        return self._at.is_told
+        return self._at.facts.is_told
 
     @property
     def holds_back(self) -> bool:
@@ -52,11 +52,11 @@ class Session:
         It has clusters from another stream; which assignments it has was not heard yet. Whoever
         tires of waiting says that it is not.
         """
-        return self._at.says_more
+        return self._at.facts.says_more
 
     @says_more.setter
     def says_more(self, says_more: bool) -> None:
-        if says_more is not self._at.says_more:
+        if says_more is not self._at.facts.says_more:
             going = self._going()
             going.says_more = says_more
             self._at = going.arrived()
@@ -106,7 +106,7 @@ class Session:
 
         Clients that hear the same are given the same object.
         """
-        if self._snapshot is None or self._at.says_more or self._at.is_told:
+        if self._snapshot is None or self._at.facts.says_more or self._at.facts.is_told:
             return None
         going = self._going()
         offer = going.next()

@@ -74,51 +74,40 @@ class Acceptance(NamedTuple):
     report: Report
 
 
-class Standing:
-    """Where clients stand; never changed, but for what is remembered of what followed.
+class Facts(NamedTuple):
+    """What is true of the talk with a client.
 
     Attributes:
-        talks: By type, in the order of their names.
+        talks: In the order of their types' names.
         turn: How collections are called on the stream.
         fresh: Clusters that it may not use yet, if it was told of them and has not answered.
         is_told: Whether nothing waits to be told, for certain.
         says_more: Whether the client is about to say more.
+    """
+
+    flavour: Flavour
+    talks: tuple[Talk, ...] = ()
+    turn: str = collections.FIRST_TURN
+    fresh: tuple[str, ...] = ()
+    is_told: bool = False
+    says_more: bool = False
+
+
+class Standing:
+    """Where clients stand; never changed, but for what is remembered of what followed.
+
+    Attributes:
+        talks: By type.
         holds_back: Whether something may be due that is told only after an answer about clusters.
         acceptance: What followed when the newest offer was accepted.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "acceptance",
-        "flavour",
-        "fresh",
-        "holds_back",
-        "is_told",
-        "says_more",
-        "talks",
-        "turn",
-    )
+    __slots__ = ("__weakref__", "acceptance", "facts", "holds_back", "talks")
 
-    def __init__(
-        self,
-        flavour: Flavour,
-        talks: Talks,
-        *,
-        turn: str,
-        fresh: tuple[str, ...],
-        is_told: bool,
-        says_more: bool,
-    ) -> None:
-        self.flavour = flavour
-        self.talks = talks
-        self.turn = turn
-        self.fresh = fresh
-        self.is_told = is_told
-        self.says_more = says_more
-        # An Envoy answers when all its clusters have what they wait for.
-        clusters = talks.get(snapshots.CLUSTERS)
-        is_offered = clusters is not None and clusters.state is table.State.OFFERED
-        self.holds_back = bool(fresh) and is_offered
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.talks: Talks = {each.held.type_url: each for each in facts.talks}
+        self.holds_back = holds_back(self.talks, facts.fresh)
         self.acceptance: Acceptance | None = None
 
     def after(self, request: Request) -> tuple["Standing", Report] | None:
@@ -138,14 +127,8 @@ class Standing:
         settled = talk._replace(
             state=table.State.SETTLED, waiting=talk.waiting[:-1], acked=newest.nonce
         )
-        then = standing(
-            self.flavour,
-            {**self.talks, request.type_url: settled},
-            turn=self.turn,
-            fresh=self.fresh,
-            is_told=self.is_told,
-            says_more=self.says_more,
-        )
+        talks = tuple(settled if each is talk else each for each in self.facts.talks)
+        then = standing(self.facts._replace(talks=talks))
         self.acceptance = Acceptance(request, weakref.ref(then), newest.accepted)
         return then, newest.accepted
 
@@ -154,31 +137,27 @@ class Standing:
         if talk is None or talk.newest != request.nonce or talk.state is not table.State.OFFERED:
             return None
         asks = request.subscribe or request.unsubscribe or request.error is not None
-        if asks or self.flavour is not Flavour.DELTA or not talk.waiting:
+        if asks or self.facts.flavour is not Flavour.DELTA or not talk.waiting:
             return None
         newest = talk.waiting[-1]
         return newest if newest.nonce == request.nonce else None
 
 
-_Parts = tuple[Flavour, tuple[Talk, ...], str, tuple[str, ...], bool, bool]
-
-_STANDINGS: Final[weakref.WeakValueDictionary[_Parts, Standing]] = weakref.WeakValueDictionary()
+_STANDINGS: Final[weakref.WeakValueDictionary[Facts, Standing]] = weakref.WeakValueDictionary()
 
 
-def standing(
-    flavour: Flavour,
-    talks: Talks,
-    *,
-    turn: str = collections.FIRST_TURN,
-    fresh: tuple[str, ...] = (),
-    is_told: bool = False,
-    says_more: bool = False,
-) -> Standing:
-    """Return the one standing of which all of this is true; `talks` is not changed any more."""
-    parts = flavour, tuple(talks.values()), turn, fresh, is_told, says_more
-    found = _STANDINGS.get(parts)
+def standing(facts: Facts) -> Standing:
+    """Return the one standing of which all of this is true."""
+    found = _STANDINGS.get(facts)
     if found is None:
-        found = _STANDINGS[parts] = Standing(
-            flavour, talks, turn=turn, fresh=fresh, is_told=is_told, says_more=says_more
-        )
+        found = _STANDINGS[facts] = Standing(facts)
     return found
+
+
+def holds_back(talks: Talks, fresh: tuple[str, ...]) -> bool:
+    """Say whether something may be due that is told only after an answer about clusters.
+
+    An Envoy gives it when all its clusters have what they wait for.
+    """
+    clusters = talks.get(snapshots.CLUSTERS)
+    return bool(fresh) and clusters is not None and clusters.state is table.State.OFFERED
